@@ -1,0 +1,302 @@
+"""``config.yml`` as frozen, checked dataclasses.
+
+A key that does not exist, a value of the wrong type and a value that cannot be are refused before any work starts, with
+the key, the value and what is accepted.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+import definitions
+
+NO_GESTURE = "no_gesture"
+"""The class that a run leaves out unless it is asked for."""
+
+_CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, the value and what is accepted."""
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: named more than once")
+    return names
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Data:
+    """Where things are. Paths are absolute once the configuration is loaded."""
+
+    images: str
+    labels: str
+    output: str
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Selection:
+    """Which rows of the frame table a run wants."""
+
+    classes: Names | None = None
+    limit: Count | None = None
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Detection:
+    """What decides which boxes are found: a run is bound to these values."""
+
+    detector_type: str = "retinaface"
+    face_confidence: Share = 0.6
+    face_nms: Share = 0.3
+    face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
+    hand_detector: str = "mediapipe"
+    hand_confidence: Share = 0.4
+    search_coefficient: Coefficient = 2.25
+    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    exif: Literal["ignore", "apply"] = "ignore"
+    max_pixels: Count = 100_000_000
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Pairing:
+    """What is done with detections: free to change at any time."""
+
+    crop_coefficient: Coefficient = 1.5
+    crop_hand_coefficient: Coefficient = 1.5
+    enlarged_classes: Names = ("mute",)
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Run:
+    """How the work is done; no value changes a result."""
+
+    workers: Count | None = None
+    save_per_num_images: Count = 100
+    frame_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Display:
+    """What the notebook shows."""
+
+    samples_per_class: Annotated[int, Field(ge=0, le=100)] = 4
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Config:
+    """The whole of ``config.yml``."""
+
+    data: Data
+    labels: dict[str, Annotated[int, Field(ge=0)]]
+    selection: Selection = Selection()
+    detection: Detection = Detection()
+    pairing: Pairing = Pairing()
+    run: Run = Run()
+    display: Display = Display()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes this run wants: `selection.classes`, or every label but ``no_gesture``."""
+        if self.selection.classes is not None:
+            return self.selection.classes
+        return tuple(name for name in self.labels if name != NO_GESTURE)
+
+    def __post_init__(self) -> None:
+        """Check what no single key can say of itself."""
+        if not self.labels:
+            raise ConfigError("labels: {} names no class; accepted: a number for each class_name of the csv")
+        numbers = list(self.labels.values())
+        if len(set(numbers)) < len(numbers):
+            raise ConfigError(f"labels: {self.labels} gives one number to two classes; accepted: a number for each")
+        for key, names in (
+            ("selection.classes", self.selection.classes or ()),
+            ("pairing.enlarged_classes", self.pairing.enlarged_classes),
+        ):
+            # The default enlarges `mute`; a vocabulary without it is no error.
+            if key == "pairing.enlarged_classes" and names == Pairing.enlarged_classes:
+                continue
+            for name in names:
+                if name not in self.labels:
+                    raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
+        if not self.classes:
+            raise ConfigError(
+                f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
+            )
+
+
+_SECTIONS: dict[str, type] = {
+    "data": Data,
+    "selection": Selection,
+    "detection": Detection,
+    "pairing": Pairing,
+    "run": Run,
+    "display": Display,
+}
+PARAMETERS: dict[str, str] = {
+    field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
+}
+"""Each parameter of the notebook and the section of ``config.yml`` that holds the key of its name."""
+
+_LISTS = ("classes", "enlarged_classes")
+
+
+def load(path: str | os.PathLike[str] | None = None, parameters: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration file and put parameters above it.
+
+    Parameters
+    ----------
+    path
+        A YAML file; None: the ``config.yml`` of the project. Relative paths in it are relative to its folder.
+    parameters
+        Values by the names in `PARAMETERS`; None as a value means what the file says. Relative paths among them are
+        relative to `working_folder`. A list may be text with commas, as papermill's ``-p`` passes it.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key or a value is not accepted.
+    """
+    file = definitions.CONFIG if path is None else working_folder() / Path(path).expanduser()
+    # A section whose keys are all commented out is an empty one.
+    tree = {section: {} if value is None else value for section, value in _read(file).items()}
+    data = tree.get("data")
+    if isinstance(data, dict):
+        tree["data"] = {k: _absolute(v, file.resolve().parent) for k, v in data.items()}
+    for name, value in (parameters or {}).items():
+        if name not in PARAMETERS:
+            raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
+        if value is None:
+            continue
+        section = PARAMETERS[name]
+        if name in _LISTS:
+            value = _as_list(value)
+        if section == "data":
+            value = _absolute(value, working_folder())
+        tree[section] = {**tree.get(section, {}), name: value}
+    given = [name for name, value in (parameters or {}).items() if value is not None]
+    return _check(tree, str(file), given)
+
+
+def working_folder() -> Path:
+    """Folder that relative paths given to a notebook are relative to.
+
+    It is the current one, where papermill was called; a notebook opened in JupyterLab starts in its own folder, and
+    there it is the project's.
+    """
+    here = Path.cwd()
+    return definitions.ROOT_DIR if here == definitions.ROOT_DIR / "notebooks" else here
+
+
+def notebook_parameters(names: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the parameters out of a notebook's names.
+
+    Parameters
+    ----------
+    names
+        ``globals()`` of the notebook.
+    cells
+        ``In`` of the notebook: sources of the cells executed so far. papermill puts what it was given into a cell of
+        its own that begins with ``# Parameters`` and only logs names that nothing reads; here they are refused.
+
+    Raises
+    ------
+    ConfigError
+        If papermill was given a name that is no parameter.
+    """
+    for cell in cells:
+        if not cell.startswith("# Parameters"):
+            continue
+        for name in (node.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)):
+            if name not in PARAMETERS and name != "config":
+                raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
+    return {name: names[name] for name in PARAMETERS if name in names}
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration, or a section of one, as plain values that JSON and YAML can hold."""
+    plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return plain
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: the configuration cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: this is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_field_names(Config))}")
+    return tree
+
+
+def _check(tree: dict[str, Any], file: str, given: Sequence[str]) -> Config:
+    try:
+        # As JSON, since its strict rules let a mapping be a dataclass and a list a tuple, and nothing more.
+        return TypeAdapter(Config).validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        reasons = []
+        for e in error.errors():
+            by_parameter = len(e["loc"]) > 1 and e["loc"][1] in given
+            reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + _explain(e))
+        raise ConfigError("; ".join(reasons)) from None
+
+
+def _explain(error: Any) -> str:
+    """One sentence for one of pydantic's errors: the key, the value, what is accepted."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    reason = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").strip()
+    if not location:
+        return reason
+    if error["type"] == "unexpected_keyword_argument":
+        section: type = _SECTIONS[location[0]] if len(location) > 1 else Config
+        return f"{key}: there is no such key; {nearest(location[-1], _field_names(section))}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{key}: this key is needed"
+    return f"{key} = {error['input']!r}: {reason}"
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """Say which names are accepted, the one that was likely meant first."""
+    accepted = list(accepted)
+    close = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.5)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"{meant}accepted: {', '.join(accepted)}"
+
+
+def _field_names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    return os.path.normpath(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+
+
+def _as_list(value: Any) -> Any:
+    """Names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
+    if not isinstance(value, str):
+        return value
+    names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
+    return [name for name in names if name]

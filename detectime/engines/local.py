@@ -1,0 +1,236 @@
+"""The local engine: one process for each core of this machine.
+
+Each worker has a pipe of its own and shares nothing with the others, so that one may be killed at any moment without
+harm to the rest. A worker ends when its pipe does, that is, when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from detectime.config import Detection, Run
+from detectime.engines import EngineError, Lost
+from detectime.sources import Folder
+
+Shard = tuple[str, ...]
+
+_START_LIMIT = 120.0  # seconds until a worker has loaded its models
+_FAILED_STARTS = 3  # as many workers in a row that die while they start: there is no use in trying on
+_RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libraries may have leaked
+
+# Not by multiprocessing, whose children import the caller's script anew, and run it if it has no main guard.
+_COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
+
+
+def detect(
+    shards: deque[Shard], config: Detection, source: Folder, settings: Run
+) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+    """Run shards on worker processes: see `detectime.engines`.
+
+    Parameters
+    ----------
+    shards
+        The work; each shard is the paths of its frames.
+    config, source
+        What every worker is built with.
+    settings
+        `workers` processes (None: one a core); a worker that says nothing for `frame_timeout` seconds is stopped.
+
+    Raises
+    ------
+    EngineError
+        If workers cannot start.
+    """
+    most = settings.workers or available_cores()
+    workers: list[_Worker] = []
+    failed_starts = 0
+    try:
+        while shards or any(worker.shard for worker in workers):
+            while len(workers) < min(most, len(shards) + sum(1 for worker in workers if worker.shard)):
+                workers.append(_Worker(config, source, settings.frame_timeout))
+            for worker in workers:
+                if worker.ready and not worker.shard and shards:
+                    worker.give(shards.popleft())
+            patience = max(0.0, min(worker.deadline for worker in workers) - time.monotonic())
+            heard = wait([worker.pipe for worker in workers], timeout=min(patience, 3600))
+            for worker in list(workers):
+                event = worker.hear() if worker.pipe in heard else worker.check_deadline()
+                if isinstance(event, _Ready):
+                    failed_starts = 0
+                elif event is not None:
+                    shard, worker.shard = worker.shard, ()
+                    if isinstance(event, Lost) or worker.frames >= _RECYCLED_AFTER:
+                        workers.remove(worker)
+                        worker.stop()
+                    if shard:
+                        yield shard, event
+                    elif not worker.ready and isinstance(event, Lost):
+                        failed_starts += 1
+                        if failed_starts >= _FAILED_STARTS:
+                            raise EngineError(f"workers cannot start: {event.reason}")
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its control group where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, math.floor(int(quota) / int(period))))
+    return cores
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A worker has loaded its models."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process, seen from the process that started it."""
+
+    config: Detection
+    source: Folder
+    limit: float
+    shard: Shard = ()
+    ready: bool = False
+    frames: int = 0
+    _at: int | None = None
+    pipe: Connection[Any, Any] = field(init=False)
+    deadline: float = field(init=False)
+    _process: subprocess.Popen[bytes] = field(init=False)
+    _errors: IO[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipe, theirs = Pipe()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+        finally:
+            theirs.close()
+        self.deadline = time.monotonic() + _START_LIMIT
+        self._send((self.config, self.source))
+
+    def give(self, shard: Shard) -> None:
+        self.shard, self._at = shard, None
+        self.deadline = time.monotonic() + self.limit
+        self._send(shard)
+
+    def hear(self) -> pa.Table | Lost | _Ready | None:
+        """Take one message: None if it only says that the worker goes on."""
+        try:
+            kind, value = self.pipe.recv()
+        except (EOFError, OSError):
+            return Lost(self._obituary(), self._at)
+        if kind == "at":
+            self._at = value
+            self.deadline = time.monotonic() + self.limit
+            return None
+        self.deadline = math.inf
+        if kind == "ready":
+            self.ready = True
+            return _Ready()
+        if kind == "broken":
+            return Lost(value, self._at)
+        self.frames += len(self.shard)
+        return value
+
+    def check_deadline(self) -> Lost | None:
+        if time.monotonic() < self.deadline:
+            return None
+        doing = "took longer than" if self.ready else "did not load its models within"
+        return Lost(f"{doing} {self.limit if self.ready else _START_LIMIT:g} s", self._at)
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def _send(self, message: object) -> None:
+        # A worker that is gone is noticed when its pipe is read.
+        with contextlib.suppress(OSError):
+            self.pipe.send(message)
+
+    def _obituary(self) -> str:
+        """How the process ended, and its last words."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        status = self._process.returncode
+        if status is not None and status < 0:
+            how = f"the worker was killed by {signal.Signals(-status).name}"
+        else:
+            how = f"the worker ended with status {status}"
+        self._errors.seek(0)
+        words = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"{how}: {words[-1]}" if words else how
+
+
+def serve(handle: int) -> None:
+    """Work for the process at the other end of a pipe, until the pipe ends. Runs in a process of its own.
+
+    Parameters
+    ----------
+    handle
+        File descriptor of this end of the pipe. It brings ``(config, source)``, then shards; it takes ``("ready",
+        None)``, then for each shard ``("at", position)`` before each frame and ``("done", table)``, or ``("broken",
+        reason)``.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: it is the other end's to decide
+    pipe: Connection[Any, Any] = Connection(handle)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def listen() -> None:
+        # In a thread, so that the end of the pipe ends this process also while it works.
+        while True:
+            try:
+                inbox.put(pipe.recv())
+            except (EOFError, OSError):
+                os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        import cv2
+
+        from detectime.detect import Worker
+
+        cv2.setNumThreads(1)
+        config, source = inbox.get()
+        worker = Worker(config)
+        pipe.send(("ready", None))
+        while True:
+            shard = inbox.get()
+            pipe.send(("done", worker(source, shard, lambda position: pipe.send(("at", position)))))
+    except Exception as error:
+        traceback.print_exc()
+        pipe.send(("broken", f"{type(error).__name__}: {error}"))
+        raise SystemExit(1) from error

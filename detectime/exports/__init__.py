@@ -1,0 +1,1 @@
+"""Formats that samples are written in: one a file."""

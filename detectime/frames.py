@@ -1,0 +1,175 @@
+"""The frame table: one row a frame, read from a csv, checked, and matched with the files that are there."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from detectime.sources import Folder
+
+COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
+_SHOWN = 20  # rows that an error names
+
+
+class TableError(ValueError):
+    """A frame table that cannot be used; the message names the rows and the remedy."""
+
+
+def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str, int]) -> pd.DataFrame:
+    """Read a frame table, check it, number its classes, and see which of its frames are there.
+
+    Parameters
+    ----------
+    labels_csv
+        A csv file with the columns in `COLUMNS`, separated by commas or semicolons, in UTF-8.
+    source
+        Where the frames are.
+    labels
+        The vocabulary: the number of each class.
+
+    Returns
+    -------
+    DataFrame
+        A row a frame, in the order of the file: its columns (text, but `frame_id`, int64), and
+
+        - `label` (int64), the number of its class;
+        - `on_disk` (bool), whether the source has it.
+
+        ``attrs`` holds `duplicates`, the number of rows that repeated another and were dropped, and `unlisted`, the
+        number of files of the source that the table does not name.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, lacks a column, or a row is wrong: the first twenty wrong rows are named.
+    """
+    table = _read_csv(labels_csv)
+    _check_columns(table, labels_csv)
+    rows = len(table)
+    table = table.drop_duplicates(ignore_index=False)
+    _check_rows(table, labels_csv, labels)
+    table["frame_id"] = table["frame_id"].astype("int64")
+    table["label"] = table["class_name"].map(labels).astype("int64")
+    duplicates = rows - len(table)
+    table = table.reset_index(drop=True)
+    on_disk = set(source.names())
+    table["on_disk"] = table["frame_path"].isin(on_disk)
+    table.attrs = {"duplicates": duplicates, "unlisted": len(on_disk) - int(table["on_disk"].sum())}
+    return table
+
+
+def select(table: pd.DataFrame, classes: Sequence[str], limit: int | None = None) -> pd.DataFrame:
+    """Say which rows a run wants.
+
+    Parameters
+    ----------
+    table
+        What `read` returned.
+    classes
+        The classes that are wanted.
+    limit
+        Only the first `limit` rows of those classes; None: all.
+
+    Returns
+    -------
+    DataFrame
+        The table with a column `wanted` (bool).
+    """
+    wanted = table["class_name"].isin(classes)
+    if limit is not None:
+        wanted &= wanted.cumsum() <= limit
+    selected = table.assign(wanted=wanted)
+    selected.attrs = dict(table.attrs)
+    return selected
+
+
+def counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Count frames and videos of each class: a row a class, in the order of the labels."""
+    kinds = table.groupby(["label", "class_name"], as_index=False)
+    return kinds.agg(
+        videos=("video_name", "nunique"),
+        frames=("frame_path", "size"),
+        missing=("on_disk", lambda there: int((~there).sum())),
+        wanted=("wanted", "sum"),
+    ).set_index("class_name")
+
+
+def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
+            return pd.read_csv(
+                path,
+                sep=";" if header.count(";") > header.count(",") else ",",
+                encoding="utf-8-sig",
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            ).rename(columns=str.strip)
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
+    except OSError as error:
+        raise TableError(f"{path}: the labels cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        raise TableError(f"{path}: this is not a csv file: {' '.join(str(error).split())}") from error
+
+
+def _check_columns(table: pd.DataFrame, path: object) -> None:
+    for column in COLUMNS:
+        if column not in table:
+            there = ", ".join(_short(str(name)) for name in table.columns[:_SHOWN])
+            raise TableError(f"{path}: the column {column} is missing; the file has {there}")
+    for column in ("label", "on_disk", "wanted"):
+        if column in table:
+            raise TableError(f"{path}: the column {column} is made here and may not be in the file; rename it")
+    if table.empty:
+        raise TableError(f"{path}: the table has no rows")
+
+
+def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) -> None:
+    """Refuse the table if a row is wrong, naming the first rows with what is wrong with each."""
+    frame_path = table["frame_path"]
+    several = frame_path.duplicated(keep=False)
+    two_classes = several & (table.groupby(frame_path)["class_name"].transform("nunique") > 1)
+    # One pass for each fault, over whole columns: a table may have a million rows.
+    faults = {
+        "the frame_path is empty": frame_path == "",
+        "the frame_path is absolute; it must be relative to the images folder": frame_path.str.startswith("/"),
+        "the frame_path has a part `..` or `.`; it may not leave the images folder": frame_path.str.contains(
+            r"(?:^|/)\.{1,2}(?:/|$)", regex=True
+        ),
+        "the frame_path has an empty part": frame_path.str.contains("//", regex=False) | frame_path.str.endswith("/"),
+        "the video_name is empty": table["video_name"] == "",
+        "the frame_id is not a whole number": ~table["frame_id"].str.fullmatch(r"-?[0-9]{1,18}"),
+        f"the class_name is no label; accepted: {', '.join(labels)}": ~table["class_name"].isin(list(labels)),
+        "the frame has two classes": two_classes,
+        "the frame is there twice, with another video_name, frame_id or column": several & ~two_classes,
+    }
+    wrong = np.logical_or.reduce([fault.to_numpy(dtype=bool) for fault in faults.values()])
+    if not wrong.any():
+        return
+    lines = []
+    for row in np.flatnonzero(wrong)[:_SHOWN]:
+        reasons = "; ".join(reason for reason, fault in faults.items() if fault.iloc[row])
+        values = ", ".join(f"{column}={_short(table[column].iloc[row])}" for column in COLUMNS)
+        lines.append(f"  row {table.index[row] + 1}: {reasons} ({values})")
+    more = int(wrong.sum()) - len(lines)
+    if more:
+        lines.append(f"  and {more} more")
+    raise TableError(
+        f"{path}: {int(wrong.sum())} rows of the frame table are wrong (row 1 follows the header):\n" + "\n".join(lines)
+    )
+
+
+def _short(value: str, length: int = 80) -> str:
+    """Text as Python would write it, so that no control character reaches a terminal, cut in the middle if long."""
+    shown = repr(value)
+    return shown if len(shown) <= length else f"{shown[: length // 2]}…{shown[-length // 2 :]}"

@@ -1,0 +1,239 @@
+"""A run: detection over a frame table, shard by shard, resumed where it was left."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import detectime
+from detectime import config as configuration
+from detectime import detectors
+from detectime.config import Config, Detection, Run
+from detectime.detect import lost
+from detectime.engines import Lost, local
+from detectime.progress import Progress
+from detectime.schema import DETECTIONS, OUTCOMES
+from detectime.sources import Folder
+from detectime.store import Store
+
+Engine = Callable[[deque[local.Shard], Detection, Folder, Run], Iterator[tuple[local.Shard, pa.Table | Lost]]]
+
+_MANIFEST = "run.json"
+_DETECTIONS = "detections.parquet"
+_SHARDS = "shards"
+_ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
+
+
+class RunError(RuntimeError):
+    """A run that must not start; the message says why and what to do."""
+
+
+def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, engine: Engine = local.detect) -> pa.Table:
+    """Look at every wanted frame that was not looked at before.
+
+    What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
+    next. When all is done the shards become one ``detections.parquet``.
+
+    Parameters
+    ----------
+    table
+        The frame table, with `wanted`: see `frames.select`.
+    source
+        Where the frames are.
+    config
+        The run is bound to its `detection` section; everything else may change from call to call.
+    output
+        The folder of the run.
+    engine
+        What runs shards on workers: see `detectime.engines`.
+
+    Returns
+    -------
+    Table
+        In the schema of `schema.DETECTIONS`: a row for each frame looked at in this run, now or before, those of
+        `table` first and in its order.
+
+    Raises
+    ------
+    RunError
+        If the folder holds a run with another detection configuration, or if every wanted frame is missing.
+    StoreError
+        If the folder cannot be written to, or another run works in it.
+    """
+    store = Store(output)
+    with store.lock():
+        manifest = _resume(store, config)
+        found = _read(store)
+        pending = _pending(table, found, config.run.retry_failed)
+        if pending:
+            if not (table["wanted"] & table["on_disk"]).any():
+                raise RunError(
+                    f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
+                    f"{pending[0]!r}); is the drive mounted, is `images` the folder that frame_path is relative to?"
+                )
+            store.put(_MANIFEST, _as_json(manifest))
+            _work(store, pending, source, config, engine)
+            found = _read(store)
+        found = _in_order(found, table)
+        if pending or store.names(_SHARDS):
+            _compact(store, found)
+        if pending or manifest["finished"] is None:
+            manifest["finished"] = _now()
+        manifest["outcomes"] = _count_outcomes(found)
+        store.put(_MANIFEST, _as_json(manifest))
+    return found
+
+
+def _resume(store: Store, config: Config) -> dict[str, Any]:
+    """Return the manifest of this run, after a check that it may go on with this configuration."""
+    manifest = {
+        "detectime": detectime.__version__,
+        "started": _now(),
+        "finished": None,
+        "detectors": {
+            config.detection.detector_type: detectors.faces(config.detection).fingerprint(),
+            config.detection.hand_detector: detectors.hands(config.detection).fingerprint(),
+        },
+        "configuration": configuration.as_dict(config),
+    }
+    content = store.get(_MANIFEST)
+    if content is None:
+        if store.names(_SHARDS) or store.get(_DETECTIONS) is not None:
+            raise RunError(
+                f"{store}: there are detections, but no {_MANIFEST} that says how they were made; "
+                "give another `output`, or put it back"
+            )
+        return manifest
+    try:
+        before = json.loads(content)
+        differing = _differences(_identity(before), _identity(manifest))
+        manifest["started"], manifest["finished"] = before["started"], before["finished"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{store}/{_MANIFEST}: this is no manifest of a run ({error!r}); give another `output`"
+        ) from error
+    if differing:
+        raise RunError(
+            f"{store}: this folder holds a run with another detection configuration; give another `output`, or go "
+            "back to its values:\n" + "\n".join(differing)
+        )
+    return manifest
+
+
+def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run is bound to, by key."""
+    detection = {f"detection.{key}": value for key, value in manifest["configuration"]["detection"].items()}
+    weights = {
+        f"weights of {detector}: {name}": sha256
+        for detector, files in manifest["detectors"].items()
+        for name, sha256 in files.items()
+    }
+    return detection | weights
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        f"  {key}: the run has {before.get(key)!r}, now it is {now.get(key)!r}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _pending(table: pd.DataFrame, found: pa.Table, retry_failed: bool) -> list[str]:
+    """Wanted frames that no result is there for, in the order of the table."""
+    if retry_failed:
+        found = found.filter(pc.equal(found["outcome"], "ok"))
+    wanted = table.loc[table["wanted"], "frame_path"]
+    pending: list[str] = wanted[~wanted.isin(found["frame_path"].to_pandas())].tolist()
+    return pending
+
+
+def _work(store: Store, pending: list[str], source: Folder, config: Config, engine: Engine) -> None:
+    """Have all pending frames looked at, and save what comes."""
+    # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
+    workers = config.run.workers or local.available_cores()
+    size = min(config.run.save_per_num_images, -(-len(pending) // workers))
+    shards = deque(tuple(pending[i : i + size]) for i in range(0, len(pending), size))
+    number = _last_number(store)
+    losses: Counter[str] = Counter()
+    results = engine(shards, config.detection, source, config.run)
+    with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
+        for shard, result in results:
+            if isinstance(result, Lost):
+                again, given_up = _bisect(shard, result, losses)
+                shards.extendleft(reversed(again))
+                if not given_up:
+                    continue
+                result = pa.Table.from_pylist([lost(given_up, "failed", result.reason)], schema=DETECTIONS)
+            number += 1
+            _save(store, f"{_SHARDS}/{number:06d}.parquet", result)
+            progress.add(result.num_rows)
+
+
+def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[local.Shard], str | None]:
+    """Close in on the frame that costs workers: the shards to try next, and the frame that is given up, if any."""
+    if len(shard) == 1:
+        losses[shard[0]] += 1
+        return ([], shard[0]) if losses[shard[0]] >= _ATTEMPTS else ([shard], None)
+    if loss.at is None:
+        middle = len(shard) // 2
+        return [shard[:middle], shard[middle:]], None
+    losses[shard[loss.at]] += 1
+    parts = shard[: loss.at], shard[loss.at : loss.at + 1], shard[loss.at + 1 :]
+    return [part for part in parts if part], None
+
+
+def _read(store: Store) -> pa.Table:
+    """All results, a row a frame; what was saved last counts."""
+    contents = (store.get(name) for name in (_DETECTIONS, *store.names(_SHARDS)))
+    tables = [pq.read_table(io.BytesIO(content), schema=DETECTIONS) for content in contents if content is not None]
+    found = pa.concat_tables([DETECTIONS.empty_table(), *tables]).combine_chunks()
+    again = found["frame_path"].to_pandas().duplicated(keep="last").to_numpy()
+    return found.filter(pa.array(~again)) if again.any() else found
+
+
+def _in_order(found: pa.Table, table: pd.DataFrame) -> pa.Table:
+    """Put the frames of the table first, in its order; the others follow by name."""
+    place = pd.Index(table["frame_path"]).get_indexer(pd.Index(found["frame_path"].to_pandas()))
+    keys = pa.table({"place": np.where(place < 0, len(table), place), "frame_path": found["frame_path"]})
+    return found.take(pc.sort_indices(keys, [("place", "ascending"), ("frame_path", "ascending")]))
+
+
+def _compact(store: Store, found: pa.Table) -> None:
+    shards = store.names(_SHARDS)
+    _save(store, _DETECTIONS, found)
+    store.delete(shards)  # a run that is killed here finds rows twice, and the same
+
+
+def _save(store: Store, name: str, table: pa.Table) -> None:
+    with store.writing(name) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def _last_number(store: Store) -> int:
+    names = store.names(_SHARDS)
+    return int(names[-1].removeprefix(f"{_SHARDS}/").removesuffix(".parquet")) if names else 0
+
+
+def _count_outcomes(found: pa.Table) -> dict[str, int]:
+    counts = Counter(found["outcome"].to_pylist())
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
+
+
+def _as_json(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=4).encode() + b"\n"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,115 @@
+"""Where frames come from: ``names()`` tells which there are, ``open()`` reads some of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectime import images
+from detectime.images import RGB, Unreadable
+
+
+class SourceError(RuntimeError):
+    """A source that is not there; the message names it."""
+
+
+class Missing(FileNotFoundError):
+    """A frame that the source does not have."""
+
+
+# A path that cannot be the name of any file names a file that is not there.
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of image files.
+
+    Parameters
+    ----------
+    root
+        The folder that every frame's path is relative to. Links in it are followed.
+    exif, max_pixels
+        How frames are decoded: see `images.decode`.
+    """
+
+    root: str
+    exif: str = "ignore"
+    max_pixels: int = 100_000_000
+
+    def names(self) -> Iterator[str]:
+        """Walk over the files below the folder, once, and yield their paths relative to it, in no order.
+
+        Nothing is opened and no file is asked for its status: on a mounted drive that is what costs.
+
+        Raises
+        ------
+        SourceError
+            If the folder cannot be listed.
+        """
+        waiting = [""]
+        linked = {os.path.realpath(self.root)}
+        while waiting:
+            place = waiting.pop()
+            try:
+                entries = os.scandir(os.path.join(self.root, place))
+            except OSError as error:
+                if place:  # a folder inside that may not be listed: its frames are missing, the others are not
+                    continue
+                raise SourceError(f"{self.root}: the images folder cannot be read: {error.strerror}") from error
+            with entries:
+                for entry in entries:
+                    name = f"{place}/{entry.name}" if place else entry.name
+                    if entry.is_symlink():
+                        # Only links are resolved: a folder is entered once, so that a circle of links ends.
+                        target = os.path.realpath(entry.path)
+                        if not os.path.isdir(target):
+                            if os.path.exists(target):
+                                yield name
+                        elif target not in linked:
+                            linked.add(target)
+                            waiting.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(name)
+                    else:
+                        yield name
+
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, RGB | Missing | Unreadable]]:
+        """Read frames, one at a time.
+
+        Yields
+        ------
+        frame_path, frame
+            The path as it was given; its pixels, uint8, shape (height, width, 3), or the reason why there are none.
+        """
+        for frame_path in frame_paths:
+            try:
+                yield frame_path, images.decode(self._read(frame_path), exif=self.exif, max_pixels=self.max_pixels)
+            except (Missing, Unreadable) as error:
+                yield frame_path, error
+
+    def _read(self, frame_path: str) -> bytes:
+        try:
+            # Without O_NONBLOCK the opening of a FIFO waits for somebody to write into it.
+            handle = os.open(Path(self.root, frame_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except ValueError as error:  # a NUL character
+            raise Missing(str(error)) from error
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                raise Missing(error.strerror) from error
+            raise Unreadable(f"cannot be opened: {error.strerror}") from error
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("not a regular file")
+            # No picture of so many pixels needs more: eight bytes a pixel are 16 bits of red, green, blue and alpha.
+            if status.st_size > 8 * self.max_pixels + 2**20:
+                raise Unreadable(f"too large: {status.st_size} bytes")
+            try:
+                return file.read()
+            except OSError as error:
+                raise Unreadable(f"cannot be read: {error.strerror}") from error

@@ -1,0 +1,153 @@
+"""Where results live: a folder whose files appear whole or not at all, for one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+
+_LOCK = ".lock"
+_PARTIAL = ".detectime-partial-"
+
+
+class StoreError(RuntimeError):
+    """Results cannot be kept where they should be; the message says why and what to do."""
+
+
+class Store:
+    """A local folder.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: the output folder cannot be made: {error.strerror}") from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise StoreError(f"{self.folder}: the output folder cannot be written to: permission denied")
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """Open `name` for writing; it appears, whole and on the disk, when the block ends without an error.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the file cannot be written; what was there before is still there then.
+        """
+        target = self.folder / name
+        partial: Path | None = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+            with partial.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+            partial = None
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise StoreError(
+                f"{target}: cannot be written: {error.strerror or error}. Nothing that was saved before is lost: "
+                "make room or give another `output`, and run again"
+            ) from error
+        finally:
+            if partial is not None:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a whole file."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    def get(self, name: str) -> bytes | None:
+        """Return the content of a file, or None if there is no such file."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the sorted names of the whole files in the folder `prefix`."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(
+                f"{prefix}/{entry.name}"
+                for entry in os.scandir(self.folder / prefix)
+                if entry.is_file() and not entry.name.startswith(_PARTIAL)
+            )
+        return []
+
+    def delete(self, names: list[str]) -> None:
+        """Delete files that this store wrote; one that is gone already is no error."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self, patience: float = 10.0) -> Iterator[None]:
+        """Keep other runs out of this folder.
+
+        The operating system lets go of the lock when the process ends, however it ends.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another run to end: a kernel that was killed a moment ago lives that long.
+
+        Raises
+        ------
+        StoreError
+            If another run still works in this folder then.
+        """
+        path = self.folder / _LOCK
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=patience)
+        except filelock.Timeout as error:
+            raise StoreError(
+                f"{self.folder}: another run is writing to this folder (it holds {path}): wait for it, stop it, "
+                "or give another `output`"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{path}: the output folder cannot be locked: {error.strerror}") from error
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self) -> None:
+        """Delete what writers that were killed left half written."""
+        for place in (self.folder, *(entry for entry in self.folder.iterdir() if entry.is_dir())):
+            for partial in place.glob(f"{_PARTIAL}*"):
+                partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a loss of power, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

