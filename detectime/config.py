@@ -70,8 +70,8 @@ class Detection:
     face_nms: Share = 0.3
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
     hand_detector: str = "mediapipe"
-    hand_confidence: Share = 0.4
-    search_coefficient: Coefficient = 2.25
+    hand_confidence: Share = 0.5
+    search_coefficient: Coefficient = 2.05
     landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
     exif: Literal["ignore", "apply"] = "ignore"
     max_pixels: Count = 100_000_000
@@ -217,7 +217,7 @@ def notebook_parameters(names: Mapping[str, Any], cells: Sequence[str] = ()) -> 
         ``globals()`` of the notebook.
     cells
         ``In`` of the notebook: sources of the cells executed so far. papermill puts what it was given into a cell of
-        its own that begins with ``# Parameters`` and only logs names that nothing reads; here they are refused.
+        its own whose first line is ``# Parameters`` and only logs names that nothing reads; here they are refused.
 
     Raises
     ------
@@ -225,9 +225,12 @@ def notebook_parameters(names: Mapping[str, Any], cells: Sequence[str] = ()) -> 
         If papermill was given a name that is no parameter.
     """
     for cell in cells:
-        if not cell.startswith("# Parameters"):
+        if cell.partition("\n")[0].rstrip() != "# Parameters":
             continue
-        for name in (node.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)):
+        for node in ast.walk(ast.parse(cell)):
+            if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)):
+                continue  # papermill writes infinity as `float('inf')`
+            name = node.id
             if name not in PARAMETERS and name != "config":
                 raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
     return {name: names[name] for name in PARAMETERS if name in names}
@@ -248,6 +251,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: this is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_field_names(Config))}")
+    for key in (*tree, *(key for section in tree.values() if isinstance(section, dict) for key in section)):
+        if not isinstance(key, str):  # `no`, `off` and `5` are no text to YAML
+            raise ConfigError(f"{file}: YAML reads a key as {key!r}; accepted: text, so write it in quotes")
     return tree
 
 
@@ -291,7 +297,9 @@ def _field_names(kind: type) -> list[str]:
 
 
 def _absolute(value: Any, folder: Path) -> Any:
-    return os.path.normpath(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+    if not isinstance(value, str | os.PathLike) or not value:
+        return value
+    return os.path.normpath(folder / Path(value).expanduser())
 
 
 def _as_list(value: Any) -> Any:

@@ -57,7 +57,8 @@ def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str
     duplicates = rows - len(table)
     table = table.reset_index(drop=True)
     on_disk = set(source.names())
-    table["on_disk"] = table["frame_path"].isin(on_disk)
+    # Not by `isin`: pandas cannot hold the name of a file that is not UTF-8.
+    table["on_disk"] = [frame_path in on_disk for frame_path in table["frame_path"]]
     table.attrs = {"duplicates": duplicates, "unlisted": len(on_disk) - int(table["on_disk"].sum())}
     return table
 
@@ -127,6 +128,9 @@ def _check_columns(table: pd.DataFrame, path: object) -> None:
         if column not in table:
             there = ", ".join(_short(str(name)) for name in table.columns[:_SHOWN])
             raise TableError(f"{path}: the column {column} is missing; the file has {there}")
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise TableError(f"{path}: the column {_short(str(twice[0]))} is there twice; rename one")
     for column in ("label", "on_disk", "wanted"):
         if column in table:
             raise TableError(f"{path}: the column {column} is made here and may not be in the file; rename it")

@@ -36,7 +36,7 @@ def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_00
     content
         A whole file: JPEG, or one of `FORMATS`.
     exif
-        ``ignore``: pixels as they are stored; ``apply``: turned as the EXIF orientation says.
+        ``ignore``: pixels as they are stored; ``apply``: turned as the EXIF orientation says. A TIFF is turned always.
     max_pixels
         More pixels than this are not decoded.
 
@@ -63,6 +63,8 @@ def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_00
         raise
     except UnidentifiedImageError as error:
         raise Unreadable(f"not an image: neither JPEG nor {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"too large: {error}") from error
     except Exception as error:
         raise Unreadable(f"broken image: {error}") from error
 
@@ -96,14 +98,15 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise Unreadable(f"no pixels: {width} x {height}")
 
 
-def _orientation(content: bytes) -> int:
+def _orientation(content: bytes) -> object:
     with _open(content) as header:
-        return int(header.getexif().get(_ORIENTATION, 1))
+        # A TIFF's orientation is its own, and every decoder has applied it.
+        return None if header.format == "TIFF" else header.getexif().get(_ORIENTATION)
 
 
-def _turn(image: RGB, orientation: int) -> RGB:
-    """Undo an EXIF orientation: 2, 4, 5 and 7 are mirrored, 5 to 8 lie on their side."""
-    turns, mirrored = {
+def _turn(image: RGB, orientation: object) -> RGB:
+    """Undo an EXIF orientation: 2, 4, 5 and 7 are mirrored, 5 to 8 lie on their side; others mean nothing."""
+    turned_as: dict[object, tuple[int, bool]] = {
         2: (0, True),
         3: (2, False),
         4: (2, True),
@@ -111,7 +114,8 @@ def _turn(image: RGB, orientation: int) -> RGB:
         6: (3, False),
         7: (1, True),
         8: (1, False),
-    }.get(orientation, (0, False))
+    }
+    turns, mirrored = turned_as.get(orientation, (0, False))
     turned = np.rot90(image, turns)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 

@@ -14,6 +14,9 @@ from detectime.config import Pairing
 OUTCOMES = ("paired", "apart", "no_hand", "no_face", "missing", "unreadable", "failed", "left_out")
 """What became of a row of the frame table."""
 
+REASONS = ("apart", "no_hand", "no_face", "missing", "unreadable", "failed")
+"""Those of a wanted frame that has no sample."""
+
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -37,7 +40,7 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     DataFrame
         A row for each row of `table`, in its order: its columns, and
 
-        - `outcome`, one of `OUTCOMES`, and `error`, why the frame could not be looked at (text, or None);
+        - `outcome`, one of `OUTCOMES`, and `error`, why the frame could not be looked at (text; NaN where it could);
         - `width`, `height` of the frame in pixels (float64, NaN where it was not decoded);
         - `faces`, `hands`: how many were found (int64);
         - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
@@ -56,20 +59,10 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     if (rows[wanted] < 0).any():
         frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
         raise KeyError(f"{frame_path!r} is wanted, but was not looked at: run detection first")
-    rows[~wanted] = -1
-    best = _best_pairs(detections, config.crop_coefficient)
-
-    samples = table.copy()
-    samples["outcome"] = np.where(rows < 0, "left_out", best["outcome"].to_numpy(dtype=object)[rows])
-    samples["error"] = pd.Series(
-        np.where(rows < 0, None, best["error"].to_numpy(dtype=object)[rows]), index=table.index
-    )
-    there = best.drop(columns=["outcome", "error"])
-    for column in there:
-        values = there[column].to_numpy()
-        samples[column] = np.where(
-            rows < 0, 0 if values.dtype.kind == "i" else np.nan, values[rows] if len(values) else 0
-        )
+    rows[~wanted] = -1  # no row of `best`
+    best = _best_pairs(detections, config.crop_coefficient).reindex(rows).set_axis(table.index)
+    best = best.fillna({"outcome": "left_out", "faces": 0, "hands": 0}).astype({"faces": "int64", "hands": "int64"})
+    samples = table.assign(**{str(column): best[column] for column in best})
     _add_bbox(samples, config)
     return samples
 

@@ -26,7 +26,8 @@ class Progress:
         self.done = 0
         self._started = self._told = time.monotonic()
         # A bar redrawn in place would leave each of its states in a saved notebook or a log.
-        self._bar = tqdm(total=total, unit="frame", disable=not watched(), mininterval=0.5, smoothing=0.1)
+        self._watched = watched()
+        self._bar = tqdm(total=total, unit="frame", disable=not self._watched, mininterval=0.5, smoothing=0.1)
 
     def __enter__(self) -> Progress:
         return self
@@ -35,14 +36,14 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        if self._bar.disable and self.total:
+        if not self._watched and self.total:
             self._tell()
 
     def add(self, frames: int) -> None:
         """Count frames that are done."""
         self.done += frames
         self._bar.update(frames)
-        if self._bar.disable and time.monotonic() - self._told >= _UNWATCHED_EVERY:
+        if not self._watched and time.monotonic() - self._told >= _UNWATCHED_EVERY:
             self._tell()
 
     def _tell(self) -> None:

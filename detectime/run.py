@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import io
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,6 +33,8 @@ Engine = Callable[[deque[local.Shard], Detection, Folder, Run], Iterator[tuple[l
 _MANIFEST = "run.json"
 _DETECTIONS = "detections.parquet"
 _SHARDS = "shards"
+_DIGITS = 9  # of a shard's number, so that names sort as numbers do
+_SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
 
 
@@ -82,15 +85,16 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
                     f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
                     f"{pending[0]!r}); is the drive mounted, is `images` the folder that frame_path is relative to?"
                 )
+            manifest["finished"] = None
             store.put(_MANIFEST, _as_json(manifest))
             _work(store, pending, source, config, engine)
             found = _read(store)
         found = _in_order(found, table)
-        if pending or store.names(_SHARDS):
+        if pending or _shards(store):
             _compact(store, found)
         if pending or manifest["finished"] is None:
             manifest["finished"] = _now()
-        manifest["outcomes"] = _count_outcomes(found)
+        manifest["outcomes"] = count_outcomes(found)
         store.put(_MANIFEST, _as_json(manifest))
     return found
 
@@ -109,7 +113,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
     }
     content = store.get(_MANIFEST)
     if content is None:
-        if store.names(_SHARDS) or store.get(_DETECTIONS) is not None:
+        if _shards(store) or store.get(_DETECTIONS) is not None:
             raise RunError(
                 f"{store}: there are detections, but no {_MANIFEST} that says how they were made; "
                 "give another `output`, or put it back"
@@ -154,8 +158,8 @@ def _pending(table: pd.DataFrame, found: pa.Table, retry_failed: bool) -> list[s
     """Wanted frames that no result is there for, in the order of the table."""
     if retry_failed:
         found = found.filter(pc.equal(found["outcome"], "ok"))
-    wanted = table.loc[table["wanted"], "frame_path"]
-    pending: list[str] = wanted[~wanted.isin(found["frame_path"].to_pandas())].tolist()
+    wanted = pa.array(table.loc[table["wanted"], "frame_path"], pa.string())
+    pending: list[str] = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"]))).to_pylist()
     return pending
 
 
@@ -177,7 +181,7 @@ def _work(store: Store, pending: list[str], source: Folder, config: Config, engi
                     continue
                 result = pa.Table.from_pylist([lost(given_up, "failed", result.reason)], schema=DETECTIONS)
             number += 1
-            _save(store, f"{_SHARDS}/{number:06d}.parquet", result)
+            _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)
             progress.add(result.num_rows)
 
 
@@ -196,11 +200,23 @@ def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[
 
 def _read(store: Store) -> pa.Table:
     """All results, a row a frame; what was saved last counts."""
-    contents = (store.get(name) for name in (_DETECTIONS, *store.names(_SHARDS)))
-    tables = [pq.read_table(io.BytesIO(content), schema=DETECTIONS) for content in contents if content is not None]
+    tables = (_load(store, name) for name in (_DETECTIONS, *_shards(store)))
     found = pa.concat_tables([DETECTIONS.empty_table(), *tables]).combine_chunks()
     again = found["frame_path"].to_pandas().duplicated(keep="last").to_numpy()
     return found.filter(pa.array(~again)) if again.any() else found
+
+
+def _load(store: Store, name: str) -> pa.Table:
+    content = store.get(name)
+    if content is None:
+        return DETECTIONS.empty_table()
+    try:
+        found = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)  # for small files threads only cost
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(f"{store}/{name}: damaged ({error}); delete it, and its frames are looked at again") from error
+    if not found.schema.equals(DETECTIONS):
+        raise RunError(f"{store}/{name}: this holds no detections; delete it, and its frames are looked at again")
+    return found
 
 
 def _in_order(found: pa.Table, table: pd.DataFrame) -> pa.Table:
@@ -211,7 +227,7 @@ def _in_order(found: pa.Table, table: pd.DataFrame) -> pa.Table:
 
 
 def _compact(store: Store, found: pa.Table) -> None:
-    shards = store.names(_SHARDS)
+    shards = _shards(store)
     _save(store, _DETECTIONS, found)
     store.delete(shards)  # a run that is killed here finds rows twice, and the same
 
@@ -221,13 +237,19 @@ def _save(store: Store, name: str, table: pa.Table) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
+def _shards(store: Store) -> list[str]:
+    """Names of the shards in the order in which they were saved; what else lies there is somebody else's."""
+    return [name for name in store.names(_SHARDS) if _SHARD.fullmatch(name)]
+
+
 def _last_number(store: Store) -> int:
-    names = store.names(_SHARDS)
-    return int(names[-1].removeprefix(f"{_SHARDS}/").removesuffix(".parquet")) if names else 0
+    names = _shards(store)
+    return int(_SHARD.sub(r"\1", names[-1])) if names else 0
 
 
-def _count_outcomes(found: pa.Table) -> dict[str, int]:
-    counts = Counter(found["outcome"].to_pylist())
+def count_outcomes(detections: pa.Table) -> dict[str, int]:
+    """Count the frames of each outcome of detection."""
+    counts = Counter(detections["outcome"].to_pylist())
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 

@@ -51,10 +51,10 @@ class Folder:
         SourceError
             If the folder cannot be listed.
         """
-        waiting = [""]
-        linked = {os.path.realpath(self.root)}
+        # A folder, and where the links on the way to it lead: none leads there twice, so that a circle of links ends.
+        waiting = [("", frozenset({os.path.realpath(self.root)}))]
         while waiting:
-            place = waiting.pop()
+            place, linked = waiting.pop()
             try:
                 entries = os.scandir(os.path.join(self.root, place))
             except OSError as error:
@@ -65,16 +65,14 @@ class Folder:
                 for entry in entries:
                     name = f"{place}/{entry.name}" if place else entry.name
                     if entry.is_symlink():
-                        # Only links are resolved: a folder is entered once, so that a circle of links ends.
                         target = os.path.realpath(entry.path)
                         if not os.path.isdir(target):
                             if os.path.exists(target):
                                 yield name
                         elif target not in linked:
-                            linked.add(target)
-                            waiting.append(name)
+                            waiting.append((name, linked | {target}))
                     elif entry.is_dir(follow_symlinks=False):
-                        waiting.append(name)
+                        waiting.append((name, linked))
                     else:
                         yield name
 
@@ -102,14 +100,16 @@ class Folder:
             if error.errno in _NOT_THERE:
                 raise Missing(error.strerror) from error
             raise Unreadable(f"cannot be opened: {error.strerror}") from error
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise Unreadable("not a regular file")
             # No picture of so many pixels needs more: eight bytes a pixel are 16 bits of red, green, blue and alpha.
             if status.st_size > 8 * self.max_pixels + 2**20:
                 raise Unreadable(f"too large: {status.st_size} bytes")
-            try:
+            with open(handle, "rb", closefd=False) as file:
                 return file.read()
-            except OSError as error:
-                raise Unreadable(f"cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise Unreadable(f"cannot be read: {error.strerror}") from error
+        finally:
+            os.close(handle)

@@ -7,7 +7,6 @@ itself is not needed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,12 +29,14 @@ _MOST_PALMS = 4  # in one region: two people's hands
 _WRIST, _MIDDLE = 0, 2  # of the palm's seven keypoints: they tell which way the hand points
 _REACH = 2.6  # side of the landmark network's region, in palms
 _SHIFT = 0.5  # how far that region's centre lies towards the fingers, in palms
+_KNUCKLES = [5, 9, 9, 13]  # landmarks of index, middle (counts twice) and ring finger: with the wrist, the direction
+_SECOND_REACH = 1.6  # side of the region of the second look, in hands
 _SAME_HAND = 0.5  # hands that overlap more (IoU) are one
 
 
 @dataclass(frozen=True)
 class _Palm:
-    """A palm in pixels of the image: centre and keypoints (x, y), and the longer side of its box."""
+    """A palm in pixels of the image: centre and keypoints (x, y), and the sides of its box."""
 
     centre: Floats
     keypoints: Floats
@@ -55,7 +56,8 @@ class MediaPipeHands:
     Parameters
     ----------
     confidence
-        Least score of a palm, and of its being a hand once it is looked at closely; 0…1.
+        Least score, 0…1. A hand's score is the lesser of two: the palm's, and that of being a hand once it is looked
+        at closely.
     margin
         A hand's box is the box of its landmarks, grown by this share of its longer side on each side.
     """
@@ -88,8 +90,10 @@ class MediaPipeHands:
         if not palms:
             return Detections.none()
         kept = geometry.non_maximum_suppression([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
-        found, scores = self._hands(image, [palms[k] for k in kept])
-        found = geometry.clip(found, width, height)
+        palms = [palms[k] for k in kept]
+        hands = [self._hand(image, palm) for palm in palms]
+        found = geometry.clip([box for box, _ in hands], width, height)
+        scores = np.array([min(palm.score, score) for palm, (_, score) in zip(palms, hands, strict=True)], np.float32)
         sure = np.flatnonzero((scores >= self.confidence) & (geometry.area(found) > 0))
         kept = geometry.non_maximum_suppression(found[sure], scores[sure], _SAME_HAND)
         return Detections(geometry.as_boxes(found[sure][kept]), scores[sure][kept])
@@ -118,22 +122,24 @@ class MediaPipeHands:
             )
         return palms[:_MOST_PALMS]
 
-    def _hands(self, image: RGB, palms: list[_Palm]) -> tuple[Floats, NDArray[np.float32]]:
-        """Look at each palm closely: boxes (N, 4) in pixels of the image, and scores (N,) of being a hand."""
-        maps = [_to_image(palm) for palm in palms]
-        crops = [
-            cv2.warpAffine(image, m, (_HAND_SIDE, _HAND_SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            for m in maps
-        ]
-        # One by one: a hand's landmarks must not depend on how many others there are.
-        outputs = [self._hand_session.run(None, {"input": crop[None].astype(np.float32) / 255})[:2] for crop in crops]
-        found = np.empty((len(palms), 4))
-        for k, ((landmarks, _), to_image) in enumerate(zip(outputs, maps, strict=True)):
-            points = landmarks.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2]
-            low, high = points.min(axis=0), points.max(axis=0)
-            margin = self.margin * (high - low).max()
-            found[k] = [*(low - margin), *(high + margin)]
-        return found, np.array([presence.item() for _, presence in outputs], np.float32)
+    def _hand(self, image: RGB, palm: _Palm) -> tuple[Floats, float]:
+        """Look at a palm closely: the hand's box, shape (4,), in pixels of the image, and its score of being a hand."""
+        points, presence = self._landmarks(image, _around_palm(palm))
+        if presence >= self.confidence:
+            # A palm tells only roughly how large its hand is. A second look, at the landmarks' own region, as MediaPipe
+            # has it from one frame of a video to the next, makes the box tighter and steadier.
+            points, presence = self._landmarks(image, _around_landmarks(points))
+        low, high = points.min(axis=0), points.max(axis=0)
+        margin = self.margin * (high - low).max()
+        return np.concatenate([low - margin, high + margin]), presence
+
+    def _landmarks(self, image: RGB, to_image: Floats) -> tuple[Floats, float]:
+        """Landmarks, shape (21, 2), in pixels of the image, of the hand in a region, and its score of being a hand."""
+        crop = cv2.warpAffine(image, to_image, (_HAND_SIDE, _HAND_SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        landmarks, presence = self._hand_session.run(
+            ["landmarks", "presence"], {"input": crop[None].astype(np.float32) / 255}
+        )
+        return landmarks.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2], float(presence.item())
 
 
 def build(config: Detection) -> MediaPipeHands:
@@ -161,7 +167,7 @@ def _letterbox(image: RGB) -> tuple[RGB, float, int, int]:
     inner = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (_PALM_SIDE - inner[0]) // 2, (_PALM_SIDE - inner[1]) // 2
     square = np.zeros((_PALM_SIDE, _PALM_SIDE, 3), np.uint8)
-    square[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
+    square[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
     return square, scale, left, top
 
 
@@ -179,18 +185,39 @@ def _same(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
     return groups
 
 
-def _to_image(palm: _Palm) -> Floats:
-    """Affine map, shape (2, 3), from pixels of the landmark network's input to pixels of the image.
+def _around_palm(palm: _Palm) -> Floats:
+    """Region of the hand that a palm belongs to, further towards the fingers: see `_region`."""
+    up = palm.keypoints[_MIDDLE] - palm.keypoints[_WRIST]
+    centre = palm.centre + _SHIFT * palm.height * up / max(float(np.hypot(*up)), 1e-6)
+    return _region(centre, _REACH * max(palm.width, palm.height), up)
 
-    The region stands upright along the line from the wrist to the middle finger, and lies towards the fingers.
+
+def _around_landmarks(points: Floats) -> Floats:
+    """Region of a hand, from its landmarks, shape (21, 2): see `_region`."""
+    up = points[_KNUCKLES].mean(axis=0) - points[0]
+    turned = points @ _axes(up)
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    return _region(_axes(up) @ (low + high) / 2, _SECOND_REACH * float((high - low).max()), up)
+
+
+def _region(centre: Floats, side: float, up: Floats) -> Floats:
+    """Affine map, shape (2, 3), from pixels of the landmark network's input to a square of the image.
+
+    Parameters
+    ----------
+    centre, side
+        The square's, in pixels of the image.
+    up
+        Direction in the image that points upwards in the network's input, shape (2,).
     """
-    across, along = palm.keypoints[_MIDDLE] - palm.keypoints[_WRIST]
-    angle = math.pi / 2 - math.atan2(-along, across)
-    cos, sin = math.cos(angle), math.sin(angle)
-    centre = palm.centre + _SHIFT * palm.height * np.array([sin, -cos])
-    scale = _REACH * max(palm.width, palm.height) / _HAND_SIDE
-    turn = scale * np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([turn, centre - turn @ (np.full(2, _HAND_SIDE / 2))])
+    turn = side / _HAND_SIDE * _axes(up)
+    return np.column_stack([turn, centre - turn @ np.full(2, _HAND_SIDE / 2)])
+
+
+def _axes(up: Floats) -> Floats:
+    """Rotation, shape (2, 2), whose columns are where x and y of an input point in the image, if up is `up` there."""
+    x, y = up / max(float(np.hypot(*up)), 1e-6)
+    return np.array([[-y, -x], [x, -y]])
 
 
 def _sigmoid(logits: Floats) -> Floats:

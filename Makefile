@@ -1,0 +1,67 @@
+# Everything happens in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NOTEBOOK := notebooks/01_get_train_data.ipynb
+DEMO := reports/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick lint lab sample quality clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/setup ## make .venv with the light default, editable, under constraints.txt
+
+demo: setup ## run the notebook on the sample: hands.json, the executed notebook and an HTML report in reports/demo
+	@rm -rf $(DEMO)
+	@mkdir -p $(DEMO)
+	$(BIN)/papermill $(NOTEBOOK) $(DEMO)/report.ipynb --no-progress-bar \
+		-p images data/sample/TRAIN_DATA -p labels data/sample/train.csv -p output $(DEMO)
+	$(BIN)/python -m detectime.report $(DEMO)/report.ipynb $(DEMO)/report.html
+	@echo
+	@echo "The samples:   $(DEMO)/hands.json"
+	@echo "Every frame:   $(DEMO)/outcomes.csv"
+	@echo "The notebook:  $(DEMO)/report.ipynb"
+	@echo "The report:    $(DEMO)/report.html   (open it in a browser)"
+
+test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/test ## run the quick tests alone
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/test ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: setup ## open the notebook in JupyterLab
+	@$(PIP) -e '.[lab]'
+	$(BIN)/jupyter lab $(NOTEBOOK)
+
+sample: setup ## render data/sample anew
+	@$(PIP) -e '.[sample]'
+	$(BIN)/python tools/render_sample.py
+
+quality: setup ## score the detectors on images with ground truth: the README's quality table
+	$(BIN)/python benchmarks/quality.py
+
+clean: ## remove .venv and the reports
+	rm -rf $(VENV) reports
+
+$(VENV)/python: 
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "detectime needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/setup: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/setup

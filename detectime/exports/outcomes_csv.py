@@ -1,0 +1,32 @@
+"""``outcomes.csv``: every row of the frame table with what became of it, for a spreadsheet or a script."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from detectime.store import Store
+
+NAME = "outcomes.csv"
+
+
+def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write all rows, whole or not at all.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair` returned: its columns are the file's.
+    path
+        The file: csv in UTF-8.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written; what was there before is still there then.
+    """
+    path = Path(path)
+    with Store(path.parent).writing(path.name) as file:
+        samples.to_csv(file, mode="wb", index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,311 @@
+"""The figures of the notebooks. Each function returns a matplotlib figure and draws nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from detectime import boxes, pairing
+from detectime.boxes import Floats
+from detectime.config import Pairing
+from detectime.images import RGB
+from detectime.sources import Folder
+
+COLOURS = {
+    "paired": "#2a9d5c",
+    "apart": "#f4a261",
+    "no_hand": "#e9c46a",
+    "no_face": "#8ab6d6",
+    "missing": "#6c757d",
+    "unreadable": "#9b5de5",
+    "failed": "#d62839",
+    "left_out": "#dee2e6",
+}
+"""The colour of each outcome."""
+
+_FACE, _SQUARE, _HAND, _BBOX = "#4cc9f0", "#4cc9f0", "#ffb703", "#fb5607"
+_COLUMNS = 4  # frames side by side in a gallery
+_THUMBNAIL = 300  # pixels of a thumbnail's longer side: what a gallery costs does not depend on the frames
+_DPI = 80
+
+
+def use_jpeg() -> None:
+    """Have notebooks keep figures as JPEG: a tenth of a PNG where figures show photographs."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
+
+
+def classes(table: pd.DataFrame) -> Figure:
+    """Draw how many frames each class has, and what of them this run wants.
+
+    Parameters
+    ----------
+    table
+        The frame table, with `wanted`.
+    """
+    state = np.select([~table["wanted"], ~table["on_disk"]], ["left_out", "missing"], default="wanted")
+    colours = {"wanted": COLOURS["paired"], "missing": COLOURS["missing"], "left_out": COLOURS["left_out"]}
+    return _stacked(table, pd.Series(state, index=table.index), colours, "frames")
+
+
+def outcomes(samples: pd.DataFrame) -> Figure:
+    """Draw what became of the frames of each class.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair` returned.
+    """
+    return _stacked(samples, samples["outcome"], COLOURS, "frames")
+
+
+def gallery(
+    samples: pd.DataFrame,
+    detections: pa.Table,
+    source: Folder,
+    config: Pairing,
+    *,
+    title: str,
+    most: int,
+) -> Figure | None:
+    """Draw frames with everything that was found in them, and below each one what is cut out of it.
+
+    Parameters
+    ----------
+    samples
+        The rows of `pairing.pair` to choose from: those of one class, or of one reason.
+    detections
+        What `run.detect` returned.
+    source
+        Where the frames are; only those that are shown are read.
+    config
+        For the square around the face.
+    title
+        Stands above the frames.
+    most
+        How many frames are shown: spread evenly over `samples`.
+
+    Returns
+    -------
+    Figure or None
+        None if there is nothing to show.
+    """
+    shown = samples.iloc[_spread(len(samples), most)]
+    if shown.empty:
+        return None
+    with_crops = bool((shown["outcome"] == "paired").any())
+    rows = -(-len(shown) // _COLUMNS)
+    heights = [1.0, 0.62] if with_crops else [1.0]
+    figure, axes = plt.subplots(
+        rows * len(heights),
+        _COLUMNS,
+        figsize=(2.9 * _COLUMNS, 2.35 * rows * sum(heights) + 0.5),
+        height_ratios=heights * rows,
+        squeeze=False,
+        dpi=_DPI,
+        layout="constrained",
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    found = _by_frame(detections, shown["frame_path"])
+    for k, ((_, sample), (_, frame)) in enumerate(zip(shown.iterrows(), source.open(shown["frame_path"]), strict=True)):
+        above = axes[k // _COLUMNS * len(heights), k % _COLUMNS]
+        above.set_title(_plain(str(sample["frame_path"])), fontsize=8, parse_math=False)
+        if isinstance(frame, Exception):
+            _write(above, sample["error"] if isinstance(sample["error"], str) else str(frame))
+            continue
+        _draw_frame(above, frame, sample, found.get(sample["frame_path"], ([], [])), config)
+        if with_crops and sample["outcome"] == "paired":
+            _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], frame, sample)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    if len(found):
+        figure.legend(handles=_legend(with_crops), loc="upper right", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def distributions(samples: pd.DataFrame) -> Figure:
+    """Draw what helps to judge a training set: sizes, places, scores, and how samples spread over classes and videos.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair` returned.
+    """
+    paired = samples[samples["outcome"] == "paired"]
+    hand = pairing.boxes_of(paired, "hand")
+    centre = (hand[:, :2] + hand[:, 2:]) / 2
+    kind = paired["class_name"].astype(str).to_numpy()
+    order = list(dict.fromkeys(samples.sort_values("label")["class_name"]))
+    present = [name for name in order if name in set(kind)]
+    data = pd.DataFrame(
+        {
+            "class": pd.Categorical(kind, categories=present),
+            "size": np.sqrt(boxes.area(hand)),
+            "x": centre[:, 0] / paired["width"].to_numpy(),
+            "y": centre[:, 1] / paired["height"].to_numpy(),
+            "score": paired["hand_score"].to_numpy(),
+        }
+    )
+    videos = paired.groupby(["class_name", "video_name"]).size().rename("samples").reset_index()
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(2, 3, figsize=(11.6, 6), dpi=_DPI, layout="constrained")
+    palette = dict(zip(present, sns.color_palette("deep", len(present)), strict=True))
+    titles = (
+        "samples a class",
+        "hand size: √area, pixels",
+        "hand's centre in the frame",
+        "hand's score",
+        "samples a video",
+        "hand's width / height",
+    )
+    for ax, text in zip(axes.flat, titles, strict=True):
+        ax.set_title(text, fontsize=10)
+    if paired.empty:
+        for ax in axes.flat:
+            _write(ax, "no samples")
+        return figure
+    count = data["class"].value_counts().reindex(present)
+    axes[0, 0].barh(present, count, color=[palette[name] for name in present])
+    axes[0, 0].invert_yaxis()
+    sns.boxplot(
+        data, x="size", y="class", hue="class", palette=palette, ax=axes[0, 1], fliersize=2, legend=False, dodge=False
+    )
+    axes[0, 1].set_xscale("log", base=2)
+    axes[0, 1].xaxis.set_major_formatter("{x:g}")
+    # A million points are a blot and a slow figure: a few thousand say the same.
+    some = data.iloc[_spread(len(data), 3000)]
+    sns.scatterplot(some, x="x", y="y", hue="class", palette=palette, s=14, alpha=0.6, ax=axes[0, 2], linewidth=0)
+    axes[0, 2].set(xlim=(0, 1), ylim=(1, 0))
+    axes[0, 2].legend(fontsize=7, loc="upper right")
+    sns.histplot(data, x="score", bins=np.linspace(0, 1, 41), ax=axes[1, 0], color="#2a9d5c")
+    sns.histplot(videos, x="samples", ax=axes[1, 1], color="#2a9d5c", bins=min(30, int(videos["samples"].max())))
+    axes[1, 1].set_ylabel("videos")
+    sides = hand[:, 2:] - hand[:, :2]
+    sns.histplot(x=np.clip(sides[:, 0] / sides[:, 1], 0, 3), bins=30, ax=axes[1, 2], color="#2a9d5c")
+    for ax in axes.flat:
+        ax.set(xlabel="", ylabel=ax.get_ylabel() if ax in (axes[1, 0], axes[1, 1], axes[1, 2]) else "")
+    return figure
+
+
+def _stacked(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], unit: str) -> Figure:
+    """Draw a bar a class, divided by a state."""
+    order = list(dict.fromkeys(table.sort_values("label")["class_name"]))
+    count = pd.crosstab(table["class_name"], state).reindex(index=order)
+    count = count[[name for name in colours if name in count]]
+    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
+        figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(order)), dpi=_DPI, layout="constrained")
+    left = np.zeros(len(order))
+    for name in count:
+        values = count[name].to_numpy(dtype=float)
+        ax.barh([_plain(text) for text in order], values, left=left, color=colours[str(name)], label=str(name))
+        left += values
+    ax.invert_yaxis()
+    ax.set_xlabel(unit)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Choose at most `most` of `count` positions, evenly."""
+    if count <= most:
+        return list(range(count))
+    positions: list[int] = np.linspace(0, count - 1, max(most, 0)).round().astype(int).tolist()
+    return positions
+
+
+def _by_frame(detections: pa.Table, frame_paths: Iterable[str]) -> dict[str, tuple[list[Any], list[Any]]]:
+    """Faces and hands of some frames."""
+    rows = detections.filter(pc.is_in(detections["frame_path"], pa.array(frame_paths, pa.string()))).to_pylist()
+    return {row["frame_path"]: (row["faces"], row["hands"]) for row in rows if row["outcome"] == "ok"}
+
+
+def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any], list[Any]], config: Pairing) -> None:
+    """Draw a frame, all that was found in it thinly, and the pair of its sample."""
+    height, width = frame.shape[:2]
+    scale = _show(ax, frame)
+    faces, hands = (np.array([[b[c] for c in ("x1", "y1", "x2", "y2")] for b in side]).reshape(-1, 4) for side in found)
+    paired = sample["outcome"] == "paired"
+    for box in faces:
+        _outline(ax, box * scale, _FACE, 0.8)
+        if not paired:
+            _outline(ax, boxes.square_around(box, config.crop_coefficient) * scale, _SQUARE, 0.8, dashed=True)
+    for box in hands:
+        _outline(ax, box * scale, _HAND, 0.8)
+    if paired:
+        face, hand, bbox = (
+            sample[[f"{what}_{c}" for c in ("x1", "y1", "x2", "y2")]].to_numpy(dtype=float)
+            for what in ("face", "hand", "bbox")
+        )
+        _outline(ax, boxes.square_around(face, config.crop_coefficient) * scale, _SQUARE, 1.2, dashed=True)
+        _outline(ax, face * scale, _FACE, 2)
+        _outline(ax, hand * scale, _HAND, 2)
+        if (bbox[2:] - bbox[:2] > 1.2 * (hand[2:] - hand[:2])).any():
+            _outline(ax, bbox * scale, _BBOX, 1.6)
+    ax.set(xlim=(-0.5, width * scale - 0.5), ylim=(height * scale - 0.5, -0.5))
+
+
+def _draw_crop(ax: Axes, frame: RGB, sample: pd.Series) -> None:
+    x1, y1, x2, y2 = (int(sample[f"bbox_{corner}"]) for corner in ("x1", "y1", "x2", "y2"))
+    _show(ax, frame[y1:y2, x1:x2])
+
+
+def _show(ax: Axes, image: RGB) -> float:
+    """Show an image as a thumbnail; return its scale."""
+    height, width = image.shape[:2]
+    scale = float(min(1.0, _THUMBNAIL / max(height, width)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    ax.imshow(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return scale
+
+
+def _outline(ax: Axes, box: Floats, colour: str, line_width: float, *, dashed: bool = False) -> None:
+    x1, y1, x2, y2 = box
+    style = (0, (4, 2)) if dashed else "solid"
+    ax.add_patch(
+        Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=line_width, linestyle=style)
+    )
+
+
+def _legend(with_crops: bool) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=_FACE, linewidth=2, label="face"),
+        Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=(0, (4, 2)), label="square around it"),
+        Line2D([], [], color=_HAND, linewidth=2, label="hand"),
+    ]
+    if with_crops:
+        handles.append(Line2D([], [], color=_BBOX, linewidth=1.6, label="bbox, where enlarged"))
+    return handles
+
+
+def _write(ax: Axes, text: str) -> None:
+    ax.text(
+        0.5,
+        0.5,
+        _plain(text, 120),
+        ha="center",
+        va="center",
+        wrap=True,
+        fontsize=8,
+        color="#555555",
+        transform=ax.transAxes,
+        parse_math=False,
+    )
+
+
+def _plain(text: str, length: int = 34) -> str:
+    """Text that a figure can show: nothing that breaks the line or that its font lacks; its end where it is long."""
+    shown = "".join(c if c.isprintable() and ord(c) < 0x2500 else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown if len(shown) <= length else "…" + shown[1 - length :]

@@ -1,0 +1,87 @@
+"""An executed notebook as one HTML file that refers to nothing outside itself.
+
+python -m detectime.report NOTEBOOK HTML
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from detectime.store import Store
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """
+body { margin: 0; background: #f6f7f9; color: #1d2733; font: 15px/1.55 system-ui, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 62rem; margin: 2rem auto; padding: 1.5rem 2.5rem; background: #fff; border-radius: 8px;
+       box-shadow: 0 1px 4px rgb(0 0 0 / 12%); }
+h1 { font-size: 1.8rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #e3e7ec; }
+code, pre { font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.4rem 0; }
+code { background: #eef1f4; border-radius: 3px; padding: 0 0.25em; } pre code { background: none; padding: 0; }
+img { max-width: 100%; height: auto; display: block; margin: 0.6rem 0; }
+table { border-collapse: collapse; border: 0; margin: 0.8rem 0; font-size: 13px; display: block; overflow-x: auto; }
+th, td { padding: 0.15rem 0.8rem; border: 0; border-bottom: 1px solid #e3e7ec; text-align: right;
+         overflow-wrap: anywhere; }
+thead th { border-bottom: 2px solid #c6ced8; } tbody th { text-align: left; }
+.anchor-link { display: none; }
+"""
+
+
+def write(notebook: str | Path, path: str | Path) -> None:
+    """Write what an executed notebook says and shows, without its code.
+
+    Parameters
+    ----------
+    notebook
+        An executed notebook.
+    path
+        The HTML file.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
+    """
+    content = nbformat.read(notebook, as_version=4)
+    # The bare template: the others load MathJax, require.js and mermaid from elsewhere.
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(content)
+    page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
+    path = Path(path)
+    Store(path.parent).put(path.name, page.encode())
+
+
+def main() -> None:
+    """Write a report from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m detectime.report", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("notebook", metavar="NOTEBOOK", help="a notebook that papermill executed")
+    parser.add_argument("html", metavar="HTML", help="the file to write")
+    arguments = parser.parse_args()
+    write(arguments.notebook, arguments.html)
+
+
+if __name__ == "__main__":
+    main()
