@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 
 from detectime import boxes, pairing
 from detectime.boxes import Floats
@@ -184,6 +185,7 @@ def distributions(samples: pd.DataFrame) -> Figure:
         data, x="size", y="class", hue="class", palette=palette, ax=axes[0, 1], fliersize=2, legend=False, dodge=False
     )
     axes[0, 1].set_xscale("log", base=2)
+    axes[0, 1].xaxis.set_major_locator(LogLocator(2, subs=[1, 1.5]))
     axes[0, 1].xaxis.set_major_formatter("{x:g}")
     # A million points are a blot and a slow figure: a few thousand say the same.
     some = data.iloc[_spread(len(data), 3000)]

@@ -1,0 +1,92 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from detectime import images
+from detectime.config import Detection
+from detectime.detect import Worker
+from detectime.schema import DETECTIONS
+
+LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
+SHARED = Path(__file__).parents[2] / "shared"
+
+Box = tuple[float, float, float, float]
+
+
+@pytest.fixture(scope="session")
+def worker() -> Worker:
+    """Give a worker with the default detectors."""
+    return Worker(Detection())
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Find the folder of real frames, which is no part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("there is no folder of real frames beside the project")
+    return SHARED
+
+
+def read_image(path: Path) -> images.RGB:
+    """Decode a file."""
+    return images.decode(path.read_bytes())
+
+
+def encode(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    """Make an image file's bytes."""
+    stream = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def pattern(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
+    """Draw a smooth picture without any symmetry."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 3, y * 4, x + 2 * y], axis=-1).astype(np.uint8)
+
+
+def frame_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a frame table as `frames.select` gives it; a row needs no more than its `frame_path`."""
+    default = {"video_name": "video", "frame_id": 0, "class_name": "ok", "on_disk": True, "wanted": True}
+    table = pd.DataFrame([default | row for row in rows])
+    table["label"] = table["class_name"].map(LABELS).astype("int64")
+    return table
+
+
+def looked_at(
+    frame_path: str,
+    faces: Iterable[Box] = (),
+    hands: Iterable[Box] = (),
+    size: tuple[int, int] = (640, 480),
+    outcome: str = "ok",
+) -> dict[str, Any]:
+    """Make a row of the detections table."""
+    ok = outcome == "ok"
+    rest = {"score": 0.75, "detector": "test", "stage": "frame"}
+    found = [[dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) | rest for box in kind] for kind in (faces, hands)]
+    return {
+        "frame_path": frame_path,
+        "outcome": outcome,
+        "error": None if ok else "a reason",
+        "width": size[0] if ok else None,
+        "height": size[1] if ok else None,
+        "faces": found[0],
+        "hands": found[1],
+    }
+
+
+def detections(*rows: Mapping[str, Any]) -> pa.Table:
+    """Make a detections table of rows by `looked_at`."""
+    return pa.Table.from_pylist(list(rows), schema=DETECTIONS)

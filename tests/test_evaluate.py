@@ -1,0 +1,103 @@
+"""Scores, and the quality that the default detectors must reach on real frames and on the sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import detections, frame_table, looked_at
+
+import definitions
+from detectime import config as configuration
+from detectime import evaluate, frames, pairing, run
+from detectime.config import Pairing
+from detectime.sources import Folder
+
+
+def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
+    face = (200, 100, 300, 200)
+    table = frame_table(
+        [
+            {"frame_path": "right.jpg", "class_name": "ok"},
+            {"frame_path": "wrong.jpg", "class_name": "ok"},
+            {"frame_path": "none.jpg", "class_name": "like"},
+            {"frame_path": "without truth.jpg", "class_name": "like"},
+            {"frame_path": "not wanted.jpg", "class_name": "stop", "wanted": False},
+        ]
+    )
+    found = detections(
+        looked_at("right.jpg", [face], [(100, 100, 200, 200)]),
+        looked_at("wrong.jpg", [face], [(100, 100, 200, 200)]),
+        looked_at("none.jpg", [face]),
+        looked_at("without truth.jpg", [face], [(100, 100, 200, 200)]),
+    )
+    truth = tmp_path / "truth.json"
+    boxes = {
+        "right.jpg": {"hands": [[0, 0, 10, 10], [100, 100, 200, 180]]},
+        "wrong.jpg": {"hands": []},
+        "none.jpg": {"hands": [[100, 100, 200, 200]]},
+        "not wanted.jpg": {"hands": [[1, 1, 2, 2]]},
+    }
+    truth.write_text(json.dumps(boxes))
+    scores = evaluate.score(pairing.pair(table, found, Pairing()), evaluate.read_truth(truth))
+    assert list(scores.index) == ["ok", "like", "all"]
+    expected = {"frames": 3, "samples": 2, "correct": 1, "wrong": 1, "recall": 1 / 3, "precision": 0.5, "mean_iou": 0.4}
+    assert scores.loc["all"].to_dict() == pytest.approx(expected)
+    assert np.isnan(scores.loc["like", "precision"])
+
+
+def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:
+    table = frame_table([{"frame_path": "a.jpg", "class_name": "mute"}])
+    found = detections(looked_at("a.jpg", [(200, 100, 300, 200)], [(220, 180, 280, 260)]))
+    (tmp_path / "truth.json").write_text(json.dumps({"a.jpg": {"hands": [[220, 180, 280, 260]]}}))
+    samples = pairing.pair(table, found, Pairing())
+    assert evaluate.best_iou(samples, evaluate.read_truth(tmp_path / "truth.json")).tolist() == [1.0]
+
+
+def test_reads_hagrid(shared: Path) -> None:
+    annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
+    labels = evaluate.hagrid_labels(annotations)
+    assert len(labels) == 48
+    assert set(labels["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
+    assert not labels.duplicated(["video_name", "frame_id"]).any()
+
+
+def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
+    settings = configuration.load()
+    source = Folder(str(images))
+    table = frames.select(frames.read(labels, source, settings.labels), settings.classes)
+    return pairing.pair(table, run.detect(table, source, settings, str(output)), settings.pairing)
+
+
+@pytest.mark.slow
+def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
+    annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
+    evaluate.hagrid_labels(annotations).to_csv(tmp_path / "train.csv", index=False)
+    samples = detect(shared / "frames" / "hagrid" / "hagrid_dataset", tmp_path / "train.csv", tmp_path / "run")
+    score = evaluate.score(samples, evaluate.read_hagrid(annotations, samples)).loc["all"]
+    assert score["frames"] == 48
+    assert score["correct"] >= 44
+    assert score["wrong"] <= 1
+    assert score["mean_iou"] >= 0.84
+
+
+@pytest.mark.slow
+def test_quality_on_contest_frames(shared: Path, tmp_path: Path) -> None:
+    contest = shared / "frames" / "contest"
+    samples = detect(contest / "TRAIN_DATA", contest / "train.csv", tmp_path / "run")
+    wanted = samples[samples["wanted"]]
+    assert len(wanted) == 103
+    assert (wanted["outcome"] == "paired").mean() >= 0.95
+
+
+@pytest.mark.slow
+def test_quality_on_the_sample(tmp_path: Path) -> None:
+    sample = definitions.SAMPLE
+    samples = detect(sample / "TRAIN_DATA", sample / "train.csv", tmp_path / "run")
+    scores = evaluate.score(samples, evaluate.read_truth(sample / "truth.json"))
+    assert scores.loc["all", "recall"] >= 0.85
+    assert scores.loc["all", "precision"] >= 0.97
+    assert scores.loc["all", "mean_iou"] >= 0.75

@@ -1,0 +1,234 @@
+"""The notebook as its users run it: papermill in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import definitions
+from detectime import report
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOK = definitions.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
+PAPERMILL = Path(sys.executable).parent / "papermill"
+SAMPLE = {"images": definitions.SAMPLE / "TRAIN_DATA", "labels": definitions.SAMPLE / "train.csv"}
+MEGABYTE = 1_000_000
+
+
+def command(target: Path, **parameters: object) -> list[str]:
+    given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
+    return [str(PAPERMILL), str(NOTEBOOK), str(target), "--no-progress-bar", *given]
+
+
+def execute(target: Path, cwd: Path, **parameters: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(target, **parameters), cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def outputs(notebook: Path, kind: str) -> list[str]:
+    """What the cells of a notebook put out: the ``text`` of streams, or the data of a media type."""
+    found = []
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if kind == "text" and output.output_type == "stream":
+                found.append(output.text)
+            elif kind in output.get("data", {}):
+                found.append(output.data[kind])
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the notebook on the sample, from a folder that is not the project's."""
+    folder = tmp_path_factory.mktemp("sample")
+    done = execute(folder / "out.ipynb", folder, output="run", **SAMPLE)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_writes_what_it_promises(sample_run: Path) -> None:
+    assert {"hands.json", "outcomes.csv", "run.json", "detections.parquet"} <= {
+        path.name for path in (sample_run / "run").iterdir()
+    }
+    hands = json.loads((sample_run / "run" / "hands.json").read_text())
+    assert len(hands) >= 0.85 * 108
+    assert {hand["label"] for hand in hands} == {1, 2, 3, 4, 5, 6}
+
+
+def test_galleries_are_jpeg_and_small(sample_run: Path) -> None:
+    pictures = outputs(sample_run / "out.ipynb", "image/jpeg")
+    assert not outputs(sample_run / "out.ipynb", "image/png")
+    assert len(pictures) >= 6 + 1 + 3  # a gallery a class, one of the dropped, and the other figures
+    assert all(base64.b64decode(picture).startswith(b"\xff\xd8") for picture in pictures)
+    assert (sample_run / "out.ipynb").stat().st_size < 3 * MEGABYTE
+
+
+def test_progress_leaves_a_line_or_two(sample_run: Path) -> None:
+    text = "".join(outputs(sample_run / "out.ipynb", "text"))
+    assert "\r" not in text
+    assert 1 <= len(re.findall(r"frame/s|s/frame", text)) <= 10
+
+
+class _References(HTMLParser):
+    """Collects what a page would load, or link to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [str(value) for name, value in attributes if name in ("src", "href", "data", "action", "poster")]
+        self.found += ["script"] * (tag in ("script", "iframe", "object", "embed", "link", "base"))
+
+
+def test_report_refers_to_nothing_outside_itself(sample_run: Path, tmp_path: Path) -> None:
+    report.write(sample_run / "out.ipynb", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    references = _References()
+    references.feed(page)
+    assert len(page) < 3 * MEGABYTE
+    assert [value[:40] for value in references.found if not value.startswith(("data:", "#"))] == []
+    assert "url(" not in page
+    assert "@import" not in page
+    assert page.count("data:image/jpeg") >= 10
+
+
+def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, tmp_path: Path) -> None:
+    few, many = tmp_path / "few.ipynb", tmp_path / "many.ipynb"
+    shutil.copytree(sample_run / "run", tmp_path / "run")  # nothing is left to detect: this is quick
+    for target, count in ((few, 1), (many, 12)):
+        assert execute(target, tmp_path, output="run", samples_per_class=count, **SAMPLE).returncode == 0
+    assert few.stat().st_size < (sample_run / "out.ipynb").stat().st_size < many.stat().st_size
+    # A tenth of the frames makes the galleries no smaller: they show as many.
+    part = tmp_path / "part.ipynb"
+    assert execute(part, tmp_path, output="run", limit=50, classes="stop,mute,victory", **SAMPLE).returncode == 0
+    per_figure = [len(picture) for picture in outputs(part, "image/jpeg")]
+    assert max(per_figure) > 0.7 * max(len(picture) for picture in outputs(sample_run / "out.ipynb", "image/jpeg"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"crop_coeficient": 2}, "parameter crop_coeficient: there is no such parameter; did you mean 'crop_coeff"),
+        ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: should be greater than 0"),
+        ({"detector_type": "retinaf"}, "did you mean 'retinaface'?"),
+        ({"classes": "stop,stp"}, "'stp' is no label; did you mean 'stop'?"),
+        ({"labels": "nowhere.csv"}, "nowhere.csv: there is no such file"),
+        ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_failing_cell_is_told_in_the_last_line(parameters: dict[str, object], reason: str, tmp_path: Path) -> None:
+    done = execute(tmp_path / "out.ipynb", tmp_path, **{"output": "run", **SAMPLE, **parameters})
+    assert done.returncode == 1
+    assert reason in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "run" / "hands.json").exists()
+
+
+def test_help_lists_each_parameter_with_a_comment() -> None:
+    done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
+    listed = re.findall(r"^ {2}(\w+): .*\n?.*?(\w.*)$", done.stdout, re.MULTILINE)
+    names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
+    assert names == set(
+        "config images labels output detector_type hand_detector enlarged_classes crop_coefficient "
+        "crop_hand_coefficient classes limit workers save_per_num_images retry_failed samples_per_class".split()
+    ), done.stdout
+    assert len(listed) == len(names)
+    cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    assert all("  # " in line for line in cell.source.splitlines())
+
+
+def test_is_committed_without_outputs() -> None:
+    for path in NOTEBOOK.parent.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs")
+            assert len(cell.source.splitlines()) <= 20
+            assert cell.cell_type != "code" or "def " not in cell.source
+
+
+def test_hostile_names_are_shown_harmlessly(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    names = {
+        "<script>alert(1)</script>.jpg": "stop",
+        "$\\frac{1}$ & 'q' \"d\".jpg": "stop",
+        "\N{GRINNING FACE} кадр.jpg": "like",
+        "line\nbreak.jpg": "like",
+        "gone <img src=x onerror=alert(1)>.jpg": "ok",
+        "x" * 200 + ".jpg": "ok",
+    }
+    picture = SAMPLE["images"] / "stop_01" / "0001.jpg"
+    for name in names:
+        (frames / Path(name)).parent.mkdir(parents=True, exist_ok=True)
+        if "gone" not in name:
+            shutil.copy(picture, frames / name)
+    (frames / "broken <b>.jpg").write_bytes(picture.read_bytes()[:5000])
+    names["broken <b>.jpg"] = "ok"
+    labels = tmp_path / "train.csv"
+    quoted = ('"' + name.replace('"', '""') + '"' for name in names)
+    rows = [f"{name},<i>v</i>,{k},{kind}" for k, (name, kind) in enumerate(zip(quoted, names.values(), strict=True))]
+    labels.write_text("frame_path,video_name,frame_id,class_name\n" + "\n".join(rows) + "\n")
+    done = execute(tmp_path / "out.ipynb", tmp_path, images=frames, labels=labels, output="run")
+    assert done.returncode == 0, done.stderr
+    report.write(tmp_path / "out.ipynb", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "onerror" not in re.sub(r"&lt;[^<>]*&gt;", "", page)
+    there = [hand["frame_path"] for hand in json.loads((tmp_path / "run" / "hands.json").read_text())]
+    assert there == [name for name in names if "gone" not in name and "broken" not in name]
+
+
+def test_an_empty_set_is_shown_too(tmp_path: Path) -> None:
+    labels = tmp_path / "train.csv"
+    labels.write_text("frame_path,video_name,frame_id,class_name\nno_gesture_01/0001.jpg,v,1,no_gesture\n")
+    done = execute(tmp_path / "out.ipynb", tmp_path, images=SAMPLE["images"], labels=labels, output="run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "hands.json").read_text()) == []
+
+
+def test_killed_and_resumed_gives_the_same_bytes(sample_run: Path, tmp_path: Path) -> None:
+    parameters: dict[str, Any] = {"output": tmp_path / "run", "save_per_num_images": 5, **SAMPLE}
+    for shards in (2, 6):  # killed twice: the papermill process, then its kernel too
+        running = subprocess.Popen(
+            command(tmp_path / "out.ipynb", **parameters), stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        wait_until(lambda n=shards: len(list((tmp_path / "run").glob("shards/*.parquet"))) >= n, running)
+        if shards == 2:
+            running.kill()
+        else:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert not (tmp_path / "run" / "hands.json").exists()
+    done = execute(tmp_path / "out.ipynb", tmp_path, **parameters)
+    assert done.returncode == 0, done.stderr
+    expected = (sample_run / "run" / "hands.json").read_bytes()
+    assert (tmp_path / "run" / "hands.json").read_bytes() == expected
+
+
+def wait_until(condition: Any, running: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert running.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_real_frames(shared: Path, tmp_path: Path) -> None:
+    contest = shared / "frames" / "contest"
+    done = execute(
+        tmp_path / "out.ipynb", tmp_path, images=contest / "TRAIN_DATA", labels=contest / "train.csv", output="run"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "run" / "hands.json").read_text())) >= 0.95 * 103
