@@ -1,7 +1,7 @@
 """How good the samples are: the README's quality table.
 
-Each data set is run as the notebook runs it and scored by `detectime.evaluate` against its ground truth; beside it stands
-what a plain loop over MediaPipe's hands finds: the whole frame, the best hand, no face.
+Each data set is run as the notebook runs it and scored by `detectime.evaluate` against its ground truth; beside it
+stands what a plain loop over MediaPipe's hands finds: the whole frame, the best hand, no face.
 
     python benchmarks/quality.py                    the rendered sample
     python benchmarks/quality.py --hagrid DIR       and HaGRID's layout: DIR/hagrid_dataset, DIR/hagrid_annotations/val
@@ -62,9 +62,8 @@ def whole_frame(table: pd.DataFrame, source: Folder, settings: Config) -> pd.Dat
     rows = []
     wanted = table[table["wanted"]]
     for _, frame in source.open(wanted["frame_path"]):
-        hands = None if isinstance(frame, Exception) else detector.detect([frame])[0]
-        found = hands is not None and len(hands) > 0
-        rows.append(("paired", *hands.boxes[0].tolist()) if found else ("no_hand", *[float("nan")] * 4))
+        found = [] if isinstance(frame, Exception) else detector.detect([frame])[0].boxes.tolist()
+        rows.append(("paired", *found[0]) if found else ("no_hand", *[float("nan")] * 4))
     columns = ["outcome", *(f"hand_{corner}" for corner in ("x1", "y1", "x2", "y2"))]
     return pd.concat([wanted, pd.DataFrame(rows, columns=columns, index=wanted.index)], axis=1)
 

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -74,7 +75,7 @@ class Detection:
     search_coefficient: Coefficient = 2.05
     landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
     exif: Literal["ignore", "apply"] = "ignore"
-    max_pixels: Count = 100_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -126,6 +127,8 @@ class Config:
         """Check what no single key can say of itself."""
         if not self.labels:
             raise ConfigError("labels: {} names no class; accepted: a number for each class_name of the csv")
+        if "all" in self.labels:
+            raise ConfigError("labels: 'all' is what tables call their last row; accepted: any other name")
         numbers = list(self.labels.values())
         if len(set(numbers)) < len(numbers):
             raise ConfigError(f"labels: {self.labels} gives one number to two classes; accepted: a number for each")
@@ -159,6 +162,19 @@ PARAMETERS: dict[str, str] = {
 """Each parameter of the notebook and the section of ``config.yml`` that holds the key of its name."""
 
 _LISTS = ("classes", "enlarged_classes")
+
+
+_IN_WORDS = {
+    "bool_type": "should be true or false",
+    "dataclass_type": "should be keys with values",
+    "dict_type": "should be keys with values",
+    "float_type": "should be a number",
+    "int_type": "should be a whole number",
+    "string_type": "should be text",
+    "string_too_short": "should not be empty",
+    "tuple_type": "should be a list",
+}
+"""What is accepted, where pydantic speaks of JSON's types."""
 
 
 def load(path: str | os.PathLike[str] | None = None, parameters: Mapping[str, Any] | None = None) -> Config:
@@ -242,13 +258,25 @@ def as_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
+class _KeysOnce(yaml.SafeLoader):
+    """YAML in which a key stands once: of two the parser keeps the last and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a mapping with a key that stands twice."""
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = yaml.load(file.read_text(encoding="utf-8"), _KeysOnce)
     except OSError as error:
         raise ConfigError(f"{file}: the configuration cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: this is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file}: this is no YAML that can be used: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_field_names(Config))}")
     for key in (*tree, *(key for section in tree.values() if isinstance(section, dict) for key in section)):
@@ -264,8 +292,10 @@ def _check(tree: dict[str, Any], file: str, given: Sequence[str]) -> Config:
     except ValidationError as error:
         reasons = []
         for e in error.errors():
-            by_parameter = len(e["loc"]) > 1 and e["loc"][1] in given
-            reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + _explain(e))
+            reason = _explain(e)
+            section, _, key = re.split("[ :]", reason, maxsplit=1)[0].partition(".")
+            by_parameter = key in given and PARAMETERS[key] == section
+            reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + reason)
         raise ConfigError("; ".join(reasons)) from None
 
 
@@ -274,6 +304,7 @@ def _explain(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
     reason = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").strip()
+    reason = _IN_WORDS.get(error["type"], reason)
     if not location:
         return reason
     if error["type"] == "unexpected_keyword_argument":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +14,9 @@ import pandas as pd
 from detectime.sources import Folder
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
+_MADE_HERE = re.compile(
+    "label|on_disk|wanted|outcome|error|width|height|faces|hands|overlap|(face|hand|bbox)_(x1|y1|x2|y2|score)"
+)
 _SHOWN = 20  # rows that an error names
 
 
@@ -103,11 +108,16 @@ def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             header = file.readline()
+        separator = ";" if header.count(";") > header.count(",") else ","
+        names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise TableError(f"{path}: the column {_short(twice[0])} is there twice; rename one")
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
             return pd.read_csv(
                 path,
-                sep=";" if header.count(";") > header.count(",") else ",",
+                sep=separator,
                 encoding="utf-8-sig",
                 dtype=str,
                 keep_default_na=False,
@@ -128,12 +138,9 @@ def _check_columns(table: pd.DataFrame, path: object) -> None:
         if column not in table:
             there = ", ".join(_short(str(name)) for name in table.columns[:_SHOWN])
             raise TableError(f"{path}: the column {column} is missing; the file has {there}")
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise TableError(f"{path}: the column {_short(str(twice[0]))} is there twice; rename one")
-    for column in ("label", "on_disk", "wanted"):
-        if column in table:
-            raise TableError(f"{path}: the column {column} is made here and may not be in the file; rename it")
+    for name in table.columns:
+        if _MADE_HERE.fullmatch(name):
+            raise TableError(f"{path}: the column {name} is made here and may not be in the file; rename it")
     if table.empty:
         raise TableError(f"{path}: the table has no rows")
 

@@ -181,9 +181,17 @@ def distributions(samples: pd.DataFrame) -> Figure:
     count = data["class"].value_counts().reindex(present)
     axes[0, 0].barh(present, count, color=[palette[name] for name in present])
     axes[0, 0].invert_yaxis()
-    sns.boxplot(
-        data, x="size", y="class", hue="class", palette=palette, ax=axes[0, 1], fliersize=2, legend=False, dodge=False
+    patches = axes[0, 1].boxplot(
+        [data.loc[data["class"] == name, "size"] for name in present],
+        orientation="horizontal",
+        tick_labels=present,
+        widths=0.7,
+        patch_artist=True,
+        flierprops={"markersize": 2},
     )
+    for patch, name in zip(patches["boxes"], present, strict=True):
+        patch.set_facecolor(palette[name])
+    axes[0, 1].invert_yaxis()
     axes[0, 1].set_xscale("log", base=2)
     axes[0, 1].xaxis.set_major_locator(LogLocator(2, subs=[1, 1.5]))
     axes[0, 1].xaxis.set_major_formatter("{x:g}")
@@ -216,7 +224,8 @@ def _stacked(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], uni
         left += values
     ax.invert_yaxis()
     ax.set_xlabel(unit)
-    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    if len(table):
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

@@ -1,0 +1,215 @@
+"""``config.yml``: what is accepted, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import definitions
+from detectime import config
+from detectime.config import ConfigError, Detection, Display, Pairing, Run, Selection
+
+LEAST = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
+SECTIONS = {"selection": Selection, "detection": Detection, "pairing": Pairing, "run": Run, "display": Display}
+CELLS = ["", "import pandas as pd\nfoo = 1"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Call from a folder beside the one of the file."""
+    (tmp_path / "called from").mkdir()
+    monkeypatch.chdir(tmp_path / "called from")
+    return tmp_path
+
+
+def load(text: str | bytes, folder: Path, **parameters: Any) -> config.Config:
+    """Write a file and load it."""
+    file = folder / "config.yml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return config.load(file, parameters)
+
+
+def test_the_file_equals_the_defaults() -> None:
+    loaded = config.load()
+    for section, kind in SECTIONS.items():
+        assert getattr(loaded, section) == kind(), section
+    assert loaded.labels == {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
+    assert loaded.classes == ("stop", "victory", "mute", "ok", "like", "dislike")
+    assert loaded.data.images == str(definitions.TRAIN_DATA)
+    assert loaded.data.labels == str(definitions.TRAIN_CSV)
+    assert loaded.data.output == str(definitions.JSON)
+
+
+def test_the_file_names_every_key_and_says_what_it_is() -> None:
+    text = definitions.CONFIG.read_text(encoding="utf-8")
+    documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# \w", text, re.MULTILINE))
+    assert documented == set(config.PARAMETERS)
+    tree = yaml.safe_load(text)
+    assert {key for section in tree if section != "labels" for key in tree[section]} == set(config.PARAMETERS)
+
+
+def test_no_two_sections_have_a_key_in_common() -> None:
+    keys = [field.name for kind in (config.Data, *SECTIONS.values()) for field in dataclasses.fields(kind)]
+    assert sorted(keys) == sorted(config.PARAMETERS)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.load().run.workers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("rum: {workers: 1}", ["rum", "no such key", "did you mean 'run'", "pairing"], id="section"),
+        pytest.param("run: {worker: 1}", ["run.worker:", "did you mean 'workers'", "frame_timeout"], id="key"),
+        pytest.param("run: {workers: two}", ["run.workers = 'two'", "whole number"], id="text for a number"),
+        pytest.param("run: {workers: true}", ["run.workers = True", "whole number"], id="truth for a number"),
+        pytest.param("run: {workers: 2.0}", ["run.workers = 2.0", "whole number"], id="fraction for a whole number"),
+        pytest.param("run: {retry_failed: 1}", ["run.retry_failed = 1", "true or false"], id="number for a truth"),
+        pytest.param("run: {workers: 0}", ["run.workers = 0", "greater than or equal to 1"], id="too small"),
+        pytest.param("detection: {face_nms: 1.5}", ["face_nms = 1.5", "less than or equal to 1"], id="too large"),
+        pytest.param("detection: {face_nms: .nan}", ["face_nms = nan", "finite"], id="not a number"),
+        pytest.param("detection: {exif: turn}", ["exif = 'turn'", "'ignore' or 'apply'"], id="choice"),
+        pytest.param("detection: {detector_type: ''}", ["detector_type = ''", "should not be empty"], id="empty text"),
+        pytest.param("run: [1]", ["run = [1]"], id="list for a section"),
+        pytest.param("selection: {classes: [okk]}", ["selection.classes: 'okk'", "mean 'ok'", "mute"], id="class"),
+        pytest.param("pairing: {enlarged_classes: [mut]}", ["enlarged_classes: 'mut'", "mean 'mute'"], id="enlarged"),
+        pytest.param("selection: {classes: [ok, ok]}", ["selection.classes", "ok: named more than once"], id="twice"),
+        pytest.param("selection: {classes: []}", ["selection.classes: []", "ok, mute"], id="no class"),
+        pytest.param("labels: {ok: 1, mute: 1}", ["labels: {'ok': 1, 'mute': 1}", "two classes"], id="number twice"),
+        pytest.param("labels: {ok: -1}", ["labels.ok = -1", "greater than or equal to 0"], id="negative label"),
+        pytest.param("labels: {ok: one}", ["labels.ok = 'one'", "whole number"], id="label in words"),
+        pytest.param("labels: {no: 1}", ["False", "quotes"], id="class that YAML takes for a truth"),
+        pytest.param("labels:", ["labels: {}", "accepted"], id="no labels"),
+        pytest.param("data: {images: a, labels: b}", ["data.output", "needed"], id="key that is needed"),
+        pytest.param(
+            "data: {images: 5, labels: b, output: c}", ["data.images = 5", "should be text"], id="number for a path"
+        ),
+    ],
+)
+def test_what_is_refused_is_named(text: str, words: list[str], folder: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load("".join(part for part in LEAST.splitlines(True) if part[:4] != text[:4]) + text, folder)
+    for word in ["config.yml: ", *words]:
+        assert word in str(refusal.value)
+
+
+def test_all_faults_are_named_at_once(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.workers.*; .*run\.frame_timeout"):
+        load(LEAST + "run: {workers: 0, frame_timeout: 0}", folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"", "no keys; accepted: data, labels", id="empty"),
+        pytest.param(b"# only this\n", "no keys; accepted: data, labels", id="comment"),
+        pytest.param(b"- data\n- labels\n", "no keys; accepted: data, labels", id="list"),
+        pytest.param(b"hello", "no keys; accepted: data, labels", id="text"),
+        pytest.param(b"data: [1, 2", "this is no YAML.* line 1", id="broken"),
+        pytest.param(b"data: !!python/object/apply:os.abort []", "this is no YAML", id="code"),
+        pytest.param(bytes(range(256)), "this is no YAML", id="binary"),
+    ],
+)
+def test_a_file_that_holds_no_configuration(content: bytes, words: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"config\.yml: .*{words}"):
+        load(content, folder)
+
+
+@pytest.mark.parametrize(("name", "words"), [("none.yml", "No such file"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be read: {words}"):
+        config.load(name)
+
+
+def test_a_section_may_be_empty(folder: Path) -> None:
+    assert load(LEAST + "run:\npairing: {}\n", folder).run == Run()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["mute,ok", " mute , ok ,", "[mute, ok]", "['mute', \"ok\"]", ["mute", "ok"], ("mute", "ok")],
+    ids=repr,
+)
+def test_a_list_may_be_text_with_commas(value: object, folder: Path) -> None:
+    loaded = load(LEAST, folder, classes=value, enlarged_classes=value)
+    assert loaded.classes == loaded.pairing.enlarged_classes == ("mute", "ok")
+
+
+def test_text_for_no_list(folder: Path) -> None:
+    assert load(LEAST, folder, enlarged_classes="").pairing.enlarged_classes == ()
+
+
+def test_a_parameter_is_above_the_file_and_none_means_the_file(folder: Path) -> None:
+    text = LEAST + "run: {workers: 3, frame_timeout: 9}\n"
+    assert load(text, folder, workers=5).run == Run(workers=5, frame_timeout=9)
+    assert load(text, folder, workers=None).run == Run(workers=3, frame_timeout=9)
+
+
+def test_a_vocabulary_without_mute_is_no_error(folder: Path) -> None:
+    loaded = load(LEAST.replace("mute", "no_gesture"), folder)
+    assert loaded.classes == ("ok",)
+    assert loaded.pairing.enlarged_classes == ("mute",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("crop_coeficient", 2, ["parameter crop_coeficient", "did you mean 'crop_coefficient'", "samples_per_class"]),
+        ("limit", "5", ["given as a parameter: selection.limit = '5'", "whole number"]),
+        ("classes", 5, ["given as a parameter: selection.classes = 5"]),
+    ],
+)
+def test_a_parameter_that_is_refused(name: str, value: object, words: list[str], folder: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(LEAST, folder, **{name: value})
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    loaded = load(LEAST.replace("train.csv", "/data/../train.csv"), folder, output="~/out")
+    assert loaded.data == config.Data(images=str(folder / "frames"), labels="/train.csv", output="/home/somebody/out")
+    for output in ("../out", Path("../out")):
+        assert load(LEAST, folder, output=output).data.output == str(folder / "out")
+
+
+def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(definitions.ROOT_DIR / "notebooks")
+    loaded = config.load("config.yml", {"output": "out"})
+    assert loaded.data.output == str(definitions.ROOT_DIR / "out")
+    assert config.load(None, {}).data == config.load().data
+
+
+@pytest.mark.parametrize(
+    ("cell", "unknown"),
+    [
+        pytest.param("# Parameters\nfoo = 1\n", "foo", id="unknown"),
+        pytest.param("# Parameters\nlimit = 1\nlimits = 5\n", "limits", id="misspelt"),
+        pytest.param('# Parameters\nlimit = 5\nconfig = "c.yml"\nclasses = ["a", "b"]\n', None, id="known"),
+        pytest.param('# Parameters\nframe_timeout = float("inf")\n', None, id="infinity"),
+        pytest.param("foo = 1", None, id="a user's own"),
+        pytest.param("# Parameters of my plot\nfoo = 1", None, id="a user's own, commented"),
+    ],
+)
+def test_names_that_papermill_was_given(cell: str, unknown: str | None) -> None:
+    names = {"limit": 5, "workers": None, "foo": 1, "pd": object()}
+    if unknown is None:
+        assert config.notebook_parameters(names, [*CELLS, cell]) == {"limit": 5, "workers": None}
+    else:
+        with pytest.raises(ConfigError, match=f"parameter {unknown}: there is no such parameter"):
+            config.notebook_parameters(names, [*CELLS, cell])
+
+
+def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
+    loaded = load(LEAST, folder, classes="mute", workers=2)
+    plain = config.as_dict(loaded)
+    assert plain["selection"] == {"classes": ["mute"], "limit": None}
+    assert load(yaml.safe_dump(plain), folder) == loaded

@@ -1,0 +1,252 @@
+"""The contract of every detector, and what the default ones find."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Box, encode, read_image
+from numpy.typing import NDArray
+
+from detectime import boxes, detectors, weights
+from detectime.config import ConfigError, Detection
+from detectime.detect import Worker
+from detectime.detectors import FACES, HANDS, Detections, Detector, Entry
+from detectime.images import RGB
+from detectime.schema import DETECTIONS
+from detectime.sources import Folder
+
+BOTH = [pytest.param(entry, id=name) for name, entry in (FACES | HANDS).items()]
+
+
+@pytest.fixture(scope="module")
+def frames(shared: Path) -> list[RGB]:
+    """Read sixteen real frames of several sizes, with and without hands."""
+    root = shared / "frames" / "contest" / "TRAIN_DATA"
+    paths = [*root.glob("room/*.jpg"), *root.glob("selfie/*.jpg"), *sorted(root.glob("*_pA/*.jpg"))[::7]][:16]
+    images = [read_image(path) for path in paths]
+    assert len({image.shape for image in images}) == 3
+    return images
+
+
+def noise(width: int, height: int) -> RGB:
+    """Make a picture without any structure."""
+    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def assert_contract(found: list[Detections], images: list[RGB]) -> None:
+    """Assert what holds for every detector and every image."""
+    assert len(found) == len(images)
+    for one, image in zip(found, images, strict=True):
+        assert one.boxes.dtype == one.scores.dtype == np.float32
+        assert one.boxes.shape == (len(one), 4)
+        assert one.scores.shape == (len(one),)
+        assert ((one.scores >= 0) & (one.scores <= 1)).all()
+        x1, y1, x2, y2 = one.boxes.T
+        height, width = image.shape[:2]
+        assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
+
+
+@pytest.mark.parametrize("entry", BOTH)
+def test_real_frames(entry: Entry, frames: list[RGB]) -> None:
+    found = entry.build(Detection()).detect(frames)
+    assert_contract(found, frames)
+    assert sum(map(len, found)) >= 4
+    assert all((np.diff(one.scores) <= 0).all() for one in found)  # best first
+
+
+@pytest.mark.parametrize("entry", BOTH)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (31, 7), (1, 20_000), (20_000, 1), (640, 480)], ids=lambda s: f"{s[0]}x{s[1]}"
+)
+def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(entry: Entry, size: tuple[int, int]) -> None:
+    detector = entry.build(Detection(face_confidence=0.3, hand_confidence=0.3))
+    dark = np.zeros((size[1], size[0], 3), np.uint8)
+    found = detector.detect([dark, noise(*size)])
+    assert_contract(found, [dark, noise(*size)])
+    assert len(found[0]) == 0
+
+
+@pytest.mark.parametrize("entry", BOTH)
+def test_whatever_the_threshold_boxes_are_inside_the_image(entry: Entry) -> None:
+    """With hardly any threshold noise gives many boxes, at the borders too."""
+    images = [noise(200, 150), noise(61, 97)]
+    found = entry.build(Detection(face_confidence=0.001, hand_confidence=0.001)).detect(images)
+    assert_contract(found, images)
+    assert sum(map(len, found)) > 0
+
+
+@pytest.mark.parametrize("entry", BOTH)
+def test_no_images_give_no_detections(entry: Entry) -> None:
+    assert entry.build(Detection()).detect([]) == []
+
+
+@pytest.mark.parametrize("entry", BOTH)
+def test_images_do_not_depend_on_each_other(entry: Entry, frames: list[RGB]) -> None:
+    detector = entry.build(Detection())
+
+    def in_groups_of(size: int) -> list[bytes]:
+        groups = [detector.detect(frames[i : i + size]) for i in range(0, len(frames), size)]
+        return [one.boxes.tobytes() + one.scores.tobytes() for group in groups for one in group]
+
+    together = in_groups_of(16)
+    assert len(together) == 16
+    assert in_groups_of(1) == in_groups_of(3) == together
+
+
+@pytest.mark.parametrize(
+    ("name", "face", "tolerance"),
+    # Boxes by another decoder of the same architecture, in pixels; the selfie's are from twice as large a face.
+    [
+        ("room/0001.jpg", (699, 104, 786, 219), 4),
+        ("room/0002.jpg", (698, 107, 782, 213), 4),
+        ("selfie/0003.jpg", (338, 624, 1007, 1464), 12),
+    ],
+)
+def test_faces(name: str, face: Box, tolerance: float, shared: Path, worker: Worker) -> None:
+    faces, _ = worker.look(read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name))
+    assert len(faces) == 1
+    np.testing.assert_allclose(faces.boxes[0], face, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def two_hands(shared: Path) -> tuple[RGB, NDArray[np.float64]]:
+    """Read a frame that shows two hands, and their annotated boxes."""
+    folder = shared / "frames" / "two_hands"
+    name, entry = next(iter(json.loads((folder / "boxes.json").read_text()).items()))
+    return read_image(folder / "images" / name), np.array(entry["hands"], float)
+
+
+@pytest.fixture(scope="module")
+def hand_detector() -> Detector:
+    """Build the default hand detector."""
+    return HANDS["mediapipe"].build(Detection())
+
+
+@pytest.mark.parametrize(
+    ("regions", "seen"),
+    [
+        pytest.param(lambda hands: hands, [0, 1], id="both"),
+        pytest.param(lambda hands: hands[:1], [0], id="first"),
+        pytest.param(lambda hands: hands[1:], [1], id="second"),
+        pytest.param(lambda hands: np.repeat(hands, 3, axis=0), [0, 1], id="each three times"),
+        pytest.param(lambda hands: hands[:0], [], id="none"),
+        pytest.param(lambda hands: hands[:1] - 5000, [], id="outside the image"),
+    ],
+)
+def test_hands_are_searched_in_the_regions_alone(
+    regions: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    seen: list[int],
+    two_hands: tuple[RGB, NDArray[np.float64]],
+    hand_detector: Detector,
+) -> None:
+    image, hands = two_hands
+    places = regions(boxes.square_around(hands, 0.75))
+    found = hand_detector.detect([image, image], [places, places[:0]])
+    assert_contract(found, [image, image])
+    matches = boxes.iou(found[0].boxes[:, None], hands) > 0.7
+    assert matches.sum(axis=0).tolist() == [int(k in seen) for k in (0, 1)]
+    assert len(found[0]) == len(seen)
+    assert len(found[1]) == 0
+
+
+def test_faces_have_no_regions() -> None:
+    with pytest.raises(NotImplementedError):
+        FACES["retinaface"].build(Detection()).detect([noise(9, 9)], [np.empty((0, 4))])
+
+
+def test_a_worker_gives_the_one_schema(worker: Worker, shared: Path, tmp_path: Path) -> None:
+    root = shared / "frames" / "contest" / "TRAIN_DATA"
+    looked_at: list[int] = []
+    table = worker(Folder(str(root)), ["room/0001.jpg", "nowhere.jpg", "room/0002.jpg"], looked_at.append)
+    assert table.schema == DETECTIONS == worker(Folder(str(root)), []).schema
+    assert looked_at == [0, 1, 2]
+    first, lost, second = table.to_pylist()
+    assert (first["outcome"], first["width"], first["height"], lost["outcome"]) == ("ok", 1280, 720, "missing")
+    assert {(box["detector"], box["stage"]) for box in first["faces"] + second["faces"]} == {("retinaface", "frame")}
+    assert {(box["detector"], box["stage"]) for box in first["hands"] + second["hands"]} == {("mediapipe", "near")}
+
+
+def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(shared: Path, worker: Worker) -> None:
+    """A frame below the cap and the same one twice as large, above it."""
+    small = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / "room" / "0001.jpg")[::2, ::2]
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    faces, _ = worker.look(small)
+    larger_faces, _ = worker.look(large)
+    np.testing.assert_allclose(larger_faces.boxes, 2 * faces.boxes, atol=1)
+
+
+def test_a_frame_without_a_face_has_no_hands(
+    worker: Worker, two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector
+) -> None:
+    image, hands = two_hands
+    x1, y1, x2, y2 = boxes.to_integers(boxes.square_around(hands[0], 0.75))
+    hand_alone = np.ascontiguousarray(image[y1:y2, x1:x2])
+    assert len(hand_detector.detect([hand_alone])[0]) == 1
+    assert [len(found) for found in worker.look(hand_alone)] == [0, 0]
+
+
+class Stumbling:
+    """A detector that cannot do wide pictures."""
+
+    def detect(self, images: Sequence[RGB], regions: object = None) -> list[Detections]:
+        if any(image.shape[1] > image.shape[0] for image in images):
+            raise MemoryError("too wide " + "x" * 10_000)
+        return [Detections.none() for _ in images]
+
+
+def test_what_a_detector_trips_over_costs_one_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FACES, "stumbling", Entry(f"{__name__}:build_stumbling", list))
+    for name, image in (("wide.png", noise(9, 5)), ("high.png", noise(5, 9))):
+        (tmp_path / name).write_bytes(encode(image))
+    rows = Worker(Detection(detector_type="stumbling"))(Folder(str(tmp_path)), ["wide.png", "high.png"]).to_pylist()
+    assert [row["outcome"] for row in rows] == ["failed", "ok"]
+    assert rows[0]["error"].startswith("MemoryError: too wide")
+    assert len(rows[0]["error"]) <= 500
+
+
+def build_stumbling(config: Detection) -> Stumbling:
+    """Build the detector that the registry names."""
+    return Stumbling()
+
+
+@pytest.mark.parametrize(
+    ("corners", "scores"),
+    [
+        pytest.param(np.zeros((2, 4), np.float32), np.zeros(1, np.float32), id="counts"),
+        pytest.param(np.zeros((2, 5), np.float32), np.zeros(2, np.float32), id="columns"),
+        pytest.param(np.zeros(4, np.float32), np.zeros(1, np.float32), id="one row"),
+        pytest.param(np.zeros((1, 4)), np.zeros(1, np.float32), id="float64 boxes"),
+        pytest.param(np.zeros((1, 4), np.float32), np.zeros(1), id="float64 scores"),
+    ],
+)
+def test_detections_of_another_shape_or_type_are_refused(corners: np.ndarray, scores: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="needed"):
+        Detections(corners, scores)
+
+
+@pytest.mark.parametrize("key", ["detector_type", "hand_detector"])
+def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"detection\.{key}: there is no detector 'retinafaces'; .*accepted: "):
+        Worker(Detection(**{key: "retinafaces"}))
+
+
+@pytest.mark.parametrize("entry", BOTH)
+def test_the_fingerprint_names_every_weights_file(entry: Entry) -> None:
+    files = {path.name: path for path in entry.weights()}
+    assert files
+    assert entry.fingerprint() == {n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in files.items()}
+
+
+def test_weights_that_are_not_there_are_named() -> None:
+    with pytest.raises(weights.WeightsError, match=r"nothing\.onnx: these weights come with the package"):
+        weights.packaged("nothing.onnx")
+
+
+def test_a_session_runs_on_one_thread() -> None:
+    options = detectors.session(weights.packaged("palm_detection.onnx")).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)

@@ -1,0 +1,240 @@
+"""The frame table: what a csv may hold, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import LABELS
+
+from detectime import frames
+from detectime.frames import TableError
+from detectime.sources import Folder, SourceError
+
+HEADER = "frame_path,video_name,frame_id,class_name\n"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Make a folder with three files."""
+    folder = tmp_path / "images"
+    (folder / "v1").mkdir(parents=True)
+    for name in ("v1/1.jpg", "v1/2.jpg", "other.jpg"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    """Name a file for the labels."""
+    return tmp_path / "labels.csv"
+
+
+def read(csv: Path, images: Path, text: str | bytes) -> pd.DataFrame:
+    """Write a csv and read it."""
+    csv.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return frames.read(csv, Folder(str(images)), LABELS)
+
+
+def refusal(csv: Path, images: Path, text: str | bytes) -> str:
+    """Write a csv, and return why it is refused."""
+    with pytest.raises(TableError) as error:
+        read(csv, images, text)
+    assert str(csv) in str(error.value)
+    return str(error.value)
+
+
+def test_a_table(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/2.jpg,v1,2,ok\nv1/1.jpg,v1,-01,mute\ngone.jpg,007,3,no_gesture\n")
+    expected = pd.DataFrame(
+        {
+            "frame_path": ["v1/2.jpg", "v1/1.jpg", "gone.jpg"],
+            "video_name": ["v1", "v1", "007"],
+            "frame_id": [2, -1, 3],
+            "class_name": ["ok", "mute", "no_gesture"],
+            "label": [4, 3, 0],
+            "on_disk": [True, True, False],
+        }
+    )
+    pd.testing.assert_frame_equal(table, expected)
+    assert table.attrs == {"duplicates": 0, "unlisted": 1}
+
+
+ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(ROWS.encode(), id="commas"),
+        pytest.param(b"frame_path;video_name;frame_id;class_name\nv1/1.jpg;v,1;5;ok\n", id="semicolons"),
+        pytest.param(b"\xef\xbb\xbf" + ROWS.encode(), id="byte order mark"),
+        pytest.param(ROWS.replace("\n", "\r\n").encode(), id="CRLF"),
+        pytest.param(ROWS.replace("\n", "\r").encode(), id="CR"),
+        pytest.param(ROWS.strip().encode(), id="no end of line"),
+        pytest.param(ROWS.replace("\n", "\n\n").encode(), id="blank lines"),
+        pytest.param(ROWS.replace(",class_name", ", class_name ").encode(), id="blanks in the header"),
+        pytest.param(b'class_name,frame_id,video_name,frame_path\nok,5,"v,1",v1/1.jpg\n', id="another order"),
+    ],
+)
+def test_dialects(content: bytes, csv: Path, images: Path) -> None:
+    row = read(csv, images, content).iloc[0]
+    assert row[["frame_path", "video_name", "frame_id", "class_name"]].tolist() == ["v1/1.jpg", "v,1", 5, "ok"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb.jpg",
+        "<script>alert(1)</script>.jpg",
+        "😀/ünï.jpg",
+        "x" * 10_000,
+        "NA",
+        "null",
+        "a b.jpg",
+        "a..b.jpg",
+        "\\",
+    ],
+    ids=lambda name: ascii(name[:20]),
+)
+def test_names_stay_as_they_are(name: str, csv: Path, images: Path) -> None:
+    row = read(csv, images, f'{HEADER}"{name}","{name}",1,ok\n').iloc[0]
+    assert (row["frame_path"], row["video_name"]) == (name, name)
+
+
+def test_other_columns_are_kept_as_text(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER.strip() + ",user,weight\na.jpg,v,1,ok,,007\nb.jpg,v,2,ok\n")
+    assert table["user"].tolist() == ["", ""]
+    assert table["weight"].tolist() == ["007", ""]
+
+
+def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "a.jpg,v,1,ok\nb.jpg,v,2,ok\na.jpg,v,1,ok\na.jpg,v,1,ok\n")
+    assert table["frame_path"].tolist() == ["a.jpg", "b.jpg"]
+    assert table.index.tolist() == [0, 1]
+    assert table.attrs["duplicates"] == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param("a.jpg,v,1,okay", "the class_name is no label; accepted: no_gesture, stop", id="class"),
+        pytest.param("a.jpg,v,1,", "the class_name is no label", id="no class"),
+        pytest.param("a.jpg,v,1", "the class_name is no label", id="short row"),
+        pytest.param(",v,1,ok", "the frame_path is empty", id="no path"),
+        pytest.param("/etc/a.jpg,v,1,ok", "the frame_path is absolute", id="absolute"),
+        pytest.param("../a.jpg,v,1,ok", "`..`", id="above"),
+        pytest.param("v/../../a.jpg,v,1,ok", "`..`", id="above, within"),
+        pytest.param("v/..,v,1,ok", "`..`", id="above, at the end"),
+        pytest.param("./a.jpg,v,1,ok", "`.`", id="here"),
+        pytest.param("v//a.jpg,v,1,ok", "an empty part", id="two slashes"),
+        pytest.param("v/,v,1,ok", "an empty part", id="slash at the end"),
+        pytest.param("a.jpg,,1,ok", "the video_name is empty", id="no video"),
+        pytest.param("a.jpg,v,1.5,ok", "the frame_id is not a whole number", id="fraction"),
+        pytest.param("a.jpg,v,,ok", "the frame_id is not a whole number", id="no number"),
+        pytest.param("a.jpg,v,99999999999999999999,ok", "the frame_id is not a whole number", id="number too large"),
+        pytest.param("good.jpg,v,1,mute", "the frame has two classes", id="two classes"),
+        pytest.param("good.jpg,v,2,ok", "the frame is there twice", id="two numbers"),
+        pytest.param("good.jpg,w,1,ok", "the frame is there twice", id="two videos"),
+    ],
+)
+def test_a_wrong_row_is_named(row: str, reason: str, csv: Path, images: Path) -> None:
+    message = refusal(csv, images, f"{HEADER}x.jpg,v,1,ok\nx.jpg,v,1,ok\ngood.jpg,v,1,ok\n{row}\n")
+    line = message.splitlines()[-1]
+    assert line.startswith("  row 4: ")  # counted in the file, before equal rows are dropped
+    assert reason in line
+
+
+def test_twenty_wrong_rows_are_named_and_the_others_counted(csv: Path, images: Path) -> None:
+    rows = "".join(f"{i}.jpg,v,1,{'ok' if i % 2 else 'okay'}\n" for i in range(50))
+    lines = refusal(csv, images, HEADER + rows).splitlines()
+    assert "25 rows of the frame table are wrong" in lines[0]
+    assert [line.split(":")[0] for line in lines[1:-1]] == [f"  row {i}" for i in range(1, 41, 2)]
+    assert lines[-1] == "  and 5 more"
+
+
+def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> None:
+    message = refusal(csv, images, f"{HEADER}\x1b[31m{'x' * 10_000},v,1,bad\n")
+    assert len(message) < 1000
+    assert "\x1b" not in message
+    assert "…" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param("", "this is not a csv file", id="empty"),
+        pytest.param("\n\n", "this is not a csv file", id="blank"),
+        pytest.param(HEADER, "no rows", id="header alone"),
+        pytest.param(
+            "frame_path,video_name,frame_id\na,v,1\n", "column class_name is missing; .*'frame_id'", id="column"
+        ),
+        pytest.param(HEADER.strip() + ",label\na,v,1,ok,4\n", "the column label is made here", id="reserved column"),
+        pytest.param(HEADER.strip() + ", frame_path\na,v,1,ok,b\n", "'frame_path' is there twice", id="column twice"),
+        pytest.param(HEADER + "a,v,1,ok\nb,v,1,ok,more\n", "line 3", id="long row"),
+        pytest.param(HEADER + "a,v,1,ok,more\n", "not a csv file", id="long first row"),
+        pytest.param(HEADER + '"a,v,1,ok\nb,v,1,ok\n', "EOF inside string", id="quote without an end"),
+        pytest.param((HEADER + "é,v,1,ok\n").encode("latin-1"), r"not UTF-8 \(byte 42\)", id="Latin-1"),
+        pytest.param((HEADER + "a,v,1,ok\n").encode("utf-16"), r"not UTF-8 \(byte 0\)", id="UTF-16"),
+        pytest.param(b"\0" * 1000, "the column frame_path is missing", id="zeros"),
+    ],
+)
+def test_a_file_that_is_no_table(content: str | bytes, reason: str, csv: Path, images: Path) -> None:
+    with pytest.raises(TableError, match=reason):
+        read(csv, images, content)
+
+
+def test_a_path_that_is_no_file(csv: Path, images: Path) -> None:
+    with pytest.raises(TableError, match="there is no such file; give the csv"):
+        frames.read(csv, Folder(str(images)), LABELS)
+    with pytest.raises(TableError, match="cannot be read: Is a directory"):
+        frames.read(images, Folder(str(images)), LABELS)
+
+
+def test_a_folder_that_is_not_there(csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere: the images folder cannot be read: No such file"):
+        read(csv, tmp_path / "nowhere", HEADER + "a.jpg,v,1,ok\n")
+
+
+def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path) -> None:
+    (images / os.fsdecode(b"\xff\xfe.jpg")).touch()
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\n")
+    assert table["on_disk"].tolist() == [True]
+    assert table.attrs["unlisted"] == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "limit", "wanted"),
+    [
+        (["ok", "mute"], None, [True, False, True, True]),
+        (["ok"], None, [True, False, False, True]),
+        (["ok", "mute"], 2, [True, False, True, False]),
+        (["ok", "mute"], 99, [True, False, True, True]),
+        (["stop"], None, [False] * 4),
+    ],
+)
+def test_select(classes: list[str], limit: int | None, wanted: list[bool], csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
+    selected = frames.select(table, classes, limit)
+    assert selected["wanted"].tolist() == wanted
+    assert selected.attrs == table.attrs
+    assert "wanted" not in table
+
+
+def test_counts(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
+    counts = frames.counts(frames.select(table, ["ok"], 1))
+    assert counts.loc["ok", ["videos", "frames", "missing", "wanted"]].tolist() == [2, 2, 1, 1]
+    assert counts.index.tolist() == ["mute", "ok", "like"]  # by their numbers
+
+
+def test_two_hundred_thousand_rows_take_seconds(csv: Path, images: Path) -> None:
+    rows = "".join(f"video{i % 3000}/{i}.jpg,video{i % 3000},{i},{'ok' if i % 3 else 'like'}\n" for i in range(200_000))
+    started = time.monotonic()
+    table = frames.select(read(csv, images, HEADER + rows), ["ok"], 100_000)
+    assert table["wanted"].sum() == 100_000
+    refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
+    assert time.monotonic() - started < 20  # seconds; a loop over pairs of rows would take hours

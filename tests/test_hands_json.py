@@ -1,0 +1,81 @@
+"""The file that all this is for, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import detections, frame_table, looked_at
+
+from detectime import pairing
+from detectime.config import Pairing
+from detectime.exports import hands_json
+from detectime.store import StoreError
+
+HAND = (10.5, 20, 30, 40)
+NAMES = ['a "quoted"\\name.jpg', "a\nnewline\tand\r\0 controls.jpg", "😀/ünï.jpg", "</script><b>.jpg", "x" * 10_000]
+
+
+def samples_of(frames: list[dict[str, Any]]) -> pd.DataFrame:
+    """Pair frames that each show a face and a hand, unless `hands` says otherwise."""
+    looked = detections(*(looked_at(f["frame_path"], [HAND], f.pop("hands", [HAND])) for f in frames))
+    return pairing.pair(frame_table(frames), looked, Pairing())
+
+
+def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
+    samples = samples_of(
+        [
+            {"frame_path": "v2/7.jpg", "video_name": "v2", "frame_id": 7, "class_name": "like"},
+            {"frame_path": "v1/1.jpg", "hands": []},
+            {"frame_path": "v1/3.jpg", "wanted": False},
+            *({"frame_path": name, "video_name": name, "class_name": "mute"} for name in NAMES),
+        ]
+    )
+    keys = ("frame_path", "video_name", "frame_id", "label", "bbox")
+    expected = [
+        dict(zip(keys, ("v2/7.jpg", "v2", 7, 5, [10, 20, 30, 40]), strict=True)),
+        *(dict(zip(keys, (name, name, 0, 3, [0, 0, 51, 60]), strict=True)) for name in NAMES),
+    ]
+    path = tmp_path / "new folder" / "hands.json"
+    assert hands_json.write(samples, path) == len(expected)
+    assert path.read_bytes() == json.dumps(expected, indent=4).encode()
+
+
+def test_writing_again_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "hands.json"
+    for _ in range(2):
+        hands_json.write(samples_of([{"frame_path": "a.jpg"}]), path)
+    assert len(json.loads(path.read_bytes())) == 1
+
+
+def test_no_sample_gives_an_empty_list(tmp_path: Path) -> None:
+    path = tmp_path / "hands.json"
+    assert hands_json.write(samples_of([{"frame_path": "a.jpg", "hands": []}]), path) == 0
+    assert path.read_bytes() == json.dumps([], indent=4).encode()
+
+
+@contextmanager
+def file_size_limited(limit: int) -> Iterator[None]:
+    """Let the system refuse to write longer files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "hands.json"
+    hands_json.write(samples_of([{"frame_path": "a.jpg"}]), path)
+    before = path.read_bytes()
+    with file_size_limited(50_000), pytest.raises(StoreError, match=r"hands\.json: cannot be written"):
+        hands_json.write(samples_of([{"frame_path": f"{i}.jpg"} for i in range(1000)]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

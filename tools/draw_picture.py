@@ -1,0 +1,37 @@
+"""Draw the picture of the README: a frame of each gesture of the sample with its boxes, and what is cut out of it.
+
+make demo && python tools/draw_picture.py
+"""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pyarrow.parquet as pq
+
+import definitions
+from detectime import config, frames, pairing, plots
+from detectime.sources import Folder
+
+
+VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
+
+
+def main() -> None:
+    """Write docs/sample.jpg from what ``make demo`` found."""
+    mpl.use("agg")
+    settings = config.load()
+    source = Folder(str(definitions.SAMPLE / "TRAIN_DATA"))
+    table = frames.read(definitions.SAMPLE / "train.csv", source, settings.labels)
+    detections = pq.read_table(definitions.ROOT_DIR / "reports" / "demo" / "detections.parquet")
+    samples = pairing.pair(frames.select(table, settings.classes), detections, settings.pairing)
+    paired = samples[samples["outcome"] == "paired"]
+    chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
+    figure = plots.gallery(chosen, detections, source, settings.pairing, title="What is found in a frame, and what is cut out of it", most=4)
+    assert figure is not None
+    target = definitions.ROOT_DIR / "docs" / "sample.jpg"
+    target.parent.mkdir(exist_ok=True)
+    figure.savefig(target, dpi=110, pil_kwargs={"quality": 85})
+
+
+if __name__ == "__main__":
+    main()
