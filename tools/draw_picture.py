@@ -12,7 +12,6 @@ import definitions
 from detectime import config, frames, pairing, plots
 from detectime.sources import Folder
 
-
 VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
 
 
@@ -26,7 +25,8 @@ def main() -> None:
     samples = pairing.pair(frames.select(table, settings.classes), detections, settings.pairing)
     paired = samples[samples["outcome"] == "paired"]
     chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
-    figure = plots.gallery(chosen, detections, source, settings.pairing, title="What is found in a frame, and what is cut out of it", most=4)
+    title = "What is found in a frame, and what is cut out of it"
+    figure = plots.gallery(chosen, detections, source, settings.pairing, title=title, most=4)
     assert figure is not None
     target = definitions.ROOT_DIR / "docs" / "sample.jpg"
     target.parent.mkdir(exist_ok=True)

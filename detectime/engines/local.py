@@ -124,21 +124,27 @@ class _Worker:
     _errors: IO[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        # All that the caller can import a worker can, and nothing else: an empty entry is the current folder.
+        modules = os.pathsep.join(entry for entry in sys.path if isinstance(entry, str))
         self.pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno())],
+                [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": modules},
             )
         finally:
             theirs.close()
         self.deadline = time.monotonic() + _START_LIMIT
-        self._send((self.config, self.source))
+        try:
+            self._send((self.config, self.source))
+        except Exception as error:  # whatever pickling meets
+            self.stop()
+            raise EngineError(f"{type(self.source).__name__} cannot be sent to a worker: {error}") from error
 
     def give(self, shard: Shard) -> None:
         self.shard, self._at = shard, None
@@ -165,7 +171,8 @@ class _Worker:
         return value
 
     def check_deadline(self) -> Lost | None:
-        if time.monotonic() < self.deadline:
+        # What it said meanwhile counts: the time may have been spent here, or the computer slept.
+        if time.monotonic() < self.deadline or self.pipe.poll():
             return None
         doing = "took longer than" if self.ready else "did not load its models within"
         return Lost(f"{doing} {self.limit if self.ready else _START_LIMIT:g} s", self._at)
@@ -173,7 +180,8 @@ class _Worker:
     def stop(self) -> None:
         self.pipe.close()
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a drive that does not answer
+            self._process.wait(timeout=5)
         self._errors.close()
 
     def _send(self, message: object) -> None:
@@ -187,10 +195,11 @@ class _Worker:
             self._process.wait(timeout=5)
         status = self._process.returncode
         if status is not None and status < 0:
-            how = f"the worker was killed by {signal.Signals(-status).name}"
+            names = {known.value: known.name for known in signal.Signals}
+            how = f"the worker was killed by {names.get(-status, f'signal {-status}')}"
         else:
             how = f"the worker ended with status {status}"
-        self._errors.seek(0)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 10_000))
         words = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"{how}: {words[-1]}" if words else how
 
@@ -216,6 +225,8 @@ def serve(handle: int) -> None:
                 inbox.put(pipe.recv())
             except (EOFError, OSError):
                 os._exit(0)
+            except Exception as error:  # what was sent cannot be made again here
+                inbox.put(error)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -224,7 +235,10 @@ def serve(handle: int) -> None:
         from detectime.detect import Worker
 
         cv2.setNumThreads(1)
-        config, source = inbox.get()
+        built_with = inbox.get()
+        if isinstance(built_with, Exception):
+            raise built_with
+        config, source = built_with
         worker = Worker(config)
         pipe.send(("ready", None))
         while True:
