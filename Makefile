@@ -40,7 +40,7 @@ lint: $(VENV)/test ## check style and types
 
 lab: setup ## open the notebook in JupyterLab
 	@$(PIP) -e '.[lab]'
-	$(BIN)/jupyter lab $(NOTEBOOK)
+	$(BIN)/jupyter lab $(NOTEBOOK) $(if $(filter 0,$(shell id -u)),--allow-root)
 
 sample: setup ## render data/sample anew
 	@$(PIP) -e '.[sample]'
