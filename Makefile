@@ -44,7 +44,7 @@ lab: setup ## open the notebook in JupyterLab
 
 sample: setup ## render data/sample anew
 	@$(PIP) -e '.[sample]'
-	$(BIN)/python tools/render_sample.py
+	$(BIN)/python -m tools.render_sample
 
 quality: setup ## score the detectors on images with ground truth: the README's quality table
 	$(BIN)/python benchmarks/quality.py

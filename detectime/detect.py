@@ -93,7 +93,7 @@ def lost(frame_path: str, outcome: str, error: str) -> Row:
     return {
         "frame_path": frame_path,
         "outcome": outcome,
-        "error": error[:500],
+        "error": error[:500].encode(errors="replace").decode(),  # a name that is no Unicode may stand in it
         "width": None,
         "height": None,
         "faces": [],

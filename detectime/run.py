@@ -35,6 +35,8 @@ _DETECTIONS = "detections.parquet"
 _SHARDS = "shards"
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
+_FEW = 500  # shards in memory as tables of their own
+_NOTABLE = 10  # frames that go missing together: not the frames are gone, but the place where they were
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
 
 
@@ -87,7 +89,7 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
                 )
             manifest["finished"] = None
             store.put(_MANIFEST, _as_json(manifest))
-            _work(store, pending, source, config, engine)
+            _work(store, table, pending, source, config, engine)
             found = _read(store)
         found = _in_order(found, table)
         if pending or _shards(store):
@@ -137,7 +139,9 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
 
 def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a run is bound to, by key."""
-    detection = {f"detection.{key}": value for key, value in manifest["configuration"]["detection"].items()}
+    # A manifest of an earlier version lacks the keys that came later; they meant then what they mean by default.
+    values = configuration.as_dict(Detection()) | manifest["configuration"]["detection"]
+    detection = {f"detection.{key}": value for key, value in values.items() if key not in configuration.FREE}
     weights = {
         f"weights of {detector}: {name}": sha256
         for detector, files in manifest["detectors"].items()
@@ -163,7 +167,9 @@ def _pending(table: pd.DataFrame, found: pa.Table, retry_failed: bool) -> list[s
     return pending
 
 
-def _work(store: Store, pending: list[str], source: Folder, config: Config, engine: Engine) -> None:
+def _work(
+    store: Store, table: pd.DataFrame, pending: list[str], source: Folder, config: Config, engine: Engine
+) -> None:
     """Have all pending frames looked at, and save what comes."""
     # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
     workers = config.run.workers or local.available_cores()
@@ -176,13 +182,25 @@ def _work(store: Store, pending: list[str], source: Folder, config: Config, engi
         for shard, result in results:
             if isinstance(result, Lost):
                 again, given_up = _bisect(shard, result, losses)
-                shards.extendleft(reversed(again))
+                shards.extend(again)  # at the end: what killed the worker may have been a passing shortage
                 if not given_up:
                     continue
                 result = pa.Table.from_pylist([lost(given_up, "failed", result.reason)], schema=DETECTIONS)
+            _check_still_there(shard, result, table, source)
             number += 1
             _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)
             progress.add(result.num_rows)
+
+
+def _check_still_there(shard: local.Shard, result: pa.Table, table: pd.DataFrame, source: Folder) -> None:
+    """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
+    if len(shard) < _NOTABLE or not pc.all(pc.equal(result["outcome"], "missing")).as_py():
+        return
+    if table.loc[table["frame_path"].isin(shard), "on_disk"].all():
+        raise RunError(
+            f"{source.root}: {len(shard)} frames in a row that were there a while ago are gone (the first is "
+            f"{shard[0]!r}); is the drive still mounted? Nothing is lost: run again when it is"
+        )
 
 
 def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[local.Shard], str | None]:
@@ -200,8 +218,12 @@ def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[
 
 def _read(store: Store) -> pa.Table:
     """All results, a row a frame; what was saved last counts."""
-    tables = (_load(store, name) for name in (_DETECTIONS, *_shards(store)))
-    found = pa.concat_tables([DETECTIONS.empty_table(), *tables]).combine_chunks()
+    tables = [DETECTIONS.empty_table()]
+    for name in (_DETECTIONS, *_shards(store)):
+        tables.append(_load(store, name))
+        if len(tables) > _FEW:  # ten thousand small tables take several times the memory of their rows
+            tables = [pa.concat_tables(tables).combine_chunks()]
+    found = pa.concat_tables(tables).combine_chunks()
     again = found["frame_path"].to_pandas().duplicated(keep="last").to_numpy()
     return found.filter(pa.array(~again)) if again.any() else found
 

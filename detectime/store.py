@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 import filelock
 
 _LOCK = ".lock"
+_ABANDONED = 60.0  # seconds since the last write
 _PARTIAL = ".detectime-partial-"
 
 
@@ -140,7 +142,10 @@ class Store:
         """Delete what writers that were killed left half written."""
         for place in (self.folder, *(entry for entry in self.folder.iterdir() if entry.is_dir())):
             for partial in place.glob(f"{_PARTIAL}*"):
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    # What is young may belong to somebody who writes hands.json at this moment, outside of a run.
+                    if time.time() - partial.stat().st_mtime > _ABANDONED:
+                        partial.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -35,6 +35,6 @@ def test_frames_and_truth() -> None:
     assert all(len(TRUTH[frame_path]["hands"]) == 1 for frame_path in gestures)
 
 
-@pytest.mark.parametrize("name", ["tools/render_sample.py", "tools/convert_weights.py"])
+@pytest.mark.parametrize("name", ["tools/render_sample/__main__.py", "tools/convert_weights.py"])
 def test_tools_are_part_of_the_project(name: str) -> None:
     assert (definitions.ROOT_DIR / name).is_file()

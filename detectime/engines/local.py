@@ -7,6 +7,7 @@ harm to the rest. A worker ends when its pipe does, that is, when the process th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import queue
@@ -33,6 +34,7 @@ from detectime.sources import Folder
 
 Shard = tuple[str, ...]
 
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _START_LIMIT = 120.0  # seconds until a worker has loaded its models
 _FAILED_STARTS = 3  # as many workers in a row that die while they start: there is no use in trying on
 _RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libraries may have leaked
@@ -135,7 +137,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": modules},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": modules},
             )
         finally:
             theirs.close()
@@ -214,6 +216,7 @@ def serve(handle: int) -> None:
         None)``, then for each shard ``("at", position)`` before each frame and ``("done", table)``, or ``("broken",
         reason)``.
     """
+    _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: it is the other end's to decide
     pipe: Connection[Any, Any] = Connection(handle)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -248,3 +251,12 @@ def serve(handle: int) -> None:
         traceback.print_exc()
         pipe.send(("broken", f"{type(error).__name__}: {error}"))
         raise SystemExit(1) from error
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when the thread that started it is gone.
+
+    The end of the pipe does that as well, but not while a library runs without letting other threads have a turn.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,623 @@
+"""A run finds the same whatever interrupts it and however it is divided, and refuses what it cannot go on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faults
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from faults import Instant, names, row, settings, stored, table_of
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from detectime import detectors, frames, pairing, progress, run
+from detectime.exports import hands_json
+from detectime.run import RunError
+from detectime.schema import DETECTIONS
+from detectime.sources import Folder
+from detectime.store import Store, StoreError
+
+CONTEST = faults.ROOT.parent / "shared" / "frames" / "contest"
+NOWHERE = Folder("/nowhere")
+NAMES = names(23)
+
+
+def detect(table: pd.DataFrame, output: Path, engine: Any = None, **parameters: Any) -> pa.Table:
+    parameters = {"workers": 2, "save_per_num_images": 5, **parameters}
+    return run.detect(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
+
+
+def expected(frame_paths: list[str]) -> pa.Table:
+    return pa.Table.from_pylist([row(name) for name in frame_paths], schema=DETECTIONS)
+
+
+def hands(table: pd.DataFrame, found: pa.Table, path: Path, **parameters: Any) -> bytes:
+    hands_json.write(pairing.pair(table, found, settings(**parameters).pairing), path)
+    return path.read_bytes()
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((output / "run.json").read_text())
+    return content
+
+
+def nothing_to_do(*_: Any) -> Any:
+    raise AssertionError("the engine was asked")
+
+
+# -- the same result
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_shard_size_and_order_change_nothing(tmp_path: Path, size: int, seed: int | None) -> None:
+    engine = Instant(seed=seed)
+    found = detect(table_of(NAMES), tmp_path, engine, save_per_num_images=size)
+    assert found.equals(expected(NAMES))
+    assert pq.read_table(tmp_path / "detections.parquet").equals(found)
+    assert found.schema.equals(DETECTIONS)
+    assert sorted(engine.frames) == sorted(NAMES)
+    assert max(map(len, engine.asked)) == min(size, 12)  # two workers share what is less than two shards
+    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_run_that_is_interrupted_again_and_again_repeats_and_loses_nothing(
+    tmp_path: Path, size: int, seed: int | None
+) -> None:
+    asked: list[str] = []
+    for _ in range(len(NAMES)):
+        engine = Instant(stop_after=2, seed=seed)
+        try:
+            found = detect(table_of(NAMES), tmp_path, engine, save_per_num_images=size)
+        except KeyboardInterrupt:
+            asked += [name for shard in engine.asked[:2] for name in shard]
+            assert manifest(tmp_path)["finished"] is None
+            assert "detections.parquet" not in stored(tmp_path)
+        else:
+            asked += engine.frames
+            break
+    assert found.equals(expected(NAMES))
+    assert sorted(asked) == sorted(NAMES)
+    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+
+
+@effort(max_examples=12, deadline=None)
+@given(
+    loses=st.sets(st.sampled_from(NAMES)),
+    knows=st.lists(st.booleans(), min_size=1),
+    size=st.integers(1, 30),
+    seed=st.none() | st.integers(0, 3),
+)
+def test_a_frame_that_costs_its_worker_is_found_and_its_neighbours_lose_nothing(
+    tmp_path_factory: pytest.TempPathFactory, loses: set[str], knows: list[bool], size: int, seed: int | None
+) -> None:
+    answers = iter(knows * 1000)
+    engine = Instant(loses=loses, knows=lambda: next(answers), seed=seed)
+    output = tmp_path_factory.mktemp("run")
+    found = detect(table_of(NAMES), output, engine, save_per_num_images=size)
+    assert found["frame_path"].to_pylist() == NAMES
+    for one in found.to_pylist():
+        if one["frame_path"] in loses:
+            assert (one["outcome"], one["error"]) == ("failed", "the worker died")
+            assert engine.frames.count(one["frame_path"]) >= 3  # it might have been somebody else's fault
+        else:
+            assert one == expected([one["frame_path"]]).to_pylist()[0]
+    assert len(engine.asked) <= len(NAMES) + len(loses) * (3 + 2 * 23)
+    shutil.rmtree(output)
+
+
+def test_a_large_set_is_cut_into_shards_lazily(tmp_path: Path) -> None:
+    waiting: list[int] = []
+
+    def engine(shards: Any, *rest: Any) -> Any:
+        for result in Instant()(shards, *rest):
+            waiting.append(len(shards))
+            yield result
+
+    detect(table_of(names(100)), tmp_path, engine, save_per_num_images=10)
+    assert waiting == list(reversed(range(10)))
+
+
+# -- growth
+
+
+def test_a_run_grows_by_what_is_new_and_keeps_what_it_has(tmp_path: Path) -> None:
+    few, many = NAMES[:9], NAMES
+    detect(table_of(few), tmp_path)
+    engine = Instant()
+    assert detect(table_of(many), tmp_path, engine).equals(expected(many))  # a longer csv
+    assert sorted(engine.frames) == sorted(many[9:])
+    # A shorter one again: its frames come first, the others stay, by name.
+    short = detect(table_of(few[::-1]), tmp_path, nothing_to_do)
+    assert short.equals(expected(few[::-1] + sorted(set(many) - set(few))))
+    assert pq.read_table(tmp_path / "detections.parquet").num_rows == len(many)
+
+
+def test_a_reordered_table_needs_no_work_and_comes_in_its_order(tmp_path: Path) -> None:
+    shuffled = [str(name) for name in np.random.default_rng(5).permutation(NAMES)]
+    detect(table_of(NAMES), tmp_path / "one")
+    assert detect(table_of(shuffled), tmp_path / "one", nothing_to_do).equals(expected(shuffled))
+    straight = detect(table_of(shuffled), tmp_path / "two")
+    table = table_of(shuffled)
+    again = detect(table, tmp_path / "one", nothing_to_do)
+    assert hands(table, again, tmp_path / "a.json") == hands(table, straight, tmp_path / "b.json")
+
+
+def test_limit_and_classes_grow_the_run(tmp_path: Path) -> None:
+    table = table_of(NAMES).assign(class_name=["stop", "ok"] * 11 + ["mute"])
+    asked = []
+    for classes, limit in ((["stop"], 3), (["stop"], 8), (["stop", "ok"], 8), (["stop", "ok", "mute"], None)):
+        engine = Instant()
+        found = detect(frames.select(table, classes, limit), tmp_path, engine)
+        asked.append(sorted(engine.frames))
+    stop, ok = NAMES[:22:2], NAMES[1:22:2]
+    assert asked[0] == sorted(stop[:3])
+    assert asked[1] == sorted(stop[3:8])
+    assert asked[2] == sorted(ok[:4])
+    assert sorted(name for part in asked for name in part) == sorted(NAMES)
+    assert found.equals(expected(NAMES))
+
+
+def test_growth_that_is_interrupted_says_that_the_run_is_not_finished(tmp_path: Path) -> None:
+    detect(table_of(NAMES[:9]), tmp_path)
+    started = manifest(tmp_path)["started"]
+    assert manifest(tmp_path)["finished"] is not None
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=1))
+    assert manifest(tmp_path)["finished"] is None
+    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
+    assert manifest(tmp_path)["finished"] is not None
+    assert manifest(tmp_path)["started"] == started
+
+
+def test_more_than_a_million_shards_keep_their_order(tmp_path: Path) -> None:
+    # What was saved last counts: the next shards must sort behind those that are there.
+    detect(table_of(NAMES[:4]), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=1, missing=NAMES))
+    (shard,) = (tmp_path / "shards").iterdir()
+    digits = len(shard.stem)
+    shard.rename(shard.with_stem(str(10 ** min(digits, 6) - 1).zfill(digits)))
+    engine = Instant(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, engine, retry_failed=True, save_per_num_images=1)
+    assert {*engine.frames[:2]} == {*NAMES[4:6]}
+    engine = Instant()
+    assert detect(table_of(NAMES), tmp_path, engine, retry_failed=True).equals(expected(NAMES))
+    assert not {*NAMES[:6]} & {*engine.frames}
+
+
+# -- what failed
+
+
+def test_retry_failed_does_what_failed_again_and_nothing_else(tmp_path: Path) -> None:
+    bad = {NAMES[0]: "missing", NAMES[7]: "unreadable", NAMES[22]: "failed"}
+
+    def engine(shards: Any, *rest: Any) -> Any:
+        for shard, result in Instant()(shards, *rest):
+            rows = [
+                {**one, "outcome": bad.get(one["frame_path"], "ok"), "error": "e" if one["frame_path"] in bad else None}
+                for one in result.to_pylist()
+            ]
+            yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
+
+    found = detect(table_of(NAMES), tmp_path, engine)
+    assert [one["frame_path"] for one in found.to_pylist() if one["outcome"] != "ok"] == list(bad)
+    assert manifest(tmp_path)["outcomes"] == {"ok": 20, "missing": 1, "unreadable": 1, "failed": 1}
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+    # One of them is not wanted any more: it is left alone.
+    table = table_of(NAMES)
+    table.loc[22, "wanted"] = False
+    again = Instant()
+    found = detect(table, tmp_path, again, retry_failed=True)
+    assert again.frames == [NAMES[0], NAMES[7]]
+    assert manifest(tmp_path)["outcomes"] == {"ok": 22, "missing": 0, "unreadable": 0, "failed": 1}
+    assert found.slice(0, 22).equals(expected(NAMES[:22]))
+    assert detect(table, tmp_path, nothing_to_do, retry_failed=True).equals(found)
+    assert detect(table_of(NAMES), tmp_path, retry_failed=True).equals(expected(NAMES))
+
+
+def test_retry_failed_counts_what_came_last_also_before_the_shards_are_compacted(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=2, missing=NAMES))
+    again = Instant(stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, again, retry_failed=True)
+    assert again.asked[0] == tuple(NAMES[:5])
+    found = detect(table_of(NAMES), tmp_path)
+    outcomes = found["outcome"].to_pylist()
+    assert outcomes == ["ok"] * 5 + ["missing"] * 5 + ["ok"] * 13
+
+
+# -- compaction
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+def test_a_run_that_is_killed_while_it_is_compacted_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    def delete(store: Store, doomed: list[str]) -> None:
+        assert len(doomed) == 5
+        for name in doomed[:deleted]:
+            (store.folder / name).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete", delete)
+        with pytest.raises(KeyboardInterrupt):
+            detect(table_of(NAMES), tmp_path)
+    assert manifest(tmp_path)["finished"] is None
+    assert len(list((tmp_path / "shards").iterdir())) == 5 - deleted
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(expected(NAMES))
+    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+    assert manifest(tmp_path)["finished"] is not None
+
+
+def test_a_finished_run_answers_again_without_an_engine(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES), tmp_path)
+    before = manifest(tmp_path)
+    content = (tmp_path / "detections.parquet").stat()
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+    assert manifest(tmp_path) == before
+    assert (tmp_path / "detections.parquet").stat().st_mtime_ns == content.st_mtime_ns  # nor is it written again
+
+
+def test_nothing_wanted_is_no_error(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES).assign(wanted=False), tmp_path, nothing_to_do)
+    assert found.num_rows == 0
+    assert found.schema.equals(DETECTIONS)
+
+
+# -- refusals
+
+
+OTHER: dict[str, Any] = {
+    "face_confidence": 0.61,
+    "face_nms": 0.31,
+    "face_max_resolution": 320,
+    "hand_confidence": 0.41,
+    "search_coefficient": 2.5,
+    "landmark_margin": 0.2,
+    "exif": "apply",
+    "max_pixels": 1000,
+}
+
+
+@pytest.mark.parametrize("changed", [{key: value} for key, value in OTHER.items()] + [OTHER], ids=lambda c: "+".join(c))
+def test_another_detection_configuration_is_refused_by_name(tmp_path: Path, changed: dict[str, Any]) -> None:
+    found = detect(table_of(NAMES), tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(RunError) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do, **changed)
+    own = dataclasses.asdict(settings().detection)
+    assert str(tmp_path) in str(refusal.value)
+    lines = str(refusal.value).splitlines()[1:]
+    assert sorted(lines) == sorted(
+        f"  detection.{key}: the run has {own[key]!r}, now it is {value!r}" for key, value in changed.items()
+    )
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+
+
+def test_every_key_of_the_detection_is_tried_above() -> None:
+    keys = {field.name for field in dataclasses.fields(settings().detection)}
+    assert keys == {*OTHER, "detector_type", "hand_detector"}  # those two: see the weights
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"crop_coefficient": 3.0, "crop_hand_coefficient": 2.0, "enlarged_classes": ["ok"]},
+        {"classes": ["stop"]},
+        {"limit": 3},
+        {"workers": 7, "save_per_num_images": 1, "frame_timeout": 1.0},
+        {"retry_failed": True},
+        {"samples_per_class": 1},
+        {"images": "elsewhere", "labels": "other.csv"},
+    ],
+    ids=lambda c: "+".join(c),
+)
+def test_everything_else_is_free(tmp_path: Path, changed: dict[str, Any]) -> None:
+    found = detect(table_of(NAMES), tmp_path)
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do, **changed).equals(found)
+
+
+def test_another_vocabulary_is_free(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES), tmp_path)
+    config = dataclasses.replace(settings(), labels={"no_gesture": 0, "wave": 9})
+    assert run.detect(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do).equals(found)
+    assert manifest(tmp_path)["configuration"]["labels"] == {"no_gesture": 0, "wave": 9}
+
+
+def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(table_of(NAMES), tmp_path / "run")
+    entry = detectors.FACES["retinaface"]
+    other = tmp_path / "retinaface_mobilenet025.onnx"
+    other.write_bytes(b"trained a little longer")
+    replaced = dataclasses.replace(entry, weights=lambda: [other])
+    monkeypatch.setitem(detectors.FACES, "retinaface", replaced)
+    with pytest.raises(RunError, match=r"weights of retinaface: retinaface_mobilenet025\.onnx: the run has") as refusal:
+        detect(table_of(NAMES), tmp_path / "run", nothing_to_do)
+    assert len(str(refusal.value).splitlines()) == 2
+
+
+def test_another_detector_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(table_of(NAMES), tmp_path)
+    monkeypatch.setitem(detectors.FACES, "another", detectors.FACES["retinaface"])
+    with pytest.raises(RunError, match=r"detection\.detector_type: the run has 'retinaface', now it is 'another'"):
+        detect(table_of(NAMES), tmp_path, nothing_to_do, detector_type="another")
+
+
+def test_a_run_of_which_every_frame_is_missing_is_refused_before_it_starts(tmp_path: Path) -> None:
+    table = table_of(NAMES, there=[])
+    with pytest.raises(RunError, match="/nowhere: not one of the 23 wanted frames is there") as refusal:
+        detect(table, tmp_path, nothing_to_do)
+    assert NAMES[0] in str(refusal.value)
+    assert stored(tmp_path) == set()
+    # What is there, but not wanted, does not count.
+    table = table_of(NAMES, there=NAMES[:1])
+    table.loc[0, "wanted"] = False
+    with pytest.raises(RunError, match="not one of the 22 wanted frames"):
+        detect(table, tmp_path, nothing_to_do)
+    assert stored(tmp_path) == set()
+
+
+def test_one_frame_that_is_there_is_enough(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES, there=NAMES[5:6]), tmp_path, Instant(missing=set(NAMES) - {NAMES[5]}))
+    assert found["outcome"].to_pylist().count("missing") == 22
+
+
+def test_a_finished_run_answers_without_its_frames(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES), tmp_path)
+    assert detect(table_of(NAMES, there=[]), tmp_path, nothing_to_do).equals(found)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        b"[]",
+        b"null",
+        b'"run"',
+        b"{}",
+        b'{"configuration": {"detection": null}}',
+        b'{"detectime": ',
+    ],
+)
+def test_a_manifest_that_is_garbage_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    detect(table_of(NAMES), tmp_path)
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path}/run.json: this is no manifest of a run")) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do)
+    assert "another `output`" in str(refusal.value)
+    assert (tmp_path / "run.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_manifest_that_is_gone_is_missed(tmp_path: Path, finished: bool) -> None:
+    if finished:
+        detect(table_of(NAMES), tmp_path)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            detect(table_of(NAMES), tmp_path, Instant(stop_after=1))
+    (tmp_path / "run.json").unlink()
+    before = stored(tmp_path)
+    with pytest.raises(RunError, match=r"there are detections, but no run\.json"):
+        detect(table_of(NAMES), tmp_path, nothing_to_do)
+    assert stored(tmp_path) == before
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _other_table(path: Path) -> None:
+    pq.write_table(pa.table({"frame_path": ["a"]}), path)
+
+
+@pytest.mark.parametrize("damage", [_cut, _other_table])
+@pytest.mark.parametrize("finished", [True, False])
+def test_detections_that_are_damaged_are_named(tmp_path: Path, finished: bool, damage: Callable[[Path], None]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+    if finished:
+        detect(table_of(NAMES), tmp_path)
+    damaged = tmp_path / "detections.parquet" if finished else sorted((tmp_path / "shards").iterdir())[0]
+    damage(damaged)
+    with pytest.raises(RunError, match=re.escape(str(damaged))) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do)
+    assert "delete" in str(refusal.value)
+    damaged.unlink()  # the remedy that it names
+    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
+
+
+def test_files_that_others_put_beside_the_shards_do_no_harm(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+    others = {"shards/.DS_Store", "shards/desktop.ini", "shards/000001 (1).parquet"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"\x00")
+    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
+    assert stored(tmp_path) == {"run.json", "detections.parquet", *others}
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Store.lock
+    monkeypatch.setattr(Store, "lock", lambda store: lock(store, 0.3))  # its patience is tried in test_store
+    going, enough = threading.Event(), threading.Event()
+    results: list[pa.Table] = []
+
+    def engine(shards: Any, *rest: Any) -> Any:
+        for result in Instant()(shards, *rest):
+            going.set()
+            assert enough.wait(20)
+            yield result
+
+    first = threading.Thread(target=lambda: results.append(detect(table_of(NAMES), tmp_path, engine)))
+    first.start()
+    assert going.wait(20)
+    try:
+        before = stored(tmp_path)
+        with pytest.raises(StoreError, match="another run is writing to this folder"):
+            detect(table_of(NAMES), tmp_path, nothing_to_do)
+        assert stored(tmp_path) == before
+    finally:
+        enough.set()
+        first.join()
+    assert results[0].equals(expected(NAMES))
+
+
+# -- the full disk
+
+
+small_disk = faults.small_disk
+
+
+def test_a_run_into_a_full_disk_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    many = names(2000)
+    table = table_of(many)
+    straight = detect(table, tmp_path / "straight", save_per_num_images=20)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(600 * 1024))
+    output = small_disk / "run"
+    with pytest.raises(StoreError) as refusal:
+        detect(table, output, save_per_num_images=20)
+    assert "No space left on device" in str(refusal.value)
+    assert "make room" in str(refusal.value)
+    assert re.search(r"run/shards/0\d+\.parquet: cannot be written", str(refusal.value))
+    done = faults.saved_rows(output)
+    assert 0 < done < 2000
+    ballast.unlink()
+    small_disk_again = Instant()
+    found = detect(table, output, small_disk_again, save_per_num_images=200)
+    assert len(small_disk_again.frames) == 2000 - done
+    assert found.equals(straight)
+    assert hands(table, found, output / "hands.json") == hands(table, straight, tmp_path / "hands.json")
+    assert not [name for name in stored(output) if "partial" in name]
+
+
+def test_a_disk_that_is_full_when_the_run_is_compacted_loses_nothing(small_disk: Path) -> None:
+    output = small_disk / "run"
+
+    def engine(*arguments: Any) -> Any:
+        yield from Instant()(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(names(2000)), output, engine, save_per_num_images=190)
+    room = os.statvfs(small_disk)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(room.f_bavail * room.f_bsize - 4 * 4096))
+    with pytest.raises(StoreError, match=r"run/detections\.parquet: cannot be written: No space left on device"):
+        detect(table_of(names(2000)), output, nothing_to_do)
+    ballast.unlink()
+    assert detect(table_of(names(2000)), output, nothing_to_do).equals(expected(names(2000)))
+
+
+# -- progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that goes when it is told to; nobody watches."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "watched", lambda: False)
+
+    def go(seconds: float) -> None:
+        now[0] += seconds
+
+    return go
+
+
+def test_nobody_watches_a_line_now_and_then(clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
+    with progress.Progress(1000) as told:
+        for _ in range(100):
+            clock(1.0)
+            told.add(10)
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "\r" not in out
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    assert [re.findall(r"\d+/1000", line) for line in lines] == [
+        ["300/1000"],
+        ["600/1000"],
+        ["900/1000"],
+        ["1000/1000"],
+    ]
+    assert "10.00frame/s" in lines[-1]
+
+
+def test_an_error_has_its_last_line_too(clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with progress.Progress(1000) as told:
+            clock(5.0)
+            told.add(250)
+            raise KeyError("work")
+
+    with pytest.raises(KeyError):
+        work()
+    (line,) = capfd.readouterr().out.splitlines()
+    assert "250/1000" in line
+
+
+def test_watched_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "a browser")
+    with progress.Progress(10) as told:
+        told.add(10)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "\r" in err
+    assert "10/10" in err
+
+
+# -- real frames, real models
+
+
+@pytest.mark.skipif(not (CONTEST / "train.csv").is_file(), reason=f"the real frames are not there: {CONTEST}")
+def test_hands_json_is_the_same_for_any_workers_shards_and_interruption(tmp_path: Path) -> None:
+    source = Folder(str(CONTEST / "TRAIN_DATA"))
+    table = frames.read(CONTEST / "train.csv", source, settings().labels)
+    table = frames.select(table.iloc[::6].reset_index(drop=True), list(settings().labels))
+    base = settings()  # read once, so that all runs have the same
+    contents, found = [], []
+    for workers, size, stops in ((1, 100, False), (2, 1, True), (2, 7, False)):
+        output = tmp_path / f"{workers}-{size}"
+        how = dataclasses.replace(base.run, workers=workers, save_per_num_images=size)
+        config = dataclasses.replace(base, run=how)
+        if stops:
+
+            def engine(*arguments: Any) -> Any:
+                for done, result in enumerate(run.local.detect(*arguments)):
+                    if done == 8:
+                        raise KeyboardInterrupt
+                    yield result
+
+            with pytest.raises(KeyboardInterrupt):
+                run.detect(table, source, config, str(output), engine)
+        found.append(run.detect(table, source, config, str(output)))
+        hands_json.write(pairing.pair(table, found[-1], base.pairing), output / "hands.json")
+        contents.append((output / "hands.json").read_bytes())
+    assert len(json.loads(contents[0])) > len(table) / 2
+    assert contents[1] == contents[0]
+    assert contents[2] == contents[0]
+    assert found[1].equals(found[0])
+    assert found[2].equals(found[0])
+    assert pq.read_table(output / "detections.parquet").equals(found[0])
