@@ -10,7 +10,6 @@ stands what a plain loop over MediaPipe's hands finds: the whole frame, the best
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def main() -> None:
         annotations = arguments.hagrid / "hagrid_annotations" / "val"
         with tempfile.TemporaryDirectory() as folder:
             labels = Path(folder, "train.csv")
-            evaluate.hagrid_labels(annotations).to_csv(labels, index=False)
+            frames.hagrid_labels(annotations).to_csv(labels, index=False)
             report("HaGRID", settings, arguments.hagrid / "hagrid_dataset", labels, annotations)
 
 
@@ -58,7 +57,7 @@ def report(name: str, settings: Config, images: Path, labels: Path, truth: Path)
 
 def whole_frame(table: pd.DataFrame, source: Folder, settings: Config) -> pd.DataFrame:
     """Take the best hand of each whole frame as its sample."""
-    detector = mediapipe.build(dataclasses.replace(settings.detection, hand_confidence=0.5))
+    detector = mediapipe.build(settings.detection)
     rows = []
     wanted = table[table["wanted"]]
     for _, frame in source.open(wanted["frame_path"]):

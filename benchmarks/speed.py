@@ -84,7 +84,7 @@ def rate(settings: Config, source: Folder, names: list[str], workers: int) -> fl
     done, started, first = 0, 0.0, 0
     for shard, _ in local.detect(shards, settings.detection, source, run):
         done += len(shard)
-        if not started:  # the workers are warm once the first shard is there
+        if not started and done >= 10 * workers:  # as many shards as workers: all of them are warm by then
             started, first = time.perf_counter(), done
     return (done - first) / (time.perf_counter() - started)
 

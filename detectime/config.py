@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 import definitions
@@ -64,7 +64,7 @@ class Selection:
 
 @dataclass(frozen=True, config=_CHECKED)
 class Detection:
-    """What decides which boxes are found: a run is bound to these values."""
+    """What decides which boxes are found: a run is bound to these values, but for those that `FREE` names."""
 
     detector_type: str = "retinaface"
     face_confidence: Share = 0.6
@@ -72,10 +72,20 @@ class Detection:
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
     hand_detector: str = "mediapipe"
     hand_confidence: Share = 0.5
-    search_coefficient: Coefficient = 2.05
+    search: Literal["face", "frame"] | None = None
+    search_coefficient: Coefficient = 2.0
     landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    mask_rcnn_confidence: Share = 0.95
+    # A year is a number to YAML and to papermill.
+    mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     exif: Literal["ignore", "apply"] = "ignore"
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
+
+
+FREE = ("device",)
+"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel."""
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -91,7 +101,7 @@ class Pairing:
 class Run:
     """How the work is done; no value changes a result."""
 
-    workers: Count | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     save_per_num_images: Count = 100
     frame_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     retry_failed: bool = False
@@ -109,7 +119,7 @@ class Config:
     """The whole of ``config.yml``."""
 
     data: Data
-    labels: dict[str, Annotated[int, Field(ge=0)]]
+    labels: dict[str, Annotated[int, Field(ge=0, lt=2**31)]]
     selection: Selection = Selection()
     detection: Detection = Detection()
     pairing: Pairing = Pairing()
@@ -177,7 +187,11 @@ _IN_WORDS = {
 """What is accepted, where pydantic speaks of JSON's types."""
 
 
-def load(path: str | os.PathLike[str] | None = None, parameters: Mapping[str, Any] | None = None) -> Config:
+def load(
+    path: str | os.PathLike[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> Config:
     """Read a configuration file and put parameters above it.
 
     Parameters
@@ -185,15 +199,18 @@ def load(path: str | os.PathLike[str] | None = None, parameters: Mapping[str, An
     path
         A YAML file; None: the ``config.yml`` of the project. Relative paths in it are relative to its folder.
     parameters
-        Values by the names in `PARAMETERS`; None as a value means what the file says. Relative paths among them are
-        relative to `working_folder`. A list may be text with commas, as papermill's ``-p`` passes it.
+        Values by the names in `PARAMETERS`; None as a value means what the file says. A list may be text with commas,
+        as papermill's ``-p`` passes it.
+    folder
+        What `path` and relative paths among the parameters are relative to; None: the current folder.
 
     Raises
     ------
     ConfigError
         If the file cannot be read, or a key or a value is not accepted.
     """
-    file = definitions.CONFIG if path is None else working_folder() / Path(path).expanduser()
+    here = Path.cwd() if folder is None else Path(folder)
+    file = definitions.CONFIG if path is None else here / Path(path).expanduser()
     # A section whose keys are all commented out is an empty one.
     tree = {section: {} if value is None else value for section, value in _read(file).items()}
     data = tree.get("data")
@@ -208,48 +225,40 @@ def load(path: str | os.PathLike[str] | None = None, parameters: Mapping[str, An
         if name in _LISTS:
             value = _as_list(value)
         if section == "data":
-            value = _absolute(value, working_folder())
+            value = _absolute(value, here)
         tree[section] = {**tree.get(section, {}), name: value}
     given = [name for name, value in (parameters or {}).items() if value is not None]
     return _check(tree, str(file), given)
 
 
-def working_folder() -> Path:
-    """Folder that relative paths given to a notebook are relative to.
+def from_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
+    """Load the configuration that a notebook's parameters describe.
 
-    It is the current one, where papermill was called; a notebook opened in JupyterLab starts in its own folder, and
-    there it is the project's.
-    """
-    here = Path.cwd()
-    return definitions.ROOT_DIR if here == definitions.ROOT_DIR / "notebooks" else here
-
-
-def notebook_parameters(names: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:
-    """Take the parameters out of a notebook's names.
+    Relative paths among them are relative to the folder that papermill was called in; a notebook that is opened in
+    JupyterLab starts in its own folder, and there they are relative to the project's.
 
     Parameters
     ----------
     names
-        ``globals()`` of the notebook.
+        ``globals()`` of the notebook: `config`, the configuration file or None, and the names in `PARAMETERS`.
     cells
         ``In`` of the notebook: sources of the cells executed so far. papermill puts what it was given into a cell of
-        its own whose first line is ``# Parameters`` and only logs names that nothing reads; here they are refused.
+        its own that begins with ``# Parameters`` and only logs names that nothing reads; here they are refused.
 
     Raises
     ------
     ConfigError
-        If papermill was given a name that is no parameter.
+        As `load`, and if papermill was given a name that is no parameter.
     """
-    for cell in cells:
-        if cell.partition("\n")[0].rstrip() != "# Parameters":
-            continue
-        for node in ast.walk(ast.parse(cell)):
-            if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)):
-                continue  # papermill writes infinity as `float('inf')`
-            name = node.id
-            if name not in PARAMETERS and name != "config":
-                raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
-    return {name: names[name] for name in PARAMETERS if name in names}
+    injected = [cell for cell in cells if cell.partition("\n")[0].rstrip() == "# Parameters"]
+    accepted = ("config", *PARAMETERS)
+    for node in (node for cell in injected for node in ast.walk(ast.parse(cell))):
+        # papermill writes infinity as `float('inf')`: only what is assigned is a name that was given
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in accepted:
+            raise ConfigError(f"parameter {node.id}: there is no such parameter; {nearest(node.id, accepted)}")
+    in_its_folder = Path.cwd() == definitions.ROOT_DIR / "notebooks" and not injected
+    parameters = {name: names[name] for name in PARAMETERS if name in names}
+    return load(names.get("config"), parameters, definitions.ROOT_DIR if in_its_folder else None)
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
+from detectime.frames import HAGRID
 
 CORRECT = 0.5
 """Least IoU with an annotated hand that makes a sample correct."""
-
-HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
-"""HaGRID's names of the contest's gestures, and the contest's."""
 
 _BOX = ["x1", "y1", "x2", "y2"]
 
@@ -72,28 +70,6 @@ def read_hagrid(
                 if label == theirs:
                     rows.append((frame_path, x * width, y * height, (x + w) * width, (y + h) * height))
     return pd.DataFrame(rows, columns=["frame_path", *_BOX])
-
-
-def hagrid_labels(annotations: str | os.PathLike[str], names: Mapping[str, str] = HAGRID) -> pd.DataFrame:
-    """Make labels of HaGRID's annotations: what `frames.read` reads, once it is written as a csv.
-
-    Parameters
-    ----------
-    annotations, names
-        As for `read_hagrid`.
-
-    Returns
-    -------
-    DataFrame
-        `frame_path`, ``<class>/<image>.jpg``; `video_name`, the person; `frame_id`, the image's ordinal among the
-        person's; `class_name`, ours.
-    """
-    rows = []
-    for theirs, ours in names.items():
-        images = json.loads(Path(annotations, f"{theirs}.json").read_text(encoding="utf-8"))
-        rows += [(f"{theirs}/{image}.jpg", found["user_id"], ours) for image, found in images.items()]
-    labels = pd.DataFrame(rows, columns=["frame_path", "video_name", "class_name"])
-    return labels.assign(frame_id=labels.groupby("video_name").cumcount())
 
 
 def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:

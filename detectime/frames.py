@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,8 @@ def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str
     Returns
     -------
     DataFrame
-        A row a frame, in the order of the file: its columns (text, but `frame_id`, int64), and
+        A row a frame, in the order of the file: its columns (text, but `frame_id`, int64; one that has the name of a
+        column that is made here or in pairing, as `width`, is called `width_in_csv`), and
 
         - `label` (int64), the number of its class;
         - `on_disk` (bool), whether the source has it.
@@ -104,6 +107,34 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index("class_name")
 
 
+HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
+"""HaGRID's names of the contest's gestures, and the contest's."""
+
+
+def hagrid_labels(annotations: str | os.PathLike[str], names: Mapping[str, str] = HAGRID) -> pd.DataFrame:
+    """Make labels of HaGRID's annotations: what `read` reads, once it is written as a csv.
+
+    Parameters
+    ----------
+    annotations
+        A folder of HaGRID's ``<class>.json``.
+    names
+        HaGRID's name of each class that is wanted, and ours.
+
+    Returns
+    -------
+    DataFrame
+        `frame_path`, ``<class>/<image>.jpg``; `video_name`, the person; `frame_id`, the image's ordinal among the
+        person's; `class_name`, ours.
+    """
+    rows = []
+    for theirs, ours in names.items():
+        images = json.loads(Path(annotations, f"{theirs}.json").read_text(encoding="utf-8"))
+        rows += [(f"{theirs}/{image}.jpg", found["user_id"], ours) for image, found in images.items()]
+    labels = pd.DataFrame(rows, columns=["frame_path", "video_name", "class_name"])
+    return labels.assign(frame_id=labels.groupby("video_name").cumcount())
+
+
 def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -122,15 +153,21 @@ def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
                 dtype=str,
                 keep_default_na=False,
                 index_col=False,
-            ).rename(columns=str.strip)
+            ).rename(columns=_column)
     except FileNotFoundError as error:
         raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
     except OSError as error:
         raise TableError(f"{path}: the labels cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise TableError(f"{path}: this is not a csv file: {' '.join(str(error).split())}") from error
+
+
+def _column(name: str) -> str:
+    """Name of a column of the csv in the table: another one if it is the name of a column that is made here."""
+    name = name.strip()
+    return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
 
 
 def _check_columns(table: pd.DataFrame, path: object) -> None:
@@ -138,9 +175,6 @@ def _check_columns(table: pd.DataFrame, path: object) -> None:
         if column not in table:
             there = ", ".join(_short(str(name)) for name in table.columns[:_SHOWN])
             raise TableError(f"{path}: the column {column} is missing; the file has {there}")
-    for name in table.columns:
-        if _MADE_HERE.fullmatch(name):
-            raise TableError(f"{path}: the column {name} is made here and may not be in the file; rename it")
     if table.empty:
         raise TableError(f"{path}: the table has no rows")
 
@@ -149,7 +183,10 @@ def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) ->
     """Refuse the table if a row is wrong, naming the first rows with what is wrong with each."""
     frame_path = table["frame_path"]
     several = frame_path.duplicated(keep=False)
-    two_classes = several & (table.groupby(frame_path)["class_name"].transform("nunique") > 1)
+    again = table[several]
+    two_classes = several & frame_path.isin(
+        again.groupby("frame_path")["class_name"].nunique().loc[lambda n: n > 1].index
+    )
     # One pass for each fault, over whole columns: a table may have a million rows.
     faults = {
         "the frame_path is empty": frame_path == "",
@@ -175,9 +212,10 @@ def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) ->
     more = int(wrong.sum()) - len(lines)
     if more:
         lines.append(f"  and {more} more")
-    raise TableError(
-        f"{path}: {int(wrong.sum())} rows of the frame table are wrong (row 1 follows the header):\n" + "\n".join(lines)
-    )
+    # The last line is what papermill and a terminal leave in sight.
+    lines.insert(0, f"{path}: wrong rows of the frame table (row 1 follows the header):")
+    lines.append(f"{path}: {int(wrong.sum())} rows of the frame table are wrong; the first is{lines[1][1:]}")
+    raise TableError("\n".join(lines))
 
 
 def _short(value: str, length: int = 80) -> str:

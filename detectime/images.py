@@ -70,14 +70,17 @@ def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_00
 
 
 def _decode_jpeg(content: bytes, max_pixels: int) -> RGB:
-    height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
     _check_size(width, height, max_pixels)
     try:
         return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=True))
     except ValueError as error:
-        # The decoder fills what is missing with grey and only warns. Its other warnings (stray bytes) cost no picture.
+        # The decoder fills what is missing with grey and only warns, and of its warnings it tells the first alone: if
+        # that was another one (of stray bytes, which cost no picture), Pillow says whether the data ends early.
         if "premature end" in str(error).lower():
             raise Unreadable("truncated: the JPEG's data ends early") from error
+        with _open(content) as picture:
+            picture.load()
         return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=False))
 
 

@@ -14,9 +14,6 @@ from detectime.config import Pairing
 OUTCOMES = ("paired", "apart", "no_hand", "no_face", "missing", "unreadable", "failed", "left_out")
 """What became of a row of the frame table."""
 
-REASONS = ("apart", "no_hand", "no_face", "missing", "unreadable", "failed")
-"""Those of a wanted frame that has no sample."""
-
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 

@@ -124,16 +124,20 @@ def gallery(
     found = _by_frame(detections, shown["frame_path"])
     for k, ((_, sample), (_, frame)) in enumerate(zip(shown.iterrows(), source.open(shown["frame_path"]), strict=True)):
         above = axes[k // _COLUMNS * len(heights), k % _COLUMNS]
-        above.set_title(_plain(str(sample["frame_path"])), fontsize=8, parse_math=False)
+        above.set_title(_plain(sample["frame_path"]), fontsize=8)
         if isinstance(frame, Exception):
             _write(above, sample["error"] if isinstance(sample["error"], str) else str(frame))
+            continue
+        if frame.shape[:2] != (sample["height"], sample["width"]):
+            _write(above, "changed since it was looked at")
             continue
         _draw_frame(above, frame, sample, found.get(sample["frame_path"], ([], [])), config)
         if with_crops and sample["outcome"] == "paired":
             _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], frame, sample)
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    figure.suptitle(_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
     if len(found):
-        figure.legend(handles=_legend(with_crops), loc="upper right", ncols=4, fontsize=8, frameon=False)
+        enlarged = any(_is_enlarged(sample) for _, sample in shown.iterrows())
+        figure.legend(handles=_legend(enlarged), loc="upper right", ncols=4, fontsize=8, frameon=False)
     return figure
 
 
@@ -148,9 +152,9 @@ def distributions(samples: pd.DataFrame) -> Figure:
     paired = samples[samples["outcome"] == "paired"]
     hand = pairing.boxes_of(paired, "hand")
     centre = (hand[:, :2] + hand[:, 2:]) / 2
-    kind = paired["class_name"].astype(str).to_numpy()
-    order = list(dict.fromkeys(samples.sort_values("label")["class_name"]))
-    present = [name for name in order if name in set(kind)]
+    names = _class_names(samples)
+    kind = paired["class_name"].map(names).to_numpy()
+    present = [name for name in names.values() if name in set(kind)]
     data = pd.DataFrame(
         {
             "class": pd.Categorical(kind, categories=present),
@@ -179,7 +183,8 @@ def distributions(samples: pd.DataFrame) -> Figure:
             _write(ax, "no samples")
         return figure
     count = data["class"].value_counts().reindex(present)
-    axes[0, 0].barh(present, count, color=[palette[name] for name in present])
+    axes[0, 0].barh(range(len(present)), count, color=[palette[name] for name in present])
+    axes[0, 0].set_yticks(range(len(present)), present)
     axes[0, 0].invert_yaxis()
     patches = axes[0, 1].boxplot(
         [data.loc[data["class"] == name, "size"] for name in present],
@@ -212,16 +217,17 @@ def distributions(samples: pd.DataFrame) -> Figure:
 
 def _stacked(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], unit: str) -> Figure:
     """Draw a bar a class, divided by a state."""
-    order = list(dict.fromkeys(table.sort_values("label")["class_name"]))
-    count = pd.crosstab(table["class_name"], state).reindex(index=order)
+    names = _class_names(table)
+    count = pd.crosstab(table["class_name"], state).reindex(index=list(names))
     count = count[[name for name in colours if name in count]]
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
-        figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(order)), dpi=_DPI, layout="constrained")
-    left = np.zeros(len(order))
+        figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(names)), dpi=_DPI, layout="constrained")
+    left = np.zeros(len(names))
     for name in count:
         values = count[name].to_numpy(dtype=float)
-        ax.barh([_plain(text) for text in order], values, left=left, color=colours[str(name)], label=str(name))
+        ax.barh(range(len(names)), values, left=left, color=colours[str(name)], label=str(name))
         left += values
+    ax.set_yticks(range(len(names)), list(names.values()))
     ax.invert_yaxis()
     ax.set_xlabel(unit)
     if len(table):
@@ -263,9 +269,14 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
         _outline(ax, boxes.square_around(face, config.crop_coefficient) * scale, _SQUARE, 1.2, dashed=True)
         _outline(ax, face * scale, _FACE, 2)
         _outline(ax, hand * scale, _HAND, 2)
-        if (bbox[2:] - bbox[:2] > 1.2 * (hand[2:] - hand[:2])).any():
+        if _is_enlarged(sample):
             _outline(ax, bbox * scale, _BBOX, 1.6)
     ax.set(xlim=(-0.5, width * scale - 0.5), ylim=(height * scale - 0.5, -0.5))
+
+
+def _is_enlarged(sample: pd.Series) -> bool:
+    """Whether more than a sample's hand is cut out."""
+    return bool(sample["bbox_x2"] - sample["bbox_x1"] > sample["hand_x2"] - sample["hand_x1"] + 2)  # 2: rounding
 
 
 def _draw_crop(ax: Axes, frame: RGB, sample: pd.Series) -> None:
@@ -290,14 +301,14 @@ def _outline(ax: Axes, box: Floats, colour: str, line_width: float, *, dashed: b
     )
 
 
-def _legend(with_crops: bool) -> list[Line2D]:
+def _legend(enlarged: bool) -> list[Line2D]:
     handles = [
         Line2D([], [], color=_FACE, linewidth=2, label="face"),
         Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=(0, (4, 2)), label="square around it"),
         Line2D([], [], color=_HAND, linewidth=2, label="hand"),
     ]
-    if with_crops:
-        handles.append(Line2D([], [], color=_BBOX, linewidth=1.6, label="bbox, where enlarged"))
+    if enlarged:
+        handles.append(Line2D([], [], color=_BBOX, linewidth=1.6, label="bbox"))
     return handles
 
 
@@ -312,11 +323,23 @@ def _write(ax: Axes, text: str) -> None:
         fontsize=8,
         color="#555555",
         transform=ax.transAxes,
-        parse_math=False,
     )
 
 
 def _plain(text: str, length: int = 34) -> str:
-    """Text that a figure can show: nothing that breaks the line or that its font lacks; its end where it is long."""
-    shown = "".join(c if c.isprintable() and ord(c) < 0x2500 else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return shown if len(shown) <= length else "…" + shown[1 - length :]
+    """Text that a figure can show: nothing that breaks the line, is no glyph of its font or is read as a formula."""
+    shown = "".join(c if _can_show(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return (shown if len(shown) <= length else "…" + shown[1 - length :]).replace("$", r"\$")
+
+
+def _can_show(character: str) -> bool:
+    return character.isprintable() and ord(character) < 0x2500
+
+
+def _class_names(table: pd.DataFrame) -> dict[str, str]:
+    """Name of each class in figures, in the order of the labels; two classes never have the same."""
+    kinds = table[["label", "class_name"]].drop_duplicates().sort_values("label")
+    return {
+        name: _plain(name) if len(name) <= 30 and all(map(_can_show, name)) else f"{_plain(name, 20)} ({label})"
+        for label, name in kinds.itertuples(index=False)
+    }

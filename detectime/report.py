@@ -11,8 +11,9 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import TagRemovePreprocessor
 
-from detectime.store import Store
+from detectime.store import Store, StoreError
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -68,6 +69,7 @@ def write(notebook: str | Path, path: str | Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     # The bare template: the others load MathJax, require.js and mermaid from elsewhere.
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
     body, _ = exporter.from_notebook_node(content)
     page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
     path = Path(path)
@@ -80,7 +82,10 @@ def main() -> None:
     parser.add_argument("notebook", metavar="NOTEBOOK", help="a notebook that papermill executed")
     parser.add_argument("html", metavar="HTML", help="the file to write")
     arguments = parser.parse_args()
-    write(arguments.notebook, arguments.html)
+    try:
+        write(arguments.notebook, arguments.html)
+    except (OSError, StoreError, nbformat.reader.NotJSONError) as error:
+        parser.exit(1, f"{arguments.notebook}: no report: {error}\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from detectime.detect import lost
 from detectime.engines import Lost, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, OUTCOMES
-from detectime.sources import Folder
+from detectime.sources import Folder, Missing
 from detectime.store import Store
 
 Engine = Callable[[deque[local.Shard], Detection, Folder, Run], Iterator[tuple[local.Shard, pa.Table | Lost]]]
@@ -36,7 +36,7 @@ _SHARDS = "shards"
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
 _FEW = 500  # shards in memory as tables of their own
-_NOTABLE = 10  # frames that go missing together: not the frames are gone, but the place where they were
+_PROBED = 20  # frames that tell whether others are there still
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
 
 
@@ -129,10 +129,16 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
         raise RunError(
             f"{store}/{_MANIFEST}: this is no manifest of a run ({error!r}); give another `output`"
         ) from error
+    moved = before["configuration"]["data"]["images"] != config.data.images
+    if moved and not differing:
+        print(
+            f"Frames that were looked at before, in {before['configuration']['data']['images']}, are taken to be those "
+            f"of the same names in {config.data.images}"
+        )
     if differing:
         raise RunError(
             f"{store}: this folder holds a run with another detection configuration; give another `output`, or go "
-            "back to its values:\n" + "\n".join(differing)
+            "back to its values: " + "; ".join(differing)
         )
     return manifest
 
@@ -152,7 +158,7 @@ def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"  {key}: the run has {before.get(key)!r}, now it is {now.get(key)!r}"
+        f"{key}: the run has {before.get(key)!r}, now it is {now.get(key)!r}"
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key)
     ]
@@ -186,20 +192,25 @@ def _work(
                 if not given_up:
                     continue
                 result = pa.Table.from_pylist([lost(given_up, "failed", result.reason)], schema=DETECTIONS)
-            _check_still_there(shard, result, table, source)
+            _check_still_there(result, table, source)
             number += 1
             _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)
             progress.add(result.num_rows)
 
 
-def _check_still_there(shard: local.Shard, result: pa.Table, table: pd.DataFrame, source: Folder) -> None:
+def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Folder) -> None:
     """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
-    if len(shard) < _NOTABLE or not pc.all(pc.equal(result["outcome"], "missing")).as_py():
+    missing = result["frame_path"].filter(pc.equal(result["outcome"], "missing")).to_pylist()
+    if not missing:
         return
-    if table.loc[table["frame_path"].isin(shard), "on_disk"].all():
+    there = table.loc[table["on_disk"], "frame_path"]
+    if not there.isin(missing).any():
+        return
+    few = there.iloc[:: max(1, len(there) // _PROBED)]
+    if all(isinstance(frame, Missing) for _, frame in source.open(few)):
         raise RunError(
-            f"{source.root}: {len(shard)} frames in a row that were there a while ago are gone (the first is "
-            f"{shard[0]!r}); is the drive still mounted? Nothing is lost: run again when it is"
+            f"{source.root}: the frames that were there a while ago are gone (for one, {missing[0]!r}); is the drive "
+            "still mounted? Nothing is lost: run again when it is"
         )
 
 

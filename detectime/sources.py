@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detectime import images
+from detectime.config import Config
 from detectime.images import RGB, Unreadable
 
 
@@ -60,7 +61,9 @@ class Folder:
             except OSError as error:
                 if place:  # a folder inside that may not be listed: its frames are missing, the others are not
                     continue
-                raise SourceError(f"{self.root}: the images folder cannot be read: {error.strerror}") from error
+                raise SourceError(
+                    f"{self.root}: the images folder cannot be read: {error.strerror}; give it as `images`"
+                ) from error
             with entries:
                 for entry in entries:
                     name = f"{place}/{entry.name}" if place else entry.name
@@ -113,3 +116,8 @@ class Folder:
             raise Unreadable(f"cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
+
+
+def of(config: Config) -> Folder:
+    """Return the source that a configuration describes."""
+    return Folder(config.data.images, config.detection.exif, config.detection.max_pixels)

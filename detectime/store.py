@@ -42,7 +42,9 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder}: the output folder cannot be made: {error.strerror}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise StoreError(f"{self.folder}: the output folder cannot be written to: permission denied")
+            raise StoreError(
+                f"{self.folder}: the output folder cannot be written to (no permission, or a disk that is read-only)"
+            )
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -89,6 +91,8 @@ class Store:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names of the whole files in the folder `prefix`."""

@@ -25,6 +25,11 @@ SHARED = Path(__file__).parents[2] / "shared"
 Box = tuple[float, float, float, float]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture(scope="session")
 def worker() -> Worker:
     """Give a worker with the default detectors."""

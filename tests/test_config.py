@@ -183,9 +183,12 @@ def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: py
 
 def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(definitions.ROOT_DIR / "notebooks")
-    loaded = config.load("config.yml", {"output": "out"})
-    assert loaded.data.output == str(definitions.ROOT_DIR / "out")
-    assert config.load(None, {}).data == config.load().data
+    names = {"config": "config.yml", "output": "out"}
+    assert config.from_notebook(names, CELLS).data.output == str(definitions.ROOT_DIR / "out")
+    # papermill was called there: what it was given is relative to there
+    names = {"config": "../config.yml", "output": "out"}
+    given = '# Parameters\nconfig = "../config.yml"\noutput = "out"\n'
+    assert config.from_notebook(names, [*CELLS, given]).data.output == str(definitions.ROOT_DIR / "notebooks" / "out")
 
 
 @pytest.mark.parametrize(
@@ -202,10 +205,10 @@ def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.M
 def test_names_that_papermill_was_given(cell: str, unknown: str | None) -> None:
     names = {"limit": 5, "workers": None, "foo": 1, "pd": object()}
     if unknown is None:
-        assert config.notebook_parameters(names, [*CELLS, cell]) == {"limit": 5, "workers": None}
+        assert config.from_notebook(names, [*CELLS, cell]) == config.load(parameters={"limit": 5})
     else:
         with pytest.raises(ConfigError, match=f"parameter {unknown}: there is no such parameter"):
-            config.notebook_parameters(names, [*CELLS, cell])
+            config.from_notebook(names, [*CELLS, cell])
 
 
 def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:

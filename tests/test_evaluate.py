@@ -59,7 +59,7 @@ def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:
 
 def test_reads_hagrid(shared: Path) -> None:
     annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
-    labels = evaluate.hagrid_labels(annotations)
+    labels = frames.hagrid_labels(annotations)
     assert len(labels) == 48
     assert set(labels["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
     assert not labels.duplicated(["video_name", "frame_id"]).any()
@@ -75,7 +75,7 @@ def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
 @pytest.mark.slow
 def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
     annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
-    evaluate.hagrid_labels(annotations).to_csv(tmp_path / "train.csv", index=False)
+    frames.hagrid_labels(annotations).to_csv(tmp_path / "train.csv", index=False)
     samples = detect(shared / "frames" / "hagrid" / "hagrid_dataset", tmp_path / "train.csv", tmp_path / "run")
     score = evaluate.score(samples, evaluate.read_hagrid(annotations, samples)).loc["all"]
     assert score["frames"] == 48

@@ -20,6 +20,8 @@ from faults import Faulty, children, driver, make_frames, names, settings, table
 from detectime import run
 from detectime.sources import Folder
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 NAMES = names(COUNT)
 
@@ -173,9 +175,11 @@ def test_workers_that_are_killed_again_and_again_lose_nothing(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = run.detect(table_of(NAMES), source, settings(workers=2, save_per_num_images=7), str(tmp_path / "run"))
-    done.set()
-    killer.join()
+    try:
+        found = run.detect(table_of(NAMES), source, settings(workers=2, save_per_num_images=7), str(tmp_path / "run"))
+    finally:
+        done.set()
+        killer.join()
     assert len(killed) >= 3
     assert set(found["outcome"].to_pylist()) == {"ok"}
     assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight

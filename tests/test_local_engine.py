@@ -25,6 +25,8 @@ from detectime.detect import Worker
 from detectime.engines import EngineError, Lost, local
 from detectime.sources import Folder
 
+pytestmark = pytest.mark.slow
+
 NAMES = names(12)
 
 

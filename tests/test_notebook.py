@@ -128,6 +128,7 @@ def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, tmp_
         ({"classes": "stop,stp"}, "'stp' is no label; did you mean 'stop'?"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
+        ({"labels": definitions.CONFIG}, "the column frame_path is missing"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

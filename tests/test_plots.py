@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import detections, encode, frame_table, looked_at, pattern
 from matplotlib.figure import Figure
@@ -69,6 +70,24 @@ def test_gallery_shows_crops_below_frames(folder: Path) -> None:
     assert frame.shape[0] / frame.shape[1] == pytest.approx(480 / 640, abs=0.01)
     sides = chosen[["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"]].to_numpy()[0]
     assert crop.shape[0] / crop.shape[1] == pytest.approx((sides[3] - sides[1]) / (sides[2] - sides[0]), abs=0.01)
+
+
+def test_a_frame_that_changed_is_told(folder: Path) -> None:
+    (folder / "paired.jpg").write_bytes(encode(pattern(20, 10), "JPEG"))
+    chosen = SAMPLES[SAMPLES["frame_path"] == "paired.jpg"]
+    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title="one", most=4)
+    assert "changed since" in "".join(text.get_text() for ax in figure.axes for text in ax.texts)  # type: ignore[union-attr]
+    drawn(figure)
+
+
+def test_classes_stay_apart_whatever_they_are_called() -> None:
+    names = ["停止", "开始", "$\\frac$", "x" * 50 + "1", "x" * 50 + "2", "ok"]
+    samples = pd.concat([SAMPLES[SAMPLES["outcome"] == "paired"].iloc[:1]] * len(names), ignore_index=True)
+    samples = samples.assign(class_name=names, label=range(len(names)))
+    for figure in (plots.classes(samples), plots.outcomes(samples), plots.distributions(samples)):
+        drawn(figure)
+        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert len(set(labels)) == len(names)
 
 
 def test_gallery_of_nothing_is_none(folder: Path) -> None:

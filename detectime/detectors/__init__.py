@@ -85,6 +85,18 @@ HANDS = {
 }
 
 
+def check(config: Detection) -> None:
+    """Refuse names that no detector has, before any work starts.
+
+    Raises
+    ------
+    ConfigError
+        If there is no detector of a name.
+    """
+    faces(config)
+    hands(config)
+
+
 def faces(config: Detection) -> Entry:
     """Return the face detector that ``detection.detector_type`` names.
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,27 +38,32 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
         If the file cannot be written; what was there before is still there then.
     """
     path = Path(path)
-    count = 0
+    paired = samples[samples["outcome"] == "paired"]
     with Store(path.parent).writing(path.name) as file:
         file.write(b"[")
-        for record in records(samples):
-            text = json.dumps(record, indent=4).replace("\n", "\n    ")
-            file.write(f"{',' if count else ''}\n    {text}".encode())
-            count += 1
-        file.write(b"\n]" if count else b"]")
-    return count
+        for k, record in enumerate(_records(paired)):
+            file.write(f"{',' if k else ''}\n{record}".encode())
+        file.write(b"\n]" if len(paired) else b"]")
+    return len(paired)
 
 
-def records(samples: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield the samples one by one, as they stand in the file."""
-    paired = samples[samples["outcome"] == "paired"]
+def _records(paired: pd.DataFrame) -> Iterator[str]:
+    """Yield the samples one by one as they stand in the file."""
+    text = json.encoder.encode_basestring_ascii
     boxes = pairing.boxes_of(paired, "bbox").astype(np.int64).tolist()
     columns = (paired[name].tolist() for name in ("frame_path", "video_name", "frame_id", "label"))
-    for frame_path, video_name, frame_id, label, bbox in zip(*columns, boxes, strict=True):
-        yield {
-            "frame_path": frame_path,
-            "video_name": video_name,
-            "frame_id": frame_id,
-            "label": label,
-            "bbox": bbox,
-        }
+    # Written out, since json.dumps takes six times as long, half a minute for a million samples.
+    for frame_path, video_name, frame_id, label, (x1, y1, x2, y2) in zip(*columns, boxes, strict=True):
+        yield f"""\
+    {{
+        "frame_path": {text(frame_path)},
+        "video_name": {text(video_name)},
+        "frame_id": {frame_id},
+        "label": {label},
+        "bbox": [
+            {x1},
+            {y1},
+            {x2},
+            {y2}
+        ]
+    }}"""
