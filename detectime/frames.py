@@ -56,7 +56,8 @@ def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str
         If the file cannot be read, lacks a column, or a row is wrong: the first twenty wrong rows are named.
     """
     table = _read_csv(labels_csv)
-    _check_columns(table, labels_csv)
+    if table.empty:
+        raise TableError(f"{labels_csv}: the table has no rows")
     rows = len(table)
     table = table.drop_duplicates(ignore_index=False)
     _check_rows(table, labels_csv, labels)
@@ -141,9 +142,7 @@ def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
             header = file.readline()
         separator = ";" if header.count(";") > header.count(",") else ","
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise TableError(f"{path}: the column {_short(twice[0])} is there twice; rename one")
+        _check_names(names, path)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
             return pd.read_csv(
@@ -170,13 +169,15 @@ def _column(name: str) -> str:
     return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
 
 
-def _check_columns(table: pd.DataFrame, path: object) -> None:
+def _check_names(names: Sequence[str], path: object) -> None:
+    """Refuse a file that lacks a column, or has one twice."""
     for column in COLUMNS:
-        if column not in table:
-            there = ", ".join(_short(str(name)) for name in table.columns[:_SHOWN])
-            raise TableError(f"{path}: the column {column} is missing; the file has {there}")
-    if table.empty:
-        raise TableError(f"{path}: the table has no rows")
+        if column not in names:
+            there = ", ".join(_short(name) for name in names[:_SHOWN])
+            raise TableError(f"{path}: the column {column} is missing; the file has {there or 'none'}")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise TableError(f"{path}: the column {_short(twice[0])} is there twice; rename one")
 
 
 def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) -> None:

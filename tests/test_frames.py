@@ -174,8 +174,8 @@ def test_columns_that_are_made_here_keep_their_values_under_another_name(csv: Pa
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param("", "this is not a csv file", id="empty"),
-        pytest.param("\n\n", "this is not a csv file", id="blank"),
+        pytest.param("", "frame_path is missing; the file has none", id="empty"),
+        pytest.param("\n\n", "frame_path is missing; the file has none", id="blank"),
         pytest.param(HEADER, "no rows", id="header alone"),
         pytest.param(
             "frame_path,video_name,frame_id\na,v,1\n", "column class_name is missing; .*'frame_id'", id="column"
