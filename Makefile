@@ -1,13 +1,14 @@
-# Everything happens in .venv; nothing else on the machine is touched.
+# Everything happens in .venv, and for test-all in .venv-all; nothing else on the machine is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ALL := .venv-all
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NOTEBOOK := notebooks/01_get_train_data.ipynb
 DEMO := reports/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint lab sample quality clean
+.PHONY: help setup demo test test-all quick lint lab sample quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +30,11 @@ demo: setup ## run the notebook on the sample: hands.json, the executed notebook
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
 	$(BIN)/python -m pytest
 
+test-all: $(ALL)/ready ## make .venv-all with every extra (9 GB), and run what make test skips for want of one
+	$(ALL)/bin/python -m pip check
+	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
+	$(ALL)/bin/python -m pytest -m extra
+
 quick: $(VENV)/test ## run the quick tests alone
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -49,12 +55,16 @@ sample: setup ## render data/sample anew
 quality: setup ## score the detectors on images with ground truth: the README's quality table
 	$(BIN)/python benchmarks/quality.py
 
-clean: ## remove .venv and the reports
-	rm -rf $(VENV) reports
+clean: ## remove the environments and the reports
+	rm -rf $(VENV) $(ALL) reports
 
-$(VENV)/python: 
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "detectime needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …"; exit 1; }
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "detectime needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …"; exit 1; }
+endef
+
+$(VENV)/python:
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -65,3 +75,9 @@ $(VENV)/setup: $(VENV)/python pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/python pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/setup
+
+$(ALL)/ready: pyproject.toml constraints.txt requirements.txt
+	$(check_python)
+	$(PYTHON) -m venv $(ALL)
+	$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

@@ -8,4 +8,9 @@ The way of a frame, each line callable alone::
     hands_json.write(samples, path)
 """
 
+from detectime import library_hooks
+
 __version__ = "0.1.0"
+
+# The one side effect of this import: see there.
+library_hooks.install()

@@ -209,8 +209,7 @@ def load(
     ConfigError
         If the file cannot be read, or a key or a value is not accepted.
     """
-    here = Path.cwd() if folder is None else Path(folder)
-    file = definitions.CONFIG if path is None else here / Path(path).expanduser()
+    file = definitions.CONFIG if path is None else Path(_absolute(os.fspath(path), folder))
     # A section whose keys are all commented out is an empty one.
     tree = {section: {} if value is None else value for section, value in _read(file).items()}
     data = tree.get("data")
@@ -225,7 +224,7 @@ def load(
         if name in _LISTS:
             value = _as_list(value)
         if section == "data":
-            value = _absolute(value, here)
+            value = _absolute(value, folder)
         tree[section] = {**tree.get(section, {}), name: value}
     given = [name for name, value in (parameters or {}).items() if value is not None]
     return _check(tree, str(file), given)
@@ -336,10 +335,12 @@ def _field_names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
 
-def _absolute(value: Any, folder: Path) -> Any:
+def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
+    """Path below a folder, None: the current one, which need not be there if the path is absolute."""
     if not isinstance(value, str | os.PathLike) or not value:
         return value
-    return os.path.normpath(folder / Path(value).expanduser())
+    path = Path(value).expanduser()
+    return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))
 
 
 def _as_list(value: Any) -> Any:

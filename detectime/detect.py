@@ -30,13 +30,16 @@ class Worker:
     Raises
     ------
     ConfigError
-        If there is no detector of that name.
+        If there is no detector of that name, or if it needs an extra that is not installed.
     """
 
     def __init__(self, config: Detection) -> None:
         self.config = config
-        self._faces = detectors.faces(config).build(config)
-        self._hands = detectors.hands(config).build(config)
+        faces, hands = detectors.faces(config), detectors.hands(config)
+        self._faces = faces.build(config)
+        self._hands = hands.build(config)
+        self._longest = None if faces.shrinks else config.face_max_resolution
+        self._everywhere = (config.search or hands.search) == "frame"
 
     def __call__(
         self, source: Folder, frame_paths: Sequence[str], at: Callable[[int], None] = lambda _: None
@@ -63,10 +66,12 @@ class Worker:
     def look(self, image: RGB) -> tuple[Detections, Detections]:
         """Find the faces and the hands of one frame, in its pixels."""
         height, width = image.shape[:2]
-        small, scale = _shrink(image, self.config.face_max_resolution)
+        small, scale = _shrink(image, self._longest)
         faces = _scaled(self._faces.detect([small])[0], scale, width, height)
         if not len(faces):  # a hand counts only near a face
             return faces, Detections.none()
+        if self._everywhere:
+            return faces, self._hands.detect([image])[0]
         regions = boxes.square_around(faces.boxes, self.config.search_coefficient)
         return faces, self._hands.detect([image], [regions])[0]
 
@@ -84,7 +89,7 @@ class Worker:
             "width": frame.shape[1],
             "height": frame.shape[0],
             "faces": _boxes(faces, self.config.detector_type, "frame"),
-            "hands": _boxes(hands, self.config.hand_detector, "near"),
+            "hands": _boxes(hands, self.config.hand_detector, "frame" if self._everywhere else "near"),
         }
 
 
@@ -107,10 +112,10 @@ def _telling(frame_paths: Iterable[str], at: Callable[[int], None]) -> Iterable[
         yield frame_path
 
 
-def _shrink(image: RGB, longest: int) -> tuple[RGB, tuple[float, float]]:
+def _shrink(image: RGB, longest: int | None) -> tuple[RGB, tuple[float, float]]:
     """Shrink an image to a longer side of `longest` pixels; smaller ones stay. Pixels, and the scale of x and y."""
     height, width = image.shape[:2]
-    scale = min(1.0, longest / max(height, width))
+    scale = min(1.0, longest / max(height, width)) if longest else 1.0
     small = max(1, round(width * scale)), max(1, round(height * scale))
     if small == (width, height):
         return image, (1.0, 1.0)

@@ -43,7 +43,7 @@ class Store:
             raise StoreError(f"{self.folder}: the output folder cannot be made: {error.strerror}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise StoreError(
-                f"{self.folder}: the output folder cannot be written to (no permission, or a disk that is read-only)"
+                f"{self.folder}: the output folder cannot be written to: no permission, or a read-only disk"
             )
 
     def __str__(self) -> str:

@@ -1,16 +1,87 @@
-"""Where weights come from: for the built-in detectors, the package itself."""
+"""Where weights come from: the package itself, a folder of the user's, or a download that is checked.
+
+A file that the package does not bring is looked for in the folder that the environment variable ``DETECTIME_WEIGHTS``
+names, then in ``model/``. What can be downloaded is, if it is in neither; the variable ``DETECTIME_MIRROR`` may name
+another address, below which the files lie by their names.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
+import http.client
+import os
+import re
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+
+import definitions
 
 PACKAGED = Path(__file__).parent / "detectors" / "models"
+
+_FOLDER = "DETECTIME_WEIGHTS"
+_MIRROR = "DETECTIME_MIRROR"
+_BLOCK = 1 << 20  # bytes
+_PATIENCE = 30.0  # seconds without a byte
+_ATTEMPTS = 5  # in a row that bring nothing
+_PAUSE = 1.0  # seconds after the first of them; twice as long after each further one
+_TELL_EVERY = 30.0  # seconds, where nobody watches
+_OURS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)  # faults of this disk
 
 
 class WeightsError(RuntimeError):
     """Weights that are not there; the message names the file and where it belongs."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A weights file that the package does not bring.
+
+    `origin` says in words where it comes from; `address` is None where it is not downloaded unless a mirror is named,
+    `sha256` where nobody published one: then whoever loads the file checks what it holds.
+    """
+
+    name: str
+    origin: str
+    address: str | None = None
+    sha256: str | None = None
+
+
+_COPY = (
+    "release v0.1 of github.com/archiducarmel/FaceDetection_DSFD_RetinaFace, a copy that could not be compared: the "
+    "library's own address answers 410 Gone, and nobody published a sha256"
+)
+FACES = {
+    "RetinaNetMobileNetV1": File(
+        "RetinaFace_mobilenet025.pth",
+        "github.com/hukkelas/DSFD-Pytorch-Inference, commit 382de8f (Apache-2.0)",
+        "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/"
+        "382de8f715f9e4311e5d08241c1725e820cd8dce/RetinaFace_mobilenet025.pth",
+        "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+    ),
+    # Whoever trusts a copy brings it, or names its address: nothing is downloaded that cannot be checked.
+    "RetinaNetResNet50": File("RetinaFace_ResNet50.pth", _COPY),
+    "DSFDDetector": File("WIDERFace_DSFD_RES152.pth", _COPY),
+}
+"""Weights of face-detection 0.2.2, by the name of the detector."""
+
+MASK_RCNN_HANDS = File(
+    "mask_rcnn_hand_detection.h5",
+    "release 1.0 of github.com/theerapatkitti/hand_mask_rcnn, or your own training",
+)
+"""Weights of the hand detector of 2021."""
 
 
 def packaged(name: str) -> Path:
@@ -27,8 +98,252 @@ def packaged(name: str) -> Path:
     return path
 
 
-@functools.cache
+def folders() -> list[Path]:
+    """Folders in which the user's weights are looked for, in this order; the first is where a message sends them."""
+    named = os.environ.get(_FOLDER)
+    return [*([Path(named).expanduser().absolute()] if named else []), definitions.MODEL]
+
+
+def find(file: File) -> Path:
+    """Path of weights that the user brings.
+
+    Raises
+    ------
+    WeightsError
+        If the file is in none of the `folders`, or is another one of the same name.
+    """
+    path = _brought(file)
+    if path is None:
+        raise WeightsError(f"{file.name}: these weights are not there. They come from {file.origin}; {_belongs(file)}")
+    return path
+
+
+def fetch(file: File, cache: Path) -> Path:
+    """Put weights where a library looks for them: from the user's folder, or else by a download.
+
+    Parameters
+    ----------
+    file
+        What is wanted.
+    cache
+        The library's folder. What lies there already, and is right, stays.
+
+    Returns
+    -------
+    Path
+        ``cache / file.name``.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such file and it cannot be downloaded, or if what came is another one.
+    """
+    target = cache / file.name
+    brought = _brought(file)
+    if _is_there(target, file.sha256 if brought is None else sha256(brought)):
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(cache / f".{file.name}.lock"):
+            if brought is not None:
+                with brought.open("rb") as content, _whole(target) as copy:
+                    shutil.copyfileobj(content, copy, _BLOCK)
+            elif not _is_there(target, file.sha256):  # another process may have brought it meanwhile
+                _download(file, target)
+    except OSError as error:
+        raise WeightsError(f"{target}: these weights cannot be written: {error.strerror or error}") from error
+    return target
+
+
+def torch_hub() -> Path:
+    """Folder in which torch keeps what it downloaded; torch need not be loaded, or even there."""
+    if "torch" in sys.modules:
+        import torch
+
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content, in hexadecimal: what tells one set of weights from another."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Hash of a file, remembered until the file changes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _brought(file: File) -> Path | None:
+    """Find the file in the user's folders, and check it; None if it is not there."""
+    for folder in folders():
+        path = folder / file.name
+        if path.is_file():
+            try:
+                found = sha256(path)
+            except OSError as error:
+                raise WeightsError(f"{path}: these weights cannot be read: {error.strerror}") from error
+            if file.sha256 not in (None, found):
+                raise WeightsError(
+                    f"{path}: these are other weights, or broken ones: their sha256 is {found}, that of the right ones "
+                    f"(from {file.origin}) is {file.sha256}"
+                )
+            return path
+    return None
+
+
+def _belongs(file: File) -> str:
+    elsewhere = "" if os.environ.get(_FOLDER) else f", or into a folder that the variable {_FOLDER} names"
+    return f"put {file.name} into {folders()[0]}{elsewhere}"
+
+
+def _is_there(path: Path, wanted: str | None) -> bool:
+    return path.is_file() and (wanted is None or sha256(path) == wanted)
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears whole, or not at all."""
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _download(file: File, target: Path) -> None:
+    """Download a file, going on where an earlier attempt, in this process or another, was cut off."""
+    mirror = os.environ.get(_MIRROR)
+    address = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.address
+    if address is None:
+        raise WeightsError(f"{file.name}: these weights are not there. They come from {file.origin}; {_belongs(file)}")
+    partial = target.with_name(f"{target.name}.part")
+    told = f"{file.name}: these weights are not there, and cannot be fetched from {address}"
+    failures = 0
+    while True:
+        resumed = partial.stat().st_size if partial.exists() else 0
+        try:
+            _transfer(address, partial, file.name)
+        except _Refused as error:
+            raise WeightsError(f"{told}: {error}; {_belongs(file)}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _OURS:
+                raise
+            failures = 1 if partial.exists() and partial.stat().st_size > resumed else failures + 1
+            if failures >= _ATTEMPTS or isinstance(error, ValueError):
+                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from error
+            time.sleep(_PAUSE * 2 ** (failures - 1))
+            continue
+        found = sha256(partial)
+        if file.sha256 in (None, found):
+            break
+        partial.unlink()
+        if not resumed:
+            raise WeightsError(
+                f"{told}: what came from there is something else (its sha256 is {found}, that of the weights is "
+                f"{file.sha256}); {_belongs(file)}"
+            )
+        # What was resumed may have been of another file: once more from the start.
+    with partial.open("rb") as content:
+        os.fsync(content.fileno())
+    partial.replace(target)
+
+
+class _Refused(Exception):
+    """An answer that will be the same the next time."""
+
+
+def _transfer(address: str, partial: Path, name: str) -> None:
+    """Ask once for what a partial file still lacks.
+
+    Raises
+    ------
+    _Refused
+        If the server has no such file.
+    OSError, HTTPException
+        If what came is not all: another attempt goes on from there.
+    ValueError
+        If `address` is none.
+    """
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"User-Agent": "detectime", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        # An opener of its own knows the proxies that the environment names now.
+        response = urllib.request.build_opener().open(request, timeout=_PATIENCE)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
+                    return  # nothing is lacking
+                partial.unlink()  # it is longer than the file: from the start
+                raise ConnectionError("the server could not go on where an earlier attempt was cut off") from error
+            if error.code < 500 and error.code not in (408, 425, 429):
+                raise _Refused(f"HTTP {error.code} {error.reason}") from error
+            raise
+    with response:
+        start = _start(response)
+        if start not in (0, have):
+            partial.unlink(missing_ok=True)
+            raise ConnectionError(f"the server went on at byte {start}, not at {have}")
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length and length.isdigit() else None
+        with partial.open("r+b" if start else "wb") as file, _Told(name, address, start, total) as told:
+            file.seek(start)
+            while block := response.read(_BLOCK):
+                file.write(block)
+                told.add(len(block))
+            got = file.tell()
+    if total is not None and got < total:
+        raise ConnectionError(f"the connection ended after {got} of {total} bytes")
+
+
+def _start(response: http.client.HTTPResponse) -> int:
+    """Position in the file of an answer's first byte."""
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(given[1]) if given else -1
+
+
+class _Told:
+    """Tells how far a download is: a bar where somebody watches, a line now and then elsewhere."""
+
+    def __init__(self, name: str, address: str, start: int, total: int | None) -> None:
+        from tqdm import tqdm
+
+        from detectime.progress import watched
+
+        self._watched = watched()
+        self._bar = tqdm(
+            desc=name, initial=start, total=total, unit="B", unit_scale=True, disable=not self._watched, mininterval=0.5
+        )
+        self._name, self._done, self._total, self._at = name, start, total, time.monotonic()
+        if not self._watched:
+            size = "" if total is None else f", {total / 1e6:.1f} MB"
+            print(f"{name}: downloading from {address}{size}", flush=True)
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, count: int) -> None:
+        """Count bytes that came."""
+        self._done += count
+        self._bar.update(count)
+        if not self._watched and time.monotonic() - self._at >= _TELL_EVERY:
+            self._at = time.monotonic()
+            size = "" if self._total is None else f" of {self._total / 1e6:.1f}"
+            print(f"{self._name}: {self._done / 1e6:.1f}{size} MB", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,10 @@ from detectime.images import RGB
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder
 
-BOTH = [pytest.param(entry, id=name) for name, entry in (FACES | HANDS).items()]
+# The built-in ones; those of an extra have tests of their own.
+BOTH = [pytest.param(entry, id=name) for name, entry in (FACES | HANDS).items() if not entry.extra]
+EXTRA = [("detector_type", name) for name in FACES if FACES[name].extra]
+EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +237,15 @@ def test_detections_of_another_shape_or_type_are_refused(corners: np.ndarray, sc
 def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"detection\.{key}: there is no detector 'retinafaces'; .*accepted: "):
         Worker(Detection(**{key: "retinafaces"}))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the extra is installed")
+@pytest.mark.parametrize(("key", "name"), EXTRA)
+def test_a_missing_extra_names_itself(key: str, name: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Worker(Detection(**{key: name}))
+    for words in (f"detection.{key} = '{name}': it needs torch", "pip install -e .[torch]"):
+        assert words in str(refusal.value)
 
 
 @pytest.mark.parametrize("entry", BOTH)

@@ -204,7 +204,9 @@ def test_a_folder_that_is_not_writable_is_refused() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders let nobody else pass
         os.chmod(folder, 0o555)
         answer, _ = script(code, folder).communicate(timeout=30)
-        assert answer == f"refused: {folder}: the output folder cannot be written to: permission denied\n"
+        assert (
+            answer == f"refused: {folder}: the output folder cannot be written to: no permission, or a read-only disk\n"
+        )
         assert os.listdir(folder) == []
 
 

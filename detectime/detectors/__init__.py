@@ -10,10 +10,11 @@ What a detector needs is imported when it is built, not before.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +58,19 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A detector that can be named in the configuration: where it is built, and the weights that it uses."""
+    """A detector that can be named in the configuration.
+
+    `home` is where it is built; `weights` finds the files that it uses, or fetches them; `needs` are modules that the
+    extra `extra` installs. A hand detector says where it searches if nobody says otherwise; a face detector that
+    `shrinks` gets the frame as it is and obeys ``face_max_resolution`` itself.
+    """
 
     home: str
     weights: Callable[[], list[Path]]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    search: Literal["face", "frame"] = "face"
+    shrinks: bool = False
 
     def build(self, config: Detection) -> Detector:
         """Load the detector, weights and all."""
@@ -77,11 +87,32 @@ def _packaged(*names: str) -> Callable[[], list[Path]]:
     return lambda: [weights.packaged(name) for name in names]
 
 
+def _for_torch(name: str) -> Callable[[], list[Path]]:
+    return lambda: [weights.fetch(weights.FACES[name], weights.torch_hub())]
+
+
 FACES = {
     "retinaface": Entry("detectime.detectors.retinaface:build", _packaged("retinaface_mobilenet025.onnx")),
+    **{
+        name: Entry(
+            "detectime.detectors.face_detection:build",
+            _for_torch(name),
+            needs=("torch", "torchvision", "face_detection"),
+            extra="torch",
+            shrinks=True,
+        )
+        for name in weights.FACES
+    },
 }
 HANDS = {
     "mediapipe": Entry("detectime.detectors.mediapipe:build", _packaged("palm_detection.onnx", "hand_landmark.onnx")),
+    "mask_rcnn": Entry(
+        "detectime.detectors.mask_rcnn:build",
+        lambda: [weights.find(weights.MASK_RCNN_HANDS)],
+        needs=("torch", "h5py"),
+        extra="torch",
+        search="frame",
+    ),
 }
 
 
@@ -103,7 +134,7 @@ def faces(config: Detection) -> Entry:
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If there is none of that name, or if it needs an extra that is not installed.
     """
     return _find(FACES, "detection.detector_type", config.detector_type)
 
@@ -114,7 +145,7 @@ def hands(config: Detection) -> Entry:
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If there is none of that name, or if it needs an extra that is not installed.
     """
     return _find(HANDS, "detection.hand_detector", config.hand_detector)
 
@@ -122,7 +153,30 @@ def hands(config: Detection) -> Entry:
 def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
     if name not in entries:
         raise ConfigError(f"{key}: there is no detector {name!r}; {nearest(name, entries)}")
-    return entries[name]
+    entry = entries[name]
+    lacking = [module for module in entry.needs if importlib.util.find_spec(module) is None]
+    if lacking:
+        raise ConfigError(
+            f"{key} = {name!r}: it needs {', '.join(lacking)}, which the light installation lacks; "
+            f"install the extra: pip install -e .[{entry.extra}]"
+        )
+    return entry
+
+
+def torch_device(name: str) -> Any:
+    """Return the ``torch.device`` that ``detection.device`` names.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU is asked for and torch sees none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("detection.device = 'cuda': torch sees no CUDA device; accepted here: auto, cpu")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def session(path: Path) -> Any:

@@ -1,0 +1,392 @@
+"""The face detectors of 2021: face-detection 0.2.2 on torch, with what is mended in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import read_image
+from hypothesis import given
+from hypothesis import strategies as st
+from serving import serving
+
+import definitions
+from detectime import boxes, detectors, weights
+from detectime.config import ConfigError, Detection
+from detectime.detect import Worker
+from detectime.detectors import Detections, face_detection
+from detectime.detectors.face_detection import TorchFaces
+from detectime.images import RGB
+from detectime.weights import WeightsError
+
+torch = pytest.importorskip("torch")
+fd = pytest.importorskip("face_detection")
+
+pytestmark = [
+    pytest.mark.extra,
+    pytest.mark.filterwarnings("ignore:.*autocast:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*(pretrained|weight enum):UserWarning"),
+]
+
+NAMES = [*weights.FACES]
+MOBILENET = "RetinaNetMobileNetV1"
+# What the notebook of 2021 finds at max_resolution 640, x1, y1, x2, y2.
+FACES_2021 = {
+    "room/0001.jpg": (699, 104, 786, 219),
+    "room/0002.jpg": (698, 107, 782, 213),
+    "selfie/0003.jpg": (338, 624, 1007, 1464),
+}
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep out the weights of whoever runs this."""
+    monkeypatch.setattr(definitions, "MODEL", tmp_path / "model")
+    for name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    before = torch.hub._hub_dir
+    torch.hub.set_dir(str(tmp_path / "torch" / "hub"))
+    yield
+    torch.hub._hub_dir = before
+
+
+@pytest.fixture
+def real(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use the real weights of the MobileNet."""
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
+    return shared / "frames" / "contest" / "TRAIN_DATA"
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of weights with the right structure; they find nonsense."""
+    from face_detection.dsfd.config import resnet152_model_config
+    from face_detection.dsfd.face_ssd import SSD
+    from face_detection.retinaface.config import cfg_mnet, cfg_re50
+    from face_detection.retinaface.models.retinaface import RetinaFace
+
+    folder = tmp_path_factory.mktemp("synthetic")
+    torch.manual_seed(0)
+    networks = {MOBILENET: lambda: RetinaFace(cfg_mnet), "RetinaNetResNet50": lambda: RetinaFace(cfg_re50)}
+    for name, network in {**networks, "DSFDDetector": lambda: SSD(resnet152_model_config)}.items():
+        state = network().state_dict()
+        if name == "RetinaNetResNet50":  # as the published file has them
+            state = {f"module.{key}": value for key, value in state.items()}
+        torch.save(state, folder / weights.FACES[name].name)
+    return folder
+
+
+@pytest.fixture
+def build(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TorchFaces]:
+    """Build a detector with synthetic weights."""
+    known = {name: weights.File(file.name, file.origin) for name, file in weights.FACES.items()}
+    monkeypatch.setattr(weights, "FACES", known)
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(synthetic))
+
+    def made(name: str, confidence: float = 0.001, device: str = "cpu") -> TorchFaces:
+        return TorchFaces(name, confidence, 0.3, 640, device)
+
+    return made
+
+
+def noise(width: int, height: int, seed: int = 0) -> RGB:
+    """Make a picture without any structure."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def run(script: str, **variables: str) -> str:
+    """Run a script in a process of its own, and return what it says."""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def original() -> ModuleType:
+    """Load the library's own generator of anchors, as it is published, beside the mended one."""
+    from face_detection.retinaface import prior_box
+
+    spec = importlib.util.spec_from_file_location("published_prior_box", prior_box.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def levels(width: int, height: int) -> tuple[Any, Any, Any, Any]:
+    """Grids, size, strides and sides of the MobileNet's anchors, in 64 bits."""
+    steps = np.array([8, 16, 32])
+    grids = np.array([[-(-height // step), -(-width // step)] for step in steps])
+    return grids, np.array([height, width]), steps, np.array([[16, 32], [64, 128], [256, 512]])
+
+
+# ---- parity ----
+
+
+@pytest.mark.parametrize("frame", FACES_2021)
+def test_finds_what_the_notebook_of_2021_finds(frame: str, real: Path) -> None:
+    image = read_image(real / frame)
+    (found,) = TorchFaces(MOBILENET, 0.5, 0.3, 640, "cpu").detect([image])
+    assert len(found) == 1
+    assert np.abs(found.boxes[0] - FACES_2021[frame]).max() <= 2
+    assert found.scores[0] > 0.99
+
+
+def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
+    """The library shrinks in its own way, and what is shrunk twice is another picture."""
+    worker = Worker(Detection(detector_type=MOBILENET, face_confidence=0.5, device="cpu"))
+    for frame, expected in FACES_2021.items():
+        image = read_image(real / frame)
+        faces, _ = worker.look(image)
+        (direct,) = fd.build_detector(
+            MOBILENET, confidence_threshold=0.5, nms_iou_threshold=0.3, device=torch.device("cpu"), max_resolution=640
+        ).batched_detect(image[None])
+        assert np.abs(faces.boxes[0] - expected).max() <= 2
+        np.testing.assert_array_equal(
+            faces.boxes, boxes.as_boxes(boxes.clip(direct[:, :4], image.shape[1], image.shape[0]))
+        )
+
+
+def test_frames_of_one_size_together_give_what_they_give_alone(real: Path) -> None:
+    paths = [*sorted(real.glob("room/*.jpg")), *sorted(real.glob("selfie/*.jpg")), *sorted(real.glob("palm_pA/*.jpg"))]
+    images = [read_image(path) for path in paths][:14]
+    assert len({image.shape for image in images}) == 3
+    detector = TorchFaces(MOBILENET, 0.3, 0.3, 640, "cpu")
+    together = detector.detect(images)
+    assert sum(map(len, together)) >= len(images)
+    for image, found in zip(images, together, strict=True):
+        (alone,) = detector.detect([image])
+        assert len(alone) == len(found)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.5)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+
+
+# ---- what is mended ----
+
+CALL = """
+import cv2, torch
+from detectime import images
+image = images.decode(open({image!r}, 'rb').read())
+detector = fd.build_detector({name!r}, confidence_threshold=.5, nms_iou_threshold=.3,
+                             device=torch.device('cpu'), max_resolution=640)
+for det in detector.detect(image):
+    x1, y1, x2, y2, s = det.tolist()
+    print(round(x1), round(y1), round(x2), round(y2))
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import detectime; import face_detection as fd", "import face_detection as fd; from detectime import boxes"],
+    ids=["before", "after"],
+)
+def test_the_library_called_directly_works(imports: str, real: Path) -> None:
+    call = CALL.format(image=str(real / "room" / "0001.jpg"), name=MOBILENET)
+    x1, y1, x2, y2 = map(int, run(imports + call).split())
+    assert np.abs(np.subtract((x1, y1, x2, y2), FACES_2021["room/0001.jpg"])).max() <= 2
+    assert (weights.torch_hub() / "RetinaFace_mobilenet025.pth").is_file()  # where the library looks
+
+
+def test_importing_detectime_imports_neither_torch_nor_the_library() -> None:
+    script = "import sys, detectime, detectime.detectors.face_detection; print(*sys.modules)"
+    assert not {"torch", "torchvision", "face_detection", "numpy.testing"} & set(run(script).split())
+
+
+def test_something_else_of_the_library_s_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "face_detection.py").write_text("answer = 42\n")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import detectime, face_detection"
+    assert run(f"{script}; print(face_detection.answer)").strip() == "42"
+
+
+def test_the_library_still_needs_it() -> None:
+    """When this fails, the library is right by itself: then `anchors` in `mend` can go."""
+    prior_box = original()
+    with pytest.raises(ValueError, match=r"negative dimensions|broadcast"), np.errstate(over="ignore"):
+        prior_box.PriorBox(
+            {"min_sizes": [[16, 32], [64, 128], [256, 512]], "steps": [8, 16, 32], "clip": False}, (720, 1280)
+        ).forward()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 200), (250, 190), (1, 1), (300, 17)], ids=str)
+def test_anchors_are_those_of_the_library(size: tuple[int, int]) -> None:
+    grids, image_size, steps, sides = levels(*size)
+    narrow = [array.astype(np.int16) for array in (grids, image_size, steps, sides)]
+    expected = original().generate_prior_box(*narrow)
+    found = face_detection.anchors(*narrow)
+    assert found.dtype == expected.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_anchors_of_any_size_are_those_of_the_library_in_64_bits(width: int, height: int) -> None:
+    np.testing.assert_array_equal(
+        face_detection.anchors(*levels(width, height)), original().generate_prior_box(*levels(width, height))
+    )
+
+
+@pytest.mark.parametrize("size", [(640, 360), (640, 640), (1280, 720), (482, 640)], ids=str)
+def test_large_anchors_too(size: tuple[int, int]) -> None:
+    np.testing.assert_array_equal(face_detection.anchors(*levels(*size)), original().generate_prior_box(*levels(*size)))
+
+
+# ---- weights ----
+
+
+@pytest.mark.parametrize("name", ["RetinaNetResNet50", "DSFDDetector"])
+def test_weights_without_a_known_hash_come_from_a_mirror(
+    name: str, synthetic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = weights.FACES[name]
+    with serving((synthetic / file.name).read_bytes()) as server:
+        server.cuts = [1_000_000]
+        monkeypatch.setenv("DETECTIME_MIRROR", server.address)
+        found = TorchFaces(name, 0.001, 0.3, 640, "cpu").detect([noise(96, 64)])
+        assert len(server.asked) == 2
+    assert len(found) == 1
+    assert weights.sha256(weights.torch_hub() / file.name) == weights.sha256(synthetic / file.name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_weights_there_is_one_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(weights, "_PAUSE", 0.001)
+    with pytest.raises(WeightsError) as refusal:
+        fd.build_detector(name, device=torch.device("cpu"))
+    for word in (weights.FACES[name].name, "http://127.0.0.1:9/", f"into {tmp_path / 'model'}"):
+        assert word in str(refusal.value)
+
+
+class Evil:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
+    """Make a file that is no weights."""
+    whole = (synthetic / weights.FACES["RetinaNetResNet50"].name).read_bytes()
+    if kind in ("a pickle that executes", "a checkpoint"):
+        torch.save({"weight": Evil(tmp_path / "evil")} if kind != "a checkpoint" else {"epoch": 3}, tmp_path / "made")
+        return (tmp_path / "made").read_bytes()
+    return {
+        "empty": b"",
+        "a page": b"<html>410 Gone</html>",
+        "cut": whole[: len(whole) // 2],
+        "a bare pickle that executes": pickle.dumps(Evil(tmp_path / "evil")),
+        "of another network": (synthetic / weights.FACES[MOBILENET].name).read_bytes(),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "empty",
+        "a page",
+        "cut",
+        "a checkpoint",
+        "a pickle that executes",
+        "a bare pickle that executes",
+        "of another network",
+    ],
+)
+def test_a_file_that_is_no_weights_is_named_and_executes_nothing(
+    kind: str, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = weights.FACES["RetinaNetResNet50"].name
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_bytes(contents(kind, synthetic, tmp_path))
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
+    with pytest.raises(WeightsError, match=f"{name}: these (are|weights are)"):
+        TorchFaces("RetinaNetResNet50", 0.5, 0.3, 640, "cpu")
+    assert not (tmp_path / "evil").exists()
+    # The right ones take their place without further ado.
+    (tmp_path / "mine" / name).write_bytes((synthetic / name).read_bytes())
+    TorchFaces("RetinaNetResNet50", 0.5, 0.3, 640, "cpu")
+
+
+# ---- the contract ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_size_is_taken_and_boxes_are_inside(name: str, build: Callable[..., TorchFaces]) -> None:
+    sizes = [(1, 1), (31, 7), (7, 31), (1, 20_000), (20_000, 1), (640, 1), (61, 97), (128, 96), (128, 96)]
+    images = [noise(*size, seed=k) for k, size in enumerate(sizes)]
+    found = build(name).detect(images)
+    assert len(found) == len(images)
+    for one, image in zip(found, images, strict=True):
+        assert isinstance(one, Detections)
+        height, width = image.shape[:2]
+        x1, y1, x2, y2 = one.boxes.T
+        assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
+        assert (np.diff(one.scores) <= 0).all()  # best first
+    assert sum(map(len, found)) > 0
+    assert len(found[3]) == len(found[4]) == 0  # nothing is left of them at 640
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(noise(64, 48).astype(np.float32), id="float"),
+        pytest.param(noise(64, 48)[:, :, 0], id="grey"),
+        pytest.param(np.dstack([noise(64, 48), noise(64, 48)[:, :, :1]]), id="with alpha"),
+        pytest.param(noise(64, 48)[None], id="a batch"),
+    ],
+)
+def test_anything_but_rgb_is_refused(image: Any, build: Callable[..., TorchFaces]) -> None:
+    with pytest.raises(ValueError, match="needed is RGB, uint8"):
+        build(MOBILENET).detect([noise(64, 48), image])
+
+
+def test_it_forgets_sizes(build: Callable[..., TorchFaces]) -> None:
+    detector = build(MOBILENET)
+    for side in range(32, 32 + 40):
+        detector.detect([noise(side, 32)])
+    assert len(detector._detector.prior_box_cache) <= 16
+
+
+def test_no_regions(build: Callable[..., TorchFaces]) -> None:
+    with pytest.raises(NotImplementedError, match="whole image"):
+        build(MOBILENET).detect([noise(64, 48)], [np.zeros((1, 4))])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(build: Callable[..., TorchFaces]) -> None:
+    with pytest.raises(ConfigError, match="device = 'cuda': torch sees no CUDA device"):
+        build(MOBILENET, device="cuda")
+    assert detectors.torch_device("auto").type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_finds_the_same_within_a_pixel(name: str, build: Callable[..., TorchFaces]) -> None:
+    image = noise(320, 240)
+    (there,), (here,) = build(name, device="cuda").detect([image]), build(name, device="cpu").detect([image])
+    near = boxes.iou(here.boxes[:, None], there.boxes[None]).max(axis=1, initial=0)
+    assert (near > 0.9).mean() > 0.97
+
+
+@pytest.mark.parametrize(("search", "stage"), [(None, "near"), ("face", "near"), ("frame", "frame")])
+def test_hands_are_searched_where_it_is_said(search: Any, stage: str, real: Path) -> None:
+    from detectime.sources import Folder
+
+    worker = Worker(Detection(detector_type=MOBILENET, search=search, device="cpu"))
+    (row,) = worker(Folder(str(real)), ["palm_pA/0030.jpg"]).to_pylist()
+    assert row["outcome"] == "ok", row["error"]
+    assert [hand["stage"] for hand in row["hands"]] == [stage] * len(row["hands"])
+    assert len(row["hands"]) >= 1
+    assert {face["detector"] for face in row["faces"]} == {MOBILENET}
