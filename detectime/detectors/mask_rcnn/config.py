@@ -110,7 +110,7 @@ _NAMES = {
     "head_channels": "FPN_CLASSIF_FC_LAYERS_SIZE",
     "batch": "IMAGES_PER_GPU",
 }
-"""Matterport's names. ``mrcnn`` 0.2 has no PRE_NMS_LIMIT and no IMAGE_MIN_SCALE of its own in places: see `follow`."""
+"""Matterport's names of the settings."""
 
 _LATER = {"PRE_NMS_LIMIT", "IMAGE_MIN_SCALE"}
 """Names that older editions of ``Config`` lack; the value that their code had written out is the default here."""
