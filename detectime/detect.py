@@ -77,11 +77,11 @@ class Worker:
 
     def _row(self, frame_path: str, frame: RGB | Missing | Unreadable) -> Row:
         if isinstance(frame, Exception):
-            return lost(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))
+            return row_without_boxes(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))
         try:
             faces, hands = self.look(frame)
         except Exception as error:  # whatever a detector trips over costs this frame, not the run
-            return lost(frame_path, "failed", f"{type(error).__name__}: {error}")
+            return row_without_boxes(frame_path, "failed", f"{type(error).__name__}: {error}")
         return {
             "frame_path": frame_path,
             "outcome": "ok",
@@ -93,7 +93,7 @@ class Worker:
         }
 
 
-def lost(frame_path: str, outcome: str, error: str) -> Row:
+def row_without_boxes(frame_path: str, outcome: str, error: str) -> Row:
     """Row of a frame that could not be looked at."""
     return {
         "frame_path": frame_path,

@@ -21,7 +21,7 @@ import detectime
 from detectime import config as configuration
 from detectime import detectors
 from detectime.config import Config, Detection, Run
-from detectime.detect import lost
+from detectime.detect import row_without_boxes
 from detectime.engines import Lost, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, OUTCOMES
@@ -72,7 +72,8 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     Raises
     ------
     RunError
-        If the folder holds a run with another detection configuration, or if every wanted frame is missing.
+        If the folder holds a run with another detection configuration, if `source` reads frames in another way than the
+        configuration says, or if every wanted frame is missing.
     StoreError
         If the folder cannot be written to, or another run works in it.
     """
@@ -82,6 +83,11 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
         found = _read(store)
         pending = _pending(table, found, config.run.retry_failed)
         if pending:
+            if (source.exif, source.max_pixels) != (config.detection.exif, config.detection.max_pixels):
+                raise RunError(
+                    "the source reads frames with another exif or max_pixels than detection.exif and "
+                    "detection.max_pixels say; make it by sources.of(config)"
+                )
             if not (table["wanted"] & table["on_disk"]).any():
                 raise RunError(
                     f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
@@ -191,7 +197,7 @@ def _work(
                 shards.extend(again)  # at the end: what killed the worker may have been a passing shortage
                 if not given_up:
                     continue
-                result = pa.Table.from_pylist([lost(given_up, "failed", result.reason)], schema=DETECTIONS)
+                result = pa.Table.from_pylist([row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS)
             _check_still_there(result, table, source)
             number += 1
             _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)

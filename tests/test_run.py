@@ -684,3 +684,9 @@ def test_frames_that_are_deleted_on_the_way_are_missing(tmp_path: Path) -> None:
     table = faults.table_of(frame_paths)  # which says that they are there
     found = run.detect(table, Folder(str(tmp_path / "images")), faults.settings(workers=1), str(tmp_path / "run"))
     assert run.count_outcomes(found) == {"ok": 26, "missing": 4, "unreadable": 0, "failed": 0}
+
+
+def test_a_source_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"make it by sources\.of"):
+        detect(table_of(NAMES), tmp_path, nothing_to_do, max_pixels=1000)
+    assert not (tmp_path / "run.json").exists()
