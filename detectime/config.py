@@ -32,6 +32,14 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, the value and what is accepted."""
 
 
+def _as_list(value: Any) -> Any:
+    """Names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
+    if isinstance(value, str):
+        names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
+        return tuple(name for name in names if name)
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -70,22 +78,28 @@ class Detection:
     face_confidence: Share = 0.6
     face_nms: Share = 0.3
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
-    hand_detector: str = "mediapipe"
+    face_first_resolution: Annotated[int, Field(ge=32, le=8192)] = 160
+    hand_detector: Annotated[Names, BeforeValidator(_as_list), Field(min_length=1)] = ("mediapipe",)
+    near_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.5
     hand_confidence: Share = 0.5
+    hagrid_confidence: Share = 0.5
     search: Literal["face", "frame"] | None = None
-    search_coefficient: Coefficient = 2.0
+    search_coefficient: Coefficient | None = None
+    whole_frame: bool | None = None
     landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
     mask_rcnn_confidence: Share = 0.95
     # A year is a number to YAML and to papermill.
     mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+    reduced_decoding: bool = True
     exif: Literal["ignore", "apply"] = "ignore"
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
 
 
-FREE = ("device",)
-"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel."""
+FREE = ("device", "batch")
+"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel, and so does a batch."""
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -95,6 +109,8 @@ class Pairing:
     crop_coefficient: Coefficient = 1.5
     crop_hand_coefficient: Coefficient = 1.5
     enlarged_classes: Names = ("mute",)
+    fallback: Literal["none", "wider", "frame"] = "none"
+    wider_coefficient: Coefficient = 2.5
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -152,6 +168,13 @@ class Config:
             for name in names:
                 if name not in self.labels:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
+        asked = self.pairing.fallback == "frame"
+        if asked and self.detection.whole_frame is False:
+            raise ConfigError(
+                "detection.whole_frame = False: pairing.fallback = 'frame' needs it; accepted: true, null"
+            )
+        if self.detection.whole_frame is None:  # from here on it says what is done
+            object.__setattr__(self, "detection", dataclasses.replace(self.detection, whole_frame=asked))
         if not self.classes:
             raise ConfigError(
                 f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
@@ -341,11 +364,3 @@ def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
         return value
     path = Path(value).expanduser()
     return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))
-
-
-def _as_list(value: Any) -> Any:
-    """Names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
-    if not isinstance(value, str):
-        return value
-    names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
-    return [name for name in names if name]

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
 from detectime import boxes, detectors
 from detectime.config import Detection
-from detectime.detectors import Detections
-from detectime.images import RGB, Unreadable
+from detectime.detectors import Detections, Detector, Entry
+from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder, Missing
 
 Row = dict[str, Any]
+
+_FACE_SIDE = 48  # pixels of a face's longer side whose hands fill the hand detectors' inputs
+_BATCH_ON_GPU = 16  # frames
+_BATCH_PIXELS = 64_000_000  # of the frames of a batch together: so much of them is in memory
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What one detector found in one look at a frame, in the frame's pixels."""
+
+    detector: str
+    stage: str
+    found: Detections
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One hand detector's turn: near the faces, in the `frame` of a face, or there as `fallback`."""
+
+    name: str
+    entry: Entry
+    detector: Detector
+    stage: str
+    coefficient: float
 
 
 class Worker:
@@ -30,19 +55,26 @@ class Worker:
     Raises
     ------
     ConfigError
-        If there is no detector of that name, or if it needs an extra that is not installed.
+        If there is no detector of that name, or if it needs an extra or a device that is not there.
     """
 
     def __init__(self, config: Detection) -> None:
         self.config = config
-        faces, hands = detectors.faces(config), detectors.hands(config)
+        self._batch = config.batch or (_BATCH_ON_GPU if detectors.on_gpu(config) else 1)
+        faces = detectors.faces(config)
         self._faces = faces.build(config)
-        self._hands = hands.build(config)
-        self._longest = None if faces.shrinks else config.face_max_resolution
-        self._everywhere = (config.search or hands.search) == "frame"
+        self._side = config.face_max_resolution if config.reduced_decoding and faces.reduced else None
+        built = [(name, entry, entry.build(config)) for name, entry in detectors.hands(config).items()]
+        searches = [(config.search or entry.search, config.search_coefficient or entry.reach) for _, entry, _ in built]
+        self._looks = [
+            _Look(*hands, "near" if search == "face" else "frame", reach)
+            for hands, (search, reach) in zip(built, searches, strict=True)
+        ]
+        if config.whole_frame:
+            self._looks += [_Look(*hands, "fallback", 0.0) for hands in built]
 
     def __call__(
-        self, source: Folder, frame_paths: Sequence[str], at: Callable[[int], None] = lambda _: None
+        self, source: Folder, frame_paths: Sequence[str], at: Callable[[int | None], None] = lambda _: None
     ) -> pa.Table:
         """Look at a shard of frames.
 
@@ -53,43 +85,107 @@ class Worker:
         frame_paths
             The frames.
         at
-            Called with the position of each frame before it is looked at.
+            Called with the position of each frame before it is looked at; with None before several are at once.
 
         Returns
         -------
         Table
             One row for each frame, in order, in the schema of `schema.DETECTIONS`.
         """
-        rows = [self._row(frame_path, frame) for frame_path, frame in source.open(_telling(frame_paths, at))]
+        rows: list[Row] = []
+        for batch in self._batches(source.open(_telling(frame_paths, at))):
+            if len(batch) > 1:
+                at(None)
+            rows += self._rows(batch)
         return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
-    def look(self, image: RGB) -> tuple[Detections, Detections]:
-        """Find the faces and the hands of one frame, in its pixels."""
-        height, width = image.shape[:2]
-        small, scale = _shrink(image, self._longest)
-        faces = _scaled(self._faces.detect([small])[0], scale, width, height)
-        if not len(faces):  # a hand counts only near a face
-            return faces, Detections.none()
-        if self._everywhere:
-            return faces, self._hands.detect([image])[0]
-        regions = boxes.square_around(faces.boxes, self.config.search_coefficient)
-        return faces, self._hands.detect([image], [regions])[0]
+    def look(self, frames: Sequence[Picture]) -> list[tuple[Detections, list[Hands]]]:
+        """Find the faces of each frame, and the hands by each look that was taken, in the frame's pixels.
 
-    def _row(self, frame_path: str, frame: RGB | Missing | Unreadable) -> Row:
-        if isinstance(frame, Exception):
-            return row_without_boxes(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))
+        The first detector of hands is asked about a frame with a face. The next one is asked if none before it found a
+        hand near a face, that is, one that touches the square of `near_coefficient` around it.
+
+        Raises
+        ------
+        Unreadable
+            If a frame cannot be decoded.
+        """
+        images = [frame.pixels(self._side) for frame in frames]
+        found = self._faces.detect(images)
+        faces = [_scaled(f, frame, image) for f, frame, image in zip(found, frames, images, strict=True)]
+        hands: list[list[Hands]] = [[] for _ in frames]
+        larger: dict[int, RGB] = {}
+        for look in self._looks:
+            asked = [n for n in range(len(frames)) if self._is_asked(look, faces[n], hands[n])]
+            shown = []
+            for n in asked:
+                if n not in larger:
+                    larger[n] = self._for_hands(frames[n], images[n], faces[n])
+                shown.append(larger[n] if look.entry.reduced else frames[n].pixels())
+            regions = None
+            if look.stage == "near":
+                around = [boxes.square_around(faces[n].boxes, look.coefficient) for n in asked]
+                regions = [a * _scale(i, frames[n]) for a, i, n in zip(around, shown, asked, strict=True)]
+            for n, image, f in zip(asked, shown, look.detector.detect(shown, regions), strict=True):
+                hands[n].append(Hands(look.name, look.stage, _scaled(f, frames[n], image)))
+        return list(zip(faces, hands, strict=True))
+
+    def _is_asked(self, look: _Look, faces: Detections, hands: list[Hands]) -> bool:
+        if look.stage == "fallback":
+            if any(h.stage == "fallback" and len(h.found) for h in hands):
+                return False
+        elif not len(faces):  # a hand counts only near a face
+            return False
+        around = boxes.square_around(faces.boxes, self.config.near_coefficient)[:, None]
+        return not any((boxes.overlap(around, h.found.boxes) > 0).any() for h in hands)
+
+    def _for_hands(self, frame: Picture, image: RGB, faces: Detections) -> RGB:
+        """Decode more of a frame whose faces are small: their hands are, too."""
+        longest = float((faces.boxes[:, 2:] - faces.boxes[:, :2]).max(initial=0))
+        if not longest or frame.is_whole(image):
+            return image
+        side = math.ceil(max(frame.width, frame.height) * _FACE_SIDE / longest)
+        return image if max(image.shape) >= side else frame.pixels(side)
+
+    def _batches(
+        self, opened: Iterable[tuple[str, Picture | Missing | Unreadable]]
+    ) -> Iterator[list[tuple[str, Picture | Missing | Unreadable]]]:
+        batch: list[tuple[str, Picture | Missing | Unreadable]] = []
+        pixels = 0
+        for frame_path, frame in opened:
+            batch.append((frame_path, frame))
+            pixels += 0 if isinstance(frame, Exception) else frame.width * frame.height
+            if len(batch) == self._batch or pixels > _BATCH_PIXELS:
+                yield batch
+                batch, pixels = [], 0
+        if batch:
+            yield batch
+
+    def _rows(self, batch: Sequence[tuple[str, Picture | Missing | Unreadable]]) -> list[Row]:
+        good = [frame for _, frame in batch if not isinstance(frame, Exception)]
         try:
-            faces, hands = self.look(frame)
-        except Exception as error:  # whatever a detector trips over costs this frame, not the run
-            return row_without_boxes(frame_path, "failed", f"{type(error).__name__}: {error}")
+            found = iter(self.look(good))
+        except Exception as error:  # whatever a detector trips over costs one frame, not the batch and not the run
+            if len(batch) > 1:
+                return [row for one in batch for row in self._rows([one])]
+            outcome, words = ("unreadable", "") if isinstance(error, Unreadable) else ("failed", type(error).__name__)
+            return [row_without_boxes(batch[0][0], outcome, f"{words}: {error}" if words else str(error))]
+        return [
+            row_without_boxes(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))
+            if isinstance(frame, Exception)
+            else self._row(frame_path, frame, *next(found))
+            for frame_path, frame in batch
+        ]
+
+    def _row(self, frame_path: str, frame: Picture, faces: Detections, hands: list[Hands]) -> Row:
         return {
             "frame_path": frame_path,
             "outcome": "ok",
             "error": None,
-            "width": frame.shape[1],
-            "height": frame.shape[0],
+            "width": frame.width,
+            "height": frame.height,
             "faces": _boxes(faces, self.config.detector_type, "frame"),
-            "hands": _boxes(hands, self.config.hand_detector, "frame" if self._everywhere else "near"),
+            "hands": [box for look in hands for box in _boxes(look.found, look.detector, look.stage)],
         }
 
 
@@ -112,20 +208,17 @@ def _telling(frame_paths: Iterable[str], at: Callable[[int], None]) -> Iterable[
         yield frame_path
 
 
-def _shrink(image: RGB, longest: int | None) -> tuple[RGB, tuple[float, float]]:
-    """Shrink an image to a longer side of `longest` pixels; smaller ones stay. Pixels, and the scale of x and y."""
+def _scale(image: RGB, frame: Picture) -> boxes.Floats:
+    """Pixels of a decoded image in a pixel of its frame, for x, y, x, y."""
     height, width = image.shape[:2]
-    scale = min(1.0, longest / max(height, width)) if longest else 1.0
-    small = max(1, round(width * scale)), max(1, round(height * scale))
-    if small == (width, height):
-        return image, (1.0, 1.0)
-    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, dtype=np.uint8), (small[0] / width, small[1] / height)
+    return np.array([width / frame.width, height / frame.height] * 2)
 
 
-def _scaled(found: Detections, scale: tuple[float, float], width: int, height: int) -> Detections:
-    """Bring boxes of a shrunk image back to the frame's pixels."""
-    full = boxes.clip(found.boxes / np.array([*scale, *scale]), width, height)
+def _scaled(found: Detections, frame: Picture, image: RGB) -> Detections:
+    """Bring boxes of a decoded image to the pixels of its frame."""
+    if frame.is_whole(image):
+        return found
+    full = boxes.clip(found.boxes / _scale(image, frame), frame.width, frame.height)
     return Detections(boxes.as_boxes(full), found.scores)
 
 

@@ -87,7 +87,7 @@ def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     Series
         float64, by the index of `samples`; NaN where there is no sample.
     """
-    paired = samples.loc[samples["outcome"] == "paired"]
+    paired = samples.loc[samples["outcome"].isin(pairing.SAMPLES)]
     both = paired.reset_index(names="row").merge(truth, on="frame_path")
     both["iou"] = boxes.iou(pairing.boxes_of(both, "hand"), both[_BOX].fillna(0).to_numpy())
     best: pd.Series = both.groupby("row")["iou"].max().reindex(paired.index, fill_value=0.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -19,17 +21,18 @@ FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read beside JPEG."""
 
 _ORIENTATION = 0x0112  # the EXIF tag, 1 to 8
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_SMALLEST = 8  # of a JPEG's blocks of 8 x 8 pixels the least is one pixel each
 
 
 class Unreadable(ValueError):
     """An image that cannot be read; the message says why."""
 
 
-def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
-    """Decode an image to RGB.
+class Picture:
+    """An image file whose header was looked at; its pixels are decoded when they are asked for.
 
-    The header is looked at before anything is decoded. Grey becomes three equal channels, 16 bits become 8, alpha is
-    dropped, of an animation the first picture is taken.
+    Grey becomes three equal channels, 16 bits become 8, alpha is dropped, of an animation the first picture is taken.
 
     Parameters
     ----------
@@ -40,25 +43,105 @@ def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_00
     max_pixels
         More pixels than this are not decoded.
 
-    Returns
-    -------
-    ndarray
-        uint8, shape (height, width, 3).
+    Attributes
+    ----------
+    width, height
+        Of the whole image, in pixels.
+
+    Raises
+    ------
+    Unreadable
+        If this is no image or is too large.
+    """
+
+    def __init__(self, content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> None:
+        if not content:
+            raise Unreadable("the file is empty")
+        self._content = content
+        self._orientation: object = None
+        self._whole: RGB | None = None
+        with _faults_of_the_image():
+            if content.startswith(b"\xff\xd8"):
+                height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
+                _check_size(width, height, max_pixels)
+                self._stored = width, height
+            else:  # nothing is gained by waiting: only a JPEG can be decoded in part
+                self._whole = _decode_other(content, max_pixels)
+                self._stored = self._whole.shape[1], self._whole.shape[0]
+            if exif == "apply":
+                self._orientation = _orientation(content)
+        self.width, self.height = self._stored[:: -1 if self._orientation in _ON_ITS_SIDE else 1]
+
+    def pixels(self, side: int | None = None) -> RGB:
+        """Decode the image.
+
+        Parameters
+        ----------
+        side
+            A longer side, in pixels, that is enough: a JPEG of at least twice of that is decoded to a half, a quarter
+            or an eighth (by the discrete cosine transform's lower frequencies alone), no smaller than `side`, in about
+            that share of the time. None: every pixel.
+
+        Returns
+        -------
+        ndarray
+            uint8, shape (height, width, 3), or that divided by 2, 4 or 8 and rounded up.
+
+        Raises
+        ------
+        Unreadable
+            If its data is broken or ends early.
+        """
+        with _faults_of_the_image():
+            image = _decode_jpeg(self._content, *self._shrunk(side)) if self._whole is None else self._whole
+            return _turn(image, self._orientation)
+
+    def is_whole(self, image: RGB) -> bool:
+        """Whether `image`, of `pixels`, has every pixel."""
+        return image.shape[:2] == (self.height, self.width)
+
+    def _shrunk(self, side: int | None) -> tuple[int, int]:
+        factor = 1
+        while side and factor < _SMALLEST and max(self._stored) >= 2 * factor * side:
+            factor *= 2
+        width, height = self._stored
+        return -(-width // factor), -(-height // factor)
+
+
+def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
+    """Decode every pixel of an image to RGB, uint8, shape (height, width, 3): see `Picture`.
 
     Raises
     ------
     Unreadable
         If this is no image, is too large, or its data ends early.
     """
-    if not content:
-        raise Unreadable("the file is empty")
-    # Decoders meet hostile bytes here: whatever they raise is the image's fault, not the run's.
+    return Picture(content, exif=exif, max_pixels=max_pixels).pixels()
+
+
+def shrink(image: RGB, side: int) -> RGB:
+    """Shrink an image to a longer side of `side` pixels; smaller ones stay.
+
+    By halves, each pixel the average of four, and the rest, less than a half, by interpolation between neighbours.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    # An average over parts of pixels costs many times as much, and showed no better boxes.
+    while image.shape[0] >= 2 * size[1] and image.shape[1] >= 2 * size[0]:
+        half = image.shape[1] // 2, image.shape[0] // 2
+        even = image[: 2 * half[1], : 2 * half[0]]
+        image = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if size == (image.shape[1], image.shape[0]):
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def _faults_of_the_image() -> Iterator[None]:
+    """Take whatever decoders raise, who meet hostile bytes, for the fault of the image, not of the run."""
     try:
-        if content.startswith(b"\xff\xd8"):
-            image = _decode_jpeg(content, max_pixels)
-        else:
-            image = _decode_other(content, max_pixels)
-        return _turn(image, _orientation(content)) if exif == "apply" else image
+        yield
     except Unreadable:
         raise
     except UnidentifiedImageError as error:
@@ -69,11 +152,12 @@ def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_00
         raise Unreadable(f"broken image: {error}") from error
 
 
-def _decode_jpeg(content: bytes, max_pixels: int) -> RGB:
-    height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
-    _check_size(width, height, max_pixels)
+def _decode_jpeg(content: bytes, width: int, height: int) -> RGB:
+    def decoded(strict: bool) -> RGB:
+        return np.asarray(simplejpeg.decode_jpeg(content, "RGB", min_width=width, min_height=height, strict=strict))
+
     try:
-        return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=True))
+        return decoded(True)
     except ValueError as error:
         # The decoder fills what is missing with grey and only warns, and of its warnings it tells the first alone: if
         # that was another one (of stray bytes, which cost no picture), Pillow says whether the data ends early.
@@ -81,7 +165,7 @@ def _decode_jpeg(content: bytes, max_pixels: int) -> RGB:
             raise Unreadable("truncated: the JPEG's data ends early") from error
         with _open(content) as picture:
             picture.load()
-        return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=False))
+        return decoded(False)
 
 
 def _decode_other(content: bytes, max_pixels: int) -> RGB:

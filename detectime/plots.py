@@ -21,11 +21,12 @@ from matplotlib.ticker import LogLocator
 from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.config import Pairing
-from detectime.images import RGB
-from detectime.sources import Folder
+from detectime.images import RGB, Picture, Unreadable
+from detectime.sources import Folder, Missing
 
 COLOURS = {
     "paired": "#2a9d5c",
+    "fallback": "#90be6d",
     "apart": "#f4a261",
     "no_hand": "#e9c46a",
     "no_face": "#8ab6d6",
@@ -107,7 +108,7 @@ def gallery(
     shown = samples.iloc[_spread(len(samples), most)]
     if shown.empty:
         return None
-    with_crops = bool((shown["outcome"] == "paired").any())
+    with_crops = bool(shown["outcome"].isin(pairing.SAMPLES).any())
     rows = -(-len(shown) // _COLUMNS)
     heights = [1.0, 0.62] if with_crops else [1.0]
     figure, axes = plt.subplots(
@@ -125,15 +126,17 @@ def gallery(
     for k, ((_, sample), (_, frame)) in enumerate(zip(shown.iterrows(), source.open(shown["frame_path"]), strict=True)):
         above = axes[k // _COLUMNS * len(heights), k % _COLUMNS]
         above.set_title(_plain(sample["frame_path"]), fontsize=8)
-        if isinstance(frame, Exception):
-            _write(above, sample["error"] if isinstance(sample["error"], str) else str(frame))
+        try:
+            image = _pixels(frame)
+        except (Missing, Unreadable) as error:
+            _write(above, sample["error"] if isinstance(sample["error"], str) else str(error))
             continue
-        if frame.shape[:2] != (sample["height"], sample["width"]):
+        if image.shape[:2] != (sample["height"], sample["width"]):
             _write(above, "changed since it was looked at")
             continue
-        _draw_frame(above, frame, sample, found.get(sample["frame_path"], ([], [])), config)
-        if with_crops and sample["outcome"] == "paired":
-            _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], frame, sample)
+        _draw_frame(above, image, sample, found.get(sample["frame_path"], ([], [])), config)
+        if with_crops and sample["outcome"] in pairing.SAMPLES:
+            _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], image, sample)
     figure.suptitle(_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
     if len(found):
         enlarged = any(_is_enlarged(sample) for _, sample in shown.iterrows())
@@ -149,7 +152,7 @@ def distributions(samples: pd.DataFrame) -> Figure:
     samples
         What `pairing.pair` returned.
     """
-    paired = samples[samples["outcome"] == "paired"]
+    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
     hand = pairing.boxes_of(paired, "hand")
     centre = (hand[:, :2] + hand[:, 2:]) / 2
     names = _class_names(samples)
@@ -243,6 +246,12 @@ def _spread(count: int, most: int) -> list[int]:
     return positions
 
 
+def _pixels(frame: Picture | Missing | Unreadable) -> RGB:
+    if isinstance(frame, Exception):
+        raise frame
+    return frame.pixels()
+
+
 def _by_frame(detections: pa.Table, frame_paths: Iterable[str]) -> dict[str, tuple[list[Any], list[Any]]]:
     """Faces and hands of some frames."""
     rows = detections.filter(pc.is_in(detections["frame_path"], pa.array(frame_paths, pa.string()))).to_pylist()
@@ -254,7 +263,7 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
     height, width = frame.shape[:2]
     scale = _show(ax, frame)
     faces, hands = (np.array([[b[c] for c in ("x1", "y1", "x2", "y2")] for b in side]).reshape(-1, 4) for side in found)
-    paired = sample["outcome"] == "paired"
+    paired = sample["outcome"] in pairing.SAMPLES
     for box in faces:
         _outline(ax, box * scale, _FACE, 0.8)
         if not paired:

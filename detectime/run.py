@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import io
 import json
@@ -79,6 +80,7 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     """
     store = Store(output)
     with store.lock():
+        config = _going_on(store, config)
         manifest = _resume(store, config)
         found = _read(store)
         pending = _pending(table, found, config.run.retry_failed)
@@ -107,6 +109,16 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     return found
 
 
+def _going_on(store: Store, config: Config) -> Config:
+    """Have a run that looked at whole frames go on doing so: today's `fallback` need not ask for it."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # `_resume` says what is wrong
+        before = json.loads(store.get(_MANIFEST) or b"{}")
+        if before["configuration"]["detection"]["whole_frame"] and not config.detection.whole_frame:
+            detection = dataclasses.replace(config.detection, whole_frame=True)
+            return dataclasses.replace(config, detection=detection)
+    return config
+
+
 def _resume(store: Store, config: Config) -> dict[str, Any]:
     """Return the manifest of this run, after a check that it may go on with this configuration."""
     manifest = {
@@ -115,7 +127,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
         "finished": None,
         "detectors": {
             config.detection.detector_type: detectors.faces(config.detection).fingerprint(),
-            config.detection.hand_detector: detectors.hands(config.detection).fingerprint(),
+            **{name: entry.fingerprint() for name, entry in detectors.hands(config.detection).items()},
         },
         "configuration": configuration.as_dict(config),
     }
@@ -151,8 +163,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
 
 def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a run is bound to, by key."""
-    # A manifest of an earlier version lacks the keys that came later; they meant then what they mean by default.
-    values = configuration.as_dict(Detection()) | manifest["configuration"]["detection"]
+    values = manifest["configuration"]["detection"]
     detection = {f"detection.{key}": value for key, value in values.items() if key not in configuration.FREE}
     weights = {
         f"weights of {detector}: {name}": sha256

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detectime import images
 from detectime.config import Config
-from detectime.images import RGB, Unreadable
+from detectime.images import Picture, Unreadable
 
 
 class SourceError(RuntimeError):
@@ -35,7 +34,7 @@ class Folder:
     root
         The folder that every frame's path is relative to. Links in it are followed.
     exif, max_pixels
-        How frames are decoded: see `images.decode`.
+        How frames are decoded: see `images.Picture`.
     """
 
     root: str
@@ -79,17 +78,18 @@ class Folder:
                     else:
                         yield name
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, RGB | Missing | Unreadable]]:
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
         """Read frames, one at a time.
 
         Yields
         ------
         frame_path, frame
-            The path as it was given; its pixels, uint8, shape (height, width, 3), or the reason why there are none.
+            The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
+            there is none.
         """
         for frame_path in frame_paths:
             try:
-                yield frame_path, images.decode(self._read(frame_path), exif=self.exif, max_pixels=self.max_pixels)
+                yield frame_path, Picture(self._read(frame_path), exif=self.exif, max_pixels=self.max_pixels)
             except (Missing, Unreadable) as error:
                 yield frame_path, error
 

@@ -77,6 +77,15 @@ FACES = {
 }
 """Weights of face-detection 0.2.2, by the name of the detector."""
 
+HAGRID_HANDS = File(
+    "hand_detector.onnx",
+    "github.com/ai-forever/dynamic_gestures, commit f073b254 (Apache-2.0)",
+    "https://raw.githubusercontent.com/ai-forever/dynamic_gestures/"
+    "f073b2541ad53863ea2935498342cec0d3e1ce73/models/hand_detector.onnx",
+    "a8ef73d466b61a8e8677be9c47008b217a11d1b265d95e36bf2521ff93329af6",
+)
+"""Weights of a hand detector that was trained on HaGRIDv2."""
+
 MASK_RCNN_HANDS = File(
     "mask_rcnn_hand_detection.h5",
     "release 1.0 of github.com/theerapatkitti/hand_mask_rcnn, or your own training",
@@ -153,6 +162,17 @@ def fetch(file: File, cache: Path) -> Path:
     except OSError as error:
         raise WeightsError(f"{target}: these weights cannot be written: {error.strerror or error}") from error
     return target
+
+
+def bring(file: File) -> Path:
+    """Path of weights that are the user's or, once they were downloaded, lie in the first of the `folders`.
+
+    Raises
+    ------
+    WeightsError
+        As `fetch`.
+    """
+    return _brought(file) or fetch(file, folders()[0])
 
 
 def torch_hub() -> Path:

@@ -23,7 +23,7 @@ def main() -> None:
     table = frames.read(definitions.SAMPLE / "train.csv", source, settings.labels)
     detections = pq.read_table(definitions.ROOT_DIR / "reports" / "demo" / "detections.parquet")
     samples = pairing.pair(frames.select(table, settings.classes), detections, settings.pairing)
-    paired = samples[samples["outcome"] == "paired"]
+    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
     chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
     title = "What is found in a frame, and what is cut out of it"
     figure = plots.gallery(chosen, detections, source, settings.pairing, title=title, most=4)

@@ -19,10 +19,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detectime import boxes as geometry
 from detectime import weights
 from detectime.boxes import Floats
 from detectime.config import ConfigError, Detection, nearest
 from detectime.images import RGB
+
+_CUDA = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Entry:
     """A detector that can be named in the configuration.
 
     `home` is where it is built; `weights` finds the files that it uses, or fetches them; `needs` are modules that the
-    extra `extra` installs. A hand detector says where it searches if nobody says otherwise; a face detector that
-    `shrinks` gets the frame as it is and obeys ``face_max_resolution`` itself.
+    extra `extra` installs. A hand detector says where it searches if nobody says otherwise, near a face in the square
+    of coefficient `reach` around it. A detector that is `reduced` may get a frame of fewer pixels than the file has.
     """
 
     home: str
@@ -70,7 +73,8 @@ class Entry:
     needs: tuple[str, ...] = ()
     extra: str = ""
     search: Literal["face", "frame"] = "face"
-    shrinks: bool = False
+    reach: float = 2.0
+    reduced: bool = True
 
     def build(self, config: Detection) -> Detector:
         """Load the detector, weights and all."""
@@ -99,33 +103,38 @@ FACES = {
             _for_torch(name),
             needs=("torch", "torchvision", "face_detection"),
             extra="torch",
-            shrinks=True,
+            reduced=False,
         )
         for name in weights.FACES
     },
 }
 HANDS = {
-    "mediapipe": Entry("detectime.detectors.mediapipe:build", _packaged("palm_detection.onnx", "hand_landmark.onnx")),
+    "mediapipe": Entry(
+        "detectime.detectors.mediapipe:build", _packaged("palm_detection.onnx", "hand_landmark.onnx"), reach=2.1
+    ),
+    "hagrid": Entry("detectime.detectors.hagrid:build", lambda: [weights.bring(weights.HAGRID_HANDS)], reach=2.5),
     "mask_rcnn": Entry(
         "detectime.detectors.mask_rcnn:build",
         lambda: [weights.find(weights.MASK_RCNN_HANDS)],
         needs=("torch", "h5py"),
         extra="torch",
         search="frame",
+        reduced=False,
     ),
 }
 
 
 def check(config: Detection) -> None:
-    """Refuse names that no detector has, before any work starts.
+    """Refuse, before any work starts, detectors and devices that are not there.
 
     Raises
     ------
     ConfigError
-        If there is no detector of a name.
+        If there is no detector of a name, or none of the device that is asked for.
     """
-    faces(config)
-    hands(config)
+    for entry in (faces(config), *hands(config).values()):
+        if config.device == "cuda":
+            torch_device("cuda") if "torch" in entry.needs else providers("cuda")
 
 
 def faces(config: Detection) -> Entry:
@@ -139,15 +148,15 @@ def faces(config: Detection) -> Entry:
     return _find(FACES, "detection.detector_type", config.detector_type)
 
 
-def hands(config: Detection) -> Entry:
-    """Return the hand detector that ``detection.hand_detector`` names.
+def hands(config: Detection) -> dict[str, Entry]:
+    """Return the hand detectors that ``detection.hand_detector`` names, in the order in which they are asked.
 
     Raises
     ------
     ConfigError
-        If there is none of that name, or if it needs an extra that is not installed.
+        If there is none of a name, or if one needs an extra that is not installed.
     """
-    return _find(HANDS, "detection.hand_detector", config.hand_detector)
+    return {name: _find(HANDS, "detection.hand_detector", name) for name in config.hand_detector}
 
 
 def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
@@ -161,6 +170,14 @@ def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
             f"install the extra: pip install -e .[{entry.extra}]"
         )
     return entry
+
+
+def on_gpu(config: Detection) -> bool:
+    """Whether one of the detectors works on a GPU: then a batch of frames costs less than one after another."""
+    return any(
+        torch_device(config.device).type == "cuda" if "torch" in entry.needs else _CUDA in providers(config.device)
+        for entry in (faces(config), *hands(config).values())
+    )
 
 
 def torch_device(name: str) -> Any:
@@ -179,12 +196,47 @@ def torch_device(name: str) -> Any:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def session(path: Path) -> Any:
-    """Open an ONNX model on onnxruntime for one thread: a process has one core, and more threads gain nothing."""
+def providers(device: str) -> list[str]:
+    """Return onnxruntime's names of the device that ``detection.device`` names, and of what does the rest.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU is asked for and onnxruntime knows none.
+    """
+    import onnxruntime
+
+    available = _CUDA in onnxruntime.get_available_providers()
+    if device == "cuda" and not available:
+        raise ConfigError(
+            "detection.device = 'cuda': this onnxruntime knows no CUDA device (the package onnxruntime-gpu does); "
+            "accepted here: auto, cpu"
+        )
+    return [*([_CUDA] if available and device != "cpu" else []), "CPUExecutionProvider"]
+
+
+def session(path: Path, device: str = "cpu") -> Any:
+    """Open an ONNX model on onnxruntime for one thread: a process has one core, and more threads gain nothing.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    opened = onnxruntime.InferenceSession(str(path), options, providers=providers(device))
+    if device == "cuda" and _CUDA not in opened.get_providers():  # onnxruntime only logs that a GPU does not answer
+        raise ConfigError("detection.device = 'cuda': onnxruntime found no GPU that works; accepted here: auto, cpu")
+    return opened
+
+
+def crop(image: RGB, region: Floats) -> tuple[RGB, Floats] | None:
+    """Cut a region, in whole pixels, out of an image: its pixels, and its x, y; None where nothing of it is inside."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = geometry.to_integers(geometry.clip(region, width, height))
+    return (image[y1:y2, x1:x2], np.array([x1, y1], float)) if x2 > x1 and y2 > y1 else None

@@ -7,7 +7,7 @@ itself is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -31,6 +31,7 @@ _REACH = 2.6  # side of the landmark network's region, in palms
 _SHIFT = 0.5  # how far that region's centre lies towards the fingers, in palms
 _KNUCKLES = [5, 9, 9, 13]  # landmarks of index, middle (counts twice) and ring finger: with the wrist, the direction
 _SECOND_REACH = 1.6  # side of the region of the second look, in hands
+_SEEN_WELL = 0.07  # a second look is not worth its time where its region would lie this close, in its sides
 _SAME_HAND = 0.5  # hands that overlap more (IoU) are one
 
 
@@ -50,6 +51,19 @@ class _Palm:
         return np.concatenate([self.centre - half, self.centre + half])
 
 
+@dataclass(frozen=True)
+class _Hand:
+    """A hand's landmarks, shape (21, 2), in pixels of the image, and the score of being one."""
+
+    points: Floats
+    presence: float
+
+    def box(self, margin: float) -> Floats:
+        low, high = self.points.min(axis=0), self.points.max(axis=0)
+        grown = margin * (high - low).max()
+        return np.concatenate([low - grown, high + grown])
+
+
 class MediaPipeHands:
     """Hand detector.
 
@@ -62,11 +76,11 @@ class MediaPipeHands:
         A hand's box is the box of its landmarks, grown by this share of its longer side on each side.
     """
 
-    def __init__(self, confidence: float, margin: float) -> None:
+    def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
-        self._palm_session = detectors.session(weights.packaged("palm_detection.onnx"))
-        self._hand_session = detectors.session(weights.packaged("hand_landmark.onnx"))
+        self._palm_session = detectors.session(weights.packaged("palm_detection.onnx"), device)
+        self._hand_session = detectors.session(weights.packaged("hand_landmark.onnx"), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find hands in each image, best first, in the image's pixels and inside it.
@@ -79,72 +93,94 @@ class MediaPipeHands:
             For each image the boxes in which palms are searched, shape (N, 4); None: the whole image. A hand may reach
             out of its region.
         """
-        places = [None] * len(images) if regions is None else regions
-        return [self._detect(image, place) for image, place in zip(images, places, strict=True)]
-
-    def _detect(self, image: RGB, regions: Floats | None) -> Detections:
-        height, width = image.shape[:2]
         if regions is None:
-            regions = np.array([[0, 0, width, height]], float)
-        palms = [palm for region in regions for palm in self._palms(image, region)]
+            regions = [np.array([[0, 0, image.shape[1], image.shape[0]]], float) for image in images]
+        palms = self._palms(images, regions)
+        hands = self._hands([(image, palm) for image, found in zip(images, palms, strict=True) for palm in found])
+        return [
+            self._choose(image, found, [next(hands) for _ in found]) for image, found in zip(images, palms, strict=True)
+        ]
+
+    def _choose(self, image: RGB, palms: Sequence[_Palm], hands: Sequence[_Hand]) -> Detections:
+        """Hands of an image that are sure, each once."""
         if not palms:
             return Detections.none()
-        kept = geometry.non_maximum_suppression([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
-        palms = [palms[k] for k in kept]
-        hands = [self._hand(image, palm) for palm in palms]
-        found = geometry.clip([box for box, _ in hands], width, height)
-        scores = np.array([min(palm.score, score) for palm, (_, score) in zip(palms, hands, strict=True)], np.float32)
+        height, width = image.shape[:2]
+        scores = np.array([min(p.score, h.presence) for p, h in zip(palms, hands, strict=True)], np.float32)
+        found = geometry.clip([hand.box(self.margin) for hand in hands], width, height)
         sure = np.flatnonzero((scores >= self.confidence) & (geometry.area(found) > 0))
         kept = geometry.non_maximum_suppression(found[sure], scores[sure], _SAME_HAND)
         return Detections(geometry.as_boxes(found[sure][kept]), scores[sure][kept])
 
-    def _palms(self, image: RGB, region: Floats) -> list[_Palm]:
-        """Palms in one region of an image, best first."""
-        height, width = image.shape[:2]
-        x1, y1, x2, y2 = geometry.to_integers(geometry.clip(region, width, height))
-        if x2 <= x1 or y2 <= y1:
-            return []
-        square, scale, left, top = _letterbox(image[y1:y2, x1:x2])
-        offsets, logits = self._palm_session.run(None, {"input": square[None].astype(np.float32) / 255})
-        scores = _sigmoid(logits[0, :, 0])
+    def _palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
+        """Palms of each image, best first, each once."""
+        squares, places = [], []
+        for n, (image, own) in enumerate(zip(images, regions, strict=True)):
+            for cut in (detectors.crop(image, region) for region in own):
+                if cut is not None:
+                    square, scale, inner = _letterbox(cut[0])
+                    squares.append(square)
+                    places.append((n, scale, cut[1] - inner / scale))
+        found: list[list[_Palm]] = [[] for _ in images]
+        if not squares:
+            return found
+        offsets, logits = self._palm_session.run(None, {"input": np.stack(squares).astype(np.float32) / 255})
+        for (n, scale, corner), own, score in zip(places, offsets, _sigmoid(logits[:, :, 0]), strict=True):
+            found[n] += self._decode(own, score, scale, corner)[:_MOST_PALMS]
+        for n, palms in enumerate(found):
+            kept = geometry.non_maximum_suppression([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
+            found[n] = [palms[k] for k in kept]
+        return found
+
+    def _decode(self, offsets: Floats, scores: Floats, scale: float, corner: Floats) -> list[_Palm]:
+        """Palms of one square, best first, in pixels of the image: `scale`, and where in it the square begins."""
         sure = np.flatnonzero(scores >= self.confidence)
         # x, y, width, height, then seven keypoints' x, y; all but the sides are offsets to the anchor
-        values = offsets[0, sure].reshape(-1, 9, 2) / _PALM_SIDE
+        values = offsets[sure].reshape(-1, 9, 2) / _PALM_SIDE
         values[:, [0, 2, 3, 4, 5, 6, 7, 8]] += _ANCHORS[sure, None]
         palms = []
         for group in _same(values, scores[sure]):
             share = scores[sure[group]] / scores[sure[group]].sum()
             mean = (values[group] * share[:, None, None]).sum(axis=0) * _PALM_SIDE
-            points = (np.delete(mean, 1, axis=0) - (left, top)) / scale + (x1, y1)
-            palm_width, palm_height = mean[1] / scale
-            palms.append(
-                _Palm(points[0], points[1:], float(palm_width), float(palm_height), float(scores[sure[group[0]]]))
-            )
-        return palms[:_MOST_PALMS]
+            points = np.delete(mean, 1, axis=0) / scale + corner
+            width, height = mean[1] / scale
+            palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[sure[group[0]]])))
+        return palms
 
-    def _hand(self, image: RGB, palm: _Palm) -> tuple[Floats, float]:
-        """Look at a palm closely: the hand's box, shape (4,), in pixels of the image, and its score of being a hand."""
-        points, presence = self._landmarks(image, _around_palm(palm))
-        if presence >= self.confidence:
-            # A palm tells only roughly how large its hand is. A second look, at the landmarks' own region, as MediaPipe
-            # has it from one frame of a video to the next, makes the box tighter and steadier.
-            points, presence = self._landmarks(image, _around_landmarks(points))
-        low, high = points.min(axis=0), points.max(axis=0)
-        margin = self.margin * (high - low).max()
-        return np.concatenate([low - margin, high + margin]), presence
+    def _hands(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[_Hand]:
+        """Look closely at palms, each in its image."""
+        regions = [_around_palm(palm) for _, palm in palms]
+        hands = self._landmarks([(image, region) for (image, _), region in zip(palms, regions, strict=True)])
+        # A palm tells only roughly where its hand is. Where the landmarks' own region is another one, a second look at
+        # that, as MediaPipe has it from one frame of a video to the next, makes the box tighter and steadier.
+        again = [
+            n
+            for n, (hand, region) in enumerate(zip(hands, regions, strict=True))
+            if hand.presence >= self.confidence and _shift(region, _around_landmarks(hand.points)) > _SEEN_WELL
+        ]
+        second = self._landmarks([(palms[n][0], _around_landmarks(hands[n].points)) for n in again])
+        for n, hand in zip(again, second, strict=True):
+            hands[n] = hand
+        return iter(hands)
 
-    def _landmarks(self, image: RGB, to_image: Floats) -> tuple[Floats, float]:
-        """Landmarks, shape (21, 2), in pixels of the image, of the hand in a region, and its score of being a hand."""
-        crop = cv2.warpAffine(image, to_image, (_HAND_SIDE, _HAND_SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    def _landmarks(self, places: Sequence[tuple[RGB, Floats]]) -> list[_Hand]:
+        """Look at regions, each an affine map (see `_region`) to its image."""
+        if not places:
+            return []
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        crops = [cv2.warpAffine(image, to_image, (_HAND_SIDE, _HAND_SIDE), flags=flags) for image, to_image in places]
         landmarks, presence = self._hand_session.run(
-            ["landmarks", "presence"], {"input": crop[None].astype(np.float32) / 255}
+            ["landmarks", "presence"], {"input": np.stack(crops).astype(np.float32) / 255}
         )
-        return landmarks.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2], float(presence.item())
+        return [
+            _Hand(points.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2], float(score))
+            for points, score, (_, to_image) in zip(landmarks, presence[:, 0], places, strict=True)
+        ]
 
 
 def build(config: Detection) -> MediaPipeHands:
     """Build the detector that the configuration describes."""
-    return MediaPipeHands(config.hand_confidence, config.landmark_margin)
+    return MediaPipeHands(config.hand_confidence, config.landmark_margin, config.device)
 
 
 def _make_anchors() -> NDArray[np.float32]:
@@ -160,15 +196,15 @@ def _make_anchors() -> NDArray[np.float32]:
 _ANCHORS = _make_anchors()
 
 
-def _letterbox(image: RGB) -> tuple[RGB, float, int, int]:
-    """Fit an image into the palm network's square, black beside it: pixels, scale, and its left and top in them."""
+def _letterbox(image: RGB) -> tuple[RGB, float, Floats]:
+    """Fit an image into the palm network's square, black beside it: pixels, scale, and its x, y in them."""
     height, width = image.shape[:2]
     scale = _PALM_SIDE / max(height, width)
     inner = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (_PALM_SIDE - inner[0]) // 2, (_PALM_SIDE - inner[1]) // 2
     square = np.zeros((_PALM_SIDE, _PALM_SIDE, 3), np.uint8)
     square[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
-    return square, scale, left, top
+    return square, scale, np.array([left, top], float)
 
 
 def _same(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
@@ -212,6 +248,13 @@ def _region(centre: Floats, side: float, up: Floats) -> Floats:
     """
     turn = side / _HAND_SIDE * _axes(up)
     return np.column_stack([turn, centre - turn @ np.full(2, _HAND_SIDE / 2)])
+
+
+def _shift(a: Floats, b: Floats) -> float:
+    """Distance of the centres of two regions, in sides of the second."""
+    middle = np.full(2, _HAND_SIDE / 2)
+    moved = (a[:, :2] - b[:, :2]) @ middle + a[:, 2] - b[:, 2]
+    return float(np.hypot(*moved) / (np.hypot(*b[:, 0]) * _HAND_SIDE))
 
 
 def _axes(up: Floats) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from detectime import boxes as geometry
@@ -16,16 +17,25 @@ from detectime import detectors, weights
 from detectime.boxes import Floats
 from detectime.config import Detection
 from detectime.detectors import Detections
-from detectime.images import RGB
+from detectime.images import RGB, shrink
 
 # The network's constants (Pytorch_Retinaface, cfg_mnet): its mean colour, and the anchors' strides and sides in pixels.
-_MEAN_RGB = np.array([123, 117, 104], np.float32)
+_MEAN_BGR = (104.0, 117.0, 123.0)
 _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _VARIANCES = (0.1, 0.2)
 
+_CANDIDATE = 0.3  # least score in a shrunk image of what is worth a closer look
+_CROWD = 6  # more candidates than these: the next size costs less than to look at each
+_CLOSER_SIDE = 112  # pixels of the longer side of a closer look
+_CLOSER = 1.3125  # coefficient of the square of a closer look
+_SAME_FACE = 0.3  # least IoU of a candidate and the face that the closer look shows
+
 
 class RetinaFace:
-    """Face detector.
+    """Face detector, coarse to fine.
+
+    An image is shrunk to `first` pixels, and what may be a face there is looked at closely: a crop in which it is large
+    enough for a good box. If no candidate stands, the image is looked at twice as large, and so on up to `most`.
 
     Parameters
     ----------
@@ -33,12 +43,19 @@ class RetinaFace:
         Least score, 0…1.
     nms
         Largest IoU of two faces that are both kept, 0…1.
+    first, most
+        Longer side, in pixels, of the first look at an image and of the last. If `first` is no less than `most` there
+        is one look.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, confidence: float, nms: float) -> None:
+    def __init__(self, confidence: float, nms: float, first: int, most: int, device: str = "cpu") -> None:
         self.confidence = confidence
         self.nms = nms
-        self._session = detectors.session(weights.packaged("retinaface_mobilenet025.onnx"))
+        self.first = first
+        self.most = most
+        self._session = detectors.session(weights.packaged("retinaface_mobilenet025.onnx"), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find faces in each image, best first, in the image's pixels and inside it.
@@ -52,29 +69,78 @@ class RetinaFace:
         """
         if regions is not None:
             raise NotImplementedError("faces are searched in the whole image")
-        # A batch gains nothing on a CPU, and frames of any sizes may come together.
-        return [self._detect(image) for image in images]
+        found: dict[int, Detections] = {}
+        side = self.first
+        while side < self.most:
+            # What is no larger is seen as it is, by the last look.
+            asked = [n for n, image in enumerate(images) if n not in found and max(image.shape) > side]
+            faces = self._confirm([images[n] for n in asked], side)
+            found |= {n: f for n, f in zip(asked, faces, strict=True) if len(f)}
+            side *= 2
+        asked = [n for n in range(len(images)) if n not in found]
+        found |= zip(asked, self._find([images[n] for n in asked], self.most, self.confidence), strict=True)
+        return [found[n] for n in range(len(images))]
 
-    def _detect(self, image: RGB) -> Detections:
-        height, width = image.shape[:2]
-        # The network was trained on blue, green, red.
-        pixels = (image.astype(np.float32) - _MEAN_RGB)[:, :, ::-1].transpose(2, 0, 1)[None]
-        offsets, scores, _ = self._session.run(None, {"input": np.ascontiguousarray(pixels)})
-        sure = np.flatnonzero(scores[0, :, 1] >= self.confidence)
-        if not len(sure):
+    def _confirm(self, whole: Sequence[RGB], side: int) -> list[Detections]:
+        """Faces of images that are seen at a size and again from closer by."""
+        cuts, shown = [], []
+        for n, candidates in enumerate(self._find(whole, side, _CANDIDATE)):
+            for box in candidates.boxes if len(candidates) <= _CROWD else ():
+                cut = detectors.crop(whole[n], geometry.square_around(box, _CLOSER))
+                if cut is not None:
+                    shown.append(cut[0])
+                    cuts.append((n, box, cut[1]))
+        found: list[list[tuple[Floats, float]]] = [[] for _ in whole]
+        for (n, box, corner), close in zip(cuts, self._find(shown, _CLOSER_SIDE, self.confidence), strict=True):
+            faces = close.boxes + np.tile(corner, 2)
+            same = geometry.iou(faces, box)
+            if same.max(initial=0) >= _SAME_FACE:
+                found[n].append((faces[same.argmax()], float(close.scores[same.argmax()])))
+        return [self._best(faces) for faces in found]
+
+    def _best(self, faces: Sequence[tuple[Floats, float]]) -> Detections:
+        if not faces:
             return Detections.none()
-        found = _decode(offsets[0, sure], _anchors(height, width)[sure])
-        found = geometry.clip(found, width, height)
-        kept = geometry.non_maximum_suppression(found, scores[0, sure, 1], self.nms)
-        return Detections(geometry.as_boxes(found[kept]), scores[0, sure[kept], 1].astype(np.float32))
+        corners = geometry.as_boxes([box for box, _ in faces])
+        scores = np.array([score for _, score in faces], np.float32)
+        kept = geometry.non_maximum_suppression(corners, scores, self.nms)
+        return Detections(corners[kept], scores[kept])
+
+    def _find(self, whole: Sequence[RGB], side: int, confidence: float) -> list[Detections]:
+        """Faces of images, in their pixels, that are seen at a longer side of `side` pixels."""
+        small = [shrink(image, side) for image in whole]
+        found: dict[int, Detections] = {}
+        for shape in dict.fromkeys(image.shape for image in small):
+            batch = [n for n, image in enumerate(small) if image.shape == shape]
+            # The network was trained on blue, green, red; OpenCV takes the mean in the order that it swaps to.
+            pixels = cv2.dnn.blobFromImages([small[n] for n in batch], mean=_MEAN_BGR, swapRB=True)
+            offsets, scores = self._session.run(["loc", "conf"], {"input": pixels})
+            anchors = _anchors(*shape[:2])
+            for n, own_offsets, own_scores in zip(batch, offsets, scores[:, :, 1], strict=True):
+                sure = np.flatnonzero(own_scores >= confidence)
+                if not len(sure):
+                    found[n] = Detections.none()
+                    continue
+                height, width = whole[n].shape[:2]
+                boxes = _decode(own_offsets[sure], anchors[sure])
+                boxes = geometry.clip(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
+                kept = geometry.non_maximum_suppression(boxes, own_scores[sure], self.nms)
+                found[n] = Detections(geometry.as_boxes(boxes[kept]), own_scores[sure[kept]].astype(np.float32))
+        return [found[n] for n in range(len(whole))]
 
 
 def build(config: Detection) -> RetinaFace:
     """Build the detector that the configuration describes."""
-    return RetinaFace(config.face_confidence, config.face_nms)
+    return RetinaFace(
+        config.face_confidence,
+        config.face_nms,
+        config.face_first_resolution,
+        config.face_max_resolution,
+        config.device,
+    )
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def _anchors(height: int, width: int) -> Floats:
     """Anchors of an image: centre x, centre y, side, side, in pixels, float64, shape (N, 4), in the network's order."""
     levels = []

@@ -38,7 +38,7 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
         If the file cannot be written; what was there before is still there then.
     """
     path = Path(path)
-    paired = samples[samples["outcome"] == "paired"]
+    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
     with Store(path.parent).writing(path.name) as file:
         file.write(b"[")
         for k, record in enumerate(_records(paired)):

@@ -1,0 +1,88 @@
+"""Hands by the detector that ai-forever trained on HaGRIDv2, on onnxruntime: 1.2 MB, and a few milliseconds.
+
+Its network and weights are those of ``dynamic_gestures`` (Apache-2.0); the data set is Nuzhdin et al., HaGRIDv2: 1M
+Images for Static and Dynamic Hand Gesture Recognition, 2024 (arXiv:2412.01508).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from detectime import boxes as geometry
+from detectime import detectors, weights
+from detectime.boxes import Floats
+from detectime.config import Detection
+from detectime.detectors import Detections
+from detectime.images import RGB, shrink
+
+_WIDTH, _HEIGHT = 320, 240  # pixels of the network's input
+_MEAN, _SCALE = 127.0, 128.0
+_SAME_HAND = 0.5  # hands of two regions that overlap more (IoU) are one
+
+
+class HagridHands:
+    """Hand detector.
+
+    Parameters
+    ----------
+    confidence
+        Least score, 0…1.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, confidence: float, device: str = "cpu") -> None:
+        self.confidence = confidence
+        self._session = detectors.session(weights.bring(weights.HAGRID_HANDS), device)
+
+    def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
+        """Find hands in each image, best first, in the image's pixels and inside it.
+
+        The network tells no box's image, so that each region goes in by itself.
+
+        Parameters
+        ----------
+        images
+            RGB, uint8, shape (H, W, 3) each.
+        regions
+            For each image the boxes in which hands are searched, shape (N, 4); None: the whole image.
+        """
+        places = [None] * len(images) if regions is None else regions
+        return [self._detect(image, place) for image, place in zip(images, places, strict=True)]
+
+    def _detect(self, image: RGB, regions: Floats | None) -> Detections:
+        height, width = image.shape[:2]
+        if regions is None:
+            regions = np.array([[0, 0, width, height]], float)
+        found = [f for f in (self._search(image, region) for region in regions) if len(f[1])]
+        if not found:
+            return Detections.none()
+        corners = geometry.clip(np.concatenate([c for c, _ in found]), width, height)
+        scores = np.concatenate([s for _, s in found])
+        there = geometry.area(corners) > 0
+        corners, scores = corners[there], scores[there]
+        kept = geometry.non_maximum_suppression(corners, scores, _SAME_HAND)
+        return Detections(geometry.as_boxes(corners[kept]), scores[kept].astype(np.float32))
+
+    def _search(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
+        """Boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""
+        cut = detectors.crop(image, region)
+        if cut is None:
+            return np.empty((0, 4)), np.empty(0)
+        pixels, corner = cut
+        height, width = pixels.shape[:2]
+        # Stretched, not padded: it was trained so, and on HaGRID's frames it finds two hands of a hundred more.
+        pixels = shrink(pixels, 2 * _WIDTH)
+        pixels = np.asarray(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR))
+        network = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
+        shares, _, scores = self._session.run(None, {"input": network})
+        sure = scores >= self.confidence
+        return shares[sure] * [width, height, width, height] + np.tile(corner, 2), scores[sure]
+
+
+def build(config: Detection) -> HagridHands:
+    """Build the detector that the configuration describes."""
+    return HagridHands(config.hagrid_confidence, config.device)
