@@ -109,7 +109,7 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
         faces = finder.detect([frame])[0]
         if not len(faces):
             continue
-        regions = square_around(faces.boxes, settings.search_coefficient)
+        regions = square_around(faces.boxes, detectors.HANDS["mask_rcnn"].reach)
         started = time.perf_counter()
         whole = hands.detect([frame])[0]
         between = time.perf_counter()

@@ -1,71 +1,66 @@
-"""How good the samples are: the README's quality table.
-
-Each data set is run as the notebook runs it and scored by `detectime.evaluate` against its ground truth; beside it
-stands what a plain loop over MediaPipe's hands finds: the whole frame, the best hand, no face.
-
-    python benchmarks/quality.py                    the rendered sample
-    python benchmarks/quality.py --hagrid DIR       and HaGRID's layout: DIR/hagrid_dataset, DIR/hagrid_annotations/val
-"""
+"""How good the samples are, scored by `detectime.evaluate`, beside MediaPipe's loop: the best hand, no face."""
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import pandas as pd
 
-import definitions
-from detectime import config as configuration
-from detectime import evaluate, frames, pairing, run
+from benchmarks import measure
+from benchmarks.data import Frames
+from benchmarks.peers import MediaPipe
 from detectime.config import Config
-from detectime.detectors import mediapipe
-from detectime.sources import Folder
+from detectime.detect import Worker
+
+BOTH: dict[str, Any] = {"hand_detector": ("hagrid", "mediapipe")}
+EVERY = {**BOTH, "near_coefficient": 0.0}
+VARIANTS: dict[str, tuple[dict[str, Any], Literal["none", "frame"]]] = {
+    "the default: mediapipe": ({}, "none"),
+    "the default, fallback: frame": ({"whole_frame": True}, "frame"),
+    "hagrid, mediapipe": (BOTH, "none"),
+    "hagrid, mediapipe, fallback: frame": ({**BOTH, "whole_frame": True}, "frame"),
+    "both (near_coefficient: 0)": (EVERY, "none"),
+    "both, fallback: frame": ({**EVERY, "whole_frame": True}, "frame"),
+}
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hagrid", type=Path, metavar="DIR", help="images with annotations in HaGRID's own layout")
-    arguments = parser.parse_args()
-    settings = configuration.load()
-    sample = definitions.SAMPLE
-    report("rendered sample", settings, sample / "TRAIN_DATA", sample / "train.csv", sample / "truth.json")
-    if arguments.hagrid:
-        annotations = arguments.hagrid / "hagrid_annotations" / "val"
-        with tempfile.TemporaryDirectory() as folder:
-            labels = Path(folder, "train.csv")
-            frames.hagrid_labels(annotations).to_csv(labels, index=False)
-            report("HaGRID", settings, arguments.hagrid / "hagrid_dataset", labels, annotations)
+def report(sets: Iterable[Frames], settings: Config, peer: MediaPipe | None) -> None:
+    """Print a table for each data set."""
+    for frames in sets:
+        rows = []
+        for name, (keys, fallback) in VARIANTS.items():
+            detection = dataclasses.replace(settings.detection, **keys)
+            pairing = dataclasses.replace(settings.pairing, fallback=fallback)
+            variant = dataclasses.replace(settings, detection=detection, pairing=pairing)
+            rows.append((name, frames.samples(Worker(detection), frames.images, variant)))
+        if peer:
+            rows.append(
+                ("MediaPipe 0.10 on the whole frame, the best hand, no face", best_hands(frames, peer, rows[0][1]))
+            )
+        head = ("", "samples", "of them fallback", "correct", "wrong", "precision", "mean IoU")
+        measure.print_table(
+            f"{frames.title}, {len(frames.names)} frames", head, (line(frames, name, found) for name, found in rows)
+        )
 
 
-def report(name: str, settings: Config, images: Path, labels: Path, truth: Path) -> None:
-    """Score the run and the loop on one data set."""
-    source = Folder(str(images))
-    table = frames.select(frames.read(labels, source, settings.labels), settings.classes)
-    with tempfile.TemporaryDirectory() as output:
-        detections = run.detect(table, source, settings, output)
-    samples = pairing.pair(table, detections, settings.pairing)
-    boxes = evaluate.read_hagrid(truth, samples) if truth.is_dir() else evaluate.read_truth(truth)
-    for title, found in (
-        ("detectime", samples),
-        ("MediaPipe's hands in the whole frame, the best one, no face", whole_frame(table, source, settings)),
-    ):
-        print(f"\n{name}: {title}\n")
-        print(evaluate.score(found, boxes).round(3).to_string())
+def line(frames: Frames, name: str, samples: pd.DataFrame) -> tuple[object, ...]:
+    """Score one contender."""
+    fallback = int((samples["outcome"] == "fallback").sum())
+    if frames.truth is None:
+        count = int(samples["outcome"].isin(("paired", "fallback")).sum())
+        return name, count, fallback, "–", "–", "–", "–"
+    row = frames.score(samples)
+    whole = (int(row[key]) for key in ("correct", "wrong"))
+    return name, int(row["samples"]), fallback, *whole, f"{row['precision']:.3f}", f"{row['mean_iou']:.3f}"
 
 
-def whole_frame(table: pd.DataFrame, source: Folder, settings: Config) -> pd.DataFrame:
-    """Take the best hand of each whole frame as its sample."""
-    detector = mediapipe.build(settings.detection)
-    rows = []
-    wanted = table[table["wanted"]]
-    for _, frame in source.open(wanted["frame_path"]):
-        found = [] if isinstance(frame, Exception) else detector.detect([frame])[0].boxes.tolist()
-        rows.append(("paired", *found[0]) if found else ("no_hand", *[float("nan")] * 4))
-    columns = ["outcome", *(f"hand_{corner}" for corner in ("x1", "y1", "x2", "y2"))]
-    return pd.concat([wanted, pd.DataFrame(rows, columns=columns, index=wanted.index)], axis=1)
-
-
-if __name__ == "__main__":
-    main()
+def best_hands(frames: Frames, peer: MediaPipe, samples: pd.DataFrame) -> pd.DataFrame:
+    """Return samples whose hands are the peer's."""
+    wanted = samples[samples["wanted"]]
+    found = peer.find(frames.images, wanted["frame_path"].tolist())
+    hands = pd.DataFrame([box or [float("nan")] * 4 for box in found], index=wanted.index)
+    outcome = ["paired" if box else "no_hand" for box in found]
+    corners = {f"hand_{corner}": hands[k] for k, corner in enumerate(("x1", "y1", "x2", "y2"))}
+    return wanted.assign(outcome=outcome, **corners)

@@ -10,7 +10,7 @@ The way of a frame, each line callable alone::
 
 from detectime import library_hooks
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The one side effect of this import: see there.
 library_hooks.install()

@@ -275,8 +275,10 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
             sample[[f"{what}_{c}" for c in ("x1", "y1", "x2", "y2")]].to_numpy(dtype=float)
             for what in ("face", "hand", "bbox")
         )
-        _outline(ax, boxes.square_around(face, config.crop_coefficient) * scale, _SQUARE, 1.2, dashed=True)
-        _outline(ax, face * scale, _FACE, 2)
+        if not np.isnan(face).any():
+            coefficient = config.crop_coefficient if sample["outcome"] == "paired" else config.wider_coefficient
+            _outline(ax, boxes.square_around(face, coefficient) * scale, _SQUARE, 1.2, dashed=True)
+            _outline(ax, face * scale, _FACE, 2)
         _outline(ax, hand * scale, _HAND, 2)
         if _is_enlarged(sample):
             _outline(ax, bbox * scale, _BBOX, 1.6)

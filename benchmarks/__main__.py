@@ -1,0 +1,71 @@
+"""All tables of the README and of RESULTS.md, the peers in the same run.
+
+python -m benchmarks                                    the rendered sample alone
+python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/train.csv; DIR/hagrid_dataset, …
+python -m benchmarks --only cost --rounds 5 > FILE      one chapter, in Markdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+
+import definitions
+import detectime
+from benchmarks import cost, measure, peers, quality, throughput
+from benchmarks.data import Frames
+from detectime import config as configuration
+from detectime.engines import local
+
+CHAPTERS = ("cost", "quality", "throughput")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--contest", type=Path, metavar="DIR", default=definitions.SAMPLE, help="labelled frames")
+    parser.add_argument("--hagrid", type=Path, metavar="DIR", help="images and annotations in HaGRID's own layout")
+    parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="these chapters")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn")
+    parser.add_argument("--no-peer", action="store_true", help="without MediaPipe, whose environment takes 1 GB")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    settings = configuration.load()
+    contest = Frames.contest(arguments.contest, settings)
+    sets = [Frames.contest(definitions.SAMPLE, settings)]
+    sets += [Frames.hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
+    sets += [contest] if arguments.contest != definitions.SAMPLE else []
+
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    print(f"{datetime.date.today()}, detectime {detectime.__version__}, {local.available_cores()} cores: `{command}`")
+    print("\nMedian of the rounds, and the least and the most of them.")
+    with contextlib.ExitStack() as stack:
+        peer = None
+        with measure.one_core():
+            if not arguments.no_peer:
+                try:
+                    peer = stack.enter_context(peers.mediapipe())
+                except (OSError, subprocess.CalledProcessError) as error:
+                    print(f"\nWithout MediaPipe: {error}")
+            if "cost" in arguments.only:
+                print("\n## What a frame costs")
+                cost.report(contest, settings, peer, arguments.rounds)
+            if "quality" in arguments.only:
+                print("\n## How good the samples are")
+                quality.report(sets, settings, peer)
+        if "throughput" in arguments.only:
+            print("\n## How it scales on one machine")
+            throughput.report(contest, settings, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
