@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from detectime.schema import DETECTIONS
 from detectime.sources import Folder, Missing
 
 Row = dict[str, Any]
+Opened = tuple[str, Picture | Missing | Unreadable]
 
 _FACE_SIDE = 48  # pixels of a face's longer side whose hands fill the hand detectors' inputs
 _BATCH_ON_GPU = 16  # frames
@@ -93,7 +95,8 @@ class Worker:
             One row for each frame, in order, in the schema of `schema.DETECTIONS`.
         """
         rows: list[Row] = []
-        for batch in self._batches(source.open(_telling(frame_paths, at))):
+        batches = self._batches(source.open(_telling(frame_paths, at)))
+        for batch in batches if self._batch == 1 else self._decoded_ahead(batches):
             if len(batch) > 1:
                 at(None)
             rows += self._rows(batch)
@@ -147,10 +150,8 @@ class Worker:
         side = math.ceil(max(frame.width, frame.height) * _FACE_SIDE / longest)
         return image if max(image.shape) >= side else frame.pixels(side)
 
-    def _batches(
-        self, opened: Iterable[tuple[str, Picture | Missing | Unreadable]]
-    ) -> Iterator[list[tuple[str, Picture | Missing | Unreadable]]]:
-        batch: list[tuple[str, Picture | Missing | Unreadable]] = []
+    def _batches(self, opened: Iterable[Opened]) -> Iterator[list[Opened]]:
+        batch: list[Opened] = []
         pixels = 0
         for frame_path, frame in opened:
             batch.append((frame_path, frame))
@@ -161,7 +162,22 @@ class Worker:
         if batch:
             yield batch
 
-    def _rows(self, batch: Sequence[tuple[str, Picture | Missing | Unreadable]]) -> list[Row]:
+    def _decoded_ahead(self, batches: Iterable[list[Opened]]) -> Iterator[list[Opened]]:
+        """Decode a batch in threads, which the decoder allows, while the one before it is looked at."""
+        with ThreadPoolExecutor() as decoders:
+            before: tuple[list[Opened], list[Future[None]]] | None = None
+            for batch in batches:
+                good = [frame for _, frame in batch if not isinstance(frame, Exception)]
+                now = batch, [decoders.submit(frame.decode_ahead, self._side) for frame in good]
+                if before:
+                    wait(before[1])
+                    yield before[0]
+                before = now
+            if before:
+                wait(before[1])
+                yield before[0]
+
+    def _rows(self, batch: Sequence[Opened]) -> list[Row]:
         good = [frame for _, frame in batch if not isinstance(frame, Exception)]
         try:
             found = iter(self.look(good))

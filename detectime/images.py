@@ -60,6 +60,7 @@ class Picture:
         self._content = content
         self._orientation: object = None
         self._whole: RGB | None = None
+        self._ahead: tuple[int | None, RGB] | None = None
         with _faults_of_the_image():
             if content.startswith(b"\xff\xd8"):
                 height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
@@ -92,9 +93,16 @@ class Picture:
         Unreadable
             If its data is broken or ends early.
         """
+        if self._ahead and self._ahead[0] == side:
+            return self._ahead[1]
         with _faults_of_the_image():
             image = _decode_jpeg(self._content, *self._shrunk(side)) if self._whole is None else self._whole
             return _turn(image, self._orientation)
+
+    def decode_ahead(self, side: int | None = None) -> None:
+        """Decode in a thread what `pixels` will be asked for; what is wrong with it `pixels` says."""
+        with contextlib.suppress(Unreadable):
+            self._ahead = side, self.pixels(side)
 
     def is_whole(self, image: RGB) -> bool:
         """Whether `image`, of `pixels`, has every pixel."""

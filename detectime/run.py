@@ -195,7 +195,7 @@ def _work(
 ) -> None:
     """Have all pending frames looked at, and save what comes."""
     # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
-    workers = config.run.workers or local.available_cores()
+    workers = local.processes(config.detection, config.run)
     size = min(config.run.save_per_num_images, -(-len(pending) // workers))
     shards = deque(tuple(pending[i : i + size]) for i in range(0, len(pending), size))
     number = _last_number(store)

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from detectime import detectors
 from detectime.config import Detection, Run
 from detectime.engines import EngineError, Lost
 from detectime.sources import Folder
@@ -55,14 +56,14 @@ def detect(
     config, source
         What every worker is built with.
     settings
-        `workers` processes (None: one a core); a worker that says nothing for `frame_timeout` seconds is stopped.
+        `workers` processes (None: see `processes`); a worker that says nothing for `frame_timeout` seconds is stopped.
 
     Raises
     ------
     EngineError
         If workers cannot start.
     """
-    most = settings.workers or available_cores()
+    most = processes(config, settings)
     workers: list[_Worker] = []
     failed_starts = 0
     try:
@@ -92,6 +93,11 @@ def detect(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def processes(config: Detection, settings: Run) -> int:
+    """Workers that a run has: as many as are asked for, or one a core, or one alone where a GPU does the work."""
+    return settings.workers or (1 if detectors.on_gpu(config) else available_cores())
 
 
 def available_cores() -> int:
