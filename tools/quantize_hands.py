@@ -1,0 +1,132 @@
+"""Make the hand landmark model cheaper: most of its convolutions in 8-bit integers.
+
+On a processor with 8-bit dot products a hand costs about six tenths of what it costs in float32; the landmarks move by
+half a pixel of the network's 224 on average. The first eight convolutions stay in float32: in integers they more than
+double what is lost. Weights have seven bits, so that no processor's sums overflow.
+
+`tools.convert_weights` calls `quantize`. The ranges of the activations lie in ``hand_landmark_ranges.json`` and were
+measured on the rendered sample by
+
+    python -m tools.quantize_hands
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+import definitions
+
+RANGES = Path(__file__).with_name("hand_landmark_ranges.json")
+IN_FLOAT = 8  # convolutions, from the input
+OPERATORS = ["Conv", "Clip", "Relu", "Add"]
+
+
+def quantize(model: bytes) -> bytes:
+    """Rewrite the ONNX file of the landmark model: the same inputs and outputs, and the same bytes everywhere."""
+    ranges: dict[str, list[float]] = json.loads(RANGES.read_text())
+    given = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        plain, small = prepared(model, Path(folder)), Path(folder, "small.onnx")
+        convolutions = [node.name for node in onnx.load(plain).graph.node if node.op_type == "Conv"]
+        quantize_static(
+            plain,
+            small,
+            # It wants to measure; what it measures on one dark picture is overridden.
+            _Reader([np.zeros((1, 224, 224, 3), np.float32)]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=OPERATORS,
+            nodes_to_exclude=convolutions[:IN_FLOAT],
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"TensorQuantOverrides": given},
+        )
+        return small.read_bytes()
+
+
+def measure(model: bytes, images: list[NDArray[np.float32]]) -> dict[str, list[float]]:
+    """Measure the least and the largest value of each activation over images, each (1, 224, 224, 3)."""
+    with tempfile.TemporaryDirectory() as folder:
+        calibrator = create_calibrator(
+            prepared(model, Path(folder)),
+            OPERATORS,
+            str(Path(folder, "augmented.onnx")),
+            CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(_Reader(images))
+        found = calibrator.compute_data().data
+    return {name: [float(f"{float(v.item()):.5g}") for v in data.range_value] for name, data in sorted(found.items())}
+
+
+def prepared(model: bytes, folder: Path) -> Path:
+    """Write a model as the quantizer wants it: constants folded, each node with a name."""
+    raw, plain = folder / "raw.onnx", folder / "plain.onnx"
+    raw.write_bytes(model)
+    quant_pre_process(raw, plain, skip_symbolic_shape=True)
+    graph = onnx.load(plain)
+    for number, node in enumerate(graph.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    onnx.save(graph, plain)
+    return plain
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, images: list[NDArray[np.float32]]) -> None:
+        self._images: Iterator[NDArray[np.float32]] = iter(images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next input, or None."""
+        image = next(self._images, None)
+        return None if image is None else {"input": image}
+
+
+def main() -> None:
+    """Measure the ranges on the crops that the detector looks at in the sample."""
+    from detectime import config, sources
+    from detectime.detect import Worker
+    from detectime.detectors.mediapipe import MediaPipeHands
+    from tools import convert_weights
+
+    crops: list[NDArray[np.float32]] = []
+
+    class Recording:
+        """A session that keeps what it is given."""
+
+        def __init__(self, session: Any) -> None:
+            self._session = session
+
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.float32]]) -> Any:
+            crops.extend(np.split(inputs["input"], len(inputs["input"])))
+            return self._session.run(names, inputs)
+
+    train = definitions.SAMPLE / "TRAIN_DATA"
+    settings = config.load(parameters={"images": str(train)})
+    source = sources.of(settings)
+    worker = Worker(settings.detection)
+    for look in worker._looks:
+        if isinstance(look.detector, MediaPipeHands):
+            look.detector._hand_session = Recording(look.detector._hand_session)
+    worker(source, sorted(source.names()))
+    with tempfile.TemporaryDirectory() as folder:
+        convert_weights.download_wheels(Path(folder))
+        model = dict(convert_weights.float_models(Path(folder), "full"))["hand_landmark.onnx"]
+    ranges = measure(model, crops)
+    RANGES.write_text(json.dumps(ranges, indent=0) + "\n")
+    print(f"{RANGES}: {len(ranges)} activations over {len(crops)} crops")
+
+
+if __name__ == "__main__":
+    main()
