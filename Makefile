@@ -1,4 +1,4 @@
-# Everything happens in .venv, and for test-all in .venv-all; nothing else on the machine is touched.
+# Everything happens in .venv, for test-all in .venv-all, for bench in .venv-mediapipe too; nothing else on the machine is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ NOTEBOOK := notebooks/01_get_train_data.ipynb
 DEMO := reports/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all quick lint lab sample quality clean
+.PHONY: help setup demo test test-all quick lint lab sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,11 +52,11 @@ sample: setup ## render data/sample anew
 	@$(PIP) -e '.[sample]'
 	$(BIN)/python -m tools.render_sample
 
-quality: setup ## score the detectors on images with ground truth: the README's quality table
-	$(BIN)/python benchmarks/quality.py
+bench: setup ## measure cost, quality and throughput on the sample, beside MediaPipe in .venv-mediapipe (1 GB)
+	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments and the reports
-	rm -rf $(VENV) $(ALL) reports
+	rm -rf $(VENV) $(ALL) .venv-mediapipe reports
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

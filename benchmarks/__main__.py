@@ -19,10 +19,14 @@ import cv2
 
 import definitions
 import detectime
-from benchmarks import cost, measure, peers, quality, throughput
+from benchmarks import cost, disagreement, measure, peers, quality, throughput
 from benchmarks.data import Frames
 from detectime import config as configuration
+from detectime.config import ConfigError
 from detectime.engines import local
+from detectime.frames import TableError
+from detectime.sources import SourceError
+from detectime.weights import WeightsError
 
 CHAPTERS = ("cost", "quality", "throughput")
 
@@ -62,10 +66,15 @@ def main() -> None:
             if "quality" in arguments.only:
                 print("\n## How good the samples are")
                 quality.report(sets, settings, peer)
+                for frames in sets[1:2] if arguments.hagrid else []:
+                    disagreement.report(frames, settings)
         if "throughput" in arguments.only:
             print("\n## How it scales on one machine")
             throughput.report(contest, settings, arguments.rounds)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ConfigError, SourceError, TableError, WeightsError) as error:
+        sys.exit(str(error))

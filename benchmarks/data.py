@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from detectime import evaluate, pairing
 from detectime import frames as frame_table
 from detectime.config import Config
 from detectime.detect import Worker
+from detectime.schema import DETECTIONS
 from detectime.sources import Folder
 
 
@@ -47,13 +50,25 @@ class Frames:
         names: list[str] = self.table.loc[self.table["wanted"], "frame_path"].tolist()
         return names
 
+    def looked_at(self, worker: Worker, images: Path) -> pa.Table:
+        """Look at the wanted frames in a folder."""
+        return worker(Folder(str(images)), self.names)
+
+    def paired(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
+        """Pair what was found."""
+        found = pa.Table.from_pylist(rows, schema=DETECTIONS) if isinstance(rows, list) else rows
+        return pairing.pair(self.table, found, settings.pairing)
+
     def samples(self, worker: Worker, images: Path, settings: Config) -> pd.DataFrame:
         """Look at the wanted frames in a folder, and pair."""
-        return pairing.pair(self.table, worker(Folder(str(images)), self.names), settings.pairing)
+        return self.paired(self.looked_at(worker, images), settings)
+
+    def read_truth(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Read the annotated boxes, in pixels of the frames that the samples are of."""
+        assert self.truth
+        return evaluate.read_hagrid(self.truth, samples) if self.truth.is_dir() else evaluate.read_truth(self.truth)
 
     def score(self, samples: pd.DataFrame) -> pd.Series:
         """Score samples against the ground truth: the row of `evaluate.score` for all classes."""
-        assert self.truth
-        read = evaluate.read_hagrid(self.truth, samples) if self.truth.is_dir() else evaluate.read_truth(self.truth)
-        row: pd.Series = evaluate.score(samples, read).T["all"]
+        row: pd.Series = evaluate.score(samples, self.read_truth(samples)).T["all"]
         return row

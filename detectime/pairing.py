@@ -26,9 +26,8 @@ FALLBACKS = ("wider", "frame", "alone")
 _NONE, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # places in it
 
 TRUSTED = ("hagrid", "mediapipe", "mask_rcnn")
-"""Whose hand is kept where two detectors found different ones near a face: on 294 frames, HaGRID's and the same ones
-spoilt in nine ways, `hagrid` and `mediapipe` differed in twelve; the first was right in ten of them, the second in none
-where the first was not."""
+"""Whose hand is kept where two detectors found different ones near a face: measured by ``benchmarks/disagreement.py``
+for the first two."""
 
 _SAME_HAND = 0.5  # hands of two detectors that overlap more (IoU) are one; then the average is better than either
 _CORNERS = ("x1", "y1", "x2", "y2")

@@ -253,14 +253,14 @@ def _download(file: File, target: Path) -> None:
         try:
             _transfer(address, partial, file.name)
         except _Refused as error:
-            raise WeightsError(f"{told}: {error}; {_belongs(file)}") from error
+            raise WeightsError(f"{told}: {error}; {_belongs(file)}") from None  # the reason stands in the message
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _OURS:
                 raise
             failures = 1 if partial.exists() and partial.stat().st_size > resumed else failures + 1
             if failures >= _ATTEMPTS or isinstance(error, ValueError):
                 reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from error
+                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from None  # the reason stands in the message
             time.sleep(_PAUSE * 2 ** (failures - 1))
             continue
         found = sha256(partial)

@@ -112,7 +112,7 @@ HANDS = {
     "mediapipe": Entry(
         "detectime.detectors.mediapipe:build", _packaged("palm_detection.onnx", "hand_landmark.onnx"), reach=2.1
     ),
-    "hagrid": Entry("detectime.detectors.hagrid:build", lambda: [weights.bring(weights.HAGRID_HANDS)], reach=2.5),
+    "hagrid": Entry("detectime.detectors.hagrid:build", lambda: [weights.bring(weights.HAGRID_HANDS)], reach=2.6),
     "mask_rcnn": Entry(
         "detectime.detectors.mask_rcnn:build",
         lambda: [weights.find(weights.MASK_RCNN_HANDS)],
