@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -12,14 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectime.sources import Folder
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 _MADE_HERE = re.compile(
-    "label|on_disk|wanted|outcome|error|width|height|faces|hands|overlap|(face|hand|bbox)_(x1|y1|x2|y2|score)"
+    "label|on_disk|wanted|outcome|error|width|height|faces|hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
 )
 _SHOWN = 20  # rows that an error names
+_NAMES = 100_000  # of files that are Python's strings at a time
 
 
 class TableError(ValueError):
@@ -59,16 +63,19 @@ def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str
     if table.empty:
         raise TableError(f"{labels_csv}: the table has no rows")
     rows = len(table)
-    table = table.drop_duplicates(ignore_index=False)
+    # What pandas makes a million objects of, Arrow does in place.
+    if pc.count_distinct(pa.array(table["frame_path"])).as_py() < rows:
+        table = table.drop_duplicates()
     _check_rows(table, labels_csv, labels)
-    table["frame_id"] = table["frame_id"].astype("int64")
-    table["label"] = table["class_name"].map(labels).astype("int64")
+    table["frame_id"] = pa.array(table["frame_id"]).cast(pa.int64()).to_numpy()
+    numbers = pc.index_in(pa.array(table["class_name"]), value_set=pa.array(list(labels), pa.large_string()))
+    table["label"] = np.array(list(labels.values()), np.int64)[numbers.to_numpy()]
     duplicates = rows - len(table)
     table = table.reset_index(drop=True)
-    on_disk = set(source.names())
-    # Not by `isin`: pandas cannot hold the name of a file that is not UTF-8.
-    table["on_disk"] = [frame_path in on_disk for frame_path in table["frame_path"]]
-    table.attrs = {"duplicates": duplicates, "unlisted": len(on_disk) - int(table["on_disk"].sum())}
+    names = _names(source)
+    listed = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
+    table["on_disk"] = pc.is_in(listed, value_set=names).to_numpy(zero_copy_only=False)
+    table.attrs = {"duplicates": duplicates, "unlisted": len(names) - int(table["on_disk"].sum())}
     return table
 
 
@@ -136,6 +143,13 @@ def hagrid_labels(annotations: str | os.PathLike[str], names: Mapping[str, str] 
     return labels.assign(frame_id=labels.groupby("video_name").cumcount())
 
 
+def _names(source: Folder) -> pa.Array:
+    """Names of the source's files as the bytes that they are: a name need not be UTF-8, and a million are compact."""
+    names = source.names()
+    chunks = iter(lambda: [os.fsencode(name) for name in itertools.islice(names, _NAMES)], [])
+    return pa.chunked_array([pa.array(chunk, pa.binary()) for chunk in chunks], pa.binary()).combine_chunks()
+
+
 def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -183,7 +197,9 @@ def _check_names(names: Sequence[str], path: object) -> None:
 def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) -> None:
     """Refuse the table if a row is wrong, naming the first rows with what is wrong with each."""
     frame_path = table["frame_path"]
-    several = frame_path.duplicated(keep=False)
+    several = pd.Series(False, index=table.index)
+    if pc.count_distinct(pa.array(frame_path)).as_py() < len(table):
+        several = frame_path.duplicated(keep=False)
     again = table[several]
     two_classes = several & frame_path.isin(
         again.groupby("frame_path")["class_name"].nunique().loc[lambda n: n > 1].index
