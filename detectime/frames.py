@@ -76,6 +76,8 @@ def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str
     listed = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
     table["on_disk"] = pc.is_in(listed, value_set=names).to_numpy(zero_copy_only=False)
     table.attrs = {"duplicates": duplicates, "unlisted": len(names) - int(table["on_disk"].sum())}
+    del names, listed
+    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is more than the table
     return table
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,16 @@ import pyarrow.parquet as pq
 import detectime
 from detectime import config as configuration
 from detectime import detectors
+from detectime.boxes import Integers
 from detectime.config import Config, Detection, Run
 from detectime.detect import row_without_boxes
-from detectime.engines import Lost, local
+from detectime.engines import Lost, Shard, Work, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, OUTCOMES
 from detectime.sources import Folder, Missing
 from detectime.store import Store
 
-Engine = Callable[[deque[local.Shard], Detection, Folder, Run], Iterator[tuple[local.Shard, pa.Table | Lost]]]
+Engine = Callable[[Work, Detection, Folder, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
 
 _MANIFEST = "run.json"
 _DETECTIONS = "detections.parquet"
@@ -37,6 +38,7 @@ _SHARDS = "shards"
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
 _FEW = 500  # shards in memory as tables of their own
+_PIECE = 65_536  # rows that are handled together
 _PROBED = 20  # frames that tell whether others are there still
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
 
@@ -82,9 +84,10 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     with store.lock():
         config = _going_on(store, config)
         manifest = _resume(store, config)
-        found = _read(store)
-        pending = _pending(table, found, config.run.retry_failed)
-        if pending:
+        pieces = _read(store)
+        pending = _pending(table, pieces, config.run.retry_failed)
+        more = len(pending) > 0
+        if more:
             if (source.exif, source.max_pixels) != (config.detection.exif, config.detection.max_pixels):
                 raise RunError(
                     "the source reads frames with another exif or max_pixels than detection.exif and "
@@ -93,16 +96,19 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
             if not (table["wanted"] & table["on_disk"]).any():
                 raise RunError(
                     f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
-                    f"{pending[0]!r}); is the drive mounted, is `images` the folder that frame_path is relative to?"
+                    f"{pending[0].as_py()!r}); is the drive mounted, is `images` the folder that "
+                    "frame_path is relative to?"
                 )
             manifest["finished"] = None
+            pieces.clear()
             store.put(_MANIFEST, _as_json(manifest))
             _work(store, table, pending, source, config, engine)
-            found = _read(store)
-        found = _in_order(found, table)
-        if pending or _shards(store):
+            del pending  # a million names
+            pieces = _read(store)
+        found = _in_order(pieces, table)
+        if more or _shards(store):
             _compact(store, found)
-        if pending or manifest["finished"] is None:
+        if more or manifest["finished"] is None:
             manifest["finished"] = _now()
         manifest["outcomes"] = count_outcomes(found)
         store.put(_MANIFEST, _as_json(manifest))
@@ -181,23 +187,21 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _pending(table: pd.DataFrame, found: pa.Table, retry_failed: bool) -> list[str]:
+def _pending(table: pd.DataFrame, pieces: list[pa.Table], retry_failed: bool) -> pa.Array:
     """Wanted frames that no result is there for, in the order of the table."""
+    found = pa.concat_tables([piece.select(["frame_path", "outcome"]) for piece in pieces])
     if retry_failed:
         found = found.filter(pc.equal(found["outcome"], "ok"))
     wanted = pa.array(table.loc[table["wanted"], "frame_path"], pa.string())
-    pending: list[str] = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"]))).to_pylist()
-    return pending
+    return wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
 
 
-def _work(
-    store: Store, table: pd.DataFrame, pending: list[str], source: Folder, config: Config, engine: Engine
-) -> None:
+def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Folder, config: Config, engine: Engine) -> None:
     """Have all pending frames looked at, and save what comes."""
     # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
     workers = local.processes(config.detection, config.run)
     size = min(config.run.save_per_num_images, -(-len(pending) // workers))
-    shards = deque(tuple(pending[i : i + size]) for i in range(0, len(pending), size))
+    shards = _Shards(pending, size)
     number = _last_number(store)
     losses: Counter[str] = Counter()
     results = engine(shards, config.detection, source, config.run)
@@ -205,7 +209,7 @@ def _work(
         for shard, result in results:
             if isinstance(result, Lost):
                 again, given_up = _bisect(shard, result, losses)
-                shards.extend(again)  # at the end: what killed the worker may have been a passing shortage
+                shards.put_back(again)  # at the end: what killed the worker may have been a passing shortage
                 if not given_up:
                     continue
                 result = pa.Table.from_pylist([row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS)
@@ -213,6 +217,29 @@ def _work(
             number += 1
             _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)
             progress.add(result.num_rows)
+
+
+class _Shards:
+    """The frames that are pending, cut into shards when they are asked for: a million names are compact until then."""
+
+    def __init__(self, pending: pa.Array, size: int) -> None:
+        self._pending, self._size, self._next = pending, size, 0
+        self._again: deque[Shard] = deque()
+
+    def __len__(self) -> int:
+        return -(-(len(self._pending) - self._next) // self._size) + len(self._again)
+
+    def popleft(self) -> Shard:
+        """Take the next shard; those that were put back come last."""
+        if self._next >= len(self._pending):
+            return self._again.popleft()
+        shard = tuple(self._pending.slice(self._next, self._size).to_pylist())
+        self._next += self._size
+        return shard
+
+    def put_back(self, shards: Iterable[Shard]) -> None:
+        """Add shards that are to be tried again."""
+        self._again.extend(shards)
 
 
 def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Folder) -> None:
@@ -231,7 +258,7 @@ def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Folder) ->
         )
 
 
-def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[local.Shard], str | None]:
+def _bisect(shard: Shard, loss: Lost, losses: Counter[str]) -> tuple[list[Shard], str | None]:
     """Close in on the frame that costs workers: the shards to try next, and the frame that is given up, if any."""
     if len(shard) == 1:
         losses[shard[0]] += 1
@@ -244,36 +271,77 @@ def _bisect(shard: local.Shard, loss: Lost, losses: Counter[str]) -> tuple[list[
     return [part for part in parts if part], None
 
 
-def _read(store: Store) -> pa.Table:
-    """All results, a row a frame; what was saved last counts."""
-    tables = [DETECTIONS.empty_table()]
+def _read(store: Store) -> list[pa.Table]:
+    """All results in the order in which they were saved, in pieces: ten thousand small ones take several times more."""
+    pieces: list[pa.Table] = []
+    few: list[pa.Table] = []
     for name in (_DETECTIONS, *_shards(store)):
-        tables.append(_load(store, name))
-        if len(tables) > _FEW:  # ten thousand small tables take several times the memory of their rows
-            tables = [pa.concat_tables(tables).combine_chunks()]
-    found = pa.concat_tables(tables).combine_chunks()
-    again = found["frame_path"].to_pandas().duplicated(keep="last").to_numpy()
-    return found.filter(pa.array(~again)) if again.any() else found
+        for table in _load(store, name):
+            few.append(table)
+            if sum(map(len, few)) >= _PIECE or len(few) >= _FEW:
+                pieces.append(pa.concat_tables(few).combine_chunks())
+                few = []
+    return [*pieces, pa.concat_tables([*few, DETECTIONS.empty_table()]).combine_chunks()]
 
 
-def _load(store: Store, name: str) -> pa.Table:
+def _load(store: Store, name: str) -> Iterator[pa.Table]:
     content = store.get(name)
     if content is None:
-        return DETECTIONS.empty_table()
+        return
     try:
-        found = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)  # for small files threads only cost
+        file = pq.ParquetFile(io.BytesIO(content))
+        for k in range(file.num_row_groups):
+            found = file.read_row_group(k, use_threads=False)  # for small files threads only cost
+            if not found.schema.equals(DETECTIONS):
+                raise RunError(
+                    f"{store}/{name}: this holds no detections; delete it, and its frames are looked at again"
+                )
+            yield found
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{store}/{name}: damaged ({error}); delete it, and its frames are looked at again") from error
-    if not found.schema.equals(DETECTIONS):
-        raise RunError(f"{store}/{name}: this holds no detections; delete it, and its frames are looked at again")
-    return found
 
 
-def _in_order(found: pa.Table, table: pd.DataFrame) -> pa.Table:
-    """Put the frames of the table first, in its order; the others follow by name."""
-    place = pd.Index(table["frame_path"]).get_indexer(pd.Index(found["frame_path"].to_pandas()))
-    keys = pa.table({"place": np.where(place < 0, len(table), place), "frame_path": found["frame_path"]})
-    return found.take(pc.sort_indices(keys, [("place", "ascending"), ("frame_path", "ascending")]))
+def _in_order(pieces: list[pa.Table], table: pd.DataFrame) -> pa.Table:
+    """Unite results, a row a frame, of which what was saved last counts.
+
+    The frames of the table come first, in its order; the others follow by name. `pieces` is empty afterwards: they go
+    one by one as their rows are taken over, so that a million rows are not there twice.
+    """
+    names = pa.chunked_array([chunk for piece in pieces for chunk in piece["frame_path"].chunks], pa.string())
+    place = pc.index_in(names, value_set=pa.array(table["frame_path"], pa.string())).fill_null(len(table)).to_numpy()
+    order = _order(place, names, len(table))
+    del names, place
+    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is as much as the table
+    ends = np.cumsum([len(piece) for piece in pieces])
+    owner = np.searchsorted(ends, order, side="right")
+    last_use = {int(k): i for i, k in enumerate(owner)}
+    united = []
+    for start in range(0, len(order), _PIECE):
+        owners = owner[start : start + _PIECE]
+        rows, places = [], []
+        for k in np.unique(owners).tolist():
+            there = np.flatnonzero(owners == k)
+            rows.append(pieces[k].take(order[start + there] - (ends[k] - len(pieces[k]))))
+            places.append(there)
+            if last_use[k] < start + _PIECE:
+                ends[k], pieces[k] = ends[k] - len(pieces[k]), DETECTIONS.empty_table()
+        united.append(pa.concat_tables(rows).take(np.argsort(np.concatenate(places))).combine_chunks())
+    pieces.clear()
+    return pa.concat_tables([*united, DETECTIONS.empty_table()])
+
+
+def _order(place: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
+    """Rows by place, those of the place `outside` by name; of rows of one frame the last."""
+    if (place == outside).any():
+        keys = pa.table({"place": place, "name": names})
+        order = pc.sort_indices(keys, [("place", "ascending"), ("name", "ascending")]).to_numpy().astype(np.int64)
+    else:
+        order = np.argsort(place, kind="stable")
+    again = place[order[1:]] == place[order[:-1]]
+    for k in np.flatnonzero(again & (place[order[1:]] == outside)):
+        again[k] = names[int(order[k])] == names[int(order[k + 1])]
+    kept: Integers = order[np.append(~again, True)[: len(order)]]
+    return kept
 
 
 def _compact(store: Store, found: pa.Table) -> None:
@@ -284,7 +352,7 @@ def _compact(store: Store, found: pa.Table) -> None:
 
 def _save(store: Store, name: str, table: pa.Table) -> None:
     with store.writing(name) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, compression="zstd", row_group_size=_PIECE)
 
 
 def _shards(store: Store) -> list[str]:
@@ -299,8 +367,8 @@ def _last_number(store: Store) -> int:
 
 def count_outcomes(detections: pa.Table) -> dict[str, int]:
     """Count the frames of each outcome of detection."""
-    counts = Counter(detections["outcome"].to_pylist())
-    return {outcome: counts[outcome] for outcome in OUTCOMES}
+    counts = {row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(detections["outcome"])}
+    return {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
 
 
 def _as_json(manifest: dict[str, Any]) -> bytes:

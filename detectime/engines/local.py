@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -30,10 +29,8 @@ import pyarrow as pa
 
 from detectime import detectors
 from detectime.config import Detection, Run
-from detectime.engines import EngineError, Lost
+from detectime.engines import EngineError, Lost, Shard, Work
 from detectime.sources import Folder
-
-Shard = tuple[str, ...]
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _START_LIMIT = 120.0  # seconds until a worker has loaded its models
@@ -44,9 +41,7 @@ _RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libr
 _COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
 
 
-def detect(
-    shards: deque[Shard], config: Detection, source: Folder, settings: Run
-) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def detect(shards: Work, config: Detection, source: Folder, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Run shards on worker processes: see `detectime.engines`.
 
     Parameters
