@@ -43,7 +43,7 @@ def _as_list(value: Any) -> Any:
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)}: named more than once")
+        raise ValueError(f"{', '.join(twice)}: named more than once; accepted: each once")
     return names
 
 
@@ -82,7 +82,7 @@ class Detection:
     hand_detector: Annotated[Names, BeforeValidator(_as_list), Field(min_length=1)] = ("mediapipe",)
     near_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.5
     hand_confidence: Share = 0.5
-    hagrid_confidence: Share = 0.5
+    hagrid_confidence: Share = 0.7
     search: Literal["face", "frame"] | None = None
     search_coefficient: Coefficient | None = None
     whole_frame: bool | None = None
@@ -168,13 +168,10 @@ class Config:
             for name in names:
                 if name not in self.labels:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
-        asked = self.pairing.fallback == "frame"
-        if asked and self.detection.whole_frame is False:
+        if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
             raise ConfigError(
                 "detection.whole_frame = False: pairing.fallback = 'frame' needs it; accepted: true, null"
             )
-        if self.detection.whole_frame is None:  # from here on it says what is done
-            object.__setattr__(self, "detection", dataclasses.replace(self.detection, whole_frame=asked))
         if not self.classes:
             raise ConfigError(
                 f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
@@ -205,6 +202,7 @@ _IN_WORDS = {
     "int_type": "should be a whole number",
     "string_type": "should be text",
     "string_too_short": "should not be empty",
+    "too_short": "should name at least one",
     "tuple_type": "should be a list",
 }
 """What is accepted, where pydantic speaks of JSON's types."""

@@ -122,7 +122,7 @@ class Worker:
             asked = [n for n in range(len(frames)) if self._is_asked(look, faces[n], hands[n])]
             shown = []
             for n in asked:
-                if n not in larger:
+                if look.entry.reduced and n not in larger:
                     larger[n] = self._for_hands(frames[n], images[n], faces[n])
                 shown.append(larger[n] if look.entry.reduced else frames[n].pixels())
             regions = None
@@ -135,8 +135,11 @@ class Worker:
 
     def _is_asked(self, look: _Look, faces: Detections, hands: list[Hands]) -> bool:
         if look.stage == "fallback":
-            if any(h.stage == "fallback" and len(h.found) for h in hands):
+            # What was found in the whole frame will do, and who has looked there finds the same again.
+            if any(h.stage != "near" and (len(h.found) or h.detector == look.name) for h in hands):
                 return False
+            if not self.config.near_coefficient:  # by which nothing is near: whatever was found will do
+                return not any(len(h.found) for h in hands)
         elif not len(faces):  # a hand counts only near a face
             return False
         around = boxes.square_around(faces.boxes, self.config.near_coefficient)[:, None]

@@ -77,12 +77,15 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     RunError
         If the folder holds a run with another detection configuration, if `source` reads frames in another way than the
         configuration says, or if every wanted frame is missing.
+    ConfigError
+        If there is no such detector, or no such device.
     StoreError
         If the folder cannot be written to, or another run works in it.
     """
+    detectors.check(config.detection)
     store = Store(output)
     with store.lock():
-        config = _going_on(store, config)
+        config = _resolved(store, config)
         manifest = _resume(store, config)
         pieces = _read(store)
         pending = _pending(table, pieces, config.run.retry_failed)
@@ -115,14 +118,15 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
     return found
 
 
-def _going_on(store: Store, config: Config) -> Config:
-    """Have a run that looked at whole frames go on doing so: today's `fallback` need not ask for it."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # `_resume` says what is wrong
+def _resolved(store: Store, config: Config) -> Config:
+    """Say whether whole frames are looked at: where it is not given, if `fallback` needs it or the run did before."""
+    if config.detection.whole_frame is not None:
+        return config
+    whole_frame = config.pairing.fallback == "frame"
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # `_resume` says what is wrong with it
         before = json.loads(store.get(_MANIFEST) or b"{}")
-        if before["configuration"]["detection"]["whole_frame"] and not config.detection.whole_frame:
-            detection = dataclasses.replace(config.detection, whole_frame=True)
-            return dataclasses.replace(config, detection=detection)
-    return config
+        whole_frame = whole_frame or before["configuration"]["detection"]["whole_frame"] is True
+    return dataclasses.replace(config, detection=dataclasses.replace(config.detection, whole_frame=whole_frame))
 
 
 def _resume(store: Store, config: Config) -> dict[str, Any]:
@@ -160,6 +164,8 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
             f"of the same names in {config.data.images}"
         )
     if differing:
+        if config.pairing.fallback == "frame" and not before["configuration"]["detection"].get("whole_frame"):
+            differing.append("pairing.fallback = 'frame' is what asks for detection.whole_frame")
         raise RunError(
             f"{store}: this folder holds a run with another detection configuration; give another `output`, or go "
             "back to its values: " + "; ".join(differing)

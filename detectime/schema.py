@@ -16,7 +16,7 @@ BOXES = pa.list_(
             pa.field("y2", pa.float32(), nullable=False),
             pa.field("score", pa.float32(), nullable=False),
             pa.field("detector", pa.string(), nullable=False),  # its name in the configuration
-            pa.field("stage", pa.string(), nullable=False),  # where it looked: `frame`, or `near` a face
+            pa.field("stage", pa.string(), nullable=False),  # `near` a face, in the `frame`, or there as `fallback`
         ]
     )
 )

@@ -258,10 +258,12 @@ def _download(file: File, target: Path) -> None:
             if isinstance(error, OSError) and error.errno in _OURS:
                 raise
             failures = 1 if partial.exists() and partial.stat().st_size > resumed else failures + 1
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             if failures >= _ATTEMPTS or isinstance(error, ValueError):
-                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from None  # the reason stands in the message
-            time.sleep(_PAUSE * 2 ** (failures - 1))
+                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from None
+            pause = _PAUSE * 2 ** (failures - 1)
+            print(f"{file.name}: {reason}; trying {address} again in {pause:g} s", flush=True)
+            time.sleep(pause)
             continue
         found = sha256(partial)
         if file.sha256 in (None, found):

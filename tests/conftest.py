@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from detectime import images
+from detectime import images, weights
 from detectime.config import Detection
 from detectime.detect import Worker
 from detectime.schema import DETECTIONS
@@ -44,6 +44,16 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def hagrid_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the weights of `hagrid` found, which the package does not bring."""
+    for folder in (SHARED / "weights", *weights.folders()):
+        if (folder / weights.HAGRID_HANDS.name).is_file():
+            monkeypatch.setenv("DETECTIME_WEIGHTS", str(folder))
+            return folder / weights.HAGRID_HANDS.name
+    pytest.skip(f"{weights.HAGRID_HANDS.name} is neither in {SHARED / 'weights'} nor where detectime looks for it")
+
+
 def read_image(path: Path) -> images.RGB:
     """Decode a file."""
     return images.decode(path.read_bytes())
@@ -70,25 +80,29 @@ def frame_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return table
 
 
+def detected(box: Box, detector: str = "test", stage: str = "frame", score: float = 0.75) -> dict[str, Any]:
+    """Make a detection of a row."""
+    corners = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
+    return {**corners, "score": score, "detector": detector, "stage": stage}
+
+
 def looked_at(
     frame_path: str,
     faces: Iterable[Box] = (),
-    hands: Iterable[Box] = (),
+    hands: Iterable[Box | dict[str, Any]] = (),
     size: tuple[int, int] = (640, 480),
     outcome: str = "ok",
 ) -> dict[str, Any]:
-    """Make a row of the detections table."""
+    """Make a row of the detections table; a hand is a box, or made by `detected`."""
     ok = outcome == "ok"
-    rest = {"score": 0.75, "detector": "test", "stage": "frame"}
-    found = [[dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) | rest for box in kind] for kind in (faces, hands)]
     return {
         "frame_path": frame_path,
         "outcome": outcome,
         "error": None if ok else "a reason",
         "width": size[0] if ok else None,
         "height": size[1] if ok else None,
-        "faces": found[0],
-        "hands": found[1],
+        "faces": [detected(box) for box in faces],
+        "hands": [hand if isinstance(hand, dict) else detected(hand) for hand in hands],
     }
 
 

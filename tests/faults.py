@@ -29,7 +29,7 @@ from detectime import run
 from detectime.config import Config, Detection
 from detectime.engines import Lost
 from detectime.engines.local import Shard
-from detectime.images import RGB, Unreadable
+from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder, Missing
 
@@ -37,6 +37,16 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
 FAULTS = ("die", "odd", "leave", "sleep", "spin", "hold", "freeze", "choke", "raise", "slow", "chat")
+
+
+class Choking(Picture):
+    """A picture of no pixels: no detector can look at it."""
+
+    def __init__(self) -> None:
+        self.width = self.height = 0
+
+    def pixels(self, side: int | None = None) -> RGB:
+        return np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,10 @@ class Faulty(Folder):
     struck: bool = False
     pause: float = 0.0
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, RGB | Missing | Unreadable]]:
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
         for frame_path, frame in super().open(self._faults(frame_paths)):
             if fault_of(frame_path) == "choke" and self._strikes(frame_path):
-                yield frame_path, np.zeros((0, 0, 3), np.uint8)  # no detector can look at this
+                yield frame_path, Choking()
             else:
                 yield frame_path, frame
 
@@ -122,7 +132,7 @@ class Telling(Folder):
 
     journal: str = ""
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, RGB | Missing | Unreadable]]:
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
         wall, processor = time.monotonic(), time.process_time()
         yield from super().open(frame_paths)
         told = {

@@ -47,7 +47,7 @@ def test_the_file_equals_the_defaults() -> None:
 
 def test_the_file_names_every_key_and_says_what_it_is() -> None:
     text = definitions.CONFIG.read_text(encoding="utf-8")
-    documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# \w", text, re.MULTILINE))
+    documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# [\w…]", text, re.MULTILINE))
     assert documented == set(config.PARAMETERS)
     tree = yaml.safe_load(text)
     assert {key for section in tree if section != "labels" for key in tree[section]} == set(config.PARAMETERS)
@@ -78,6 +78,22 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("detection: {exif: turn}", ["exif = 'turn'", "'ignore' or 'apply'"], id="choice"),
         pytest.param("detection: {detector_type: ''}", ["detector_type = ''", "should not be empty"], id="empty text"),
         pytest.param("run: [1]", ["run = [1]"], id="list for a section"),
+        pytest.param(
+            "detection: {hand_detector: 5}", ["hand_detector = 5", "should be a list"], id="number for a list"
+        ),
+        pytest.param("detection: {hand_detector: ''}", ["hand_detector = ''", "at least one"], id="no detector"),
+        pytest.param("detection: {hand_detector: []}", ["hand_detector = []", "at least one"], id="empty list"),
+        pytest.param(
+            "detection: {hand_detector: 'hagrid, mediapipe, hagrid'}",
+            ["detection.hand_detector = ", "hagrid: named more than once; accepted: each once"],
+            id="detector twice",
+        ),
+        pytest.param("pairing: {fallback: wide}", ["fallback = 'wide'", "'none', 'wider' or 'frame'"], id="fallback"),
+        pytest.param(
+            "pairing: {fallback: frame}\ndetection: {whole_frame: false}",
+            ["detection.whole_frame = False", "`fallback: frame` needs it", "accepted: true, null"],
+            id="fallback without what it needs",
+        ),
         pytest.param("selection: {classes: [okk]}", ["selection.classes: 'okk'", "mean 'ok'", "mute"], id="class"),
         pytest.param("pairing: {enlarged_classes: [mut]}", ["enlarged_classes: 'mut'", "mean 'mute'"], id="enlarged"),
         pytest.param("selection: {classes: [ok, ok]}", ["selection.classes", "ok: named more than once"], id="twice"),
@@ -138,8 +154,14 @@ def test_a_section_may_be_empty(folder: Path) -> None:
     ids=repr,
 )
 def test_a_list_may_be_text_with_commas(value: object, folder: Path) -> None:
-    loaded = load(LEAST, folder, classes=value, enlarged_classes=value)
-    assert loaded.classes == loaded.pairing.enlarged_classes == ("mute", "ok")
+    loaded = load(LEAST, folder, classes=value, enlarged_classes=value, hand_detector=value)
+    assert loaded.classes == loaded.pairing.enlarged_classes == loaded.detection.hand_detector == ("mute", "ok")
+
+
+@pytest.mark.parametrize("value", ["mute,ok", "[mute, ok]", "'mute, ok'"])
+def test_a_file_may_name_hand_detectors_in_text_as_well(value: str, folder: Path) -> None:
+    text = f"{LEAST}detection:\n  hand_detector: {value}\n"
+    assert load(text, folder).detection.hand_detector == Detection(hand_detector=value).hand_detector == ("mute", "ok")
 
 
 def test_text_for_no_list(folder: Path) -> None:

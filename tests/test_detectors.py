@@ -5,26 +5,33 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Box, encode, read_image
+from conftest import Box, read_image
 from numpy.typing import NDArray
 
+import definitions
 from detectime import boxes, detectors, weights
 from detectime.config import ConfigError, Detection
 from detectime.detect import Worker
 from detectime.detectors import FACES, HANDS, Detections, Detector, Entry
 from detectime.images import RGB
-from detectime.schema import DETECTIONS
-from detectime.sources import Folder
 
-# The built-in ones; those of an extra have tests of their own.
-BOTH = [pytest.param(entry, id=name) for name, entry in (FACES | HANDS).items() if not entry.extra]
+# Those of an extra have tests of their own.
+BUILT_IN = [name for name, entry in (FACES | HANDS).items() if not entry.extra]
 EXTRA = [("detector_type", name) for name in FACES if FACES[name].extra]
 EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
+
+
+@pytest.fixture(params=BUILT_IN)
+def entry(request: pytest.FixtureRequest) -> Entry:
+    """Take each built-in detector."""
+    if request.param == "hagrid":
+        request.getfixturevalue("hagrid_weights")
+    return (FACES | HANDS)[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,6 @@ def assert_contract(found: list[Detections], images: list[RGB]) -> None:
         assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
 
 
-@pytest.mark.parametrize("entry", BOTH)
 def test_real_frames(entry: Entry, frames: list[RGB]) -> None:
     found = entry.build(Detection()).detect(frames)
     assert_contract(found, frames)
@@ -63,33 +69,32 @@ def test_real_frames(entry: Entry, frames: list[RGB]) -> None:
     assert all((np.diff(one.scores) <= 0).all() for one in found)  # best first
 
 
-@pytest.mark.parametrize("entry", BOTH)
 @pytest.mark.parametrize(
     "size", [(1, 1), (31, 7), (1, 20_000), (20_000, 1), (640, 480)], ids=lambda s: f"{s[0]}x{s[1]}"
 )
 def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(entry: Entry, size: tuple[int, int]) -> None:
-    detector = entry.build(Detection(face_confidence=0.3, hand_confidence=0.3))
+    detector = entry.build(Detection(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3))
     dark = np.zeros((size[1], size[0], 3), np.uint8)
     found = detector.detect([dark, noise(*size)])
     assert_contract(found, [dark, noise(*size)])
     assert len(found[0]) == 0
 
 
-@pytest.mark.parametrize("entry", BOTH)
 def test_whatever_the_threshold_boxes_are_inside_the_image(entry: Entry) -> None:
-    """With hardly any threshold noise gives many boxes, at the borders too."""
-    images = [noise(200, 150), noise(61, 97)]
-    found = entry.build(Detection(face_confidence=0.001, hand_confidence=0.001)).detect(images)
+    """With hardly any threshold noise gives many boxes, at the borders too, or else halves of frames do."""
+    rendered = [read_image(path) for path in sorted(definitions.SAMPLE.rglob("*.jpg"))[::40]]
+    halves = [np.ascontiguousarray(image[:, image.shape[1] // 2 :]) for image in rendered]
+    images = [noise(61, 97), noise(81, 97), *halves]
+    least = Detection(face_confidence=0.001, hand_confidence=0.001, hagrid_confidence=0.001)
+    found = entry.build(least).detect(images)
     assert_contract(found, images)
     assert sum(map(len, found)) > 0
 
 
-@pytest.mark.parametrize("entry", BOTH)
 def test_no_images_give_no_detections(entry: Entry) -> None:
     assert entry.build(Detection()).detect([]) == []
 
 
-@pytest.mark.parametrize("entry", BOTH)
 def test_images_do_not_depend_on_each_other(entry: Entry, frames: list[RGB]) -> None:
     detector = entry.build(Detection())
 
@@ -111,10 +116,14 @@ def test_images_do_not_depend_on_each_other(entry: Entry, frames: list[RGB]) -> 
         ("selfie/0003.jpg", (338, 624, 1007, 1464), 12),
     ],
 )
-def test_faces(name: str, face: Box, tolerance: float, shared: Path, worker: Worker) -> None:
-    faces, _ = worker.look(read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name))
-    assert len(faces) == 1
-    np.testing.assert_allclose(faces.boxes[0], face, atol=tolerance)
+def test_faces(name: str, face: Box, tolerance: float, shared: Path) -> None:
+    image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name)
+    (once,) = FACES["retinaface"].build(Detection(face_first_resolution=640)).detect([image])
+    assert len(once) == 1
+    np.testing.assert_allclose(once.boxes[0], face, atol=tolerance)
+    (coarse_to_fine,) = FACES["retinaface"].build(Detection()).detect([image])
+    assert len(coarse_to_fine) == 1
+    assert boxes.iou(coarse_to_fine.boxes[0], face) > 0.85
 
 
 @pytest.fixture(scope="module")
@@ -163,61 +172,6 @@ def test_faces_have_no_regions() -> None:
         FACES["retinaface"].build(Detection()).detect([noise(9, 9)], [np.empty((0, 4))])
 
 
-def test_a_worker_gives_the_one_schema(worker: Worker, shared: Path, tmp_path: Path) -> None:
-    root = shared / "frames" / "contest" / "TRAIN_DATA"
-    looked_at: list[int] = []
-    table = worker(Folder(str(root)), ["room/0001.jpg", "nowhere.jpg", "room/0002.jpg"], looked_at.append)
-    assert table.schema == DETECTIONS == worker(Folder(str(root)), []).schema
-    assert looked_at == [0, 1, 2]
-    first, lost, second = table.to_pylist()
-    assert (first["outcome"], first["width"], first["height"], lost["outcome"]) == ("ok", 1280, 720, "missing")
-    assert {(box["detector"], box["stage"]) for box in first["faces"] + second["faces"]} == {("retinaface", "frame")}
-    assert {(box["detector"], box["stage"]) for box in first["hands"] + second["hands"]} == {("mediapipe", "near")}
-
-
-def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(shared: Path, worker: Worker) -> None:
-    """A frame below the cap and the same one twice as large, above it."""
-    small = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / "room" / "0001.jpg")[::2, ::2]
-    large = small.repeat(2, axis=0).repeat(2, axis=1)
-    faces, _ = worker.look(small)
-    larger_faces, _ = worker.look(large)
-    np.testing.assert_allclose(larger_faces.boxes, 2 * faces.boxes, atol=1)
-
-
-def test_a_frame_without_a_face_has_no_hands(
-    worker: Worker, two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector
-) -> None:
-    image, hands = two_hands
-    x1, y1, x2, y2 = boxes.to_integers(boxes.square_around(hands[0], 0.75))
-    hand_alone = np.ascontiguousarray(image[y1:y2, x1:x2])
-    assert len(hand_detector.detect([hand_alone])[0]) == 1
-    assert [len(found) for found in worker.look(hand_alone)] == [0, 0]
-
-
-class Stumbling:
-    """A detector that cannot do wide pictures."""
-
-    def detect(self, images: Sequence[RGB], regions: object = None) -> list[Detections]:
-        if any(image.shape[1] > image.shape[0] for image in images):
-            raise MemoryError("too wide " + "x" * 10_000)
-        return [Detections.none() for _ in images]
-
-
-def test_what_a_detector_trips_over_costs_one_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FACES, "stumbling", Entry(f"{__name__}:build_stumbling", list))
-    for name, image in (("wide.png", noise(9, 5)), ("high.png", noise(5, 9))):
-        (tmp_path / name).write_bytes(encode(image))
-    rows = Worker(Detection(detector_type="stumbling"))(Folder(str(tmp_path)), ["wide.png", "high.png"]).to_pylist()
-    assert [row["outcome"] for row in rows] == ["failed", "ok"]
-    assert rows[0]["error"].startswith("MemoryError: too wide")
-    assert len(rows[0]["error"]) <= 500
-
-
-def build_stumbling(config: Detection) -> Stumbling:
-    """Build the detector that the registry names."""
-    return Stumbling()
-
-
 @pytest.mark.parametrize(
     ("corners", "scores"),
     [
@@ -233,12 +187,6 @@ def test_detections_of_another_shape_or_type_are_refused(corners: np.ndarray, sc
         Detections(corners, scores)
 
 
-@pytest.mark.parametrize("key", ["detector_type", "hand_detector"])
-def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"detection\.{key}: there is no detector 'retinafaces'; .*accepted: "):
-        Worker(Detection(**{key: "retinafaces"}))
-
-
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the extra is installed")
 @pytest.mark.parametrize(("key", "name"), EXTRA)
 def test_a_missing_extra_names_itself(key: str, name: str) -> None:
@@ -248,7 +196,6 @@ def test_a_missing_extra_names_itself(key: str, name: str) -> None:
         assert words in str(refusal.value)
 
 
-@pytest.mark.parametrize("entry", BOTH)
 def test_the_fingerprint_names_every_weights_file(entry: Entry) -> None:
     files = {path.name: path for path in entry.weights()}
     assert files

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import detections, frame_table, looked_at
+from conftest import detected, detections, frame_table, looked_at
 
 import definitions
 from detectime import config as configuration
@@ -47,6 +47,24 @@ def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
     expected = {"frames": 3, "samples": 2, "correct": 1, "wrong": 1, "recall": 1 / 3, "precision": 0.5, "mean_iou": 0.4}
     assert scores.loc["all"].to_dict() == pytest.approx(expected)
     assert np.isnan(scores.loc["like", "precision"])
+
+
+def test_counts_what_a_fallback_found(tmp_path: Path) -> None:
+    far = (100, 100, 120, 120)
+    table = frame_table({"frame_path": name} for name in ("wider.jpg", "alone.jpg", "wrong.jpg"))
+    found = detections(
+        looked_at("wider.jpg", [(150, 100, 170, 120)], [far]),
+        looked_at("alone.jpg", [], [detected(far, stage="fallback")]),
+        looked_at("wrong.jpg", [], [detected((0, 0, 9, 9), stage="fallback")]),
+    )
+    (tmp_path / "truth.json").write_text(json.dumps({name: {"hands": [far]} for name in table["frame_path"]}))
+    truth = evaluate.read_truth(tmp_path / "truth.json")
+    counts = [
+        evaluate.score(pairing.pair(table, found, Pairing(fallback=fallback)), truth).loc["all"]
+        for fallback in ("none", "wider", "frame")
+    ]
+    columns = ["frames", "samples", "correct", "wrong"]
+    assert [list(count[columns]) for count in counts] == [[3, 0, 0, 0], [3, 1, 1, 0], [3, 3, 2, 1]]
 
 
 def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from detectime.config import ConfigError, Detection
 from detectime.detect import Worker
 from detectime.detectors import Detections, face_detection
 from detectime.detectors.face_detection import TorchFaces
-from detectime.images import RGB
+from detectime.images import RGB, Picture
 from detectime.weights import WeightsError
 
 torch = pytest.importorskip("torch")
@@ -148,7 +148,7 @@ def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
     worker = Worker(Detection(detector_type=MOBILENET, face_confidence=0.5, device="cpu"))
     for frame, expected in FACES_2021.items():
         image = read_image(real / frame)
-        faces, _ = worker.look(image)
+        ((faces, _),) = worker.look([Picture((real / frame).read_bytes())])
         (direct,) = fd.build_detector(
             MOBILENET, confidence_threshold=0.5, nms_iou_threshold=0.3, device=torch.device("cpu"), max_resolution=640
         ).batched_detect(image[None])

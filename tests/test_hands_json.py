@@ -7,11 +7,11 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from conftest import detections, frame_table, looked_at
+from conftest import Box, detected, detections, frame_table, looked_at
 
 from detectime import pairing
 from detectime.config import Pairing
@@ -19,13 +19,14 @@ from detectime.exports import hands_json
 from detectime.store import StoreError
 
 HAND = (10.5, 20, 30, 40)
+FAR: Box = (70, 20, 90, 40)  # of the face at `HAND` it touches the square of coefficient 2.5, not that of 1.5
 NAMES = ['a "quoted"\\name.jpg', "a\nnewline\tand\r\0 controls.jpg", "😀/ünï.jpg", "</script><b>.jpg", "x" * 10_000]
 
 
-def samples_of(frames: list[dict[str, Any]]) -> pd.DataFrame:
-    """Pair frames that each show a face and a hand, unless `hands` says otherwise."""
-    looked = detections(*(looked_at(f["frame_path"], [HAND], f.pop("hands", [HAND])) for f in frames))
-    return pairing.pair(frame_table(frames), looked, Pairing())
+def samples_of(frames: list[dict[str, Any]], fallback: Literal["none", "wider", "frame"] = "none") -> pd.DataFrame:
+    """Pair frames that each show a face and a hand, unless `faces` and `hands` say otherwise."""
+    looked = detections(*(looked_at(f["frame_path"], f.pop("faces", [HAND]), f.pop("hands", [HAND])) for f in frames))
+    return pairing.pair(frame_table(frames), looked, Pairing(fallback=fallback))
 
 
 def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
@@ -45,6 +46,26 @@ def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "hands.json"
     assert hands_json.write(samples, path) == len(expected)
     assert path.read_bytes() == json.dumps(expected, indent=4).encode()
+
+
+@pytest.mark.parametrize(
+    ("fallback", "names"),
+    [("none", ["near.jpg"]), ("wider", ["wider.jpg", "near.jpg"]), ("frame", ["alone.jpg", "wider.jpg", "near.jpg"])],
+)
+def test_what_a_fallback_found_is_a_sample(
+    fallback: Literal["none", "wider", "frame"], names: list[str], tmp_path: Path
+) -> None:
+    frames = [
+        {"frame_path": "alone.jpg", "faces": [], "hands": [detected(FAR, stage="fallback")]},
+        {"frame_path": "wider.jpg", "hands": [FAR]},
+        {"frame_path": "nothing.jpg", "hands": []},
+        {"frame_path": "near.jpg"},
+    ]
+    path = tmp_path / "hands.json"
+    assert hands_json.write(samples_of(frames, fallback), path) == len(names)
+    boxes = {"alone.jpg": list(FAR), "wider.jpg": list(FAR), "near.jpg": [10, 20, 30, 40]}
+    written = [(sample["frame_path"], sample["bbox"]) for sample in json.loads(path.read_bytes())]
+    assert written == [(name, boxes[name]) for name in names]
 
 
 def test_writing_again_replaces(tmp_path: Path) -> None:

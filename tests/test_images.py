@@ -11,17 +11,24 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from conftest import encode, pattern
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detectime import images
-from detectime.images import Unreadable
+from detectime.images import Picture, Unreadable
 
 RGB = Image.fromarray(pattern())
 ALPHA = RGB.copy()
 ALPHA.putalpha(Image.fromarray(pattern()[..., 0]))
 PALETTE = RGB.quantize(16)
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+PROGRESSIVE = encode(NOISE, "JPEG", progressive=True)
+STRAY = PROGRESSIVE.replace(b"\xff\xda", b"\0\0\0\xff\xda").replace(b"\0\0\0\xff\xda", b"\xff\xda", 1)
+"""Bytes that no decoder needs, and that it warns of, before each scan but the first."""
 INVERSE = Image.fromarray(255 - pattern())
 ANIMATED = {"save_all": True, "append_images": [INVERSE]}
 
@@ -118,13 +125,125 @@ def test_broken_exif_turns_nothing(exif: bytes) -> None:
     np.testing.assert_array_equal(images.decode(content, exif="apply"), images.decode(content))
 
 
+def smooth(width: int, height: int) -> NDArray[np.uint8]:
+    """Draw a picture that is no sharper than a camera's, without any symmetry."""
+    few = np.random.default_rng(1).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def averages(image: NDArray[np.uint8], factor: int) -> NDArray[np.float64]:
+    """Average squares of pixels; what is left over at the right and at the bottom is left out."""
+    height, width = (side // factor for side in image.shape[:2])
+    squares = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return squares.mean(axis=(1, 3))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 450))
+@example(800, 600, 100)
+@example(799, 600, 100)
+@example(65_500, 1, 640)
+@example(1, 1, 1)
+def test_a_jpeg_is_decoded_no_smaller_than_what_is_enough(width: int, height: int, side: int) -> None:
+    done, content = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))
+    assert done
+    picture = Picture(content.tobytes())
+    factor = max(factor for factor in (1, 2, 4, 8) if factor == 1 or max(width, height) >= factor * side)
+    image = picture.pixels(side)
+    assert image.shape == (-(-height // factor), -(-width // factor), 3)
+    assert (picture.width, picture.height) == (width, height)
+    assert picture.is_whole(image) == (max(width, height) == 1 or factor == 1)
+    assert picture.pixels().shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encode(smooth(637, 475), "JPEG"), id="4:2:0"),
+        pytest.param(encode(smooth(637, 475), "JPEG", subsampling=0), id="4:4:4"),
+        pytest.param(encode(smooth(637, 475), "JPEG", progressive=True), id="progressive"),
+        pytest.param(encode(Image.fromarray(smooth(637, 475)).convert("L"), "JPEG"), id="grey"),
+        pytest.param(encode(Image.fromarray(smooth(637, 475)).convert("CMYK"), "JPEG"), id="CMYK"),
+    ],
+)
+def test_a_reduced_jpeg_looks_as_the_average_of_its_pixels(content: bytes, factor: int) -> None:
+    picture = Picture(content)
+    reduced, expected = picture.pixels(637 // factor), averages(picture.pixels(), factor)
+    height, width = expected.shape[:2]
+    assert reduced.shape == (-(-475 // factor), -(-637 // factor), 3)
+    assert np.abs(reduced[:height, :width] - expected).max() <= 5
+    assert np.abs(reduced[:height, 1:width] - expected[:, :-1]).max() > 8  # a pixel beside it would be seen
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("side", [80, 40, 20])
+def test_a_reduced_jpeg_is_turned_as_the_whole_one(orientation: int, side: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Picture(encode(smooth(160, 120), "JPEG", exif=exif, quality=95), exif="apply")
+    upright = picture.pixels()
+    assert upright.shape == (picture.height, picture.width, 3)
+    reduced = picture.pixels(side)
+    assert max(reduced.shape) == side
+    assert reduced.flags.c_contiguous
+    assert np.abs(reduced - averages(upright, 160 // side)).max() <= 9  # chroma is coarser
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_another_picture_is_never_reduced(kind: str) -> None:
+    picture = Picture(encode(RGB, kind))
+    np.testing.assert_array_equal(picture.pixels(4), picture.pixels())
+    assert picture.is_whole(picture.pixels(4))
+
+
+@pytest.mark.parametrize("side", [None, 20])
+def test_stray_bytes_cost_no_pixel(side: int | None) -> None:
+    with pytest.raises(ValueError, match="3 extraneous bytes"):
+        simplejpeg.decode_jpeg(STRAY)
+    np.testing.assert_array_equal(Picture(STRAY).pixels(side), Picture(PROGRESSIVE).pixels(side))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 450))
+@example(20_000, 1, 640)
+@example(50, 20_000, 640)
+def test_shrunk_pictures_have_their_size_and_their_colour(width: int, height: int, side: int) -> None:
+    shrunk = images.shrink(np.full((height, width, 3), (10, 200, 77), np.uint8), side)
+    scale = min(1.0, side / max(width, height))
+    assert shrunk.shape == (max(1, round(height * scale)), max(1, round(width * scale)), 3)
+    assert max(shrunk.shape[:2]) == min(side, max(width, height))
+    assert (shrunk == (10, 200, 77)).all()
+
+
+@settings(deadline=None)
+@given(st.integers(64, 400), st.integers(64, 400), st.integers(32, 400))
+def test_shrunk_pictures_keep_their_average(width: int, height: int, side: int) -> None:
+    image = smooth(width, height)
+    shrunk = images.shrink(image, side)
+    assert np.abs(shrunk.mean(axis=(0, 1)) - image.mean(axis=(0, 1))).max() < 6
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_of_pixels_that_are_shrunk_away_each_one_counts(factor: int) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    assert np.abs(images.shrink(noise, 320 // factor) - averages(noise, factor)).max() <= 2  # rounded at each half
+
+
+def test_a_picture_that_is_small_enough_is_not_shrunk() -> None:
+    np.testing.assert_array_equal(images.shrink(NOISE, 160), NOISE)
+    np.testing.assert_array_equal(images.shrink(NOISE, 161), NOISE)
+
+
+@pytest.mark.parametrize("side", [None, 20])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7, 0.99])
 @pytest.mark.parametrize(
     ("content", "end"),
     [
         pytest.param(encode(NOISE, "JPEG"), b"", id="JPEG"),
         pytest.param(encode(NOISE, "JPEG"), b"\xff\xd9", id="JPEG, end marker"),
-        pytest.param(encode(NOISE, "JPEG", progressive=True), b"\xff\xd9", id="JPEG, progressive, end marker"),
+        pytest.param(PROGRESSIVE, b"\xff\xd9", id="JPEG, progressive, end marker"),
+        pytest.param(STRAY, b"", id="JPEG, stray bytes"),
         pytest.param(encode(NOISE), b"", id="PNG"),
         pytest.param(encode(NOISE), encode(NOISE)[-12:], id="PNG, end chunk"),
         pytest.param(encode(NOISE, "WEBP"), b"", id="WebP"),
@@ -133,9 +252,9 @@ def test_broken_exif_turns_nothing(exif: bytes) -> None:
         pytest.param(encode(NOISE, "TIFF"), b"", id="TIFF"),
     ],
 )
-def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share: float) -> None:
+def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share: float, side: int | None) -> None:
     with pytest.raises(Unreadable):
-        images.decode(content[: int(len(content) * share)] + end)
+        Picture(content[: int(len(content) * share)] + end).pixels(side)
 
 
 @pytest.mark.parametrize(

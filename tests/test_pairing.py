@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import Box, detections, frame_table, looked_at
+from conftest import Box, detected, detections, frame_table, looked_at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from detectime.schema import DETECTIONS
 FACE = (300, 200, 340, 240)  # with 1.5 its square is [260, 160, 380, 280]
 
 
-def pair_one(faces: list[Box], hands: list[Box], class_name: str = "ok", config: Pairing | None = None) -> pd.Series:
+def pair_one(
+    faces: list[Box], hands: Sequence[Box | dict[str, Any]], class_name: str = "ok", config: Pairing | None = None
+) -> pd.Series:
     """Pair a single frame of 640 × 480."""
     table = frame_table([{"frame_path": "a.jpg", "class_name": class_name}])
     return pairing.pair(table, detections(looked_at("a.jpg", faces, hands)), config or Pairing()).iloc[0]
@@ -117,6 +120,99 @@ def test_other_coefficients_pair_the_same_detections_anew() -> None:
     assert box_of(sample, "bbox") == [365, 180, 425, 240]
 
 
+NEAR, OTHER, FAR = (350, 200, 370, 220), (270, 200, 290, 220), (390, 200, 400, 220)
+"""Two hands that touch the square around `FACE`, one of them with less of it, and one that needs a wider square."""
+
+
+@pytest.mark.parametrize(
+    ("hands", "hand", "found_by"),
+    [
+        pytest.param([("mediapipe", NEAR), ("hagrid", (375, 200, 385, 210))], (375, 200, 385, 210), "hagrid", id="two"),
+        pytest.param([("mask_rcnn", NEAR), ("mediapipe", OTHER)], OTHER, "mediapipe", id="two others"),
+        pytest.param([("zeta", NEAR), ("alpha", OTHER)], OTHER, "alpha", id="nobody's, by their names"),
+        pytest.param([("hagrid", FAR), ("mediapipe", NEAR)], NEAR, "mediapipe", id="the first one's is far"),
+        pytest.param(
+            [("mediapipe", (350, 200, 370, 224)), ("hagrid", NEAR)],
+            (350, 200, 370, 222),
+            "hagrid+mediapipe",
+            id="two agree",
+        ),
+        pytest.param(
+            [
+                ("hagrid", NEAR),
+                ("mediapipe", OTHER),
+                ("zeta", (350, 200, 370, 224)),
+                ("mask_rcnn", (353, 200, 373, 220)),
+            ],
+            (351, 200, 371, 221 + 1 / 3),
+            "hagrid+mask_rcnn+zeta",
+            id="three of four agree",
+        ),
+        pytest.param(
+            [("hagrid", NEAR), ("mediapipe", (350, 200, 370, 226)), ("mediapipe", (350, 200, 370, 224))],
+            (350, 200, 370, 222),
+            "hagrid+mediapipe",
+            id="what agrees best",
+        ),
+        pytest.param([("hagrid", NEAR), ("hagrid", (350, 200, 370, 222))], (350, 200, 370, 222), "hagrid", id="by one"),
+        pytest.param(
+            [("hagrid", NEAR), ("mediapipe", (350, 200, 370, 240))],
+            NEAR,
+            "hagrid",
+            id="an overlap of a half is no more",
+        ),
+    ],
+)
+def test_of_several_detectors_the_trusted_one_is_taken_and_who_agrees_is_averaged(
+    hands: list[tuple[str, Box]], hand: Box, found_by: str
+) -> None:
+    sample = pair_one([FACE], [detected(box, name) for name, box in hands])
+    assert box_of(sample, "hand") == pytest.approx(hand)
+    assert (sample["outcome"], sample["found_by"]) == ("paired", found_by)
+
+
+@pytest.mark.parametrize(
+    ("faces", "hands", "outcomes"),
+    [
+        pytest.param([FACE], [(NEAR, "near")], ["paired", "paired", "paired"], id="near"),
+        pytest.param([FACE], [(FAR, "near")], ["apart", "wider", "wider"], id="farther"),
+        pytest.param([FACE], [(FAR, "fallback")], ["no_hand", "no_hand", "frame"], id="in the whole frame"),
+        pytest.param([FACE], [((500, 0, 510, 9), "fallback")], ["no_hand", "no_hand", "alone"], id="far away"),
+        pytest.param([FACE], [((500, 0, 510, 9), "near")], ["apart", "apart", "alone"], id="far away, seen at once"),
+        pytest.param([], [(NEAR, "fallback")], ["no_face", "no_face", "alone"], id="no face"),
+        pytest.param([], [], ["no_face", "no_face", "no_face"], id="nothing"),
+        pytest.param([FACE], [], ["no_hand", "no_hand", "no_hand"], id="no hand"),
+        pytest.param([FACE], [(FAR, "near"), (NEAR, "fallback")], ["apart", "wider", "wider"], id="wider goes first"),
+    ],
+)
+def test_a_fallback_is_where_nothing_pairs(faces: list[Box], hands: list[tuple[Box, str]], outcomes: list[str]) -> None:
+    found = [detected(box, stage=stage) for box, stage in hands]
+    for fallback, outcome in zip(("none", "wider", "frame"), outcomes, strict=True):
+        sample = pair_one(faces, found, "ok", Pairing(fallback=fallback))
+        if outcome in pairing.FALLBACKS:
+            assert (sample["outcome"], sample["fallback"], sample["found_by"]) == ("fallback", outcome, "test")
+            assert box_of(sample, "bbox") == box_of(sample, "hand") == list(hands[0][0])
+            assert math.isnan(sample["face_x1"]) == (outcome == "alone")
+        else:
+            assert sample["outcome"] == outcome
+            assert pd.isna(sample["fallback"])
+
+
+def test_without_a_face_the_best_score_of_the_most_trusted_is_taken() -> None:
+    scores = [("mediapipe", NEAR, 1.0), ("hagrid", OTHER, 0.5), ("hagrid", FAR, 0.75), ("hagrid", FACE, 0.75)]
+    found = [detected(box, name, "fallback", score) for name, box, score in scores]
+    sample = pair_one([], found, "mute", Pairing(fallback="frame"))
+    assert box_of(sample, "hand") == list(FAR)
+    assert box_of(sample, "bbox") == [365, 180, 425, 240]
+    assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid")
+    assert sample[["overlap", "face_score"]].isna().all()
+    sample = pair_one(
+        [], [*found, detected((390, 200, 400, 224), "mediapipe", "fallback")], "ok", Pairing(fallback="frame")
+    )
+    assert box_of(sample, "hand") == [390, 200, 400, 222]
+    assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid+mediapipe")
+
+
 def test_what_is_not_wanted_is_left_out_even_if_it_was_looked_at() -> None:
     table = frame_table([{"frame_path": "a.jpg", "wanted": False}, {"frame_path": "new.jpg", "wanted": False}])
     samples = pairing.pair(table, detections(looked_at("a.jpg", [FACE], [FACE])), Pairing())
@@ -156,42 +252,80 @@ def a_box(draw: st.DrawFn) -> Box:
     return x1, y1, draw(st.integers(x1 + 1, WIDTH)), draw(st.integers(y1 + 1, HEIGHT))
 
 
-found = st.lists(a_box(), max_size=3)
+@st.composite
+def some_hands(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw hands by several detectors, many of which are about the same."""
+    places, hands = draw(st.lists(a_box(), min_size=1, max_size=2)), []
+    for _ in range(draw(st.integers(0, 5))):
+        x1, y1, x2, y2 = draw(st.sampled_from(places))
+        more = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+        detector = draw(st.sampled_from(["mediapipe", "hagrid", "another", "mask_rcnn"]))
+        stage = draw(st.sampled_from(["near", "frame", "fallback"]))
+        hands.append(
+            detected((x1, y1, x2 + more[0], y2 + more[1]), detector, stage, draw(st.sampled_from([0.5, 0.75])))
+        )
+    return hands
+
+
 a_frame = st.fixed_dictionaries(
     {
         "class_name": st.sampled_from(["ok", "mute", "like"]),
-        "wanted": st.booleans(),
-        "in_table": st.booleans(),
-        "outcome": st.sampled_from(["ok", "ok", "ok", "missing", "unreadable", "failed"]),
-        "faces": found,
-        "hands": found,
+        "wanted": st.sampled_from([True, True, False]),
+        "in_table": st.sampled_from([True, True, False]),
+        "outcome": st.sampled_from(["ok", "ok", "ok", "ok", "missing", "unreadable", "failed"]),
+        "faces": st.lists(a_box(), max_size=2),
+        "hands": some_hands(),
     }
+)
+some_frames = st.lists(a_frame, min_size=1, max_size=8)
+a_config = st.builds(
+    Pairing,
+    crop_coefficient=st.sampled_from([0.5, 1, 1.5]),
+    crop_hand_coefficient=st.sampled_from([0.5, 1.5]),
+    fallback=st.sampled_from(["none", "wider", "frame"]),
+    wider_coefficient=st.sampled_from([0.5, 1, 2.5]),
 )
 
 
 def slow_pair(frame: dict[str, Any], config: Pairing) -> dict[str, Any]:
     """Do one frame as the plan says it."""
-    nothing = {"overlap": math.nan, "face": NAN_BOX, "hand": NAN_BOX, "bbox": NAN_BOX}
+    row = {"hands": 0, "overlap": math.nan, "face": NAN_BOX, "hand": NAN_BOX, "bbox": NAN_BOX}
+    row |= {"fallback": None, "found_by": None, "hand_score": math.nan}
     if not frame["wanted"]:
-        return nothing | {"outcome": "left_out"}
+        return row | {"outcome": "left_out"}
     if frame["outcome"] != "ok":
-        return nothing | {"outcome": frame["outcome"]}
-    if not frame["faces"]:
-        return nothing | {"outcome": "no_face"}
-    if not frame["hands"]:
-        return nothing | {"outcome": "no_hand"}
-    largest, best = -1.0, None
-    for face in frame["faces"]:
-        square = square_around(face, config.crop_coefficient)
-        for hand in frame["hands"]:
-            width = min(square[2], hand[2]) - max(square[0], hand[0])
-            height = min(square[3], hand[3]) - max(square[1], hand[1])
-            overlap = max(width, 0) * max(height, 0)
-            if overlap > largest:
-                largest, best = overlap, (face, hand)
-    if largest == 0 or best is None:
-        return nothing | {"outcome": "apart", "overlap": 0.0}
-    face, hand = best
+        return row | {"outcome": frame["outcome"]}
+    every, near = frame["hands"], [hand for hand in frame["hands"] if hand["stage"] != "fallback"]
+    row["hands"] = len(every if config.fallback == "frame" else near)
+    steps = [
+        (None, config.crop_coefficient, near, ("none", "wider", "frame")),
+        ("wider", config.wider_coefficient, near, ("wider", "frame")),
+        ("frame", config.wider_coefficient, every, ("frame",)),
+    ]
+    chosen = None
+    for kind, coefficient, considered, when in steps:
+        if config.fallback not in when:
+            break
+        if frame["faces"] and considered:
+            row["overlap"] = 0.0
+        face, hand, largest = slow_best_pair(frame["faces"], considered, coefficient)
+        if hand is not None:
+            row |= {"face": list(face), "overlap": largest, "fallback": kind}
+            chosen = hand
+            break
+    if chosen is None and config.fallback == "frame" and every:
+        chosen = min(every, key=lambda hand: (trust(hand["detector"]), -hand["score"]))
+        row["fallback"] = "alone"
+    if chosen is None:
+        return row | {"outcome": "no_face" if not frame["faces"] else "apart" if row["hands"] else "no_hand"}
+    averaged = [chosen]
+    for detector in {hand["detector"] for hand in every} - {chosen["detector"]}:
+        others = [hand for hand in considered if hand["detector"] == detector]
+        best = max(others, key=lambda hand: slow_iou(chosen, hand), default=None)
+        if best is not None and slow_iou(chosen, best) > 0.5:
+            averaged.append(best)
+    row["found_by"] = "+".join(sorted((hand["detector"] for hand in averaged), key=trust))
+    hand = tuple(sum(other[key] for other in averaged) / len(averaged) for key in ("x1", "y1", "x2", "y2"))
     cut = square_around(hand, config.crop_hand_coefficient) if frame["class_name"] in config.enlarged_classes else hand
     bbox = [
         math.floor(max(cut[0], 0)),
@@ -199,7 +333,48 @@ def slow_pair(frame: dict[str, Any], config: Pairing) -> dict[str, Any]:
         math.ceil(min(cut[2], WIDTH)),
         math.ceil(min(cut[3], HEIGHT)),
     ]
-    return {"outcome": "paired", "overlap": largest, "face": list(face), "hand": list(hand), "bbox": bbox}
+    row |= {"hand": list(hand), "bbox": bbox, "hand_score": chosen["score"]}
+    return row | {"outcome": "fallback" if row["fallback"] else "paired"}
+
+
+def slow_best_pair(faces: list[Box], hands: list[dict[str, Any]], coefficient: float) -> tuple[Any, Any, float]:
+    """Find the pair of the largest overlap, by the most trusted detector that has one."""
+    best, largest, by = (None, None), 0.0, (math.inf, "")
+    for face in faces:
+        square = square_around(face, coefficient)
+        for hand in hands:
+            width = min(square[2], hand["x2"]) - max(square[0], hand["x1"])
+            height = min(square[3], hand["y2"]) - max(square[1], hand["y1"])
+            overlap, own = max(width, 0) * max(height, 0), trust(hand["detector"])
+            if overlap > 0 and (own < by or (own == by and overlap > largest)):
+                best, largest, by = (face, hand), overlap, own
+    return *best, largest
+
+
+def slow_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
+    """Intersection over union of two detections."""
+    width = min(a["x2"], b["x2"]) - max(a["x1"], b["x1"])
+    height = min(a["y2"], b["y2"]) - max(a["y1"], b["y1"])
+    common = max(width, 0) * max(height, 0)
+    areas = sum((box["x2"] - box["x1"]) * (box["y2"] - box["y1"]) for box in (a, b))
+    return common / (areas - common)
+
+
+def trust(detector: str) -> tuple[float, str]:
+    """Place of a detector among the others."""
+    return {"hagrid": 0, "mediapipe": 1, "mask_rcnn": 2}.get(detector, 3), detector
+
+
+def rows_of(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make the detections of drawn frames."""
+    for number, frame in enumerate(frames):
+        frame["frame_path"] = f"{number}.jpg"
+    return [
+        looked_at(f["frame_path"], f["faces"], f["hands"], (WIDTH, HEIGHT))
+        if f["outcome"] == "ok"
+        else looked_at(f["frame_path"], outcome=f["outcome"])
+        for f in frames
+    ]
 
 
 def square_around(box: Box, coefficient: float) -> Box:
@@ -209,22 +384,10 @@ def square_around(box: Box, coefficient: float) -> Box:
     return x - half, y - half, x + half, y + half
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(a_frame, min_size=1, max_size=8), st.sampled_from([0.5, 1, 1.5]), st.sampled_from([0.5, 1.5]), st.randoms()
-)
-def test_random_tables_are_paired_as_by_the_plan(
-    frames: list[dict[str, Any]], crop: float, crop_hand: float, random: Any
-) -> None:
-    config = Pairing(crop_coefficient=crop, crop_hand_coefficient=crop_hand)
-    for number, frame in enumerate(frames):
-        frame["frame_path"] = f"{number}.jpg"
-    rows = [
-        looked_at(f["frame_path"], f["faces"], f["hands"], (WIDTH, HEIGHT))
-        if f["outcome"] == "ok"
-        else looked_at(f["frame_path"], outcome=f["outcome"])
-        for f in frames
-    ]
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(some_frames, a_config, st.randoms())
+def test_random_tables_are_paired_as_by_the_plan(frames: list[dict[str, Any]], config: Pairing, random: Any) -> None:
+    rows = rows_of(frames)
     random.shuffle(rows)  # detections come in an order of their own, and some are of frames that the table lacks
     frames = [frame for frame in frames if frame["in_table"]] or frames[:1]
     table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
@@ -237,10 +400,14 @@ def test_random_tables_are_paired_as_by_the_plan(
     assert samples["frame_path"].tolist() == [frame["frame_path"] for frame in frames]
     assert samples["outcome"].tolist() == [row["outcome"] for row in expected]
     np.testing.assert_array_equal(samples["overlap"], [row["overlap"] for row in expected])
+    np.testing.assert_array_equal(samples["hand_score"], [row["hand_score"] for row in expected])
+    assert samples["hands"].tolist() == [row["hands"] for row in expected]
+    for what in ("fallback", "found_by"):
+        assert [None if pd.isna(name) else name for name in samples[what]] == [row[what] for row in expected]
     for what in ("face", "hand", "bbox"):
         np.testing.assert_array_equal(pairing.boxes_of(samples, what), [row[what] for row in expected], err_msg=what)
 
-    bbox = pairing.boxes_of(samples, "bbox")[samples["outcome"] == "paired"]
+    bbox = pairing.boxes_of(samples, "bbox")[samples["outcome"].isin(pairing.SAMPLES)]
     assert (bbox == np.round(bbox)).all()
     assert ((bbox[:, :2] >= 0) & (bbox[:, :2] < bbox[:, 2:]) & (bbox[:, 2:] <= (WIDTH, HEIGHT))).all()
     counts = pairing.count_outcomes(samples)
@@ -248,3 +415,16 @@ def test_random_tables_are_paired_as_by_the_plan(
     for class_name, count in table["class_name"].value_counts().items():
         assert counts.loc[str(class_name), "frames"] == count
     assert set(counts.columns) == {"frames", *samples["outcome"]} <= {"frames", *pairing.OUTCOMES}
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
+@given(some_frames, a_config.filter(lambda config: config.fallback != "frame"))
+def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_not(
+    frames: list[dict[str, Any]], config: Pairing
+) -> None:
+    looked = rows_of(frames)
+    near = [row | {"hands": [hand for hand in row["hands"] if hand["stage"] != "fallback"]} for row in looked]
+    table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
+    pd.testing.assert_frame_equal(
+        pairing.pair(table, detections(*looked), config), pairing.pair(table, detections(*near), config)
+    )

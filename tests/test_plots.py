@@ -10,8 +10,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import detections, encode, frame_table, looked_at, pattern
+from conftest import detected, detections, encode, frame_table, looked_at, pattern
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from detectime import pairing, plots
 from detectime.config import Pairing
@@ -27,35 +29,37 @@ def drawn(figure: Figure | None) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.savefig(stream, format="jpeg", bbox_inches="tight")
+    plt.close(figure)
     return stream.getvalue()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("paired.jpg", "apart.jpg", "no_face.jpg", "$x_{1.jpg", "\N{GRINNING FACE}\n<b>.jpg"):
+    for name in ("paired.jpg", "apart.jpg", "no_face.jpg", "wider.jpg", "alone.jpg", "$x_{1.jpg", ODD):
         (tmp_path / name).write_bytes(encode(pattern(640, 480), "JPEG"))
     return tmp_path
 
 
-FACE, NEAR, FAR = (300, 100, 380, 200), (180, 150, 260, 240), (10, 400, 60, 470)
+ODD = "\N{GRINNING FACE}\n<b>.jpg"
+FACE, NEAR, FAR, WIDER = (300, 100, 380, 200), (180, 150, 260, 240), (10, 400, 60, 470), (110, 150, 160, 240)
 FOUND = detections(
     looked_at("paired.jpg", [FACE], [NEAR, FAR]),
     looked_at("apart.jpg", [FACE], [FAR]),
     looked_at("no_face.jpg"),
     looked_at("$x_{1.jpg", [FACE], [NEAR]),
-    looked_at("\N{GRINNING FACE}\n<b>.jpg", [FACE], [NEAR]),
+    looked_at(ODD, [FACE], [NEAR]),
+    looked_at("wider.jpg", [FACE], [WIDER]),
+    looked_at("alone.jpg", [], [detected(FAR, stage="fallback")]),
     looked_at("gone.jpg", outcome="missing"),
 )
-SAMPLES = pairing.pair(
-    frame_table({"frame_path": path, "class_name": "mute"} for path in FOUND["frame_path"].to_pylist()),
-    FOUND,
-    Pairing(),
-)
+TABLE = frame_table({"frame_path": path, "class_name": "mute"} for path in FOUND["frame_path"].to_pylist())
+SAMPLES = pairing.pair(TABLE, FOUND, Pairing())
+FALLBACK = pairing.pair(TABLE, FOUND, Pairing(fallback="frame"))
 
 
-@pytest.mark.parametrize("outcome", sorted(set(SAMPLES["outcome"])))
+@pytest.mark.parametrize("outcome", sorted({*SAMPLES["outcome"], *FALLBACK["outcome"]}))
 def test_gallery_of_each_outcome(outcome: str, folder: Path) -> None:
-    chosen = SAMPLES[SAMPLES["outcome"] == outcome]
+    chosen = pd.concat([SAMPLES[SAMPLES["outcome"] == outcome], FALLBACK[FALLBACK["outcome"] == outcome]])
     figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title=f"{outcome} $\\frac{{$", most=8)
     assert len(drawn(figure)) < 300_000
 
@@ -70,6 +74,20 @@ def test_gallery_shows_crops_below_frames(folder: Path) -> None:
     assert frame.shape[0] / frame.shape[1] == pytest.approx(480 / 640, abs=0.01)
     sides = chosen[["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"]].to_numpy()[0]
     assert crop.shape[0] / crop.shape[1] == pytest.approx((sides[3] - sides[1]) / (sides[2] - sides[0]), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "half_side"),  # the face is 100 pixels high
+    [("paired.jpg", 150), ("wider.jpg", 250), ("alone.jpg", None)],
+)
+def test_gallery_shows_the_square_in_which_the_hand_was_found(name: str, half_side: float | None, folder: Path) -> None:
+    chosen = FALLBACK[FALLBACK["frame_path"] == name]
+    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title="one", most=1)
+    drawn(figure)
+    assert figure is not None
+    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and patch.get_width() > 0]
+    widths = [box.get_width() for box in boxes if box.get_linestyle() not in ("-", "solid")]
+    assert widths == ([] if half_side is None else [pytest.approx(2 * half_side * 300 / 640)])  # of the thumbnail
 
 
 def test_a_frame_that_changed_is_told(folder: Path) -> None:
@@ -106,9 +124,16 @@ def test_gallery_reads_only_what_it_shows(folder: Path) -> None:
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("rows", [slice(None), slice(0), slice(1)], ids=["all", "none", "one"])
-def test_other_figures(rows: slice) -> None:
-    samples = SAMPLES[rows]
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(SAMPLES, id="all"),
+        pytest.param(SAMPLES[:0], id="none"),
+        pytest.param(SAMPLES[:1], id="one"),
+        pytest.param(FALLBACK[FALLBACK["outcome"] == "fallback"], id="fallbacks"),
+    ],
+)
+def test_other_figures(samples: pd.DataFrame) -> None:
     for figure in (plots.classes(samples), plots.outcomes(samples), plots.distributions(samples)):
         assert len(drawn(figure)) < 300_000
 

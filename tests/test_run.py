@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import encode, pattern
 from faults import Instant, names, row, settings, stored, table_of
 from hypothesis import given
 from hypothesis import settings as effort
@@ -25,8 +26,10 @@ from hypothesis import strategies as st
 
 from detectime import config as configuration
 from detectime import detectors, frames, pairing, progress, run
+from detectime.config import ConfigError
 from detectime.engines import local
 from detectime.exports import hands_json
+from detectime.images import Picture
 from detectime.run import RunError
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder
@@ -40,8 +43,8 @@ CONTEST = faults.ROOT.parent / "shared" / "frames" / "contest"
 class Imaginary(Folder):
     """A folder that has whatever frame it is asked for; engines that cost nothing do not ask."""
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
-        return ((frame_path, np.zeros((9, 9, 3), np.uint8)) for frame_path in frame_paths)
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture]]:
+        return ((frame_path, Picture(encode(pattern()))) for frame_path in frame_paths)
 
 
 NOWHERE = Imaginary("/nowhere")
@@ -303,13 +306,18 @@ OTHER: dict[str, Any] = {
     "face_confidence": 0.61,
     "face_nms": 0.31,
     "face_max_resolution": 320,
+    "face_first_resolution": 320,
+    "near_coefficient": 0.0,
     "hand_confidence": 0.41,
+    "hagrid_confidence": 0.41,
     "search_coefficient": 2.5,
     "search": "frame",
+    "whole_frame": True,
     "landmark_margin": 0.2,
     "mask_rcnn_confidence": 0.9,
     "mask_rcnn_resize": "plain",
     "precision": "bfloat16",
+    "reduced_decoding": False,
     "exif": "apply",
     "max_pixels": 1000,
 }
@@ -345,7 +353,8 @@ def test_every_key_of_the_detection_is_tried_above() -> None:
         {"limit": 3},
         {"workers": 7, "save_per_num_images": 1, "frame_timeout": 1.0},
         {"retry_failed": True},
-        {"device": "cpu"},
+        {"device": "cpu", "batch": 4},
+        {"fallback": "wider", "wider_coefficient": 3.0},
         {"samples_per_class": 1},
         {"images": "elsewhere", "labels": "other.csv"},
     ],
@@ -356,15 +365,80 @@ def test_everything_else_is_free(tmp_path: Path, changed: dict[str, Any]) -> Non
     assert detect(table_of(NAMES), tmp_path, nothing_to_do, **changed).equals(found)
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_what_came_later_at_its_default(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES), tmp_path)
+def test_a_run_of_an_earlier_version_that_looked_in_another_way_is_refused(tmp_path: Path) -> None:
+    detect(table_of(NAMES), tmp_path)
     before = manifest(tmp_path)
-    for key in ("search", "mask_rcnn_resize", "device"):
+    before["configuration"]["detection"] |= {"hand_detector": "mediapipe", "search_coefficient": 2.0}
+    for key in ("near_coefficient", "reduced_decoding", "whole_frame", "batch"):
         del before["configuration"]["detection"][key]
     (tmp_path / "run.json").write_text(json.dumps(before))
-    with pytest.raises(RunError, match=r"detection\.mask_rcnn_resize: the run has '2021', now it is 'plain'"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do, mask_rcnn_resize="plain")
+    with pytest.raises(RunError) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do)
+    named = re.findall(r"detection\.(\w+): the run has", str(refusal.value))
+    assert sorted(named) == [
+        "hand_detector",
+        "near_coefficient",
+        "reduced_decoding",
+        "search_coefficient",
+        "whole_frame",
+    ]
+
+
+@pytest.mark.parametrize("fallback", ["none", "wider"])
+def test_a_run_that_looked_at_whole_frames_goes_on_doing_so(tmp_path: Path, fallback: str) -> None:
+    detect(table_of(NAMES[:9]), tmp_path, fallback="frame")
+    asked: list[bool | None] = []
+
+    def engine(shards: Any, config: configuration.Detection, *rest: Any) -> Any:
+        asked.append(config.whole_frame)
+        yield from Instant()(shards, config, *rest)
+
+    found = detect(table_of(NAMES), tmp_path, engine, fallback=fallback)
+    assert found.equals(expected(NAMES))
+    assert asked == [True]
+    kept = manifest(tmp_path)["configuration"]
+    assert (kept["detection"]["whole_frame"], kept["pairing"]["fallback"]) == (True, fallback)
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do, fallback="frame").equals(found)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "whole_frame", "looks"),
+    [("none", None, False), ("wider", None, False), ("frame", None, True), ("none", True, True), ("frame", True, True)],
+)
+def test_whole_frames_are_looked_at_if_the_fallback_asks_for_it(
+    fallback: str, whole_frame: bool | None, looks: bool, tmp_path: Path
+) -> None:
+    detect(table_of(NAMES), tmp_path, fallback=fallback, whole_frame=whole_frame)
+    assert manifest(tmp_path)["configuration"]["detection"]["whole_frame"] is looks
+
+
+def test_a_run_that_looked_at_whole_frames_does_not_leave_off_unseen(tmp_path: Path) -> None:
+    detect(table_of(NAMES), tmp_path, fallback="frame")
+    with pytest.raises(RunError, match=r"whole_frame: the run has True, now it is False"):
+        detect(table_of(NAMES), tmp_path, nothing_to_do, whole_frame=False)
+
+
+def test_a_run_that_did_not_look_at_whole_frames_cannot_begin_to(tmp_path: Path) -> None:
+    found = detect(table_of(NAMES), tmp_path, fallback="wider")
+    with pytest.raises(RunError, match=r"whole_frame: the run has False.*; pairing\.fallback = 'frame' is"):
+        detect(table_of(NAMES), tmp_path, nothing_to_do, fallback="frame")
     assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("hagird", "there is no detector 'hagird'; did you mean 'hagrid'? accepted: mediapipe, hagrid, mask_rcnn"),
+        ("mediapipe,yolo", "there is no detector 'yolo'; accepted: mediapipe, hagrid, mask_rcnn"),
+        ("mediapipe,hagrid,mediapipe", "mediapipe: named more than once; accepted: each once"),
+    ],
+)
+def test_hand_detectors_that_cannot_be_are_refused_before_any_work(tmp_path: Path, names: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do, hand_detector=names)
+    assert "detection.hand_detector" in str(refusal.value)
+    assert words in str(refusal.value)
+    assert stored(tmp_path) == set()
 
 
 def test_another_vocabulary_is_free(tmp_path: Path) -> None:
@@ -388,6 +462,11 @@ def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
 
 def test_another_detector_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detect(table_of(NAMES), tmp_path)
+    monkeypatch.setitem(detectors.HANDS, "second", detectors.HANDS["mediapipe"])
+    with pytest.raises(RunError) as refusal:
+        detect(table_of(NAMES), tmp_path, nothing_to_do, hand_detector="mediapipe,second")
+    words = "detection.hand_detector: the run has ['mediapipe'], now it is ['mediapipe', 'second']; weights of second"
+    assert words in str(refusal.value)
     monkeypatch.setitem(detectors.FACES, "another", detectors.FACES["retinaface"])
     with pytest.raises(RunError, match=r"detection\.detector_type: the run has 'retinaface', now it is 'another'"):
         detect(table_of(NAMES), tmp_path, nothing_to_do, detector_type="another")
@@ -622,16 +701,23 @@ def test_watched_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
 
 
 @pytest.mark.skipif(not (CONTEST / "train.csv").is_file(), reason=f"the real frames are not there: {CONTEST}")
-def test_hands_json_is_the_same_for_any_workers_shards_and_interruption(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "parameters", [{}, {"hand_detector": "hagrid,mediapipe", "fallback": "frame"}], ids=["default", "cascade"]
+)
+def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
+    tmp_path: Path, parameters: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    if parameters:
+        request.getfixturevalue("hagrid_weights")
     source = Folder(str(CONTEST / "TRAIN_DATA"))
     table = frames.read(CONTEST / "train.csv", source, settings().labels)
     table = frames.select(table.iloc[::6].reset_index(drop=True), list(settings().labels))
-    base = settings()  # read once, so that all runs have the same
+    base = settings(**parameters)  # read once, so that all runs have the same
     contents, found = [], []
-    for workers, size, stops in ((1, 100, False), (2, 1, True), (2, 7, False)):
+    for workers, size, stops, batch in ((1, 100, False, 1), (2, 1, True, 3), (2, 7, False, 3)):
         output = tmp_path / f"{workers}-{size}"
         how = dataclasses.replace(base.run, workers=workers, save_per_num_images=size)
-        config = dataclasses.replace(base, run=how)
+        config = dataclasses.replace(base, run=how, detection=dataclasses.replace(base.detection, batch=batch))
         if stops:
 
             def engine(*arguments: Any) -> Any:

@@ -18,6 +18,7 @@ from test_images import huge_jpeg, huge_png
 
 from detectime import frames
 from detectime.detect import Worker
+from detectime.images import Picture
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder, Missing, SourceError, Unreadable
 
@@ -167,18 +168,29 @@ def test_exif_and_max_pixels_are_the_sources(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "a.png").write_bytes(encode(PICTURE, exif=exif))
-    shapes = [next(Folder(str(tmp_path), exif=rule).open(["a.png"]))[1].shape for rule in ("ignore", "apply")]
-    assert shapes == [(48, 64, 3), (64, 48, 3)]
+    for rule, size in (("ignore", (64, 48)), ("apply", (48, 64))):
+        ((_, frame),) = Folder(str(tmp_path), exif=rule).open(["a.png"])
+        assert isinstance(frame, Picture)
+        assert (frame.width, frame.height) == size
     frame_path, error = next(Folder(str(tmp_path), max_pixels=100).open(["a.png"]))
     assert (frame_path, type(error)) == ("a.png", Unreadable)
+
+
+def test_a_jpeg_whose_data_is_broken_is_a_picture_until_its_pixels_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG[:-20])
+    ((_, frame),) = Folder(str(tmp_path)).open(["a.jpg"])
+    assert isinstance(frame, Picture)
+    assert (frame.width, frame.height) == (64, 48)
+    with pytest.raises(Unreadable, match="truncated"):
+        frame.pixels()
 
 
 def test_frames_are_read_one_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
     opened = Folder(str(tmp_path)).open(["a.jpg", "b.jpg"])
-    assert next(opened)[1].shape == (48, 64, 3)
+    assert isinstance(next(opened)[1], Picture)
     (tmp_path / "b.jpg").write_bytes(JPEG)  # in time, since nothing was read ahead
-    assert next(opened)[1].shape == (48, 64, 3)
+    assert isinstance(next(opened)[1], Picture)
 
 
 def test_names_are_all_files_and_only_files(tmp_path: Path) -> None:

@@ -264,6 +264,46 @@ def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert detectors.HANDS["mask_rcnn"].fingerprint() != {path.name: SHA256}
 
 
+def test_the_weights_of_hagrid_are_downloaded_once_into_the_user_s_folder(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, entry = weights.HAGRID_HANDS.name, detectors.HANDS["hagrid"]
+    with serving((shared / "weights" / name).read_bytes()) as server:
+        monkeypatch.setenv("DETECTIME_MIRROR", server.address)
+        for _ in range(2):
+            assert entry.weights() == [tmp_path / "model" / name]
+            assert entry.fingerprint() == {name: weights.HAGRID_HANDS.sha256}
+    assert server.asked == [(f"/{name}", None)]
+    entry.build(Detection())  # and the network is nowhere needed again
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
+    assert entry.weights() == [shared / "weights" / name]
+
+
+def test_other_weights_of_hagrid_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = weights.HAGRID_HANDS.name
+    monkeypatch.setenv("DETECTIME_MIRROR", server.address)
+    with pytest.raises(WeightsError, match=f"{name}: .*what came from there is something else.*{SHA256}"):
+        detectors.HANDS["hagrid"].build(Detection())
+    assert not (tmp_path / "model" / name).exists()
+    (tmp_path / "model" / name).write_bytes(CONTENT)
+    with pytest.raises(WeightsError, match=f"model/{name}: these are other weights.*{weights.HAGRID_HANDS.sha256}"):
+        detectors.HANDS["hagrid"].build(Detection())
+
+
+def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers there
+    with pytest.raises(WeightsError) as refusal:
+        detectors.HANDS["hagrid"].build(Detection())
+    for words in (
+        "hand_detector.onnx: these weights are not there, and cannot be fetched from https://",
+        "Connection refused",
+        f"put hand_detector.onnx into {tmp_path / 'model'}, or into a folder that the variable DETECTIME_WEIGHTS names",
+    ):
+        assert words in str(refusal.value)
+
+
 def test_a_relative_folder_is_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTIME_WEIGHTS", "mine")
     monkeypatch.chdir(tmp_path)
@@ -289,8 +329,8 @@ def test_torch_s_cache_is_where_torch_looks(
     assert weights.torch_hub() == Path(folder)
 
 
-def test_the_published_hash_is_that_of_the_file(shared: Path) -> None:
-    file = weights.FACES["RetinaNetMobileNetV1"]
+@pytest.mark.parametrize("file", [weights.FACES["RetinaNetMobileNetV1"], weights.HAGRID_HANDS], ids=lambda f: f.name)
+def test_the_published_hash_is_that_of_the_file(file: File, shared: Path) -> None:
     assert weights.sha256(shared / "weights" / file.name) == file.sha256
 
 

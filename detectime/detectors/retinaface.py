@@ -124,6 +124,8 @@ class RetinaFace:
                 height, width = whole[n].shape[:2]
                 boxes = _decode(own_offsets[sure], anchors[sure])
                 boxes = geometry.clip(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
+                there = geometry.area(boxes) > 0  # anchors reach out of the image
+                boxes, sure = boxes[there], sure[there]
                 kept = geometry.non_maximum_suppression(boxes, own_scores[sure], self.nms)
                 found[n] = Detections(geometry.as_boxes(boxes[kept]), own_scores[sure[kept]].astype(np.float32))
         return [found[n] for n in range(len(whole))]

@@ -161,8 +161,8 @@ class _Worker:
         except (EOFError, OSError):
             return Lost(self._obituary(), self._at)
         if kind == "at":
-            self._at = value
-            self.deadline = time.monotonic() + self.limit
+            self._at = value  # None: at several frames, of which each has its time
+            self.deadline = time.monotonic() + self.limit * (len(self.shard) if value is None else 1)
             return None
         self.deadline = math.inf
         if kind == "ready":

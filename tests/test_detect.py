@@ -1,0 +1,506 @@
+"""The worker: which detector is asked about which frame, in whose pixels it answers, and what one bad frame costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import Box, encode, read_image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from detectime import boxes, detectors
+from detectime.boxes import Floats
+from detectime.config import ConfigError, Detection
+from detectime.detect import Hands, Worker
+from detectime.detectors import FACES, HANDS, Detections, Entry
+from detectime.images import RGB, Picture
+from detectime.schema import DETECTIONS
+from detectime.sources import Folder
+
+CASCADE = "hagrid,mediapipe"
+
+
+@pytest.fixture(scope="module")
+def contest(shared: Path) -> Path:
+    """Find the contest's frames."""
+    return shared / "frames" / "contest" / "TRAIN_DATA"
+
+
+def picture(path: Path) -> Picture:
+    """Open a file."""
+    return Picture(path.read_bytes())
+
+
+# -- the cascade, by detectors of areas of one colour
+
+
+COLOURS = {"face": (20, 20, 230), "red": (230, 20, 20), "green": (20, 230, 20)}
+CELL, INSET = 16, 2  # pixels
+
+
+class Coloured:
+    """A detector of the areas of one colour; with regions, of those that reach into one."""
+
+    def __init__(self, colour: tuple[int, int, int]) -> None:
+        self.colour = colour
+        self.seen: list[tuple[int, ...]] = []
+
+    def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
+        places = [None] * len(images) if regions is None else regions
+        return [self._detect(image, place) for image, place in zip(images, places, strict=True)]
+
+    def _detect(self, image: RGB, regions: Floats | None) -> Detections:
+        self.seen.append(image.shape[:2])
+        mask = np.abs(image.astype(int) - self.colour).max(axis=2) < 100
+        areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
+        x, y, width, height, _ = areas[areas[:, 4] > 20].T  # less is what a JPEG makes of an edge
+        found = np.column_stack([x, y, x + width, y + height])
+        if regions is not None:
+            found = found[(boxes.overlap(found[:, None], regions) > 0).any(axis=1)]
+        return Detections(boxes.as_boxes(found), np.ones(len(found), np.float32))
+
+
+@pytest.fixture
+def coloured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Coloured]:
+    """Register a detector for each colour; `green` wants every pixel of a frame."""
+    made = {name: Coloured(colour) for name, colour in COLOURS.items()}
+    for name, detector in made.items():
+        monkeypatch.setattr(sys.modules[__name__], f"build_{name}", lambda _, d=detector: d, raising=False)
+        entry = Entry(f"{__name__}:build_{name}", list, reach=10, reduced=name != "green")
+        monkeypatch.setitem(FACES if name == "face" else HANDS, name, entry)
+    return made
+
+
+def coloured_worker(**parameters: Any) -> Worker:
+    """Build a worker that looks for colours."""
+    return Worker(Detection(**{"detector_type": "face", "hand_detector": "red,green", **parameters}))
+
+
+def draw(rows: Sequence[str], cell: int = CELL) -> NDArray[np.uint8]:
+    """Draw a sketch: ``F`` is a face, ``r`` and ``g`` are hands, red and green, and anything else is nothing."""
+    image = np.full((len(rows) * cell, len(rows[0]) * cell, 3), 128, np.uint8)
+    for name, found in ((name, found_in(rows, name, cell)) for name in COLOURS):
+        for x1, y1, x2, y2 in found:
+            image[y1:y2, x1:x2] = COLOURS[name]
+    return image
+
+
+def found_in(rows: Sequence[str], name: str, cell: int = CELL) -> list[tuple[int, int, int, int]]:
+    """Boxes of a colour in a sketch."""
+    inset = cell * INSET // CELL
+    return [
+        (x * cell + inset, y * cell + inset, (x + 1) * cell - inset, (y + 1) * cell - inset)
+        for y, row in enumerate(rows)
+        for x, kind in enumerate(row)
+        if kind == {"face": "F", "red": "r", "green": "g"}[name]
+    ]
+
+
+def told(hands: Sequence[Hands]) -> list[tuple[str, str, list[Box]]]:
+    """Write what was found as the oracle does."""
+    return [(look.detector, look.stage, [tuple(box) for box in look.found.boxes.tolist()]) for look in hands]
+
+
+@pytest.mark.parametrize(
+    ("sketch", "parameters", "looks"),
+    [
+        pytest.param("rF.g", {}, ["red near 1"], id="the first has one near"),
+        pytest.param("r.Fg", {}, ["red near 1", "green near 1"], id="the first has one, but far"),
+        pytest.param("..F.", {}, ["red near 0", "green near 0"], id="there is none"),
+        pytest.param("r..g", {}, [], id="no face"),
+        pytest.param("r.Fg", {"near_coefficient": 2.5}, ["red near 1"], id="near is farther"),
+        pytest.param("rF.g", {"near_coefficient": 0.0}, ["red near 1", "green near 1"], id="each is asked"),
+        pytest.param("r.Fg", {"search_coefficient": 1.5}, ["red near 0", "green near 1"], id="searched nearby"),
+        pytest.param("gFr.", {"hand_detector": "green,red"}, ["green near 1"], id="another order"),
+        pytest.param("rF.g", {"search": "frame"}, ["red frame 1"], id="searched anywhere"),
+        pytest.param("r..g", {"search": "frame"}, [], id="searched anywhere, no face"),
+        pytest.param("rF.g", {"whole_frame": True}, ["red near 1"], id="whole frame, near"),
+        pytest.param(
+            "r.F.", {"whole_frame": True}, ["red near 1", "green near 0", "red fallback 1"], id="whole frame, far"
+        ),
+        pytest.param(
+            ["F.g", "...", "..."],
+            {"whole_frame": True, "search_coefficient": 1.0},
+            ["red near 0", "green near 0", "red fallback 0", "green fallback 1"],
+            id="whole frame, found by the second",
+        ),
+        pytest.param("r..g", {"whole_frame": True}, ["red fallback 1"], id="whole frame, no face"),
+        pytest.param("...g", {"whole_frame": True}, ["red fallback 0", "green fallback 1"], id="whole frame, second"),
+        pytest.param(
+            "r.F.",
+            {"whole_frame": True, "search": "frame"},
+            ["red frame 1", "green frame 0"],
+            id="whole frame, where it was looked at",
+        ),
+        pytest.param(
+            "r...", {"whole_frame": True, "search": "frame"}, ["red fallback 1"], id="whole frame, searched, no face"
+        ),
+    ],
+)
+def test_which_looks_are_taken(
+    sketch: str | list[str], parameters: dict[str, Any], looks: list[str], coloured: dict[str, Coloured]
+) -> None:
+    rows = [sketch] if isinstance(sketch, str) else sketch
+    ((faces, hands),) = coloured_worker(**parameters).look([Picture(encode(draw(rows)))])
+    assert [tuple(box) for box in faces.boxes.tolist()] == found_in(rows, "face")
+    assert [f"{look.detector} {look.stage} {len(look.found)}" for look in hands] == looks
+    for detector, _, found in told(hands):
+        assert set(found) <= set(found_in(rows, detector))
+
+
+def common(a: Box, b: Box) -> float:
+    """Area that two boxes share."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
+def around(face: Box, coefficient: float) -> Box:
+    """Enlarge one box, which is a square."""
+    more = (coefficient - 0.5) * (face[2] - face[0])
+    return face[0] - more, face[1] - more, face[2] + more, face[3] + more
+
+
+def slow_looks(rows: Sequence[str], config: Detection) -> list[tuple[str, str, list[Box]]]:
+    """Do one frame as the configuration says it."""
+    faces = found_in(rows, "face")
+    taken: list[tuple[str, str, list[Box]]] = []
+
+    def is_near() -> bool:
+        return any(
+            common(around(face, config.near_coefficient), hand) > 0
+            for _, _, found in taken
+            for hand in found
+            for face in faces
+        )
+
+    for detector in config.hand_detector:
+        if faces and not is_near():
+            found: list[Box] = [*found_in(rows, detector)]
+            if config.search == "frame":
+                taken.append((detector, "frame", found))
+            else:
+                reach = config.search_coefficient or 10
+                seen = [hand for hand in found if any(common(around(face, reach), hand) > 0 for face in faces)]
+                taken.append((detector, "near", seen))
+    looked = config.search == "frame" and faces  # at the whole frame already
+    for detector in config.hand_detector if config.whole_frame and not looked else ():
+        there = any(found for _, stage, found in taken if stage == "fallback" or not config.near_coefficient)
+        if not is_near() and not there:
+            taken.append((detector, "fallback", [*found_in(rows, detector)]))
+    return taken
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.lists(st.text("....Frg", min_size=5, max_size=5), min_size=3, max_size=3)
+        | st.just(["F..r."])  # of another size
+        | st.just(["r....", "....g"]),
+        max_size=5,
+    ),
+    st.sampled_from(["red", "green", "red,green", "green,red"]),
+    st.sampled_from([0.0, 1.5, 2.5]),
+    st.sampled_from([None, 1.0, 2.5]),
+    st.sampled_from([None, "face", "frame"]),
+    st.booleans(),
+)
+def test_random_frames_are_looked_at_as_the_configuration_says(
+    coloured: dict[str, Coloured],
+    frames: list[list[str]],
+    hand_detector: str,
+    near: float,
+    reach: float | None,
+    search: str | None,
+    whole_frame: bool,
+) -> None:
+    worker = coloured_worker(
+        hand_detector=hand_detector,
+        near_coefficient=near,
+        search_coefficient=reach,
+        search=search,
+        whole_frame=whole_frame,
+    )
+    found = worker.look([Picture(encode(draw(rows))) for rows in frames])
+    assert [told(hands) for _, hands in found] == [slow_looks(rows, worker.config) for rows in frames]
+
+
+def test_what_nobody_is_asked_about_is_not_decoded_again(coloured: dict[str, Coloured]) -> None:
+    coloured_worker(whole_frame=True).look([Picture(encode(draw(["rF"]))), Picture(encode(draw(["..F", "..."])))])
+    assert coloured["red"].seen == [(16, 32), (32, 48), (32, 48)]
+    assert coloured["green"].seen == [(32, 48), (32, 48)]
+
+
+# -- in whose pixels
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("cell", "seen_by_face", "seen_by_red"),
+    [
+        # A face of 120 pixels has 15 of an eighth: hands are searched where it has 60.
+        pytest.param(160, 8, 2, id="the hands' frame is larger"),
+        pytest.param(640, 8, 8, id="one frame is enough"),
+    ],
+)
+def test_of_reduced_frames_boxes_are_in_pixels_of_the_whole_one(
+    cell: int, seen_by_face: int, seen_by_red: int, orientation: int, coloured: dict[str, Coloured]
+) -> None:
+    rows = [".F....", "r....g", "......"] if cell == 160 else ["rF", ".g"]
+    upright = draw(rows, cell)
+    stored = {1: upright, 3: np.rot90(upright, 2), 6: np.rot90(upright)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    frame = Picture(encode(np.ascontiguousarray(stored), "JPEG", exif=exif, subsampling=0), exif="apply")
+    assert (frame.width, frame.height) == (upright.shape[1], upright.shape[0])
+    worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0)
+    ((faces, hands),) = worker.look([frame])
+
+    def size(factor: int) -> tuple[int, int]:
+        return frame.height // factor, frame.width // factor
+
+    assert {name: detector.seen for name, detector in coloured.items()} == {
+        "face": [size(seen_by_face)],
+        "red": [size(seen_by_red)],
+        "green": [size(1)],  # which asked for it
+    }
+    np.testing.assert_allclose(faces.boxes, found_in(rows, "face", cell), atol=seen_by_face)
+    for look, tolerance in zip(hands, (seen_by_red, 2), strict=True):
+        np.testing.assert_allclose(look.found.boxes, found_in(rows, look.detector, cell), atol=tolerance)
+
+
+def test_without_reduced_decoding_every_pixel_is_seen(coloured: dict[str, Coloured]) -> None:
+    rows = ["rFg"]
+    worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0, reduced_decoding=False)
+    worker.look([Picture(encode(draw(rows, 320), "JPEG"))])
+    assert [detector.seen for detector in coloured.values()] == [[(320, 960)]] * 3
+
+
+def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(contest: Path, worker: Worker) -> None:
+    """A frame below the cap and the same one twice as large, above it."""
+    small = read_image(contest / "room" / "0001.jpg")[::2, ::2]
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    (faces, _), (larger_faces, _) = worker.look([Picture(encode(image)) for image in (small, large)])
+    np.testing.assert_allclose(larger_faces.boxes, 2 * faces.boxes, atol=3)
+
+
+@pytest.mark.parametrize("name", ["selfie/0003.jpg", "room/0001.jpg"])
+def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: Path) -> None:
+    """The frames are enlarged to what a camera of today takes, so that they are reduced at all."""
+    image = cv2.resize(read_image(contest / name), None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    frame = Picture(encode(image, "JPEG"))
+    for reduced, whole in zip(
+        *(
+            (faces, *(look.found for look in hands))
+            for faces, hands in (Worker(Detection(reduced_decoding=way)).look([frame])[0] for way in (True, False))
+        ),
+        strict=True,
+    ):
+        assert len(reduced) == len(whole) == 1
+        assert boxes.iou(reduced.boxes[0], whole.boxes[0]) > 0.9
+
+
+# -- real detectors
+
+
+def test_a_frame_without_a_face_has_no_hands(shared: Path, worker: Worker) -> None:
+    image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / "closer_pA" / "0034.jpg")
+    ((faces, hands),) = worker.look([Picture(encode(image))])
+    assert [len(faces), *(len(look.found) for look in hands)] == [1, 1]
+    x1, y1, x2, y2 = boxes.to_integers(hands[0].found.boxes[0])
+    alone = Picture(encode(np.ascontiguousarray(image[y1:y2, x1:x2])))
+    assert len(HANDS["mediapipe"].build(Detection()).detect([alone.pixels()])[0]) == 1
+    ((faces, hands),) = worker.look([alone])
+    assert (len(faces), hands) == (0, [])
+    ((faces, (look,)),) = Worker(Detection(whole_frame=True)).look([alone])
+    assert (look.detector, look.stage, len(look.found)) == ("mediapipe", "fallback", 1)
+
+
+@pytest.mark.usefixtures("hagrid_weights")
+def test_the_second_detector_finds_a_hand_that_the_first_overlooks(contest: Path) -> None:
+    looks = {
+        names: [(look.detector, look.stage, len(look.found)) for look in hands]
+        for names in ("hagrid", CASCADE)
+        for _, hands in Worker(Detection(hand_detector=names)).look([picture(contest / "selfie" / "0003.jpg")])
+    }
+    assert looks == {"hagrid": [("hagrid", "near", 0)], CASCADE: [("hagrid", "near", 0), ("mediapipe", "near", 1)]}
+
+
+@pytest.mark.usefixtures("hagrid_weights")
+def test_a_hand_that_the_first_detector_finds_is_left_to_it(contest: Path) -> None:
+    ((_, hands),) = Worker(Detection(hand_detector=CASCADE)).look([picture(contest / "palm_pA" / "0034.jpg")])
+    assert [(look.detector, look.stage, len(look.found)) for look in hands] == [("hagrid", "near", 1)]
+
+
+def test_a_worker_gives_the_one_schema(worker: Worker, contest: Path) -> None:
+    table = worker(Folder(str(contest)), ["room/0001.jpg", "nowhere.jpg", "room/0002.jpg"])
+    assert table.schema == DETECTIONS == worker(Folder(str(contest)), []).schema
+    first, lost, second = table.to_pylist()
+    assert (first["outcome"], first["width"], first["height"], lost["outcome"]) == ("ok", 1280, 720, "missing")
+    assert {(box["detector"], box["stage"]) for box in first["faces"] + second["faces"]} == {("retinaface", "frame")}
+    assert {(box["detector"], box["stage"]) for box in first["hands"] + second["hands"]} == {("mediapipe", "near")}
+
+
+# -- batches
+
+
+def test_the_batch_changes_no_byte(contest: Path, tmp_path: Path, hagrid_weights: Path) -> None:
+    good = ["room/0001.jpg", "closer_pA/0034.jpg", "palm_pA/0034.jpg", "selfie/0003.jpg", "down_pA/0034.jpg"]
+    for name in good:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(contest / name)
+    content = (contest / good[0]).read_bytes()
+    (tmp_path / "cut off.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.jpg").touch()
+    names = [*good[:2], "cut off.jpg", *good[2:4], "nowhere.jpg", "empty.jpg", *good[4:], "nowhere either.jpg"]
+    tables, positions = {}, {}
+    for batch in (1, 3, 16):
+        worker = Worker(Detection(hand_detector=CASCADE, whole_frame=True, batch=batch))
+        positions[batch] = []
+        tables[batch] = worker(Folder(str(tmp_path)), names, positions[batch].append)
+    assert tables[3].equals(tables[1])
+    assert tables[16].equals(tables[1])
+    outcomes = dict(zip(names, tables[1]["outcome"].to_pylist(), strict=True))
+    assert outcomes == dict.fromkeys(good, "ok") | {
+        "cut off.jpg": "unreadable",
+        "empty.jpg": "unreadable",
+        "nowhere.jpg": "missing",
+        "nowhere either.jpg": "missing",
+    }
+    assert all(row["faces"] and row["hands"] for row in tables[1].to_pylist() if row["outcome"] == "ok")
+    # Each frame is told before it is opened, a batch ahead, and what is done with several of them is nobody's.
+    assert positions[1] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert positions[3] == [0, 1, 2, 3, 4, 5, None, 6, 7, 8, None, None]
+    assert positions[16] == [0, 1, 2, 3, 4, 5, 6, 7, 8, None]
+
+
+def test_a_batch_holds_no_more_pixels_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectime.detect._BATCH_PIXELS", 100)
+    for name, side in (("a.png", 9), ("b.png", 9), ("c.png", 30), ("d.png", 5)):
+        (tmp_path / name).write_bytes(encode(Image.new("RGB", (side, side))))
+    positions: list[int | None] = []
+    table = Worker(Detection(batch=16))(Folder(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
+    assert positions == [0, 1, 2, None, 3]
+    assert table["width"].to_pylist() == [9, 9, 30, 5]
+
+
+class Stumbling:
+    """A detector that cannot do wide pictures."""
+
+    def detect(self, images: Sequence[RGB], regions: object = None) -> list[Detections]:
+        if any(image.shape[1] > image.shape[0] for image in images):
+            raise MemoryError("too wide " + "x" * 10_000)
+        return [Detections.none() for _ in images]
+
+
+def build_stumbling(config: Detection) -> Stumbling:
+    """Build the detector that the registry names."""
+    return Stumbling()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_what_a_detector_trips_over_costs_one_frame(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FACES, "stumbling", Entry(f"{__name__}:build_stumbling", list))
+    (tmp_path / "wide.png").write_bytes(encode(Image.new("RGB", (9, 5))))
+    (tmp_path / "high.png").write_bytes(encode(Image.new("RGB", (5, 9))))
+    worker = Worker(Detection(detector_type="stumbling", batch=batch))
+    names = ["high.png", "wide.png", "high.png", "gone.png", "high.png", "wide.png"]
+    rows = worker(Folder(str(tmp_path)), names).to_pylist()
+    assert [row["outcome"] for row in rows] == ["ok", "failed", "ok", "missing", "ok", "failed"]
+    assert rows[1]["error"].startswith("MemoryError: too wide")
+    assert len(rows[1]["error"]) <= 500
+
+
+# -- what cannot be
+
+
+@pytest.mark.parametrize("key", ["detector_type", "hand_detector"])
+def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"detection\.{key}: there is no detector 'retinafaces'; .*accepted: "):
+        Worker(Detection(**{key: "retinafaces"}))
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime knows CUDA"
+)
+@pytest.mark.parametrize("refuse", [Worker, detectors.check])
+def test_a_gpu_that_is_not_there_is_refused_before_any_frame_is_read(refuse: Any) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        refuse(Detection(device="cuda"))
+    for words in ("detection.device = 'cuda'", "onnxruntime", "accepted here: auto, cpu"):
+        assert words in str(refusal.value)
+
+
+# -- odd sizes
+
+
+@pytest.mark.parametrize("whole_frame", [False, True])
+@pytest.mark.parametrize("hand_detector", ["mediapipe", CASCADE])
+def test_odd_sizes(hand_detector: str, whole_frame: bool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if hand_detector == CASCADE:
+        request.getfixturevalue("hagrid_weights")
+    sizes = [(1, 1), (20_000, 50), (50, 20_000)]
+    for width, height in sizes:
+        noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for kind in ("JPEG", "PNG"):
+            (tmp_path / f"{width}.{kind}").write_bytes(encode(noise, kind))
+    worker = Worker(Detection(hand_detector=hand_detector, whole_frame=whole_frame, batch=4))
+    names = [f"{width}.{kind}" for width, _ in sizes for kind in ("JPEG", "PNG")]
+    for row, size in zip(worker(Folder(str(tmp_path)), names).to_pylist(), np.repeat(sizes, 2, axis=0), strict=True):
+        assert (row["outcome"], row["error"], row["width"], row["height"]) == ("ok", None, *size)
+
+
+MAKE = """
+import sys
+from PIL import Image
+Image.new("RGB", (12_000, 9_000), (40, 90, 150)).save(sys.argv[1])
+"""
+LOOK = """
+import sys
+from detectime.config import Detection
+from detectime.detect import Worker
+from detectime.sources import Folder
+
+def peak():  # of this process alone: what getrusage tells may be of the one that started it
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
+
+most = int(sys.argv[3])
+worker = Worker(Detection(max_pixels=most))
+before = peak()
+(row,) = worker(Folder(sys.argv[1], max_pixels=most), [sys.argv[2]]).to_pylist()
+print(row["outcome"], row["width"], peak() - before, row["error"], sep="|")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
+@pytest.mark.parametrize(
+    ("suffix", "most"),
+    # 108 million pixels: a JPEG is read to an eighth of its sides, anything else whole, by decoders that need it twice.
+    [("jpg", 150), ("png", 108 * 6 + 150)],
+)
+def test_the_memory_that_a_large_frame_takes_is_bounded(suffix: str, most: float, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    subprocess.run([sys.executable, "-c", MAKE, path], check=True)
+
+    def look(max_pixels: int) -> list[str]:
+        command = [sys.executable, "-c", LOOK, str(tmp_path), path.name, str(max_pixels)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("|")
+
+    outcome, width, megabytes, error = look(100_000_000)
+    assert (outcome, width) == ("unreadable", "None")
+    assert error == "too large: 12000 x 9000 pixels, more than max_pixels (100000000)"
+    assert float(megabytes) < 60
+    outcome, width, megabytes, _ = look(120_000_000)
+    assert (outcome, width) == ("ok", "12000")
+    assert float(megabytes) < most
