@@ -169,9 +169,7 @@ class Config:
                 if name not in self.labels:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
         if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
-            raise ConfigError(
-                "detection.whole_frame = False: pairing.fallback = 'frame' needs it; accepted: true, null"
-            )
+            raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
         if not self.classes:
             raise ConfigError(
                 f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
