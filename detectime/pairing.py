@@ -29,6 +29,7 @@ TRUSTED = ("hagrid", "mediapipe", "mask_rcnn")
 """Whose hand is kept where two detectors found different ones near a face: measured by ``benchmarks/disagreement.py``
 for the first two."""
 
+_PIECE = 65_536  # rows
 _SAME_HAND = 0.5  # hands of two detectors that overlap more (IoU) are one; then the average is better than either
 _CORNERS = ("x1", "y1", "x2", "y2")
 
@@ -62,8 +63,8 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
         - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
           NaN where there is none);
         - `overlap`, square pixels (float64, NaN where nothing was compared);
-        - `fallback`, one of `FALLBACKS` (NaN where it is none), and `found_by`, the detectors that agree on the hand,
-          with plus signs between them (both categorical);
+        - `fallback`, one of `FALLBACKS` (categorical, NaN where it is none), and `found_by`, the detectors that agree on the hand,
+          with plus signs between them (NaN where there is no sample);
         - `bbox_x1` … `bbox_y2`: what is cut out, integers as float64, NaN where there is no sample: the hand, or the
           square around it if the class is enlarged, inside the frame.
 
@@ -72,15 +73,21 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     KeyError
         If a wanted frame has no detections.
     """
-    rows = pd.Index(detections["frame_path"].to_pandas()).get_indexer(pd.Index(table["frame_path"]))
+    looked_at = detections["frame_path"].combine_chunks()
+    rows = pc.index_in(pa.array(table["frame_path"], pa.string()), value_set=looked_at).fill_null(-1).to_numpy().copy()
     wanted = table["wanted"].to_numpy()
     if (rows[wanted] < 0).any():
         frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
         raise KeyError(f"{frame_path!r} is wanted, but was not looked at: run detection first")
     rows[~wanted] = -1  # no row of `best`
-    best = _best_pairs(detections, config).reindex(rows).set_axis(table.index)
-    best = best.fillna({"outcome": "left_out", "faces": 0, "hands": 0}).astype({"faces": "int64", "hands": "int64"})
-    samples = table.assign(**{str(column): best[column] for column in best})
+    # Piece by piece: what is needed on the way is many times the result.
+    starts = range(0, max(1, detections.num_rows), _PIECE)
+    best = pd.concat([_best_pairs(detections.slice(k, _PIECE), config) for k in starts], ignore_index=True)
+    if not np.array_equal(rows, np.arange(len(best))):
+        best = best.reindex(rows)
+        best = best.fillna({"outcome": "left_out", "faces": 0, "hands": 0}).astype({"faces": "int64", "hands": "int64"})
+    samples = pd.concat([table, best.set_axis(table.index)], axis=1)
+    samples.attrs = dict(table.attrs)
     _add_bbox(samples, config)
     return samples
 
@@ -220,9 +227,7 @@ def _best_score(hands: _Found) -> NDArray[np.int64]:
     return best
 
 
-def _reconciled(
-    hands: _Found, chosen: NDArray[np.int64], considered: NDArray[np.bool_]
-) -> tuple[Floats, pd.Categorical[str]]:
+def _reconciled(hands: _Found, chosen: NDArray[np.int64], considered: NDArray[np.bool_]) -> tuple[Floats, pd.Series]:
     """Average each chosen hand with those of other detectors that agree: boxes (frames, 4), and who found them."""
     there = np.flatnonzero(chosen >= 0)
     corners = _take(hands.corners, chosen)
@@ -245,7 +250,7 @@ def _reconciled(
     kinds = [kind for kind in np.unique(finders).tolist() if kind]
     names = ["+".join(name for k, name in enumerate(hands.detectors) if kind >> k & 1) for kind in kinds]
     codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
-    return corners, pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))
+    return corners, pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype("str")
 
 
 def _take(values: Floats, rows: NDArray[np.int64]) -> Floats:
