@@ -329,7 +329,7 @@ def test_another_detection_configuration_is_refused_by_name(tmp_path: Path, chan
     before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(RunError) as refusal:
         detect(table_of(NAMES), tmp_path, nothing_to_do, **changed)
-    own = dataclasses.asdict(settings().detection)
+    own = dataclasses.asdict(settings().detection) | {"whole_frame": False}  # null means it, as nothing asks for more
     assert str(tmp_path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
     for key, value in own.items():
