@@ -55,7 +55,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         peer = None
         with measure.one_core():
-            if not arguments.no_peer:
+            if not arguments.no_peer and {"cost", "quality"} & set(arguments.only):
                 try:
                     peer = stack.enter_context(peers.mediapipe())
                 except (OSError, subprocess.CalledProcessError) as error:

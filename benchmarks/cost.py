@@ -40,7 +40,7 @@ def variants(settings: Config) -> dict[str, Config]:
     return {
         "default": settings,
         "hagrid, mediapipe": with_(hand_detector=("hagrid", "mediapipe")),
-        "default, as it was: faces at 640, full decoding": with_(face_first_resolution=640, reduced_decoding=False),
+        "default, but faces at 640 and full decoding": with_(face_first_resolution=640, reduced_decoding=False),
     }
 
 

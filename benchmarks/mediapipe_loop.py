@@ -24,7 +24,7 @@ hands = mediapipe.solutions.hands.Hands(static_image_mode=True, max_num_hands=2,
 
 def look(path):
     """Read a file, find its faces and its hands."""
-    image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
     faces.process(image)
     return image, hands.process(image)
 

@@ -37,6 +37,6 @@ def rate(frames: Frames, settings: Config, workers: int) -> float:
     done, started, first = 0, 0.0, 0
     for shard, _ in local.detect(shards, settings.detection, Folder(str(frames.images)), run):
         done += len(shard)
-        if not started and done >= SHARD * workers:  # as many shards as workers: all of them are warm by then
+        if not started and done >= 2 * SHARD * workers:  # two shards for each worker: all of them are warm by then
             started, first = time.perf_counter(), done
     return (done - first) / (time.perf_counter() - started)

@@ -47,7 +47,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Names = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_each_once)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -79,7 +79,7 @@ class Detection:
     face_nms: Share = 0.3
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
     face_first_resolution: Annotated[int, Field(ge=32, le=8192)] = 160
-    hand_detector: Annotated[Names, BeforeValidator(_as_list), Field(min_length=1)] = ("mediapipe",)
+    hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)
     near_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.5
     hand_confidence: Share = 0.5
     hagrid_confidence: Share = 0.7
@@ -170,6 +170,11 @@ class Config:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
         if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
             raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
+        wider, by_rule = self.pairing.wider_coefficient, self.pairing.crop_coefficient
+        if self.pairing.fallback != "none" and wider < by_rule:
+            raise ConfigError(
+                f"pairing.wider_coefficient = {wider}: narrower than crop_coefficient; accepted: {by_rule} or more"
+            )
         if not self.classes:
             raise ConfigError(
                 f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
@@ -188,9 +193,6 @@ PARAMETERS: dict[str, str] = {
     field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
 }
 """Each parameter of the notebook and the section of ``config.yml`` that holds the key of its name."""
-
-_LISTS = ("classes", "enlarged_classes")
-
 
 _IN_WORDS = {
     "bool_type": "should be true or false",
@@ -240,8 +242,6 @@ def load(
         if value is None:
             continue
         section = PARAMETERS[name]
-        if name in _LISTS:
-            value = _as_list(value)
         if section == "data":
             value = _absolute(value, folder)
         tree[section] = {**tree.get(section, {}), name: value}
@@ -320,7 +320,9 @@ def _check(tree: dict[str, Any], file: str, given: Sequence[str]) -> Config:
         reasons = []
         for e in error.errors():
             reason = _explain(e)
-            section, _, key = re.split("[ :]", reason, maxsplit=1)[0].partition(".")
+            section, key = [*re.split("[ :]", reason, maxsplit=1)[0].split("."), ""][
+                :2
+            ]  # and perhaps a place in a list
             by_parameter = key in given and PARAMETERS[key] == section
             reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + reason)
         raise ConfigError("; ".join(reasons)) from None

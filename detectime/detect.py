@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ Opened = tuple[str, Picture | Missing | Unreadable]
 
 _FACE_SIDE = 48  # pixels of a face's longer side whose hands fill the hand detectors' inputs
 _BATCH_ON_GPU = 16  # frames
-_BATCH_PIXELS = 64_000_000  # of the frames of a batch together: so much of them is in memory
+_BATCH_PIXELS = 64_000_000  # of the frames of a batch together, or one frame more: two batches are in memory
+_DECODERS = 4  # threads that decode the batch to come
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,33 @@ class _Look:
     coefficient: float
 
 
+@dataclass
+class _Seen:
+    """A frame, as much of it as was decoded for its faces, and what was found so far, in the frame's pixels."""
+
+    frame: Picture
+    image: RGB
+    faces: Detections = field(default_factory=Detections.none)
+    hands: list[Hands] = field(default_factory=list)
+    _larger: RGB | None = None
+
+    def whole(self) -> RGB:
+        """Every pixel."""
+        return self.image if self.frame.is_whole(self.image) else self.frame.pixels()
+
+    def for_hands(self) -> RGB:
+        """More of a frame whose faces are small: their hands are, too."""
+        longest = float((self.faces.boxes[:, 2:] - self.faces.boxes[:, :2]).max(initial=0))
+        if not longest or self.frame.is_whole(self.image):
+            return self.image
+        side = math.ceil(max(self.frame.width, self.frame.height) * _FACE_SIDE / longest)
+        if max(self.image.shape) >= side:
+            return self.image
+        if self._larger is None:
+            self._larger = self.frame.pixels(side)
+        return self._larger
+
+
 class Worker:
     """Detects faces, and hands near them. Built once in its process; its models stay loaded.
 
@@ -65,6 +93,8 @@ class Worker:
         self._batch = config.batch or (_BATCH_ON_GPU if detectors.on_gpu(config) else 1)
         faces = detectors.faces(config)
         self._faces = faces.build(config)
+        at_once = replace(config, face_first_resolution=config.face_max_resolution)
+        self._all_faces = faces.build(at_once) if faces.coarse and at_once != config else None
         self._side = config.face_max_resolution if config.reduced_decoding and faces.reduced else None
         built = [(name, entry, entry.build(config)) for name, entry in detectors.hands(config).items()]
         searches = [(config.search or entry.search, config.search_coefficient or entry.reach) for _, entry, _ in built]
@@ -72,8 +102,7 @@ class Worker:
             _Look(*hands, "near" if search == "face" else "frame", reach)
             for hands, (search, reach) in zip(built, searches, strict=True)
         ]
-        if config.whole_frame:
-            self._looks += [_Look(*hands, "fallback", 0.0) for hands in built]
+        self._fallbacks = [_Look(*hands, "fallback", 0.0) for hands in built if config.whole_frame]
 
     def __call__(
         self, source: Folder, frame_paths: Sequence[str], at: Callable[[int | None], None] = lambda _: None
@@ -87,7 +116,7 @@ class Worker:
         frame_paths
             The frames.
         at
-            Called with the position of each frame before it is looked at; with None before several are at once.
+            Called with the position of each frame before it is looked at, or with None where several are at once.
 
         Returns
         -------
@@ -95,9 +124,9 @@ class Worker:
             One row for each frame, in order, in the schema of `schema.DETECTIONS`.
         """
         rows: list[Row] = []
-        batches = self._batches(source.open(_telling(frame_paths, at)))
+        batches = self._batches(source.open(_telling(frame_paths, at, self._batch == 1)))
         for batch in batches if self._batch == 1 else self._decoded_ahead(batches):
-            if len(batch) > 1:
+            if self._batch > 1:
                 at(None)
             rows += self._rows(batch)
         return pa.Table.from_pylist(rows, schema=DETECTIONS)
@@ -106,52 +135,54 @@ class Worker:
         """Find the faces of each frame, and the hands by each look that was taken, in the frame's pixels.
 
         The first detector of hands is asked about a frame with a face. The next one is asked if none before it found a
-        hand near a face, that is, one that touches the square of `near_coefficient` around it.
+        hand near a face, that is, one that touches the square of `near_coefficient` around it. Where none did, smaller
+        faces than those found are looked for, and hands near them; and last, with `whole_frame`, hands anywhere.
 
         Raises
         ------
         Unreadable
             If a frame cannot be decoded.
         """
-        images = [frame.pixels(self._side) for frame in frames]
-        found = self._faces.detect(images)
-        faces = [_scaled(f, frame, image) for f, frame, image in zip(found, frames, images, strict=True)]
-        hands: list[list[Hands]] = [[] for _ in frames]
-        larger: dict[int, RGB] = {}
-        for look in self._looks:
-            asked = [n for n in range(len(frames)) if self._is_asked(look, faces[n], hands[n])]
-            shown = []
-            for n in asked:
-                if look.entry.reduced and n not in larger:
-                    larger[n] = self._for_hands(frames[n], images[n], faces[n])
-                shown.append(larger[n] if look.entry.reduced else frames[n].pixels())
+        seen = [_Seen(frame, frame.pixels(self._side)) for frame in frames]
+        for one, faces in zip(seen, self._faces.detect([one.image for one in seen]), strict=True):
+            one.faces = _scaled(faces, one.frame, one.image)
+        self._search(seen, self._looks)
+        if self._all_faces:
+            alone = [one for one in seen if len(one.faces) and not self._has_near(one)]
+            more = self._all_faces.detect([one.image for one in alone])
+            crowded = [(one, faces) for one, faces in zip(alone, more, strict=True) if len(faces) > len(one.faces)]
+            for one, faces in crowded:
+                one.faces, one.hands = _scaled(faces, one.frame, one.image), []
+            self._search([one for one, _ in crowded], self._looks)
+        self._search(seen, self._fallbacks)
+        return [(one.faces, one.hands) for one in seen]
+
+    def _search(self, seen: Sequence[_Seen], looks: Sequence[_Look]) -> None:
+        """Take looks at frames, each at those that it is asked about."""
+        for look in looks:
+            asked = [one for one in seen if self._is_asked(look, one)]
+            shown = [one.for_hands() if look.entry.reduced else one.whole() for one in asked]
             regions = None
             if look.stage == "near":
-                around = [boxes.square_around(faces[n].boxes, look.coefficient) for n in asked]
-                regions = [a * _scale(i, frames[n]) for a, i, n in zip(around, shown, asked, strict=True)]
-            for n, image, f in zip(asked, shown, look.detector.detect(shown, regions), strict=True):
-                hands[n].append(Hands(look.name, look.stage, _scaled(f, frames[n], image)))
-        return list(zip(faces, hands, strict=True))
+                around = [boxes.square_around(one.faces.boxes, look.coefficient) for one in asked]
+                regions = [a * _scale(i, one.frame) for a, i, one in zip(around, shown, asked, strict=True)]
+            for one, image, found in zip(asked, shown, look.detector.detect(shown, regions), strict=True):
+                one.hands.append(Hands(look.name, look.stage, _scaled(found, one.frame, image)))
 
-    def _is_asked(self, look: _Look, faces: Detections, hands: list[Hands]) -> bool:
-        if look.stage == "fallback":
-            # What was found in the whole frame will do, and who has looked there finds the same again.
-            if any(h.stage != "near" and (len(h.found) or h.detector == look.name) for h in hands):
-                return False
-            if not self.config.near_coefficient:  # by which nothing is near: whatever was found will do
-                return not any(len(h.found) for h in hands)
-        elif not len(faces):  # a hand counts only near a face
-            return False
-        around = boxes.square_around(faces.boxes, self.config.near_coefficient)[:, None]
-        return not any((boxes.overlap(around, h.found.boxes) > 0).any() for h in hands)
+    def _is_asked(self, look: _Look, one: _Seen) -> bool:
+        if look.stage != "fallback":  # a hand counts only near a face
+            return len(one.faces) > 0 and (not self.config.near_coefficient or not self._has_near(one))
+        # What was found in the whole frame will do, and who has looked there finds the same again.
+        looked = any(h.stage != "near" and (len(h.found) or h.detector == look.name) for h in one.hands)
+        return not looked and not self._has_near(one)
 
-    def _for_hands(self, frame: Picture, image: RGB, faces: Detections) -> RGB:
-        """Decode more of a frame whose faces are small: their hands are, too."""
-        longest = float((faces.boxes[:, 2:] - faces.boxes[:, :2]).max(initial=0))
-        if not longest or frame.is_whole(image):
-            return image
-        side = math.ceil(max(frame.width, frame.height) * _FACE_SIDE / longest)
-        return image if max(image.shape) >= side else frame.pixels(side)
+    def _has_near(self, one: _Seen) -> bool:
+        """Whether there is a hand near a face; by a coefficient of 0, which asks every detector, any hand is."""
+        found = [h.found.boxes for h in one.hands if len(h.found)]
+        if not self.config.near_coefficient:
+            return len(found) > 0
+        around = boxes.square_around(one.faces.boxes, self.config.near_coefficient)[:, None]
+        return any((boxes.overlap(around, hands) > 0).any() for hands in found)
 
     def _batches(self, opened: Iterable[Opened]) -> Iterator[list[Opened]]:
         batch: list[Opened] = []
@@ -167,7 +198,7 @@ class Worker:
 
     def _decoded_ahead(self, batches: Iterable[list[Opened]]) -> Iterator[list[Opened]]:
         """Decode a batch in threads, which the decoder allows, while the one before it is looked at."""
-        with ThreadPoolExecutor() as decoders:
+        with ThreadPoolExecutor(_DECODERS) as decoders:
             before: tuple[list[Opened], list[Future[None]]] | None = None
             for batch in batches:
                 good = [frame for _, frame in batch if not isinstance(frame, Exception)]
@@ -221,9 +252,9 @@ def row_without_boxes(frame_path: str, outcome: str, error: str) -> Row:
     }
 
 
-def _telling(frame_paths: Iterable[str], at: Callable[[int], None]) -> Iterable[str]:
+def _telling(frame_paths: Iterable[str], at: Callable[[int | None], None], by_itself: bool) -> Iterable[str]:
     for position, frame_path in enumerate(frame_paths):
-        at(position)
+        at(position if by_itself else None)
         yield frame_path
 
 

@@ -63,8 +63,8 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
         - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
           NaN where there is none);
         - `overlap`, square pixels (float64, NaN where nothing was compared);
-        - `fallback`, one of `FALLBACKS` (categorical, NaN where it is none), and `found_by`, the detectors that agree on the hand,
-          with plus signs between them (NaN where there is no sample);
+        - `fallback`, one of `FALLBACKS` (categorical, NaN where it is none), and `found_by`, the detectors that agree
+          on the hand, with plus signs between them (NaN where there is no sample);
         - `bbox_x1` … `bbox_y2`: what is cut out, integers as float64, NaN where there is no sample: the hand, or the
           square around it if the class is enlarged, inside the frame.
 

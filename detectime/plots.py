@@ -122,7 +122,7 @@ def gallery(
     )
     for ax in axes.flat:
         ax.set_axis_off()
-    found = _by_frame(detections, shown["frame_path"])
+    found = _by_frame(detections, shown["frame_path"], config)
     for k, ((_, sample), (_, frame)) in enumerate(zip(shown.iterrows(), source.open(shown["frame_path"]), strict=True)):
         above = axes[k // _COLUMNS * len(heights), k % _COLUMNS]
         above.set_title(_plain(sample["frame_path"]), fontsize=8)
@@ -252,10 +252,17 @@ def _pixels(frame: Picture | Missing | Unreadable) -> RGB:
     return frame.pixels()
 
 
-def _by_frame(detections: pa.Table, frame_paths: Iterable[str]) -> dict[str, tuple[list[Any], list[Any]]]:
-    """Faces and hands of some frames."""
+def _by_frame(
+    detections: pa.Table, frame_paths: Iterable[str], config: Pairing
+) -> dict[str, tuple[list[Any], list[Any]]]:
+    """Faces and hands of some frames that pairing considered."""
     rows = detections.filter(pc.is_in(detections["frame_path"], pa.array(frame_paths, pa.string()))).to_pylist()
-    return {row["frame_path"]: (row["faces"], row["hands"]) for row in rows if row["outcome"] == "ok"}
+    stages = {"near", "frame"} | ({"fallback"} if config.fallback == "frame" else set())
+    return {
+        row["frame_path"]: (row["faces"], [hand for hand in row["hands"] if hand["stage"] in stages])
+        for row in rows
+        if row["outcome"] == "ok"
+    }
 
 
 def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any], list[Any]], config: Pairing) -> None:
@@ -264,10 +271,12 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
     scale = _show(ax, frame)
     faces, hands = (np.array([[b[c] for c in ("x1", "y1", "x2", "y2")] for b in side]).reshape(-1, 4) for side in found)
     paired = sample["outcome"] in pairing.SAMPLES
+    by_rule = sample["outcome"] == "paired" or (sample["outcome"] != "fallback" and config.fallback == "none")
+    coefficient = config.crop_coefficient if by_rule else config.wider_coefficient  # of the last square that was tried
     for box in faces:
         _outline(ax, box * scale, _FACE, 0.8)
         if not paired:
-            _outline(ax, boxes.square_around(box, config.crop_coefficient) * scale, _SQUARE, 0.8, dashed=True)
+            _outline(ax, boxes.square_around(box, coefficient) * scale, _SQUARE, 0.8, dashed=True)
     for box in hands:
         _outline(ax, box * scale, _HAND, 0.8)
     if paired:
@@ -276,7 +285,6 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
             for what in ("face", "hand", "bbox")
         )
         if not np.isnan(face).any():
-            coefficient = config.crop_coefficient if sample["outcome"] == "paired" else config.wider_coefficient
             _outline(ax, boxes.square_around(face, coefficient) * scale, _SQUARE, 1.2, dashed=True)
             _outline(ax, face * scale, _FACE, 2)
         _outline(ax, hand * scale, _HAND, 2)

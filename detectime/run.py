@@ -102,6 +102,8 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
                     f"{pending[0].as_py()!r}); is the drive mounted, is `images` the folder that "
                     "frame_path is relative to?"
                 )
+            for entry in (detectors.faces(config.detection), *detectors.hands(config.detection).values()):
+                entry.weights()  # downloaded here, once, and not by every worker
             manifest["finished"] = None
             pieces.clear()
             store.put(_MANIFEST, _as_json(manifest))
@@ -125,7 +127,9 @@ def _resolved(store: Store, config: Config) -> Config:
     whole_frame = config.pairing.fallback == "frame"
     with contextlib.suppress(ValueError, KeyError, TypeError):  # `_resume` says what is wrong with it
         before = json.loads(store.get(_MANIFEST) or b"{}")
-        whole_frame = whole_frame or before["configuration"]["detection"]["whole_frame"] is True
+        if before["configuration"]["detection"]["whole_frame"] is True and not whole_frame:
+            print(f"This run looks at whole frames (detection.whole_frame) and goes on doing so: {store}")
+            whole_frame = True
     return dataclasses.replace(config, detection=dataclasses.replace(config.detection, whole_frame=whole_frame))
 
 

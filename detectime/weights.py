@@ -165,14 +165,15 @@ def fetch(file: File, cache: Path) -> Path:
 
 
 def bring(file: File) -> Path:
-    """Path of weights that are the user's or, once they were downloaded, lie in the first of the `folders`.
+    """Path of weights that are the user's or, once they were downloaded, lie in one of the `folders`.
 
     Raises
     ------
     WeightsError
         As `fetch`.
     """
-    return _brought(file) or fetch(file, folders()[0])
+    writable = [folder for folder in folders() if os.access(folder, os.W_OK)]  # a name with a typo is no folder to make
+    return _brought(file) or fetch(file, writable[0] if writable else definitions.MODEL)
 
 
 def torch_hub() -> Path:
@@ -210,7 +211,8 @@ def _brought(file: File) -> Path | None:
             if file.sha256 not in (None, found):
                 raise WeightsError(
                     f"{path}: these are other weights, or broken ones: their sha256 is {found}, that of the right ones "
-                    f"(from {file.origin}) is {file.sha256}"
+                    f"(from {file.origin}) is {file.sha256}; delete it"
+                    + (", and the right ones are downloaded" if file.address else ", and put the right ones there")
                 )
             return path
     return None

@@ -144,7 +144,8 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
         "config images labels output detector_type hand_detector enlarged_classes crop_coefficient "
-        "crop_hand_coefficient fallback classes limit workers save_per_num_images retry_failed samples_per_class".split()
+        "crop_hand_coefficient near_coefficient fallback classes limit workers save_per_num_images retry_failed "
+        "samples_per_class".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     said = " ".join(done.stdout.split())

@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+import definitions
 from detectime import config as configuration
 from detectime import detectors, frames, pairing, progress, run
 from detectime.config import ConfigError
@@ -34,6 +35,7 @@ from detectime.run import RunError
 from detectime.schema import DETECTIONS
 from detectime.sources import Folder
 from detectime.store import Store, StoreError
+from detectime.weights import WeightsError
 
 pytestmark = pytest.mark.slow
 
@@ -776,3 +778,16 @@ def test_a_source_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"make it by sources\.of"):
         detect(table_of(NAMES), tmp_path, nothing_to_do, max_pixels=1000)
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_finished_run_is_paired_again_without_the_weights(
+    tmp_path: Path, hagrid_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {"hand_detector": "hagrid"}
+    found = detect(table_of(NAMES), tmp_path, **parameters)
+    monkeypatch.setenv("DETECTIME_MIRROR", "file:///nowhere")
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "nothing"))
+    monkeypatch.setattr(definitions, "MODEL", tmp_path / "nothing either")
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do, **parameters).equals(found)
+    with pytest.raises(WeightsError, match="not there"):
+        detect(table_of([*NAMES, "video/more.jpg"]), tmp_path, nothing_to_do, **parameters)

@@ -9,6 +9,8 @@ What a detector needs is imported when it is built, not before.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -24,8 +26,10 @@ from detectime import weights
 from detectime.boxes import Floats
 from detectime.config import ConfigError, Detection, nearest
 from detectime.images import RGB
+from detectime.weights import File
 
 _CUDA = "CUDAExecutionProvider"
+_TOGETHER = 16  # images that a network gets at a time
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class Entry:
 
     `home` is where it is built; `weights` finds the files that it uses, or fetches them; `needs` are modules that the
     extra `extra` installs. A hand detector says where it searches if nobody says otherwise, near a face in the square
-    of coefficient `reach` around it. A detector that is `reduced` may get a frame of fewer pixels than the file has.
+    of coefficient `reach` around it. A detector that is `reduced` may get a frame of fewer pixels than the file has;
+    one that is `coarse` looks at a few pixels first, and may overlook a face beside a larger one. `pinned` are those of
+    its files whose hash is known without them.
     """
 
     home: str
@@ -75,6 +81,8 @@ class Entry:
     search: Literal["face", "frame"] = "face"
     reach: float = 2.0
     reduced: bool = True
+    coarse: bool = False
+    pinned: tuple[File, ...] = ()
 
     def build(self, config: Detection) -> Detector:
         """Load the detector, weights and all."""
@@ -83,7 +91,9 @@ class Entry:
         return detector
 
     def fingerprint(self) -> dict[str, str]:
-        """Sha256 of each weights file, by its name."""
+        """Sha256 of each weights file, by its name; files that are pinned need not be there."""
+        if self.pinned:
+            return {file.name: file.sha256 or "" for file in self.pinned}
         return {path.name: weights.sha256(path) for path in self.weights()}
 
 
@@ -96,7 +106,7 @@ def _for_torch(name: str) -> Callable[[], list[Path]]:
 
 
 FACES = {
-    "retinaface": Entry("detectime.detectors.retinaface:build", _packaged("retinaface_mobilenet025.onnx")),
+    "retinaface": Entry("detectime.detectors.retinaface:build", _packaged("retinaface_mobilenet025.onnx"), coarse=True),
     **{
         name: Entry(
             "detectime.detectors.face_detection:build",
@@ -112,7 +122,12 @@ HANDS = {
     "mediapipe": Entry(
         "detectime.detectors.mediapipe:build", _packaged("palm_detection.onnx", "hand_landmark.onnx"), reach=2.1
     ),
-    "hagrid": Entry("detectime.detectors.hagrid:build", lambda: [weights.bring(weights.HAGRID_HANDS)], reach=2.6),
+    "hagrid": Entry(
+        "detectime.detectors.hagrid:build",
+        lambda: [weights.bring(weights.HAGRID_HANDS)],
+        reach=2.6,
+        pinned=(weights.HAGRID_HANDS,),
+    ),
     "mask_rcnn": Entry(
         "detectime.detectors.mask_rcnn:build",
         lambda: [weights.find(weights.MASK_RCNN_HANDS)],
@@ -173,8 +188,8 @@ def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
 
 
 def on_gpu(config: Detection) -> bool:
-    """Whether one of the detectors works on a GPU: then a batch of frames costs less than one after another."""
-    return any(
+    """Whether the detectors work on a GPU: then a batch of frames costs less than one after another."""
+    return all(
         torch_device(config.device).type == "cuda" if "torch" in entry.needs else _CUDA in providers(config.device)
         for entry in (faces(config), *hands(config).values())
     )
@@ -206,13 +221,23 @@ def providers(device: str) -> list[str]:
     """
     import onnxruntime
 
-    available = _CUDA in onnxruntime.get_available_providers()
+    known = _CUDA in onnxruntime.get_available_providers()
+    available = known and _gpus() > 0
     if device == "cuda" and not available:
-        raise ConfigError(
-            "detection.device = 'cuda': this onnxruntime knows no CUDA device (the package onnxruntime-gpu does); "
-            "accepted here: auto, cpu"
-        )
+        reason = "there is no GPU that answers" if known else "this onnxruntime cannot use one (onnxruntime-gpu can)"
+        raise ConfigError(f"detection.device = 'cuda': {reason}; accepted here: auto, cpu")
     return [*([_CUDA] if available and device != "cpu" else []), "CPUExecutionProvider"]
+
+
+@functools.cache
+def _gpus() -> int:
+    """How many GPUs NVIDIA's driver knows: onnxruntime only says what it was built for."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+    except (OSError, AttributeError):
+        return 0
 
 
 def session(path: Path, device: str = "cpu") -> Any:
@@ -233,6 +258,22 @@ def session(path: Path, device: str = "cpu") -> Any:
     if device == "cuda" and _CUDA not in opened.get_providers():  # onnxruntime only logs that a GPU does not answer
         raise ConfigError("detection.device = 'cuda': onnxruntime found no GPU that works; accepted here: auto, cpu")
     return opened
+
+
+def run(
+    opened: Any, names: Sequence[str], images: Sequence[RGB], prepare: Callable[[Sequence[RGB]], NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """Run a session on images of one size, a few at a time: memory does not grow with their number.
+
+    Returns
+    -------
+    list of ndarray
+        For each of the outputs `names` what the session gives for all images, which `prepare` makes its input of.
+    """
+    answers = [
+        opened.run(list(names), {"input": prepare(images[k : k + _TOGETHER])}) for k in range(0, len(images), _TOGETHER)
+    ]
+    return [np.concatenate(each) for each in zip(*answers, strict=True)]
 
 
 def crop(image: RGB, region: Floats) -> tuple[RGB, Floats] | None:

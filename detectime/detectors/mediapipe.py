@@ -124,7 +124,7 @@ class MediaPipeHands:
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = self._palm_session.run(None, {"input": np.stack(squares).astype(np.float32) / 255})
+        offsets, logits = detectors.run(self._palm_session, ("boxes", "scores"), squares, _as_input)
         for (n, scale, corner), own, score in zip(places, offsets, _sigmoid(logits[:, :, 0]), strict=True):
             found[n] += self._decode(own, score, scale, corner)[:_MOST_PALMS]
         for n, palms in enumerate(found):
@@ -168,10 +168,9 @@ class MediaPipeHands:
         if not places:
             return []
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        crops = [cv2.warpAffine(image, to_image, (_HAND_SIDE, _HAND_SIDE), flags=flags) for image, to_image in places]
-        landmarks, presence = self._hand_session.run(
-            ["landmarks", "presence"], {"input": np.stack(crops).astype(np.float32) / 255}
-        )
+        side = (_HAND_SIDE, _HAND_SIDE)
+        crops = [np.asarray(cv2.warpAffine(image, to_image, side, flags=flags), np.uint8) for image, to_image in places]
+        landmarks, presence = detectors.run(self._hand_session, ("landmarks", "presence"), crops, _as_input)
         return [
             _Hand(points.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2], float(score))
             for points, score, (_, to_image) in zip(landmarks, presence[:, 0], places, strict=True)
@@ -205,6 +204,10 @@ def _letterbox(image: RGB) -> tuple[RGB, float, Floats]:
     square = np.zeros((_PALM_SIDE, _PALM_SIDE, 3), np.uint8)
     square[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
     return square, scale, np.array([left, top], float)
+
+
+def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:
+    return np.stack(images).astype(np.float32) / np.float32(255)
 
 
 def _same(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from detectime import boxes as geometry
 from detectime import detectors, weights
@@ -112,9 +113,7 @@ class RetinaFace:
         found: dict[int, Detections] = {}
         for shape in dict.fromkeys(image.shape for image in small):
             batch = [n for n, image in enumerate(small) if image.shape == shape]
-            # The network was trained on blue, green, red; OpenCV takes the mean in the order that it swaps to.
-            pixels = cv2.dnn.blobFromImages([small[n] for n in batch], mean=_MEAN_BGR, swapRB=True)
-            offsets, scores = self._session.run(["loc", "conf"], {"input": pixels})
+            offsets, scores = detectors.run(self._session, ("loc", "conf"), [small[n] for n in batch], _as_input)
             anchors = _anchors(*shape[:2])
             for n, own_offsets, own_scores in zip(batch, offsets, scores[:, :, 1], strict=True):
                 sure = np.flatnonzero(own_scores >= confidence)
@@ -140,6 +139,11 @@ def build(config: Detection) -> RetinaFace:
         config.face_max_resolution,
         config.device,
     )
+
+
+def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:
+    # The network was trained on blue, green, red; OpenCV takes the mean in the order that it swaps to.
+    return np.asarray(cv2.dnn.blobFromImages(list(images), mean=_MEAN_BGR, swapRB=True), np.float32)
 
 
 @functools.lru_cache(maxsize=64)

@@ -214,8 +214,8 @@ def serve(handle: int) -> None:
     ----------
     handle
         File descriptor of this end of the pipe. It brings ``(config, source)``, then shards; it takes ``("ready",
-        None)``, then for each shard ``("at", position)`` before each frame and ``("done", table)``, or ``("broken",
-        reason)``.
+        None)``, then for each shard ``("at", position)`` before each frame, or ``("at", None)`` before several, and
+        ``("done", table)``, or ``("broken", reason)``.
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: it is the other end's to decide

@@ -17,7 +17,7 @@ NAME = "hands.json"
 
 
 def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
-    """Write the samples of paired frames, whole or not at all.
+    """Write the samples, whole or not at all.
 
     Parameters
     ----------
