@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmarks import measure
+from benchmarks import measure, peers
 from benchmarks.data import Frames
-from benchmarks.peers import MediaPipe
+from benchmarks.peers import Loop
 from detectime import boxes, pairing
 from detectime.config import Config
 from detectime.detect import Worker
@@ -28,6 +28,7 @@ from detectime.sources import Folder
 
 SIDES = (None, 1280, 1920)  # longer side that the frames are enlarged to; None: as they are
 STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all")
+PLAIN, LOOP = "plain full decode alone: cv2.imread, cvtColor", "MediaPipe 0.10's loop"
 PAIRED = 100_000  # frames whose pairing and writing is timed
 
 
@@ -44,7 +45,7 @@ def variants(settings: Config) -> dict[str, Config]:
     }
 
 
-def report(frames: Frames, settings: Config, peer: MediaPipe | None, rounds: int) -> None:
+def report(frames: Frames, settings: Config, peer: Loop | None, rounds: int) -> None:
     """Print the tables."""
     names = frames.names
     with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +70,7 @@ def enlarge(frames: Frames, side: int, folder: Path) -> Path:
     return folder
 
 
-def compare(
-    folder: Path, names: Sequence[str], title: str, settings: Config, peer: MediaPipe | None, rounds: int
-) -> None:
+def compare(folder: Path, names: Sequence[str], title: str, settings: Config, peer: Loop | None, rounds: int) -> None:
     """Time the whole work on one folder, all contenders in turn, and then each stage."""
     paths = [str(folder / name) for name in names]
     source = Folder(str(folder))
@@ -79,7 +78,9 @@ def compare(
     profiles: dict[str, list[Counter[str]]] = {name: [] for name in workers}
 
     def decode() -> float:
-        return measure.cpu(lambda: [cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in paths])
+        return measure.cpu(
+            lambda: deque((cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in paths), maxlen=0)
+        )  # none is kept, as in a loop
 
     def look(name: str) -> float:
         profile = Profile(workers[name])
@@ -88,13 +89,17 @@ def compare(
         profiles[name].append(profile.finish(seconds))
         return seconds
 
-    contenders = {"plain full decode: cv2.imread": decode}
+    contenders: dict[str, Callable[[], float]] = {
+        PLAIN: lambda: plain_loop.time(folder, names),
+        "the same in this process, its memory kept": decode,
+    }
     if peer:
-        contenders["MediaPipe 0.10's loop"] = lambda: peer.time(folder, names)
+        contenders[LOOP] = lambda: peer.time(folder, names)
     ours = {name: partial(look, name) for name in workers}
-    measured = measure.in_turn(contenders | ours, rounds)
+    with peers.decode() as plain_loop:
+        measured = measure.in_turn(contenders | ours, rounds)
     per_frame = {name: [1000 * s / len(names) for s in seconds] for name, seconds in measured.items()}
-    plain, loop = (per_frame.get(name, []) for name in ("plain full decode: cv2.imread", "MediaPipe 0.10's loop"))
+    plain, loop = (per_frame.get(name, []) for name in (PLAIN, LOOP))
     measure.print_table(
         f"{title}: all of it, reading included, one thread",
         ("", "CPU ms a frame", "× plain decode", "× MediaPipe's loop"),

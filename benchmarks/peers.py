@@ -1,4 +1,4 @@
-"""The peer, MediaPipe 0.10, in an environment of its own: it cannot share one with what this package needs."""
+"""The peers, loops in processes of their own: a plain decode, and MediaPipe 0.10, which needs its own environment."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import definitions
 
 PINNED = "mediapipe==0.10.21"  # the last that brings its models; it needs Python 3.12 or older
 _ENVIRONMENT = definitions.ROOT_DIR / ".venv-mediapipe"
-_LOOP = Path(__file__).with_name("mediapipe_loop.py")
+_HERE = Path(__file__).parent
 
 
-class MediaPipe:
-    """MediaPipe's loop in a process that waits for orders."""
+class Loop:
+    """A loop in a process that waits for orders."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def time(self, folder: Path, names: Sequence[str]) -> float:
-        """CPU seconds of a pass over files: read them, find faces, find hands."""
+        """CPU seconds of a pass over files: all that the loop does."""
         return float(self._ask({"time": str(folder), "names": list(names)}))
 
     def find(self, folder: Path, names: Sequence[str]) -> list[list[float] | None]:
@@ -39,13 +39,17 @@ class MediaPipe:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"MediaPipe's loop ended with status {self._process.wait()}")
+            raise RuntimeError(f"{self._process.args!r} ended with status {self._process.wait()}")
         return json.loads(answer)
 
 
-@contextlib.contextmanager
-def mediapipe() -> Iterator[MediaPipe]:
-    """Start the loop; its environment is made the first time (1 GB).
+def decode() -> contextlib.AbstractContextManager[Loop]:
+    """Start a loop that decodes and does nothing else."""
+    return _loop(Path(sys.executable), "decode_loop.py")
+
+
+def mediapipe() -> contextlib.AbstractContextManager[Loop]:
+    """Start MediaPipe's loop; its environment is made the first time (1 GB).
 
     Raises
     ------
@@ -58,15 +62,20 @@ def mediapipe() -> Iterator[MediaPipe]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(_ENVIRONMENT)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", PINNED], check=True)
         (_ENVIRONMENT / "ready").touch()
+    return _loop(python, "mediapipe_loop.py")
+
+
+@contextlib.contextmanager
+def _loop(python: Path, script: str) -> Iterator[Loop]:
     process = subprocess.Popen(
-        [str(python), str(_LOOP)],
+        [str(python), str(_HERE / script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
-        yield MediaPipe(process)
+        yield Loop(process)
     finally:
         process.kill()
         process.wait()

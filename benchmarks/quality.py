@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks import measure
 from benchmarks.data import Frames
-from benchmarks.peers import MediaPipe
+from benchmarks.peers import Loop
 from detectime.config import Config
 from detectime.detect import Worker
 
@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Literal["none", "frame"]]] = {
 }
 
 
-def report(sets: Iterable[Frames], settings: Config, peer: MediaPipe | None) -> None:
+def report(sets: Iterable[Frames], settings: Config, peer: Loop | None) -> None:
     """Print a table for each data set."""
     for frames in sets:
         rows = []
@@ -56,7 +56,7 @@ def line(frames: Frames, name: str, samples: pd.DataFrame) -> tuple[object, ...]
     return name, int(row["samples"]), fallback, *whole, f"{row['precision']:.3f}", f"{row['mean_iou']:.3f}"
 
 
-def best_hands(frames: Frames, peer: MediaPipe, samples: pd.DataFrame) -> pd.DataFrame:
+def best_hands(frames: Frames, peer: Loop, samples: pd.DataFrame) -> pd.DataFrame:
     """Return samples whose hands are the peer's."""
     wanted = samples[samples["wanted"]]
     found = peer.find(frames.images, wanted["frame_path"].tolist())
