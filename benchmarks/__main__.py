@@ -28,7 +28,7 @@ from detectime.frames import TableError
 from detectime.sources import SourceError
 from detectime.weights import WeightsError
 
-CHAPTERS = ("cost", "quality", "throughput")
+CHAPTERS = ("cost", "quality", "throughput", "rows")
 
 
 def main() -> None:
@@ -71,6 +71,9 @@ def main() -> None:
         if "throughput" in arguments.only:
             print("\n## How it scales on one machine")
             throughput.report(contest, settings, arguments.rounds)
+        if "rows" in arguments.only:
+            print("\n## What a million frames cost apart from looking at them", flush=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.rows"], check=True)  # its memory is its own
 
 
 if __name__ == "__main__":
