@@ -27,7 +27,7 @@ from detectime.images import Picture
 from detectime.sources import Folder
 
 SIDES = (None, 1280, 1920)  # longer side that the frames are enlarged to; None: as they are
-STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all")
+STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all", "of it resizing")
 PLAIN, LOOP = "plain full decode alone: cv2.imread, cvtColor", "MediaPipe 0.10's loop"
 PAIRED = 100_000  # frames whose pairing and writing is timed
 
@@ -124,6 +124,7 @@ class Profile:
         self._worker = worker
         self._times: Counter[str] = Counter()
         self._faces, self._looks, self._pixels = worker._faces, worker._looks, Picture.pixels
+        self._resize: Callable[..., Any] = cv2.resize
 
     def __enter__(self) -> None:
         pixels, times = self._pixels, self._times
@@ -134,6 +135,13 @@ class Profile:
             times["decode"] += time.process_time() - before  # type: ignore[assignment]
             return image
 
+        def timed_resize(*arguments: Any, **more: Any) -> Any:
+            before = time.process_time()
+            resized = self._resize(*arguments, **more)
+            times["of it resizing"] += time.process_time() - before  # type: ignore[assignment]
+            return resized
+
+        cv2.resize = timed_resize
         Picture.pixels = timed_pixels  # type: ignore[method-assign, assignment]
         self._worker._faces = _Timed(self._faces, "faces", times)
         self._worker._looks = [
@@ -142,12 +150,14 @@ class Profile:
         ]
 
     def __exit__(self, *_: object) -> None:
+        cv2.resize = self._resize
         Picture.pixels = self._pixels  # type: ignore[method-assign]
         self._worker._faces, self._worker._looks = self._faces, self._looks
 
     def finish(self, seconds: float) -> Counter[str]:
         """Return the seconds of each stage, and of what is none of them."""
-        self._times["the rest"] = seconds - sum(self._times.values())  # type: ignore[assignment]
+        stages = sum(taken for stage, taken in self._times.items() if stage != "of it resizing")
+        self._times["the rest"] = seconds - stages  # type: ignore[assignment]
         self._times["all"] = seconds  # type: ignore[assignment]
         return self._times
 
