@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from benchmarks import measure
@@ -72,9 +71,9 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     table: list[tuple[str, str, str]] = []
 
-    def timed(what: str, work: Callable[[], Any]) -> Any:
+    def timed(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
         before = time.perf_counter()
-        result = work()
+        result = work(*arguments)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
         table.append((what, f"{time.perf_counter() - before:.1f}", f"{peak:.0f}"))
         return result
@@ -87,13 +86,12 @@ def main() -> None:
         settings = configuration.load(parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000})
         source = Imagined(folder, rows=rows)
         timed("imports", lambda: None)
-        read: Callable[[], pd.DataFrame] = lambda: frames.read(labels, source, settings.labels)  # noqa: E731
-        wanted = frames.select(timed("the frame table: read, check, match", read), settings.classes)
-        look: Callable[[], pa.Table] = lambda: run.detect(wanted, source, settings, output, costless)  # noqa: E731
-        timed("a run, shards of 1,000", look)
-        found = timed("the finished run again", look)
-        samples = timed("pairing", lambda: pairing.pair(wanted, found, settings.pairing))
-        timed("hands.json", lambda: hands_json.write(samples, Path(folder, "hands.json")))
+        known = timed("the frame table: read, check, match", frames.read, labels, source, settings.labels)
+        wanted = frames.select(known, settings.classes)
+        timed("a run, shards of 1,000", run.detect, wanted, source, settings, output, costless)
+        found = timed("the finished run again", run.detect, wanted, source, settings, output, costless)
+        samples = timed("pairing", pairing.pair, wanted, found, settings.pairing)
+        timed("hands.json", hands_json.write, samples, Path(folder, "hands.json"))
     measure.print_table(f"{rows:,} frames, nothing to look at", ("", "seconds", "peak memory so far, MB"), table)
 
 

@@ -323,18 +323,19 @@ def _in_order(pieces: list[pa.Table], table: pd.DataFrame) -> pa.Table:
     del names, place
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is as much as the table
     ends = np.cumsum([len(piece) for piece in pieces])
+    starts = ends - [len(piece) for piece in pieces]
     owner = np.searchsorted(ends, order, side="right")
     last_use = {int(k): i for i, k in enumerate(owner)}
     united = []
-    for start in range(0, len(order), _PIECE):
-        owners = owner[start : start + _PIECE]
+    for first in range(0, len(order), _PIECE):
+        owners = owner[first : first + _PIECE]
         rows, places = [], []
         for k in np.unique(owners).tolist():
             there = np.flatnonzero(owners == k)
-            rows.append(pieces[k].take(order[start + there] - (ends[k] - len(pieces[k]))))
+            rows.append(pieces[k].take(order[first + there] - starts[k]))
             places.append(there)
-            if last_use[k] < start + _PIECE:
-                ends[k], pieces[k] = ends[k] - len(pieces[k]), DETECTIONS.empty_table()
+            if last_use[k] < first + _PIECE:
+                pieces[k] = DETECTIONS.empty_table()
         united.append(pa.concat_tables(rows).take(np.argsort(np.concatenate(places))).combine_chunks())
     pieces.clear()
     return pa.concat_tables([*united, DETECTIONS.empty_table()])
@@ -348,8 +349,9 @@ def _order(place: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
     else:
         order = np.argsort(place, kind="stable")
     again = place[order[1:]] == place[order[:-1]]
-    for k in np.flatnonzero(again & (place[order[1:]] == outside)):
-        again[k] = names[int(order[k])] == names[int(order[k + 1])]
+    beyond = int(np.searchsorted(place[order], outside))  # from here on one place is not one frame
+    others = names.take(order[beyond:]).combine_chunks()
+    again[beyond:] = pc.equal(others[1:], others[:-1]).to_numpy(zero_copy_only=False)
     kept: Integers = order[np.append(~again, True)[: len(order)]]
     return kept
 
