@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,21 +14,31 @@ _UNWATCHED_EVERY = 30.0  # seconds
 
 
 class Progress:
-    """Tells how far work on frames is: a context manager.
+    """Tells how far work is: a context manager.
 
     Parameters
     ----------
     total
-        Frames to do.
+        What is to be done, in units; None: not known.
+    unit
+        ``frame``, or ``B`` for bytes, which are told in thousands and millions.
+    name
+        What the work is on.
+    done
+        What was done before.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None, unit: str = "frame", *, name: str = "", done: int = 0) -> None:
         self.total = total
-        self.done = 0
+        self.done = done
         self._started = self._told = time.monotonic()
+        self._meter: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "initial": done}
+        self._name = name
         # A bar redrawn in place would leave each of its states in a saved notebook or a log.
         self._watched = watched()
-        self._bar = tqdm(total=total, unit="frame", disable=not self._watched, mininterval=0.5, smoothing=0.1)
+        self._bar = tqdm(
+            desc=name or None, total=total, disable=not self._watched, mininterval=0.5, smoothing=0.1, **self._meter
+        )
 
     def __enter__(self) -> Progress:
         return self
@@ -39,16 +50,18 @@ class Progress:
         if not self._watched and self.total:
             self._tell()
 
-    def add(self, frames: int) -> None:
-        """Count frames that are done."""
-        self.done += frames
-        self._bar.update(frames)
+    def add(self, count: int) -> None:
+        """Count what is done."""
+        self.done += count
+        self._bar.update(count)
         if not self._watched and time.monotonic() - self._told >= _UNWATCHED_EVERY:
             self._tell()
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        meter = tqdm.format_meter(self.done, self.total, self._told - self._started, unit="frame", ncols=0)
+        spent = self._told - self._started
+        total: Any = self.total  # tqdm takes None, and its types do not know
+        meter = tqdm.format_meter(self.done, total, spent, prefix=self._name, ncols=0, **self._meter)
         print(meter, flush=True)
 
 

@@ -28,6 +28,7 @@ from typing import BinaryIO
 import filelock
 
 import definitions
+from detectime.progress import Progress, watched
 
 PACKAGED = Path(__file__).parent / "detectors" / "models"
 
@@ -37,7 +38,6 @@ _BLOCK = 1 << 20  # bytes
 _PATIENCE = 30.0  # seconds without a byte
 _ATTEMPTS = 5  # in a row that bring nothing
 _PAUSE = 1.0  # seconds after the first of them; twice as long after each further one
-_TELL_EVERY = 30.0  # seconds, where nobody watches
 _OURS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)  # faults of this disk
 
 
@@ -322,7 +322,13 @@ def _transfer(address: str, partial: Path, name: str) -> None:
             raise ConnectionError(f"the server went on at byte {start}, not at {have}")
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
-        with partial.open("r+b" if start else "wb") as file, _Told(name, address, start, total) as told:
+        size = "" if total is None else f", {total / 1e6:.1f} MB"
+        if not watched():  # the bar says as much
+            print(f"{name}: downloading from {address}{size}", flush=True)
+        with (
+            partial.open("r+b" if start else "wb") as file,
+            Progress(total, "B", name=name, done=start) as told,
+        ):
             file.seek(start)
             while block := response.read(_BLOCK):
                 file.write(block)
@@ -338,36 +344,3 @@ def _start(response: http.client.HTTPResponse) -> int:
         return 0
     given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(given[1]) if given else -1
-
-
-class _Told:
-    """Tells how far a download is: a bar where somebody watches, a line now and then elsewhere."""
-
-    def __init__(self, name: str, address: str, start: int, total: int | None) -> None:
-        from tqdm import tqdm
-
-        from detectime.progress import watched
-
-        self._watched = watched()
-        self._bar = tqdm(
-            desc=name, initial=start, total=total, unit="B", unit_scale=True, disable=not self._watched, mininterval=0.5
-        )
-        self._name, self._done, self._total, self._at = name, start, total, time.monotonic()
-        if not self._watched:
-            size = "" if total is None else f", {total / 1e6:.1f} MB"
-            print(f"{name}: downloading from {address}{size}", flush=True)
-
-    def __enter__(self) -> _Told:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, count: int) -> None:
-        """Count bytes that came."""
-        self._done += count
-        self._bar.update(count)
-        if not self._watched and time.monotonic() - self._at >= _TELL_EVERY:
-            self._at = time.monotonic()
-            size = "" if self._total is None else f" of {self._total / 1e6:.1f}"
-            print(f"{self._name}: {self._done / 1e6:.1f}{size} MB", flush=True)

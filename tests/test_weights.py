@@ -72,7 +72,9 @@ def test_downloads_once(server: Server, cache: Path, capsys: pytest.CaptureFixtu
         assert_whole(weights.fetch(wanted(server.address), cache), cache)
     assert server.asked == [(f"/files/{NAME}", None)]
     said = capsys.readouterr()
-    assert said.out == f"{NAME}: downloading from {server.address}, 3.0 MB\n"
+    begun, done = said.out.splitlines()
+    assert begun == f"{NAME}: downloading from {server.address}, 3.0 MB"
+    assert done.startswith(f"{NAME}: 100% 3.00M/3.00M ")
     assert said.err == ""
 
 
