@@ -24,7 +24,7 @@ from detectime.config import Config
 from detectime.detect import Worker
 from detectime.exports import hands_json
 from detectime.images import Picture
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 SIDES = (None, 1280, 1920)  # longer side that the frames are enlarged to; None: as they are
 STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all", "of it resizing")

@@ -15,7 +15,7 @@ from detectime import frames as frame_table
 from detectime.config import Config
 from detectime.detect import Worker
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from detectime.config import Detection, Run
 from detectime.engines import Shard, Work
 from detectime.exports import hands_json
 from detectime.schema import BOXES, DETECTIONS
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 ROWS = 1_000_000
 A_VIDEO = 60  # frames

@@ -10,7 +10,7 @@ from benchmarks import measure
 from benchmarks.data import Frames
 from detectime.config import Config
 from detectime.engines import local
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 SHARD = 10  # frames
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from pydantic.dataclasses import dataclass
 
 import definitions
+from detectime import remote
 
 NO_GESTURE = "no_gesture"
 """The class that a run leaves out unless it is asked for."""
@@ -357,8 +358,11 @@ def _field_names(kind: type) -> list[str]:
 
 
 def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
-    """Path below a folder, None: the current one, which need not be there if the path is absolute."""
+    """Path below a folder, unless it has a scheme; None: the current one, which an absolute path does not need."""
     if not isinstance(value, str | os.PathLike) or not value:
         return value
-    path = Path(value).expanduser()
+    text = os.fspath(value)
+    if remote.is_remote(text):
+        return text
+    path = Path(remote.local(text)).expanduser()
     return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))

@@ -16,7 +16,7 @@ from detectime.config import Detection
 from detectime.detectors import Detections, Detector, Entry
 from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder, Missing
+from detectime.sources import Missing, Source
 
 Row = dict[str, Any]
 Opened = tuple[str, Picture | Missing | Unreadable]
@@ -105,7 +105,7 @@ class Worker:
         self._fallbacks = [_Look(*hands, "fallback", 0.0) for hands in built if config.whole_frame]
 
     def __call__(
-        self, source: Folder, frame_paths: Sequence[str], at: Callable[[int | None], None] = lambda _: None
+        self, source: Source, frame_paths: Sequence[str], at: Callable[[int | None], None] = lambda _: None
     ) -> pa.Table:
         """Look at a shard of frames.
 
@@ -124,7 +124,7 @@ class Worker:
             One row for each frame, in order, in the schema of `schema.DETECTIONS`.
         """
         rows: list[Row] = []
-        batches = self._batches(source.open(_telling(frame_paths, at, self._batch == 1)))
+        batches = self._batches(_telling(source.open(frame_paths), len(frame_paths), at, self._batch == 1))
         for batch in batches if self._batch == 1 else self._decoded_ahead(batches):
             if self._batch > 1:
                 at(None)
@@ -252,10 +252,13 @@ def row_without_boxes(frame_path: str, outcome: str, error: str) -> Row:
     }
 
 
-def _telling(frame_paths: Iterable[str], at: Callable[[int | None], None], by_itself: bool) -> Iterable[str]:
-    for position, frame_path in enumerate(frame_paths):
+def _telling(
+    opened: Iterator[Opened], count: int, at: Callable[[int | None], None], by_itself: bool
+) -> Iterator[Opened]:
+    """Say which frame is waited for, whatever the source reads ahead."""
+    for position in range(count):
         at(position if by_itself else None)
-        yield frame_path
+        yield next(opened)
 
 
 def _scale(image: RGB, frame: Picture) -> boxes.Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
@@ -16,7 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime.sources import Folder
+from detectime import remote
+from detectime.sources import Source
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 _MADE_HERE = re.compile(
@@ -30,7 +32,7 @@ class TableError(ValueError):
     """A frame table that cannot be used; the message names the rows and the remedy."""
 
 
-def read(labels_csv: str | os.PathLike[str], source: Folder, labels: Mapping[str, int]) -> pd.DataFrame:
+def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int]) -> pd.DataFrame:
     """Read a frame table, check it, number its classes, and see which of its frames are there.
 
     Parameters
@@ -145,7 +147,7 @@ def hagrid_labels(annotations: str | os.PathLike[str], names: Mapping[str, str] 
     return labels.assign(frame_id=labels.groupby("video_name").cumcount())
 
 
-def _names(source: Folder) -> pa.Array:
+def _names(source: Source) -> pa.Array:
     """Names of the source's files as the bytes that they are: a name need not be UTF-8, and a million are compact."""
     names = source.names()
     chunks = iter(lambda: [os.fsencode(name) for name in itertools.islice(names, _NAMES)], [])
@@ -154,15 +156,16 @@ def _names(source: Folder) -> pa.Array:
 
 def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
+        content = remote.read(str(path)) if remote.is_remote(str(path)) else None
+        with open(path, "rb") if content is None else io.BytesIO(content) as file:
+            header = io.TextIOWrapper(file, encoding="utf-8-sig", newline="").readline()
         separator = ";" if header.count(";") > header.count(",") else ","
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
         _check_names(names, path)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
             return pd.read_csv(
-                path,
+                path if content is None else io.BytesIO(content),
                 sep=separator,
                 encoding="utf-8-sig",
                 dtype=str,
@@ -172,7 +175,7 @@ def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
     except OSError as error:
-        raise TableError(f"{path}: the labels cannot be read: {error.strerror}") from error
+        raise TableError(f"{path}: the labels cannot be read: {remote.reason(error)}") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:

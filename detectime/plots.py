@@ -22,7 +22,7 @@ from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.config import Pairing
 from detectime.images import RGB, Picture, Unreadable
-from detectime.sources import Folder, Missing
+from detectime.sources import Missing, Source
 
 COLOURS = {
     "paired": "#2a9d5c",
@@ -77,7 +77,7 @@ def outcomes(samples: pd.DataFrame) -> Figure:
 def gallery(
     samples: pd.DataFrame,
     detections: pa.Table,
-    source: Folder,
+    source: Source,
     config: Pairing,
     *,
     title: str,

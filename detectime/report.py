@@ -13,7 +13,8 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
-from detectime.store import Store, StoreError
+from detectime import store
+from detectime.store import StoreError
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -72,8 +73,8 @@ def write(notebook: str | Path, path: str | Path) -> None:
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
     body, _ = exporter.from_notebook_node(content)
     page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
-    path = Path(path)
-    Store(path.parent).put(path.name, page.encode())
+    place, name = store.of_file(path)
+    place.put(name, page.encode())
 
 
 def main() -> None:

@@ -21,16 +21,17 @@ import pyarrow.parquet as pq
 import detectime
 from detectime import config as configuration
 from detectime import detectors
+from detectime import store as stores
 from detectime.boxes import Integers
 from detectime.config import Config, Detection, Run
 from detectime.detect import row_without_boxes
 from detectime.engines import Lost, Shard, Work, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, OUTCOMES
-from detectime.sources import Folder, Missing
+from detectime.sources import Missing, Source, Unreachable
 from detectime.store import Store
 
-Engine = Callable[[Work, Detection, Folder, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
+Engine = Callable[[Work, Detection, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
 
 _MANIFEST = "run.json"
 _DETECTIONS = "detections.parquet"
@@ -47,7 +48,7 @@ class RunError(RuntimeError):
     """A run that must not start; the message says why and what to do."""
 
 
-def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, engine: Engine = local.detect) -> pa.Table:
+def detect(table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine = local.detect) -> pa.Table:
     """Look at every wanted frame that was not looked at before.
 
     What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
@@ -83,7 +84,7 @@ def detect(table: pd.DataFrame, source: Folder, config: Config, output: str, eng
         If the folder cannot be written to, or another run works in it.
     """
     detectors.check(config.detection)
-    store = Store(output)
+    store = stores.of(output)
     with store.lock():
         config = _resolved(store, config)
         manifest = _resume(store, config)
@@ -206,7 +207,7 @@ def _pending(table: pd.DataFrame, pieces: list[pa.Table], retry_failed: bool) ->
     return wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
 
 
-def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Folder, config: Config, engine: Engine) -> None:
+def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, config: Config, engine: Engine) -> None:
     """Have all pending frames looked at, and save what comes."""
     # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
     workers = local.processes(config.detection, config.run)
@@ -252,19 +253,20 @@ class _Shards:
         self._again.extend(shards)
 
 
-def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Folder) -> None:
+def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Source) -> None:
     """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
-    missing = result["frame_path"].filter(pc.equal(result["outcome"], "missing")).to_pylist()
-    if not missing:
+    not_seen = pc.is_in(result["outcome"], pa.array(["missing", "unreadable"]))
+    lost = result["frame_path"].filter(not_seen).to_pylist()
+    if not lost:
         return
     there = table.loc[table["on_disk"], "frame_path"]
-    if not there.isin(missing).any():
+    if not there.isin(lost).any():
         return
     few = there.iloc[:: max(1, len(there) // _PROBED)]
-    if all(isinstance(frame, Missing) for _, frame in source.open(few)):
+    if all(isinstance(frame, Missing | Unreachable) for _, frame in source.open(few)):
         raise RunError(
-            f"{source.root}: the frames that were there a while ago are gone (for one, {missing[0]!r}); is the drive "
-            "still mounted? Nothing is lost: run again when it is"
+            f"{source.root}: the frames that were there a while ago are gone (for one, {lost[0]!r}); is the drive "
+            "still mounted, does the server answer? Nothing is lost: run again when it does"
         )
 
 
@@ -285,8 +287,8 @@ def _read(store: Store) -> list[pa.Table]:
     """All results in the order in which they were saved, in pieces: ten thousand small ones take several times more."""
     pieces: list[pa.Table] = []
     few: list[pa.Table] = []
-    for name in (_DETECTIONS, *_shards(store)):
-        for table in _load(store, name):
+    for name, content in store.contents((_DETECTIONS, *_shards(store))):
+        for table in _tables(f"{store}/{name}", content):
             few.append(table)
             if sum(map(len, few)) >= _PIECE or len(few) >= _FEW:
                 pieces.append(pa.concat_tables(few).combine_chunks())
@@ -294,8 +296,7 @@ def _read(store: Store) -> list[pa.Table]:
     return [*pieces, pa.concat_tables([*few, DETECTIONS.empty_table()]).combine_chunks()]
 
 
-def _load(store: Store, name: str) -> Iterator[pa.Table]:
-    content = store.get(name)
+def _tables(name: str, content: bytes | None) -> Iterator[pa.Table]:
     if content is None:
         return
     try:
@@ -303,12 +304,10 @@ def _load(store: Store, name: str) -> Iterator[pa.Table]:
         for k in range(file.num_row_groups):
             found = file.read_row_group(k, use_threads=False)  # for small files threads only cost
             if not found.schema.equals(DETECTIONS):
-                raise RunError(
-                    f"{store}/{name}: this holds no detections; delete it, and its frames are looked at again"
-                )
+                raise RunError(f"{name}: this holds no detections; delete it, and its frames are looked at again")
             yield found
     except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{store}/{name}: damaged ({error}); delete it, and its frames are looked at again") from error
+        raise RunError(f"{name}: damaged ({error}); delete it, and its frames are looked at again") from error
 
 
 def _in_order(pieces: list[pa.Table], table: pd.DataFrame) -> pa.Table:

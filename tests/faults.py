@@ -31,7 +31,8 @@ from detectime.engines import Lost
 from detectime.engines.local import Shard
 from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder, Missing
+from detectime.sources import Missing
+from detectime.sources.folder import Folder
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

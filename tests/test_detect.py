@@ -26,7 +26,7 @@ from detectime.detect import Hands, Worker
 from detectime.detectors import FACES, HANDS, Detections, Entry
 from detectime.images import RGB, Picture, shrink
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 CASCADE = "hagrid,mediapipe"
 
@@ -470,7 +470,7 @@ LOOK = """
 import sys
 from detectime.config import Detection
 from detectime.detect import Worker
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 def peak():  # of this process alone: what getrusage tells may be of the one that started it
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024

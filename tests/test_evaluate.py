@@ -14,7 +14,7 @@ import definitions
 from detectime import config as configuration
 from detectime import evaluate, frames, pairing, run
 from detectime.config import Pairing
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 
 def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:

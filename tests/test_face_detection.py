@@ -382,7 +382,7 @@ def test_a_gpu_finds_the_same_within_a_pixel(name: str, build: Callable[..., Tor
 
 @pytest.mark.parametrize(("search", "stage"), [(None, "near"), ("face", "near"), ("frame", "frame")])
 def test_hands_are_searched_where_it_is_said(search: Any, stage: str, real: Path) -> None:
-    from detectime.sources import Folder
+    from detectime.sources.folder import Folder
 
     worker = Worker(Detection(detector_type=MOBILENET, search=search, device="cpu"))
     (row,) = worker(Folder(str(real)), ["palm_pA/0030.jpg"]).to_pylist()

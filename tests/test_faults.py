@@ -18,7 +18,7 @@ import pytest
 from faults import Faulty, children, driver, make_frames, names, settings, table_of, wait_until
 
 from detectime import run
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from conftest import LABELS
 
 from detectime import frames
 from detectime.frames import TableError
-from detectime.sources import Folder, SourceError
+from detectime.sources import SourceError
+from detectime.sources.folder import Folder
 
 HEADER = "frame_path,video_name,frame_id,class_name\n"
 

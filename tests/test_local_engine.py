@@ -23,7 +23,7 @@ from faults import Faulty, children, make_frames, names, settings, state, wait_u
 from detectime.config import Detection
 from detectime.detect import Worker
 from detectime.engines import EngineError, Lost, local
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 pytestmark = pytest.mark.slow
 
@@ -305,7 +305,7 @@ def test_a_worker_sees_the_modules_that_its_driver_sees(
     assert str(tmp_path) not in asked(tmp_path)["path"]
     (tmp_path / "queue.py").unlink()
     (tmp_path / "own_source.py").write_text(
-        "from detectime.sources import Folder\nclass Own(Folder):\n    '''A source of the user.'''\n"
+        "from detectime.sources.folder import Folder\nclass Own(Folder):\n    '''A source of the user.'''\n"
     )
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     import own_source  # type: ignore[import-not-found]

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from detectime import pairing, plots
 from detectime.config import Pairing
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 mpl.use("agg")
 

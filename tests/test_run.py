@@ -33,8 +33,9 @@ from detectime.exports import hands_json
 from detectime.images import Picture
 from detectime.run import RunError
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder
-from detectime.store import Store, StoreError
+from detectime.sources.folder import Folder
+from detectime.store import StoreError
+from detectime.store.folder import FolderStore
 from detectime.weights import WeightsError
 
 pytestmark = pytest.mark.slow
@@ -269,14 +270,14 @@ def test_retry_failed_counts_what_came_last_also_before_the_shards_are_compacted
 def test_a_run_that_is_killed_while_it_is_compacted_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
 ) -> None:
-    def delete(store: Store, doomed: list[str]) -> None:
+    def delete(store: FolderStore, doomed: list[str]) -> None:
         assert len(doomed) == 5
         for name in doomed[:deleted]:
             (store.folder / name).unlink()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "delete", delete)
+        patch.setattr(FolderStore, "delete", delete)
         with pytest.raises(KeyboardInterrupt):
             detect(table_of(NAMES), tmp_path)
     assert manifest(tmp_path)["finished"] is None
@@ -569,8 +570,8 @@ def test_files_that_others_put_beside_the_shards_do_no_harm(tmp_path: Path) -> N
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = Store.lock
-    monkeypatch.setattr(Store, "lock", lambda store: lock(store, 0.3))  # its patience is tried in test_store
+    lock = FolderStore.lock
+    monkeypatch.setattr(FolderStore, "lock", lambda store: lock(store, 0.3))  # its patience is tried in test_store
     going, enough = threading.Event(), threading.Event()
     results: list[pa.Table] = []
 

@@ -18,9 +18,10 @@ from test_images import huge_jpeg, huge_png
 
 from detectime import frames
 from detectime.detect import Worker
-from detectime.images import Picture
+from detectime.images import Picture, Unreadable
 from detectime.schema import DETECTIONS
-from detectime.sources import Folder, Missing, SourceError, Unreadable
+from detectime.sources import Missing, SourceError
+from detectime.sources.folder import Folder
 
 PICTURE = pattern()
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)

@@ -15,7 +15,8 @@ from pathlib import Path
 import faults
 import pytest
 
-from detectime.store import Store, StoreError
+from detectime.store import StoreError
+from detectime.store.folder import FolderStore
 
 NOBODY = 65534
 
@@ -33,15 +34,15 @@ def script(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 HOLD = """
 import sys, time
-from detectime.store import Store
-with Store(sys.argv[1]).lock():
+from detectime.store.folder import FolderStore
+with FolderStore(sys.argv[1]).lock():
     print("held", flush=True)
     time.sleep(600)
 """
 WRITE_HALF = """
 import sys, time
-from detectime.store import Store
-with Store(sys.argv[1]).writing(sys.argv[2]) as file:
+from detectime.store.folder import FolderStore
+with FolderStore(sys.argv[1]).writing(sys.argv[2]) as file:
     file.write(b"new" * 100_000)
     file.flush()
     print("half", flush=True)
@@ -54,7 +55,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_what_was_put_is_got(tmp_path: Path) -> None:
-    store = Store(tmp_path / "not" / "there" / "yet")
+    store = FolderStore(tmp_path / "not" / "there" / "yet")
     assert store.get("a/b.bin") is None
     assert store.names("a") == []
     store.put("a/b.bin", b"\x00one")
@@ -67,7 +68,7 @@ def test_what_was_put_is_got(tmp_path: Path) -> None:
 
 
 def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put("name", b"old")
 
     def write() -> None:
@@ -84,7 +85,7 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_killed_leaves_what_was_there_and_is_swept(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     for name in ("run.json", "shards/000001.parquet"):
         store.put(name, b"old")
         writer = script(WRITE_HALF, tmp_path, name)
@@ -108,7 +109,7 @@ def test_the_sweep_leaves_files_of_others_alone(tmp_path: Path) -> None:
     for name in others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    with Store(tmp_path).lock():
+    with FolderStore(tmp_path).lock():
         assert files_in(tmp_path) == sorted([".lock", *others])
 
 
@@ -118,7 +119,7 @@ def test_two_processes_cannot_hold_the_lock(tmp_path: Path) -> None:
     assert holder.stdout.readline() == "held\n"
     try:
         before = time.monotonic()
-        with pytest.raises(StoreError) as refusal, Store(tmp_path).lock(patience=0.3):
+        with pytest.raises(StoreError) as refusal, FolderStore(tmp_path).lock(patience=0.3):
             pass
         assert 0.3 <= time.monotonic() - before < 5
         assert str(tmp_path) in str(refusal.value)
@@ -127,7 +128,7 @@ def test_two_processes_cannot_hold_the_lock(tmp_path: Path) -> None:
     finally:
         holder.kill()
         holder.communicate()
-    with Store(tmp_path).lock(patience=1):  # the file is still there, the lock is not
+    with FolderStore(tmp_path).lock(patience=1):  # the file is still there, the lock is not
         assert (tmp_path / ".lock").exists()
 
 
@@ -138,7 +139,7 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
     killer = threading.Timer(0.5, os.kill, (holder.pid, signal.SIGKILL))
     killer.start()
     before = time.monotonic()
-    with Store(tmp_path).lock():
+    with FolderStore(tmp_path).lock():
         assert 0.3 < time.monotonic() - before < 5
     holder.communicate()
 
@@ -147,31 +148,31 @@ def test_two_threads_cannot_hold_the_lock(tmp_path: Path) -> None:
     held, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with Store(tmp_path).lock():
+        with FolderStore(tmp_path).lock():
             held.set()
             enough.wait(20)
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(20)
-    with pytest.raises(StoreError, match="another run"), Store(tmp_path).lock(patience=0.2):
+    with pytest.raises(StoreError, match="another run"), FolderStore(tmp_path).lock(patience=0.2):
         pass
     enough.set()
     thread.join()
 
 
 def test_the_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), Store(tmp_path).lock():
+    with pytest.raises(KeyError), FolderStore(tmp_path).lock():
         raise KeyError("work")
-    with Store(tmp_path).lock(patience=0.2):
+    with FolderStore(tmp_path).lock(patience=0.2):
         pass
 
 
 def test_a_process_that_was_started_under_the_lock_does_not_hold_it(tmp_path: Path) -> None:
-    with Store(tmp_path).lock():
+    with FolderStore(tmp_path).lock():
         child = subprocess.Popen(["sleep", "600"], close_fds=False)
     try:
-        with Store(tmp_path).lock(patience=0.2):
+        with FolderStore(tmp_path).lock(patience=0.2):
             pass
     finally:
         child.kill()
@@ -181,25 +182,25 @@ def test_a_process_that_was_started_under_the_lock_does_not_hold_it(tmp_path: Pa
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file/run: the output folder cannot be made: Not a directory"):
-        Store(tmp_path / "file" / "run")
+        FolderStore(tmp_path / "file" / "run")
     with pytest.raises(StoreError, match="cannot be made"):
-        Store(tmp_path / ("n" * 300))
+        FolderStore(tmp_path / ("n" * 300))
 
 
 def test_a_name_that_is_taken_by_a_folder_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "hands.json").mkdir()
     with pytest.raises(StoreError, match=r"hands\.json: cannot be written: Is a directory") as refusal:
-        Store(tmp_path).put("hands.json", b"[]")
+        FolderStore(tmp_path).put("hands.json", b"[]")
     assert "another `output`" in str(refusal.value)
     assert files_in(tmp_path) == []
 
 
 def test_a_folder_that_is_not_writable_is_refused() -> None:
     code = f"import sys, os; sys.path[:] = {sys.path!r}\n" + (
-        "from detectime.store import Store, StoreError\n"
+        "from detectime.store import StoreError\nfrom detectime.store.folder import FolderStore\n"
         "if os.geteuid() == 0:\n"  # root may write anywhere: the try is made as somebody else
         f"    os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "try:\n    Store(sys.argv[1])\nexcept StoreError as error:\n    print('refused:', error)\n"
+        "try:\n    FolderStore(sys.argv[1])\nexcept StoreError as error:\n    print('refused:', error)\n"
     )
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders let nobody else pass
         os.chmod(folder, 0o555)
@@ -211,7 +212,7 @@ def test_a_folder_that_is_not_writable_is_refused() -> None:
 
 
 def test_writing_leaks_no_handles(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     (tmp_path / "taken").mkdir()
 
     def use() -> None:
@@ -229,7 +230,7 @@ def test_writing_leaks_no_handles(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
-    store = Store(small_disk)
+    store = FolderStore(small_disk)
     store.put("name", b"old" * 1000)
     with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)) as refusal:
         store.put("name", os.urandom(2**21))

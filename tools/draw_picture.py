@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 import definitions
 from detectime import config, frames, pairing, plots
-from detectime.sources import Folder
+from detectime.sources.folder import Folder
 
 VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
 

@@ -30,7 +30,7 @@ import pyarrow as pa
 from detectime import detectors
 from detectime.config import Detection, Run
 from detectime.engines import EngineError, Lost, Shard, Work
-from detectime.sources import Folder
+from detectime.sources import Source
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _START_LIMIT = 120.0  # seconds until a worker has loaded its models
@@ -41,7 +41,7 @@ _RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libr
 _COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
 
 
-def detect(shards: Work, config: Detection, source: Folder, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def detect(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Run shards on worker processes: see `detectime.engines`.
 
     Parameters
@@ -115,7 +115,7 @@ class _Worker:
     """A worker process, seen from the process that started it."""
 
     config: Detection
-    source: Folder
+    source: Source
     limit: float
     shard: Shard = ()
     ready: bool = False

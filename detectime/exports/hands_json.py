@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from detectime import pairing
-from detectime.store import Store
+from detectime import pairing, store
 
 NAME = "hands.json"
 
@@ -37,9 +35,9 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
     StoreError
         If the file cannot be written; what was there before is still there then.
     """
-    path = Path(path)
+    place, name = store.of_file(path)
     paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
-    with Store(path.parent).writing(path.name) as file:
+    with place.writing(name) as file:
         file.write(b"[")
         for k, record in enumerate(_records(paired)):
             file.write(f"{',' if k else ''}\n{record}".encode())

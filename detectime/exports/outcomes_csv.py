@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pandas as pd
 
-from detectime.store import Store
+from detectime import store
 
 NAME = "outcomes.csv"
 
@@ -27,6 +26,6 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     StoreError
         If the file cannot be written; what was there before is still there then.
     """
-    path = Path(path)
-    with Store(path.parent).writing(path.name) as file:
+    place, name = store.of_file(path)
+    with place.writing(name) as file:
         samples.to_csv(file, mode="wb", index=False, float_format="%.6g", lineterminator="\n")

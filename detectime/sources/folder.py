@@ -1,4 +1,4 @@
-"""Where frames come from: ``names()`` tells which there are, ``open()`` reads some of them."""
+"""Frames in a folder of this machine: see `detectime.sources`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detectime.config import Config
 from detectime.images import Picture, Unreadable
-
-
-class SourceError(RuntimeError):
-    """A source that is not there; the message names it."""
-
-
-class Missing(FileNotFoundError):
-    """A frame that the source does not have."""
-
+from detectime.sources import Missing, SourceError, most_bytes
 
 # A path that cannot be the name of any file names a file that is not there.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
@@ -107,8 +98,7 @@ class Folder:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise Unreadable("not a regular file")
-            # No picture of so many pixels needs more: eight bytes a pixel are 16 bits of red, green, blue and alpha.
-            if status.st_size > 8 * self.max_pixels + 2**20:
+            if status.st_size > most_bytes(self.max_pixels):
                 raise Unreadable(f"too large: {status.st_size} bytes")
             with open(handle, "rb", closefd=False) as file:
                 return file.read()
@@ -116,8 +106,3 @@ class Folder:
             raise Unreadable(f"cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
-
-
-def of(config: Config) -> Folder:
-    """Return the source that a configuration describes."""
-    return Folder(config.data.images, config.detection.exif, config.detection.max_pixels)

@@ -1,4 +1,4 @@
-"""Where results live: a folder whose files appear whole or not at all, for one writer at a time."""
+"""Results in a folder of this machine: see `detectime.store`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import filelock
+
+from detectime.store import StoreError
 
 _LOCK = ".lock"
 _ABANDONED = 60.0  # seconds since the last write
 _PARTIAL = ".detectime-partial-"
 
 
-class StoreError(RuntimeError):
-    """Results cannot be kept where they should be; the message says why and what to do."""
-
-
-class Store:
+class FolderStore:
     """A local folder.
 
     Parameters
@@ -94,6 +92,10 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
+    def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """`get` several files, one after the other."""
+        return ((name, self.get(name)) for name in names)
+
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names of the whole files in the folder `prefix`."""
         with contextlib.suppress(FileNotFoundError):
@@ -104,7 +106,7 @@ class Store:
             )
         return []
 
-    def delete(self, names: list[str]) -> None:
+    def delete(self, names: Iterable[str]) -> None:
         """Delete files that this store wrote; one that is gone already is no error."""
         for name in names:
             (self.folder / name).unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""Where frames come from: ``names()`` tells which there are, ``open()`` reads some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from detectime import remote
+from detectime.config import Config
+from detectime.images import Picture, Unreadable
+
+
+class SourceError(RuntimeError):
+    """A source that is not there; the message names it."""
+
+
+class Missing(FileNotFoundError):
+    """A frame that the source does not have."""
+
+
+class Unreachable(Unreadable):
+    """A frame that could not be asked for, since the place of the frames does not answer."""
+
+
+class Source(Protocol):
+    """What a run needs of the place of the frames. A source goes to the workers: it can be pickled."""
+
+    @property
+    def root(self) -> str:
+        """The place itself, for messages."""
+        ...
+
+    @property
+    def exif(self) -> str:
+        """How frames are turned: see `images.Picture`."""
+        ...
+
+    @property
+    def max_pixels(self) -> int:
+        """How large a frame may be: see `images.Picture`."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """Walk over all frames, once, and yield their paths, in no order.
+
+        Raises
+        ------
+        SourceError
+            If that is not possible.
+        """
+        ...
+
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+        """Read frames, in the order in which they are named.
+
+        Yields
+        ------
+        frame_path, frame
+            The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
+            there is none.
+        """
+        ...
+
+
+def of(config: Config) -> Source:
+    """Return the source that a configuration describes.
+
+    Raises
+    ------
+    SourceError
+        If what its scheme needs is not installed.
+    """
+    images, exif, max_pixels = config.data.images, config.detection.exif, config.detection.max_pixels
+    if remote.is_remote(images):
+        from detectime.sources.bucket import Bucket
+
+        return Bucket(images, exif, max_pixels)
+    from detectime.sources.folder import Folder
+
+    return Folder(remote.local(images), exif, max_pixels)
+
+
+def most_bytes(max_pixels: int) -> int:
+    """Size in bytes that no file of a picture needs: eight a pixel are 16 bits of red, green, blue and alpha."""
+    return 8 * max_pixels + 2**20

@@ -1,0 +1,106 @@
+"""Frames in a place with a scheme, as ``s3://bucket/folder``: see `detectime.sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from detectime import remote
+from detectime.images import Picture, Unreadable
+from detectime.sources import Missing, SourceError, Unreachable, most_bytes
+
+_FIRST = 16 * 2**20  # bytes of a frame that are fetched ahead; of a larger one the rest follows when it is its turn
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Image files in a bucket, or wherever fsspec can read.
+
+    Parameters
+    ----------
+    root
+        What every frame's path is relative to, with its scheme.
+    exif, max_pixels
+        How frames are decoded: see `images.Picture`.
+
+    Raises
+    ------
+    SourceError
+        If what the scheme needs is not installed.
+    """
+
+    root: str
+    exif: str = "ignore"
+    max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        """Fail before work starts if it cannot be read at all."""
+        try:
+            remote.filesystem(self.root)
+        except remote.RemoteError as error:
+            raise SourceError(str(error)) from error
+
+    def names(self) -> Iterator[str]:
+        """Walk over the files below the root, once, folder by folder, and yield their paths relative to it.
+
+        Raises
+        ------
+        SourceError
+            If a folder cannot be listed.
+        """
+        files, root = remote.filesystem(self.root)
+        waiting = [root]
+        while waiting:
+            inside: list[str] = []
+            for folder, listed in remote.ahead(lambda folder: files.ls(folder, detail=True), waiting):
+                try:
+                    entries = listed.result()
+                except Exception as error:  # each library has its own
+                    raise SourceError(
+                        f"{self.root}: the images cannot be listed: {remote.reason(error)}; give the place as `images`"
+                    ) from error
+                for entry in entries:
+                    path = entry["name"].rstrip("/")
+                    if entry["type"] == "directory":
+                        inside.append(path)
+                    elif path != folder:  # the folder itself, where a program made an object for it
+                        yield path.removeprefix(f"{root}/")
+            waiting = inside
+
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+        """Read frames in the order in which they are named; some are fetched ahead.
+
+        Yields
+        ------
+        frame_path, frame
+            The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
+            there is none.
+        """
+        files, root = remote.filesystem(self.root)  # once: each thread would get a connection of its own
+        for frame_path, fetched in remote.ahead(lambda name: _fetch(files, f"{root}/{name}", _FIRST), frame_paths):
+            try:
+                content = fetched.result()
+                if len(content) == _FIRST:
+                    most = most_bytes(self.max_pixels)
+                    content = _fetch(files, f"{root}/{frame_path}", most + 1)
+                    if len(content) > most:
+                        raise Unreadable(f"too large: more than {most} bytes")
+                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+            except (Missing, Unreadable) as error:
+                yield frame_path, error
+
+
+def _fetch(files: Any, path: str, most: int) -> bytes:
+    """Return the first bytes of a file, at most so many."""
+    try:
+        content: bytes = files.cat_file(path, start=0, end=most)
+    except FileNotFoundError as error:
+        raise Missing(f"no such file: {remote.reason(error)}") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise Unreadable(f"cannot be read: {remote.reason(error)}") from error
+    except Exception as error:  # each library has its own
+        if "range" in str(error).lower():  # no byte of an empty file can be asked for
+            return b""
+        raise Unreachable(f"cannot be fetched: {remote.reason(error)}") from error
+    return content

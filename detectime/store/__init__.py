@@ -1,0 +1,76 @@
+"""Where results live: a place whose files appear whole or not at all, for one writer at a time.
+
+A folder of this machine, or one in a bucket that is named by a scheme, as ``s3://bucket/folder``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from detectime import remote
+
+
+class StoreError(RuntimeError):
+    """Results cannot be kept where they should be; the message says why and what to do."""
+
+
+class Store(Protocol):
+    """What a run needs of the place of its results; ``str()`` names it. Every method raises `StoreError`."""
+
+    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """Open `name` for writing; it appears, whole and safe, when the block ends without an error.
+
+        What was there before is still there if it cannot be written.
+        """
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a whole file."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """Return the content of a file, or None if there is no such file."""
+        ...
+
+    def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """`get` several files, one after the other."""
+        ...
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the sorted names of the whole files in the folder `prefix`."""
+        ...
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files that this store wrote; one that is gone already is no error."""
+        ...
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other runs out while the block lasts; refused if another run works here."""
+        ...
+
+
+def of(place: str | os.PathLike[str]) -> Store:
+    """Return the store of a folder, which is made if it is not there, or of a place with a scheme.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be made or written to, or if what its scheme needs is not installed.
+    """
+    path = os.fspath(place)
+    if remote.is_remote(path):
+        from detectime.store.bucket import BucketStore
+
+        return BucketStore(path)
+    from detectime.store.folder import FolderStore
+
+    return FolderStore(remote.local(path))
+
+
+def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:
+    """Return the store that a file lies in, and the file's name there; raises as `of`."""
+    place, _, name = os.fspath(file).rpartition("/")
+    return of(place or ("/" if os.fspath(file).startswith("/") else ".")), name
