@@ -118,10 +118,25 @@ class Pairing:
 class Run:
     """How the work is done; no value changes a result."""
 
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    engine: Literal["local", "ray"] | None = None
+    ray_address: str | None = None
+    worker_cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 1.0
+    worker_gpus: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
+    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
     save_per_num_images: Count = 100
     frame_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     retry_failed: bool = False
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether workers are Ray's: if `engine` says so, or, where it says nothing, if there is a cluster."""
+        return self.engine == "ray" or (self.engine is None and self.ray_address is not None)
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        if self.engine == "local" and self.ray_address is not None:
+            raise ConfigError(f"run.ray_address = {self.ray_address!r}: engine is local; accepted beside it: null")
 
 
 @dataclass(frozen=True, config=_CHECKED)

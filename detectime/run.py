@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,16 @@ import pyarrow.parquet as pq
 
 import detectime
 from detectime import config as configuration
-from detectime import detectors
+from detectime import detectors, engines
 from detectime import store as stores
 from detectime.boxes import Integers
-from detectime.config import Config, Detection, Run
+from detectime.config import Config
 from detectime.detect import row_without_boxes
-from detectime.engines import Lost, Shard, Work, local
+from detectime.engines import Engine, Lost, Shard, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, OUTCOMES
 from detectime.sources import Missing, Source, Unreachable
 from detectime.store import Store
-
-Engine = Callable[[Work, Detection, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
 
 _MANIFEST = "run.json"
 _DETECTIONS = "detections.parquet"
@@ -48,7 +46,7 @@ class RunError(RuntimeError):
     """A run that must not start; the message says why and what to do."""
 
 
-def detect(table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine = local.detect) -> pa.Table:
+def detect(table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine | None = None) -> pa.Table:
     """Look at every wanted frame that was not looked at before.
 
     What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
@@ -65,7 +63,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
     output
         The folder of the run.
     engine
-        What runs shards on workers: see `detectime.engines`.
+        What runs shards on workers: see `detectime.engines`. None: as the configuration says.
 
     Returns
     -------
@@ -108,7 +106,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
             manifest["finished"] = None
             pieces.clear()
             store.put(_MANIFEST, _as_json(manifest))
-            _work(store, table, pending, source, config, engine)
+            _work(store, table, pending, source, config, engine or engines.of(config.run))
             del pending  # a million names
             pieces = _read(store)
         found = _in_order(pieces, table)
@@ -140,10 +138,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
         "detectime": detectime.__version__,
         "started": _now(),
         "finished": None,
-        "detectors": {
-            config.detection.detector_type: detectors.faces(config.detection).fingerprint(),
-            **{name: entry.fingerprint() for name, entry in detectors.hands(config.detection).items()},
-        },
+        "detectors": detectors.fingerprints(config.detection),
         "configuration": configuration.as_dict(config),
     }
     content = store.get(_MANIFEST)

@@ -174,6 +174,12 @@ def hands(config: Detection) -> dict[str, Entry]:
     return {name: _find(HANDS, "detection.hand_detector", name) for name in config.hand_detector}
 
 
+def fingerprints(config: Detection) -> dict[str, dict[str, str]]:
+    """Sha256 of the weights of each detector that a configuration names: detector, file, hash."""
+    named = {config.detector_type: faces(config), **hands(config)}
+    return {name: entry.fingerprint() for name, entry in named.items()}
+
+
 def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
     if name not in entries:
         raise ConfigError(f"{key}: there is no detector {name!r}; {nearest(name, entries)}")

@@ -33,7 +33,9 @@ from detectime.engines import EngineError, Lost, Shard, Work
 from detectime.sources import Source
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-_START_LIMIT = 120.0  # seconds until a worker has loaded its models
+START_LIMIT = 120.0
+"""Seconds within which a worker must have loaded its models."""
+
 _FAILED_STARTS = 3  # as many workers in a row that die while they start: there is no use in trying on
 _RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libraries may have leaked
 
@@ -142,7 +144,7 @@ class _Worker:
             )
         finally:
             theirs.close()
-        self.deadline = time.monotonic() + _START_LIMIT
+        self.deadline = time.monotonic() + START_LIMIT
         try:
             self._send((self.config, self.source))
         except Exception as error:  # whatever pickling meets
@@ -178,7 +180,7 @@ class _Worker:
         if time.monotonic() < self.deadline or self.pipe.poll():
             return None
         doing = "took longer than" if self.ready else "did not load its models within"
-        return Lost(f"{doing} {self.limit if self.ready else _START_LIMIT:g} s", self._at)
+        return Lost(f"{doing} {self.limit if self.ready else START_LIMIT:g} s", self._at)
 
     def stop(self) -> None:
         self.pipe.close()

@@ -1,0 +1,355 @@
+"""The Ray engine: workers on the nodes of a cluster, or on this machine.
+
+An actor holds one worker process of the local engine on its node, so that a frame that kills or hangs a worker costs
+what it costs there, and is named. An actor or a node that is lost is nobody's fault: its shards go to other actors.
+Shards and results travel with Ray; this process alone writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import os
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+import detectime
+from detectime import detectors
+from detectime.config import Detection, Run
+from detectime.engines import EngineError, Lost, Shard, Work, local
+from detectime.sources import Missing, Source, Unreachable
+
+_EXTRA = "pip install -c constraints.txt -e '.[ray]'"
+_ANSWER = 60.0  # seconds for a cluster to answer, and for a result to arrive that is said to be there
+_PROBE = 180.0  # seconds for a node to show what it has
+_PROBED = 20  # frames
+_AHEAD = 2  # shards that an actor has, so that it never waits for this process
+_ATTEMPTS = 3  # a shard that loses its actor so often may be the reason for it
+_FAILED_STARTS = 3  # in a row: there is no use in trying on
+_GROWTH = 10.0  # seconds between two looks at how large the cluster is
+_STORE = 150_000_000  # bytes of shared memory for results on this machine; a shard takes some ten thousand
+_CHECK = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+
+
+def detect(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+    """Run shards on actors: see `detectime.engines`.
+
+    Parameters
+    ----------
+    shards
+        The work; each shard is the paths of its frames.
+    config, source
+        What every worker is built with. Every node must see the frames.
+    settings
+        `ray_address`, the cluster, None: Ray is started on this machine; `workers` actors, None: as many as there is
+        room for, and more when the cluster grows, each with `worker_cpus` and `worker_gpus`; `start_timeout` and
+        `frame_timeout`.
+
+    Raises
+    ------
+    EngineError
+        If Ray or the cluster is not there, if a node lacks what a worker needs or does not see the frames, or if no
+        worker can start.
+    """
+    with _connected(config, settings) as ray:
+        first: deque[Shard] = deque()
+        if settings.ray_address:
+            first.append(shards.popleft())
+            _check_nodes(ray, config, source, settings, first[0])
+        elif not _room(ray, settings):
+            raise EngineError(f"this machine has no room for a worker: {_wanted(settings)}; it has {_has(ray)}")
+        pool = _Pool(ray, config, source, settings, shards, first)
+        try:
+            yield from pool.results()
+        finally:
+            pool.stop()
+
+
+class _Host:
+    """An actor: one worker process on its node, and after it another."""
+
+    def __init__(self, config: Detection, source: Source, settings: Run) -> None:
+        self._shards: deque[Shard] = deque()
+        self._results = local.detect(self._shards, config, source, dataclasses.replace(settings, workers=1))
+
+    def ready(self) -> str:
+        return detectime.__version__
+
+    def look(self, shard: Shard) -> pa.Table | Lost:
+        self._shards.append(shard)  # before the engine goes on: one that has no shard left ends
+        _, result = next(self._results)
+        return result
+
+
+@dataclass(eq=False)
+class _Actor:
+    """An actor, seen from here."""
+
+    handle: Any
+    ready: bool = False
+    shards: deque[tuple[Shard, float]] = field(default_factory=deque)
+    """What it was given, and the moment at which it is late."""
+
+
+class _Pool:
+    """The actors of a run, as many as there is work and room for."""
+
+    def __init__(
+        self, ray: Any, config: Detection, source: Source, settings: Run, shards: Work, again: deque[Shard]
+    ) -> None:
+        self._ray, self._settings, self._shards, self._again = ray, settings, shards, again
+        self._host = ray.remote(num_cpus=settings.worker_cpus, num_gpus=settings.worker_gpus)(_Host)
+        self._built_with = config, source, settings
+        self._actors: list[_Actor] = []
+        self._calls: dict[Any, tuple[_Actor, Shard]] = {}
+        self._losses: Counter[Shard] = Counter()
+        self._failed_starts = 0
+        self._alive = time.monotonic()  # when a worker was last heard of
+        self._most, self._counted = 0, -math.inf
+
+    def results(self) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+        while self._left() or self._calls:
+            self._grow()
+            self._give()
+            answers, _ = self._ray.wait(list(self._calls), timeout=1.0)
+            for answer in answers:
+                actor, shard = self._calls.pop(answer, (None, ()))
+                if actor:  # one that is not gone meanwhile
+                    yield from self._take(answer, actor, shard)
+            self._check_deadlines()
+            yield from self._given_up()
+
+    def stop(self) -> None:
+        for actor in list(self._actors):
+            self._drop(actor)
+
+    def _left(self) -> int:
+        return len(self._again) + len(self._shards)
+
+    def _grow(self) -> None:
+        """Start actors where there is work and room, and let go of those that have none left."""
+        for actor in [actor for actor in self._actors if not self._left() and actor.ready and not actor.shards]:
+            self._drop(actor)  # a cluster that can shrinks
+        if time.monotonic() - self._counted > _GROWTH:
+            # One at least: for it a cluster that can grows.
+            self._most = self._settings.workers or max(1, _room(self._ray, self._settings))
+            self._counted = time.monotonic()
+        idle = sum(1 for actor in self._actors if not actor.shards)
+        for _ in range(min(self._most - len(self._actors), self._left() - idle)):
+            actor = _Actor(self._host.remote(*self._built_with))
+            self._actors.append(actor)
+            self._calls[actor.handle.ready.remote()] = actor, ()
+
+    def _give(self) -> None:
+        """Give each actor a shard, and, while there are plenty, the next one."""
+        for most in range(1, _AHEAD + 1):
+            for actor in self._actors:
+                if actor.ready and len(actor.shards) < most and self._left() > (most - 1) * len(self._actors):
+                    shard = self._again.popleft() if self._again else self._shards.popleft()
+                    limit = local.START_LIMIT + self._settings.frame_timeout * (len(shard) + 1)
+                    begins = actor.shards[-1][1] if actor.shards else time.monotonic()
+                    actor.shards.append((shard, begins + limit))
+                    self._calls[actor.handle.look.remote(shard)] = actor, shard
+
+    def _take(self, answer: Any, actor: _Actor, shard: Shard) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+        """Take an answer: a result, that an actor is ready, or that one is lost."""
+        exceptions = self._ray.exceptions
+        try:
+            value = self._ray.get(answer, timeout=_ANSWER)
+        except exceptions.RayTaskError as error:  # the node cannot start workers
+            self._lose(actor, shard)
+            self._fail_start(str(error.cause))
+        except exceptions.RayError as error:
+            self._lose(actor, shard)
+            if not actor.ready:
+                self._fail_start(f"the actor was lost: {_last_line(error)}")
+        else:
+            self._alive, self._failed_starts = time.monotonic(), 0
+            if actor.ready:
+                actor.shards.popleft()
+                yield shard, value
+            elif value == detectime.__version__:
+                actor.ready = True
+            else:
+                self._lose(actor, shard)
+                self._fail_start(f"it has detectime {value}, and here is {detectime.__version__}")
+
+    def _lose(self, actor: _Actor, shard: Shard) -> None:
+        """Put the shards of an actor that is gone back: others do them."""
+        for lost, _ in actor.shards:
+            self._again.append(lost)
+            self._losses[lost] += 1
+        self._drop(actor)
+
+    def _drop(self, actor: _Actor) -> None:
+        if actor in self._actors:
+            self._actors.remove(actor)
+        self._calls = {call: taken for call, taken in self._calls.items() if taken[0] is not actor}
+        with contextlib.suppress(Exception):  # it, or its node, may be gone
+            self._ray.kill(actor.handle)
+
+    def _given_up(self) -> Iterator[tuple[Shard, Lost]]:
+        """Hand back what lost its actor again and again: a frame in it may be the reason."""
+        for shard in [shard for shard in self._again if self._losses[shard] >= _ATTEMPTS]:
+            self._again.remove(shard)
+            del self._losses[shard]
+            yield shard, Lost("the Ray actor was lost several times", None)
+
+    def _fail_start(self, reason: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= _FAILED_STARTS:
+            raise EngineError(f"workers cannot start on Ray: {reason}")
+        print(f"A worker could not start on Ray and is started anew: {reason}", flush=True)
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        for actor in [actor for actor in self._actors if actor.shards and now > actor.shards[0][1]]:
+            print("An actor of Ray did not answer in time; others do its work", flush=True)
+            self._lose(actor, actor.shards[0][0])
+        if any(actor.ready for actor in self._actors):
+            self._alive = now
+        elif now - self._alive > self._settings.start_timeout:
+            raise EngineError(
+                f"Ray gave no worker within {self._settings.start_timeout:g} s (run.start_timeout): each wants "
+                f"{_wanted(self._settings)}; the cluster has {_has(self._ray)}. Nothing that was saved is lost"
+            )
+
+
+@contextlib.contextmanager
+def _connected(config: Detection, settings: Run) -> Iterator[Any]:
+    """Connect to the cluster, or start Ray here; who was connected before stays so."""
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError(
+            f"engine: ray needs Ray, which is not installed ({error}); install it with: {_EXTRA}"
+        ) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if settings.ray_address:
+            _check_address(settings.ray_address)
+            ray.init(settings.ray_address, **quiet)
+        else:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told without being asked
+            workers = local.processes(config, settings)
+            # By an explicit address: without one Ray joins a cluster that happens to run.
+            ray.init(
+                "local",
+                num_cpus=math.ceil(workers * settings.worker_cpus),
+                object_store_memory=_STORE,
+                include_dashboard=False,
+                **quiet,
+            )
+    except EngineError:
+        raise
+    except Exception as error:  # of many kinds
+        where = f"Ray at {settings.ray_address!r} (run.ray_address)" if settings.ray_address else "Ray on this machine"
+        raise EngineError(f"{where} cannot be used: {_last_line(error)}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Try in a process of its own, since Ray waits for minutes for a cluster that is not there, and then may abort."""
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", _CHECK, address], capture_output=True, text=True, timeout=_ANSWER, check=False
+        )
+        reason = None if tried.returncode == 0 else _last_line(tried.stderr)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {_ANSWER:g} s"
+    if reason:
+        raise EngineError(
+            f"Ray at {address!r} (run.ray_address) cannot be used: {reason}; is the cluster up, can this machine reach "
+            "it, and has it the same versions of Python and Ray?"
+        )
+
+
+def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, shard: Shard) -> None:
+    """Have each node show that a worker can start there and sees what this process sees."""
+    seen = tuple(
+        name
+        for name, frame in source.open(itertools.islice(shard, _PROBED))
+        if not isinstance(frame, Missing | Unreachable)
+    )
+    probe = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_probe)  # in a process that ends with it
+    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    asked = {}
+    for node in (node for node in ray.nodes() if node["Alive"] and _fits(node, settings)):
+        strategy = affinity(node["NodeID"], soft=False)
+        asked[probe.options(scheduling_strategy=strategy).remote(config, source, seen)] = node
+    ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE) if asked else None
+    ours = detectors.fingerprints(config)
+    faults = []
+    for answer, node in asked.items():
+        try:
+            theirs, not_seen = ray.get(answer, timeout=0.1)
+            fault = None
+            if theirs["detectime"] != detectime.__version__:
+                fault = f"it has detectime {theirs['detectime']}, and here is {detectime.__version__}"
+            elif theirs["weights"] != ours:
+                fault = f"its weights are others than here: {theirs['weights']}, and here {ours}"
+            elif seen and len(not_seen) == len(seen):
+                fault = (
+                    f"it does not see the frames in {source.root} (for one, {seen[0]!r}): let `images` be a place that "
+                    "all nodes see, as a mounted drive or s3://…"
+                )
+        except ray.exceptions.GetTimeoutError:
+            fault = f"no answer within {_PROBE:g} s"
+        except ray.exceptions.NodeDiedError:
+            continue
+        except ray.exceptions.RayError as error:
+            fault = f"{_last_line(error)}; detectime and what its detectors need must be installed on every node"
+        if fault:
+            faults.append(f"  {node['NodeManagerAddress']} ({node['NodeManagerHostname']}): {fault}")
+    if faults:
+        raise EngineError("nodes of the Ray cluster that cannot work for this run:\n" + "\n".join(faults))
+
+
+def _probe(config: Detection, source: Source, names: Shard) -> tuple[dict[str, Any], list[str]]:
+    """Show what a node has: runs there."""
+    from detectime.detect import Worker
+
+    detectors.check(config)
+    Worker(config)
+    missing = [name for name, frame in source.open(names) if isinstance(frame, Missing | Unreachable)]
+    return {"detectime": detectime.__version__, "weights": detectors.fingerprints(config)}, missing
+
+
+def _room(ray: Any, settings: Run) -> int:
+    """Workers that the nodes have room for."""
+    return sum(_fits(node, settings) for node in ray.nodes() if node["Alive"])
+
+
+def _fits(node: dict[str, Any], settings: Run) -> int:
+    has = node["Resources"]
+    cpus = int(has.get("CPU", 0) / settings.worker_cpus)
+    return min(cpus, int(has.get("GPU", 0) / settings.worker_gpus)) if settings.worker_gpus else cpus
+
+
+def _wanted(settings: Run) -> str:
+    return f"worker_cpus: {settings.worker_cpus:g}, worker_gpus: {settings.worker_gpus:g}"
+
+
+def _has(ray: Any) -> str:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "no node"
+
+
+def _last_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,347 @@
+"""The Ray engine on real clusters of this machine, whose nodes, actors, workers and drivers are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import faults
+import pyarrow as pa
+import pytest
+from faults import Faulty, children, driver, make_frames, names, settings, table_of, wait_until
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+from ray.cluster_utils import Cluster
+
+from detectime import run
+from detectime.engines import EngineError
+from detectime.engines import ray as engine
+from detectime.sources import Source
+from detectime.sources.folder import Folder
+
+pytestmark = [pytest.mark.extra, pytest.mark.slow]
+
+COUNT = 60
+NAMES = names(COUNT)
+LIMIT = 90.0  # seconds for what a cluster does
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without work and a node with one core; nodes find what this folder defines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(faults.HERE))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        one = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        one.add_node(num_cpus=1)
+        yield one
+        one.shutdown()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames without a fault."""
+    folder = tmp_path_factory.mktemp("images")
+    make_frames(folder, NAMES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a run of the local engine leaves that nothing disturbs."""
+    output = tmp_path_factory.mktemp("straight")
+    run.detect(table_of(NAMES), Folder(str(images)), settings(workers=2), str(output))
+    return (output / "detections.parquet").read_bytes()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Where workers sign."""
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    return folder
+
+
+def detect(output: Path, source: Source, **parameters: Any) -> pa.Table:
+    found = run.detect(table_of(NAMES), source, settings(**{"save_per_num_images": 5, **parameters}), str(output))
+    assert found["frame_path"].to_pylist() == NAMES
+    return found
+
+
+@contextlib.contextmanager
+def meanwhile(what: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread, and see that it was done."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            what()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join()
+    assert not failed, failed
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+# -- the same bytes, whatever is lost
+
+
+def test_on_ray_of_its_own_a_run_is_the_local_one(
+    cluster: Cluster, images: Path, tmp_path: Path, straight: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # that is not joined without being asked
+    jobs = job_count(cluster)
+    detect(tmp_path / "run", Folder(str(images)), engine="ray", workers=2)
+    assert faults.stored(tmp_path / "run") == {"run.json", "detections.parquet"}
+    assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
+    assert not ray.is_initialized()
+    assert job_count(cluster) == jobs + 1  # the one that counts
+    wait_until(lambda: not [child for child in children() if "raylet" in command(child)], 10)
+
+
+def job_count(cluster: Cluster) -> int:
+    """How many drivers a cluster has had."""
+    code = (
+        f"import ray; ray.init({cluster.address!r}, log_to_driver=False, logging_level='ERROR')\n"
+        "print(int(ray.get_runtime_context().get_job_id(), 16))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return int(said)
+
+
+def command(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text().partition("\0")[0]
+    return ""
+
+
+def test_a_node_that_is_killed_loses_nothing(
+    cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    output = tmp_path / "run"
+
+    def kill() -> None:
+        wait_until(lambda: faults.saved_rows(output) and len(faults.working(journal)) == 2, LIMIT)
+        cluster.remove_node(node, allow_graceful=False)
+        assert faults.saved_rows(output) < COUNT
+
+    with meanwhile(kill):
+        detect(output, Faulty(str(images), journal=str(journal), pause=0.3), ray_address=cluster.address)
+    assert (output / "detections.parquet").read_bytes() == straight
+
+
+def test_a_node_that_comes_later_is_used(cluster: Cluster, images: Path, tmp_path: Path, journal: Path) -> None:
+    nodes: list[Any] = []
+
+    def add() -> None:
+        wait_until(lambda: faults.saved_rows(tmp_path / "run"), LIMIT)
+        nodes.append(cluster.add_node(num_cpus=1))
+        wait_until(lambda: len(faults.working(journal)) == 2, LIMIT)
+
+    try:
+        with meanwhile(add):
+            source = Faulty(str(images), journal=str(journal), pause=0.7)
+            detect(tmp_path / "run", source, ray_address=cluster.address)
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+
+
+@pytest.mark.parametrize("who", ["worker", "actor"])
+def test_workers_and_actors_that_are_killed_lose_nothing(
+    who: str, cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+) -> None:
+    output = tmp_path / "run"
+    killed: set[int] = set()
+
+    def kill() -> None:
+        for _ in range(2):
+            saved = faults.saved_rows(output)
+            fresh = wait_until(
+                lambda: faults.saved_rows(output) > saved and set(faults.working(journal)) - killed,  # noqa: B023
+                LIMIT,
+            )
+            killed.update(fresh)
+            for process in fresh:
+                os.kill(process if who == "worker" else parent(process), signal.SIGKILL)
+
+    with meanwhile(kill):
+        detect(output, Faulty(str(images), journal=str(journal), pause=0.2), ray_address=cluster.address)
+    assert len(killed) == 2
+    assert (output / "detections.parquet").read_bytes() == straight
+    wait_until(lambda: not faults.working(journal), 10)
+
+
+def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    frame_paths = make_frames(tmp_path / "images", names(12, die=[3], sleep=[7]))
+    source = Faulty(str(tmp_path / "images"))
+    found = []
+    for parameters in ({"engine": "local", "workers": 1}, {"ray_address": cluster.address}):
+        config = settings(save_per_num_images=6, frame_timeout=1.5, **parameters)
+        output = tmp_path / str(parameters.get("engine"))
+        found.append(run.detect(table_of(frame_paths), source, config, str(output)))
+    assert found[0].equals(found[1])
+    assert [k for k, outcome in enumerate(found[0]["outcome"].to_pylist()) if outcome == "failed"] == [3, 7]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
+    own: bool, cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+) -> None:
+    output = tmp_path / "run"
+    parameters = {"engine": "ray", "ray_address": None if own else cluster.address, "workers": 1}
+    with driver(images, output, COUNT, journal, pause=0.2, save_per_num_images=5, **parameters) as process:
+        wait_until(lambda: faults.saved_rows(output) >= 10 or process.poll() is not None, LIMIT)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not faults.working(journal), 30)
+    assert 10 <= faults.saved_rows(output) < COUNT
+    detect(output, Folder(str(images)), ray_address=cluster.address)
+    assert (output / "detections.parquet").read_bytes() == straight
+
+
+def test_the_notebook_on_ray_by_papermill(images: Path, tmp_path: Path) -> None:
+    written = []
+    for name in ("local", "ray"):
+        output = tmp_path / name
+        command = [sys.executable, "-m", "papermill", "notebooks/01_get_train_data.ipynb", str(output / "report.ipynb")]
+        for key, value in {
+            "images": "data/sample/TRAIN_DATA",
+            "labels": "data/sample/train.csv",
+            "output": str(output),
+            "limit": "30",
+            "engine": name,
+        }.items():
+            command += ["-p", key, value]
+        output.mkdir()
+        done = subprocess.run(command, cwd=faults.ROOT, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        written.append((output / "hands.json").read_bytes())
+    assert written[0] == written[1]
+    assert len(json.loads(written[0])) > 20
+
+
+# -- what cannot work is said before frames are read
+
+
+@pytest.fixture
+def refused(images: Path, tmp_path: Path) -> Callable[..., str]:
+    """Return what a run says that is refused, and see that it read no frame."""
+
+    def ask(source: Source | None = None, **parameters: Any) -> str:
+        with pytest.raises(EngineError) as refusal:
+            detect(tmp_path / "run", source or Folder(str(images)), **parameters)
+        assert faults.saved_rows(tmp_path / "run") == 0
+        assert not ray.is_initialized()
+        return str(refusal.value)
+
+    return ask
+
+
+class Website(http.server.BaseHTTPRequestHandler):
+    """Something that is not Ray."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("where", ["nobody", "website", "ray://nobody", "auto"])
+def test_an_address_where_no_cluster_is(
+    where: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "_ANSWER", 40.0)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where `auto` looks for one of this machine
+    with http.server.HTTPServer(("127.0.0.1", 0), Website) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = {
+            "nobody": "127.0.0.1:9",
+            "website": f"127.0.0.1:{server.server_port}",
+            "ray://nobody": "ray://127.0.0.1:9",
+            "auto": "auto",
+        }[where]
+        before = time.monotonic()
+        assert f"Ray at {address!r} (run.ray_address) cannot be used" in refused(ray_address=address)
+        assert time.monotonic() - before < 60
+        server.shutdown()
+
+
+def test_a_node_that_does_not_see_the_frames(
+    cluster: Cluster, images: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    hidden = tmp_path / "images"
+    hidden.mkdir()
+    make_frames(hidden, NAMES)
+    with another_node(cluster, f"mount -t tmpfs tmpfs '{hidden}'"):
+        said = refused(Folder(str(hidden)), ray_address=cluster.address)
+    assert f"it does not see the frames in {hidden}" in said
+    assert len(said.splitlines()) == 2  # the other one does
+
+
+def test_a_node_without_what_a_detector_needs(cluster: Cluster, tmp_path: Path, refused: Callable[..., str]) -> None:
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    (lacking / "onnxruntime.py").write_text("raise ModuleNotFoundError(\"No module named 'onnxruntime'\")")
+    with another_node(cluster, f"export PYTHONPATH='{lacking}'"):
+        said = refused(ray_address=cluster.address)
+    assert "No module named 'onnxruntime'" in said
+    assert "must be installed on every node" in said
+
+
+@contextlib.contextmanager
+def another_node(cluster: Cluster, before: str) -> Iterator[None]:
+    """Start a node as an administrator does, in a mount namespace of its own, after a command."""
+    ray_command = Path(sys.executable).with_name("ray")
+    script = f"{before} && exec '{ray_command}' start --address={cluster.address} --num-cpus=1 --block"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace can be made here")
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    alive = sum(node["Alive"] for node in ray.nodes())
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: sum(one["Alive"] for one in ray.nodes()) > alive, LIMIT)
+        ray.shutdown()
+        yield
+    finally:
+        ray.shutdown()
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        wait_until(lambda: sum(one["Alive"] for one in ray.nodes()) <= alive, LIMIT)
+        ray.shutdown()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_worker_that_nothing_has_room_for(own: bool, cluster: Cluster, refused: Callable[..., str]) -> None:
+    address = None if own else cluster.address
+    said = refused(engine="ray", ray_address=address, worker_gpus=2.0, start_timeout=3.0)
+    assert "worker_gpus: 2" in said
+    assert "and 0 GPUs" in said
+
+
+def test_without_ray_the_extra_is_named(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "-e '.[ray]'" in refused(engine="ray")
