@@ -259,6 +259,8 @@ def _telling(
     for position in range(count):
         at(position if by_itself else None)
         yield next(opened)
+    for _ in opened:  # none is left: the source may close what it has open
+        pass
 
 
 def _scale(image: RGB, frame: Picture) -> boxes.Floats:

@@ -106,7 +106,8 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
             manifest["finished"] = None
             pieces.clear()
             store.put(_MANIFEST, _as_json(manifest))
-            _work(store, table, pending, source, config, engine or engines.of(config.run))
+            peak = _work(store, table, pending, source, config, engine or engines.of(config.run))
+            manifest["peak_memory_of_a_worker"] = max(peak, manifest["peak_memory_of_a_worker"])
             del pending  # a million names
             pieces = _read(store)
         found = _in_order(pieces, table)
@@ -138,6 +139,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
         "detectime": detectime.__version__,
         "started": _now(),
         "finished": None,
+        "peak_memory_of_a_worker": 0,  # bytes, of all that worked on this run
         "detectors": detectors.fingerprints(config.detection),
         "configuration": configuration.as_dict(config),
     }
@@ -153,6 +155,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
         before = json.loads(content)
         differing = _differences(_identity(before), _identity(manifest))
         manifest["started"], manifest["finished"] = before["started"], before["finished"]
+        manifest["peak_memory_of_a_worker"] = before.get("peak_memory_of_a_worker", 0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{store}/{_MANIFEST}: this is no manifest of a run ({error!r}); give another `output`"
@@ -202,14 +205,15 @@ def _pending(table: pd.DataFrame, pieces: list[pa.Table], retry_failed: bool) ->
     return wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
 
 
-def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, config: Config, engine: Engine) -> None:
-    """Have all pending frames looked at, and save what comes."""
+def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, config: Config, engine: Engine) -> int:
+    """Have all pending frames looked at, and save what comes; return the bytes that a worker took at most."""
     # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
     workers = local.processes(config.detection, config.run)
     size = min(config.run.save_per_num_images, -(-len(pending) // workers))
     shards = _Shards(pending, size)
     number = _last_number(store)
     losses: Counter[str] = Counter()
+    peak = 0
     results = engine(shards, config.detection, source, config.run)
     with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
         for shard, result in results:
@@ -221,8 +225,12 @@ def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, 
                 result = pa.Table.from_pylist([row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS)
             _check_still_there(result, table, source)
             number += 1
-            _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result)
+            _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result.replace_schema_metadata())
+            peak = max(peak, engines.peak_memory(result))
             progress.add(result.num_rows)
+    if peak:
+        print(f"A worker took {peak / 1e6:.0f} MB of memory at most")
+    return peak
 
 
 class _Shards:

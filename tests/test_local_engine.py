@@ -22,7 +22,7 @@ from faults import Faulty, children, make_frames, names, settings, state, wait_u
 
 from detectime.config import Detection
 from detectime.detect import Worker
-from detectime.engines import EngineError, Lost, local
+from detectime.engines import EngineError, Lost, local, peak_memory
 from detectime.sources.folder import Folder
 
 pytestmark = pytest.mark.slow
@@ -218,7 +218,7 @@ def test_a_worker_that_cannot_start_is_one_clear_error(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, code: str, reason: str
 ) -> None:
     (tmp_path / f"{module}.py").write_text(code + "\n")
-    monkeypatch.setattr(local, "_START_LIMIT", 1.0 if "sleep" in code else 60.0)
+    monkeypatch.setattr(local, "START_LIMIT", 1.0 if "sleep" in code else 60.0)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EngineError, match=r"^workers cannot start: ") as refusal:
         look(Folder(str(images)), NAMES, workers=2)
@@ -273,6 +273,20 @@ def test_recycling_loses_nothing(images: Path, tmp_path: Path, monkeypatch: pyte
     source = Faulty(str(images), journal=str(tmp_path))
     assert outcomes(look(source, NAMES[:8], size=2)) == ["ok"] * 8
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_worker_that_has_grown_is_replaced(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_GROWN", 150_000_000)
+    frame_paths = make_frames(tmp_path / "images", names(8, eat=[3]))
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    before = time.monotonic()
+    found = look(Faulty(str(tmp_path / "images"), journal=str(journal)), frame_paths, size=2)
+    assert outcomes(found) == ["ok"] * 8
+    assert len(list(journal.iterdir())) == 2
+    peaks = sorted(peak_memory(table) for table in found.values() if isinstance(table, pa.Table))
+    assert 50e6 < peaks[0] < peaks[-1] - 200e6 < 2e9
+    assert time.monotonic() - before < 30
 
 
 def asked(tmp_path: Path) -> dict[str, Any]:

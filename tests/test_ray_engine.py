@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,17 +19,15 @@ from typing import Any
 import faults
 import pyarrow as pa
 import pytest
-from faults import Faulty, children, driver, make_frames, names, settings, table_of, wait_until
-
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-
-from ray.cluster_utils import Cluster
+from faults import Faulty, driver, make_frames, names, settings, table_of, wait_until
 
 from detectime import run
 from detectime.engines import EngineError
 from detectime.engines import ray as engine
 from detectime.sources import Source
 from detectime.sources.folder import Folder
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 pytestmark = [pytest.mark.extra, pytest.mark.slow]
 
@@ -38,8 +37,10 @@ LIMIT = 90.0  # seconds for what a cluster does
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[Any]:
     """A head without work and a node with one core; nodes find what this folder defines."""
+    from ray.cluster_utils import Cluster
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(faults.HERE))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -104,37 +105,60 @@ def parent(process: int) -> int:
 # -- the same bytes, whatever is lost
 
 
-def test_on_ray_of_its_own_a_run_is_the_local_one(
-    cluster: Cluster, images: Path, tmp_path: Path, straight: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # that is not joined without being asked
+_OWN = """
+import sys
+sys.path.insert(0, {here!r})
+import faults
+from detectime import run
+from detectime.engines import EngineError
+from detectime.sources.folder import Folder
+for name, parameters in {runs!r}.items():
+    try:
+        table = faults.table_of(faults.names({count}))
+        run.detect(table, Folder({images!r}), faults.settings(engine="ray", workers=2, **parameters), name)
+    except EngineError as error:
+        print(error)
+"""
+
+
+def test_on_ray_of_its_own_a_run_is_the_local_one(cluster: Any, images: Path, tmp_path: Path, straight: bytes) -> None:
     jobs = job_count(cluster)
-    detect(tmp_path / "run", Folder(str(images)), engine="ray", workers=2)
-    assert faults.stored(tmp_path / "run") == {"run.json", "detections.parquet"}
-    assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
-    assert not ray.is_initialized()
+    runs = {
+        f"{tmp_path}/first": {"save_per_num_images": 5},
+        f"{tmp_path}/second": {},  # in the same process once more
+        f"{tmp_path}/third": {"worker_gpus": 2.0},
+        f"{tmp_path}/fourth": {"ray_address": cluster.address},
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _OWN.format(here=str(faults.HERE), runs=runs, count=COUNT, images=str(images))],
+        env={**faults.bare_environment(), "RAY_ADDRESS": cluster.address},  # that is not joined without being asked
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    for name in ("first", "second"):
+        assert faults.stored(tmp_path / name) == {"run.json", "detections.parquet"}
+        assert (tmp_path / name / "detections.parquet").read_bytes() == straight
+    *_, third, fourth = done.stdout.splitlines()
+    assert re.search(r"no room for a worker: worker_cpus: 1, worker_gpus: 2; it has \d+ CPUs and 0 GPUs", third)
+    assert "restart the kernel" in fourth
     assert job_count(cluster) == jobs + 1  # the one that counts
-    wait_until(lambda: not [child for child in children() if "raylet" in command(child)], 10)
+    assert "ray" not in done.stderr.lower()
 
 
-def job_count(cluster: Cluster) -> int:
+def job_count(cluster: Any) -> int:
     """How many drivers a cluster has had."""
     code = (
         f"import ray; ray.init({cluster.address!r}, log_to_driver=False, logging_level='ERROR')\n"
-        "print(int(ray.get_runtime_context().get_job_id(), 16))"
+        "print(ray.get_runtime_context().get_job_id())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    return int(said)
-
-
-def command(process: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_text().partition("\0")[0]
-    return ""
+    return int.from_bytes(bytes.fromhex(said), "little")
 
 
 def test_a_node_that_is_killed_loses_nothing(
-    cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+    cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
 ) -> None:
     node = cluster.add_node(num_cpus=1)
     output = tmp_path / "run"
@@ -149,7 +173,7 @@ def test_a_node_that_is_killed_loses_nothing(
     assert (output / "detections.parquet").read_bytes() == straight
 
 
-def test_a_node_that_comes_later_is_used(cluster: Cluster, images: Path, tmp_path: Path, journal: Path) -> None:
+def test_a_node_that_comes_later_is_used(cluster: Any, images: Path, tmp_path: Path, journal: Path) -> None:
     nodes: list[Any] = []
 
     def add() -> None:
@@ -168,7 +192,7 @@ def test_a_node_that_comes_later_is_used(cluster: Cluster, images: Path, tmp_pat
 
 @pytest.mark.parametrize("who", ["worker", "actor"])
 def test_workers_and_actors_that_are_killed_lose_nothing(
-    who: str, cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+    who: str, cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
 ) -> None:
     output = tmp_path / "run"
     killed: set[int] = set()
@@ -191,7 +215,7 @@ def test_workers_and_actors_that_are_killed_lose_nothing(
     wait_until(lambda: not faults.working(journal), 10)
 
 
-def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Any, tmp_path: Path) -> None:
     frame_paths = make_frames(tmp_path / "images", names(12, die=[3], sleep=[7]))
     source = Faulty(str(tmp_path / "images"))
     found = []
@@ -205,7 +229,7 @@ def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Cluster, tmp_p
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
-    own: bool, cluster: Cluster, images: Path, tmp_path: Path, journal: Path, straight: bytes
+    own: bool, cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
 ) -> None:
     output = tmp_path / "run"
     parameters = {"engine": "ray", "ray_address": None if own else cluster.address, "workers": 1}
@@ -285,7 +309,7 @@ def test_an_address_where_no_cluster_is(
 
 
 def test_a_node_that_does_not_see_the_frames(
-    cluster: Cluster, images: Path, tmp_path: Path, refused: Callable[..., str]
+    cluster: Any, images: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     hidden = tmp_path / "images"
     hidden.mkdir()
@@ -296,7 +320,7 @@ def test_a_node_that_does_not_see_the_frames(
     assert len(said.splitlines()) == 2  # the other one does
 
 
-def test_a_node_without_what_a_detector_needs(cluster: Cluster, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_node_without_what_a_detector_needs(cluster: Any, tmp_path: Path, refused: Callable[..., str]) -> None:
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     (lacking / "onnxruntime.py").write_text("raise ModuleNotFoundError(\"No module named 'onnxruntime'\")")
@@ -307,7 +331,7 @@ def test_a_node_without_what_a_detector_needs(cluster: Cluster, tmp_path: Path, 
 
 
 @contextlib.contextmanager
-def another_node(cluster: Cluster, before: str) -> Iterator[None]:
+def another_node(cluster: Any, before: str) -> Iterator[None]:
     """Start a node as an administrator does, in a mount namespace of its own, after a command."""
     ray_command = Path(sys.executable).with_name("ray")
     script = f"{before} && exec '{ray_command}' start --address={cluster.address} --num-cpus=1 --block"
@@ -334,10 +358,8 @@ def another_node(cluster: Cluster, before: str) -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_a_worker_that_nothing_has_room_for(own: bool, cluster: Cluster, refused: Callable[..., str]) -> None:
-    address = None if own else cluster.address
-    said = refused(engine="ray", ray_address=address, worker_gpus=2.0, start_timeout=3.0)
+def test_a_worker_that_no_node_has_room_for(cluster: Any, refused: Callable[..., str]) -> None:
+    said = refused(ray_address=cluster.address, worker_gpus=2.0, start_timeout=3.0)
     assert "worker_gpus: 2" in said
     assert "and 0 GPUs" in said
 

@@ -2,7 +2,8 @@
 
 An engine is a function ``detect(shards, config, source, settings)``: it takes shards from the left of `shards`, a deque
 or another `Work`, until it is empty and yields, for each one, the shard and what became of it, a table or `Lost`, in no
-order. Whoever takes what it yields may put more shards there.
+order. Whoever takes what it yields may put more shards there. A table may say in its metadata, under `PEAK_MEMORY`, how
+many bytes its worker has had at most.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from detectime.sources import Source
 
 Shard = tuple[str, ...]
 """The paths of some frames."""
+
+PEAK_MEMORY = b"peak_memory"
 
 
 class Work(Protocol):
@@ -43,6 +46,11 @@ class Lost:
     reason: str
     at: int | None
     """Position of the frame that the worker was at; None where that is not known."""
+
+
+def peak_memory(table: pa.Table) -> int:
+    """Bytes that the worker of a table has had at most; 0 where that is not told."""
+    return int((table.schema.metadata or {}).get(PEAK_MEMORY, 0))
 
 
 Engine = Callable[[Work, Detection, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]

@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from detectime import detectors
 from detectime.config import Detection, Run
-from detectime.engines import EngineError, Lost, Shard, Work
+from detectime.engines import PEAK_MEMORY, EngineError, Lost, Shard, Work, peak_memory
 from detectime.sources import Source
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -37,7 +37,10 @@ START_LIMIT = 120.0
 """Seconds within which a worker must have loaded its models."""
 
 _FAILED_STARTS = 3  # as many workers in a row that die while they start: there is no use in trying on
-_RECYCLED_AFTER = 20_000  # frames; then a worker is replaced, whatever its libraries may have leaked
+# A worker is replaced after so many frames, or if it has grown by so many bytes since its first shard: so what its
+# libraries leak, or keep of one large frame, is given back.
+_RECYCLED_AFTER = 20_000
+_GROWN = 2**30
 
 # Not by multiprocessing, whose children import the caller's script anew, and run it if it has no main guard.
 _COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
@@ -78,7 +81,7 @@ def detect(shards: Work, config: Detection, source: Source, settings: Run) -> It
                     failed_starts = 0
                 elif event is not None:
                     shard, worker.shard = worker.shard, ()
-                    if isinstance(event, Lost) or worker.frames >= _RECYCLED_AFTER:
+                    if isinstance(event, Lost) or worker.is_worn:
                         workers.remove(worker)
                         worker.stop()
                     if shard:
@@ -121,7 +124,9 @@ class _Worker:
     limit: float
     shard: Shard = ()
     ready: bool = False
-    frames: int = 0
+    is_worn: bool = False
+    _frames: int = 0
+    _first_peak: int = 0
     _at: int | None = None
     pipe: Connection[Any, Any] = field(init=False)
     deadline: float = field(init=False)
@@ -172,7 +177,9 @@ class _Worker:
             return _Ready()
         if kind == "broken":
             return Lost(value, self._at)
-        self.frames += len(self.shard)
+        self._frames += len(self.shard)
+        self._first_peak = self._first_peak or peak_memory(value)
+        self.is_worn = self._frames >= _RECYCLED_AFTER or peak_memory(value) > self._first_peak + _GROWN
         return value
 
     def check_deadline(self) -> Lost | None:
@@ -249,11 +256,22 @@ def serve(handle: int) -> None:
         pipe.send(("ready", None))
         while True:
             shard = inbox.get()
-            pipe.send(("done", worker(source, shard, lambda position: pipe.send(("at", position)))))
+            table = worker(source, shard, lambda position: pipe.send(("at", position)))
+            pipe.send(("done", table.replace_schema_metadata({PEAK_MEMORY: str(_peak_memory())})))
     except Exception as error:
         traceback.print_exc()
         pipe.send(("broken", f"{type(error).__name__}: {error}"))
         raise SystemExit(1) from error
+
+
+def _peak_memory() -> int:
+    """Bytes that this process has had at most."""
+    with contextlib.suppress(OSError):
+        # getrusage would tell what the process had that started this one, if that was more.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _die_with_parent() -> None:

@@ -37,7 +37,10 @@ _ATTEMPTS = 3  # a shard that loses its actor so often may be the reason for it
 _FAILED_STARTS = 3  # in a row: there is no use in trying on
 _GROWTH = 10.0  # seconds between two looks at how large the cluster is
 _STORE = 150_000_000  # bytes of shared memory for results on this machine; a shard takes some ten thousand
+_OWN = "this machine"
 _CHECK = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+
+_cluster = ""  # the one that this process has worked with
 
 
 def detect(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
@@ -226,41 +229,45 @@ class _Pool:
 
 @contextlib.contextmanager
 def _connected(config: Detection, settings: Run) -> Iterator[Any]:
-    """Connect to the cluster, or start Ray here; who was connected before stays so."""
+    """Connect to the cluster while the block lasts, or start Ray on this machine while this process lasts.
+
+    Ray cannot leave one cluster and work with another in one process: its actors then never start.
+    """
+    global _cluster
     try:
         import ray
     except ImportError as error:
+        raise EngineError(f"engine: ray needs what is not installed ({error}); install it with: {_EXTRA}") from error
+    address = settings.ray_address
+    if _cluster and _cluster != (address or _OWN):
         raise EngineError(
-            f"engine: ray needs Ray, which is not installed ({error}); install it with: {_EXTRA}"
-        ) from error
-    if ray.is_initialized():
+            f"this process has worked with Ray at {_cluster!r}, and Ray cannot change to {address or _OWN!r} "
+            "(run.ray_address): restart the kernel"
+        )
+    if ray.is_initialized():  # by whoever calls, or by a run before this one
         yield ray
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if settings.ray_address:
-            _check_address(settings.ray_address)
-            ray.init(settings.ray_address, **quiet)
+        if address:
+            _check_address(address)
+            ray.init(address, **quiet)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told without being asked
-            workers = local.processes(config, settings)
+            cores = max(local.available_cores(), math.ceil(local.processes(config, settings) * settings.worker_cpus))
             # By an explicit address: without one Ray joins a cluster that happens to run.
-            ray.init(
-                "local",
-                num_cpus=math.ceil(workers * settings.worker_cpus),
-                object_store_memory=_STORE,
-                include_dashboard=False,
-                **quiet,
-            )
+            ray.init("local", num_cpus=cores, object_store_memory=_STORE, include_dashboard=False, **quiet)
     except EngineError:
         raise
     except Exception as error:  # of many kinds
-        where = f"Ray at {settings.ray_address!r} (run.ray_address)" if settings.ray_address else "Ray on this machine"
+        where = f"Ray at {address!r} (run.ray_address)" if address else "Ray on this machine"
         raise EngineError(f"{where} cannot be used: {_last_line(error)}") from error
+    _cluster = address or _OWN
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if address:
+            ray.shutdown()
 
 
 def _check_address(address: str) -> None:
