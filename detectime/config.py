@@ -26,6 +26,9 @@ from detectime import remote
 NO_GESTURE = "no_gesture"
 """The class that a run leaves out unless it is asked for."""
 
+FACE_CACHE = "face_cache"
+"""The `detector_type` that looks at no frame: the faces are known."""
+
 _CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
 
 
@@ -61,6 +64,7 @@ class Data:
     images: str
     labels: str
     output: str
+    source: Literal["folder", "archives"] | None = None
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -76,6 +80,8 @@ class Detection:
     """What decides which boxes are found: a run is bound to these values, but for those that `FREE` names."""
 
     detector_type: str = "retinaface"
+    face_cache: str | None = None
+    face_cache_column: str | None = None
     face_confidence: Share = 0.6
     face_nms: Share = 0.3
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
@@ -99,8 +105,9 @@ class Detection:
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
 
 
-FREE = ("device", "batch")
-"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel, and so does a batch."""
+FREE = ("device", "batch", "face_cache")
+"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel, and so does a batch; to
+what a face cache holds a run is bound, but it may be moved."""
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -186,6 +193,7 @@ class Config:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
         if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
             raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
+        self._check_face_cache()
         wider, by_rule = self.pairing.wider_coefficient, self.pairing.crop_coefficient
         if self.pairing.fallback != "none" and wider < by_rule:
             raise ConfigError(
@@ -195,6 +203,22 @@ class Config:
             raise ConfigError(
                 f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
             )
+
+    def _check_face_cache(self) -> None:
+        if self.detection.detector_type == FACE_CACHE:
+            if self.detection.face_cache is None:
+                raise ConfigError(
+                    f"detection.face_cache = None: `detector_type: {FACE_CACHE}` needs it; accepted: a JSON list of "
+                    "rows with frame_path and bbox_…, the folder of a finished run, or its detections.parquet"
+                )
+            return
+        for key in ("face_cache", "face_cache_column"):
+            value = getattr(self.detection, key)
+            if value is not None:
+                raise ConfigError(
+                    f"detection.{key} = {value!r}: `detector_type: {self.detection.detector_type}` does not read it; "
+                    f"accepted: null, or `detector_type: {FACE_CACHE}` beside it"
+                )
 
 
 _SECTIONS: dict[str, type] = {
@@ -209,6 +233,8 @@ PARAMETERS: dict[str, str] = {
     field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
 }
 """Each parameter of the notebook and the section of ``config.yml`` that holds the key of its name."""
+
+_PATHS = ("images", "labels", "output", "face_cache")
 
 _IN_WORDS = {
     "bool_type": "should be true or false",
@@ -249,16 +275,17 @@ def load(
     file = definitions.CONFIG if path is None else Path(_absolute(os.fspath(path), folder))
     # A section whose keys are all commented out is an empty one.
     tree = {section: {} if value is None else value for section, value in _read(file).items()}
-    data = tree.get("data")
-    if isinstance(data, dict):
-        tree["data"] = {k: _absolute(v, file.resolve().parent) for k, v in data.items()}
+    for section, values in tree.items():
+        if section in _SECTIONS and isinstance(values, dict):
+            beside = {key: _absolute(values[key], file.resolve().parent) for key in _PATHS if key in values}
+            tree[section] = values | beside
     for name, value in (parameters or {}).items():
         if name not in PARAMETERS:
             raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
         if value is None:
             continue
         section = PARAMETERS[name]
-        if section == "data":
+        if name in _PATHS:
             value = _absolute(value, folder)
         tree[section] = {**tree.get(section, {}), name: value}
     given = [name for name, value in (parameters or {}).items() if value is not None]

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from detectime import boxes, detectors
 from detectime.config import Detection
-from detectime.detectors import Detections, Detector, Entry
+from detectime.detectors import Detections, Detector, Entry, Unknown
+from detectime.detectors.face_cache import FaceCache
 from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
 from detectime.sources import Missing, Source
@@ -92,9 +93,9 @@ class Worker:
         self.config = config
         self._batch = config.batch or (_BATCH_ON_GPU if detectors.on_gpu(config) else 1)
         faces = detectors.faces(config)
-        self._faces = faces.build(config)
+        self._faces: Detector | FaceCache = faces.build(config)
         at_once = replace(config, face_first_resolution=config.face_max_resolution)
-        self._all_faces = faces.build(at_once) if faces.coarse and at_once != config else None
+        self._all_faces: Detector | None = faces.build(at_once) if faces.coarse and at_once != config else None
         self._side = config.face_max_resolution if config.reduced_decoding and faces.reduced else None
         built = [(name, entry, entry.build(config)) for name, entry in detectors.hands(config).items()]
         searches = [(config.search or entry.search, config.search_coefficient or entry.reach) for _, entry, _ in built]
@@ -131,21 +132,34 @@ class Worker:
             rows += self._rows(batch)
         return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
-    def look(self, frames: Sequence[Picture]) -> list[tuple[Detections, list[Hands]]]:
+    def look(self, frames: Sequence[Picture], frame_paths: Sequence[str] = ()) -> list[tuple[Detections, list[Hands]]]:
         """Find the faces of each frame, and the hands by each look that was taken, in the frame's pixels.
 
         The first detector of hands is asked about a frame with a face. The next one is asked if none before it found a
         hand near a face, that is, one that touches the square of `near_coefficient` around it. Where none did, smaller
         faces than those found are looked for, and hands near them; and last, with `whole_frame`, hands anywhere.
 
+        Parameters
+        ----------
+        frames
+            The pictures.
+        frame_paths
+            The name of each, which a face cache is asked by; detectors need none.
+
         Raises
         ------
         Unreadable
             If a frame cannot be decoded.
+        Unknown
+            If a face cache does not know a frame.
         """
         seen = [_Seen(frame, frame.pixels(self._side)) for frame in frames]
-        for one, faces in zip(seen, self._faces.detect([one.image for one in seen]), strict=True):
-            one.faces = _scaled(faces, one.frame, one.image)
+        if isinstance(self._faces, FaceCache):
+            for one, frame_path in zip(seen, frame_paths, strict=True):
+                one.faces = self._faces.faces_of(frame_path, one.frame.width, one.frame.height)
+        else:
+            for one, faces in zip(seen, self._faces.detect([one.image for one in seen]), strict=True):
+                one.faces = _scaled(faces, one.frame, one.image)
         self._search(seen, self._looks)
         if self._all_faces:
             alone = [one for one in seen if len(one.faces) and not self._has_near(one)]
@@ -212,13 +226,14 @@ class Worker:
                 yield before[0]
 
     def _rows(self, batch: Sequence[Opened]) -> list[Row]:
-        good = [frame for _, frame in batch if not isinstance(frame, Exception)]
+        good = [(frame, frame_path) for frame_path, frame in batch if not isinstance(frame, Exception)]
         try:
-            found = iter(self.look(good))
+            found = iter(self.look([frame for frame, _ in good], [frame_path for _, frame_path in good]))
         except Exception as error:  # whatever a detector trips over costs one frame, not the batch and not the run
             if len(batch) > 1:
                 return [row for one in batch for row in self._rows([one])]
-            outcome, words = ("unreadable", "") if isinstance(error, Unreadable) else ("failed", type(error).__name__)
+            outcome = "unreadable" if isinstance(error, Unreadable) else "failed"
+            words = "" if isinstance(error, Unreadable | Unknown) else type(error).__name__
             return [row_without_boxes(batch[0][0], outcome, f"{words}: {error}" if words else str(error))]
         return [
             row_without_boxes(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))

@@ -27,12 +27,11 @@ from detectime.config import Config
 from detectime.detect import row_without_boxes
 from detectime.engines import Engine, Lost, Shard, local
 from detectime.progress import Progress
-from detectime.schema import DETECTIONS, OUTCOMES
+from detectime.schema import DETECTIONS, DETECTIONS_FILE, OUTCOMES
 from detectime.sources import Missing, Source, Unreachable
 from detectime.store import Store
 
 _MANIFEST = "run.json"
-_DETECTIONS = "detections.parquet"
 _SHARDS = "shards"
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
@@ -77,7 +76,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
         If the folder holds a run with another detection configuration, if `source` reads frames in another way than the
         configuration says, or if every wanted frame is missing.
     ConfigError
-        If there is no such detector, or no such device.
+        If there is no such detector, or no such device, or if a face cache cannot be used.
     StoreError
         If the folder cannot be written to, or another run works in it.
     """
@@ -101,8 +100,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
                     f"{pending[0].as_py()!r}); is the drive mounted, is `images` the folder that "
                     "frame_path is relative to?"
                 )
-            for entry in (detectors.faces(config.detection), *detectors.hands(config.detection).values()):
-                entry.weights()  # downloaded here, once, and not by every worker
+            detectors.prepare(config.detection, table.loc[table["wanted"], "frame_path"])
             manifest["finished"] = None
             pieces.clear()
             store.put(_MANIFEST, _as_json(manifest))
@@ -145,7 +143,7 @@ def _resume(store: Store, config: Config) -> dict[str, Any]:
     }
     content = store.get(_MANIFEST)
     if content is None:
-        if _shards(store) or store.get(_DETECTIONS) is not None:
+        if _shards(store) or store.get(DETECTIONS_FILE) is not None:
             raise RunError(
                 f"{store}: there are detections, but no {_MANIFEST} that says how they were made; "
                 "give another `output`, or put it back"
@@ -290,7 +288,7 @@ def _read(store: Store) -> list[pa.Table]:
     """All results in the order in which they were saved, in pieces: ten thousand small ones take several times more."""
     pieces: list[pa.Table] = []
     few: list[pa.Table] = []
-    for name, content in store.contents((_DETECTIONS, *_shards(store))):
+    for name, content in store.contents((DETECTIONS_FILE, *_shards(store))):
         for table in _tables(f"{store}/{name}", content):
             few.append(table)
             if sum(map(len, few)) >= _PIECE or len(few) >= _FEW:
@@ -360,7 +358,7 @@ def _order(place: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
 
 def _compact(store: Store, found: pa.Table) -> None:
     shards = _shards(store)
-    _save(store, _DETECTIONS, found)
+    _save(store, DETECTIONS_FILE, found)
     store.delete(shards)  # a run that is killed here finds rows twice, and the same
 
 

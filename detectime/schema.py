@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+DETECTIONS_FILE = "detections.parquet"
+"""Name of the table in the folder of a run."""
+
 OUTCOMES = ("ok", "missing", "unreadable", "failed")
 """What became of looking at a frame; whether a sample follows from it is the pairing's business."""
 

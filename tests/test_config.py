@@ -88,6 +88,26 @@ def test_a_configuration_cannot_be_changed() -> None:
             ["detection.hand_detector = ", "hagrid: named more than once; accepted: each once"],
             id="detector twice",
         ),
+        pytest.param(
+            "data: {images: a, labels: b, output: c, source: zip}",
+            ["data.source = 'zip'", "'folder' or 'archives'"],
+            id="kind of source",
+        ),
+        pytest.param(
+            "detection: {detector_type: face_cache}",
+            ["detection.face_cache = None", "`detector_type: face_cache` needs it", "bbox_"],
+            id="face cache that is not named",
+        ),
+        pytest.param(
+            "detection: {face_cache: faces.json}",
+            ["faces.json'", "`detector_type: retinaface` does not read it", "`detector_type: face_cache`"],
+            id="face cache that is not read",
+        ),
+        pytest.param(
+            "detection: {face_cache_column: bbox_a}",
+            ["detection.face_cache_column = 'bbox_a'", "does not read it"],
+            id="column that is not read",
+        ),
         pytest.param("pairing: {fallback: wide}", ["fallback = 'wide'", "'none', 'wider' or 'frame'"], id="fallback"),
         pytest.param(
             "pairing: {fallback: frame}\ndetection: {whole_frame: false}",
@@ -199,6 +219,10 @@ def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: py
     monkeypatch.setenv("HOME", "/home/somebody")
     loaded = load(LEAST.replace("train.csv", "/data/../train.csv"), folder, output="~/out")
     assert loaded.data == config.Data(images=str(folder / "frames"), labels="/train.csv", output="/home/somebody/out")
+    text = LEAST.replace("out}", "out, source: folder}") + "detection: {detector_type: face_cache, face_cache: f.json}"
+    assert load(text, folder).detection.face_cache == str(folder / "f.json")
+    assert load(text, folder, face_cache="f.json").detection.face_cache == str(folder / "called from" / "f.json")
+    assert load(text, folder).data.source == "folder"
     for output in ("../out", Path("../out")):
         assert load(LEAST, folder, output=output).data.output == str(folder / "out")
 

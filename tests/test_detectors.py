@@ -20,8 +20,8 @@ from detectime.detect import Worker
 from detectime.detectors import FACES, HANDS, Detections, Detector, Entry
 from detectime.images import RGB
 
-# Those of an extra have tests of their own.
-BUILT_IN = [name for name, entry in (FACES | HANDS).items() if not entry.extra]
+# Those of an extra have tests of their own, and so has what is no detector.
+BUILT_IN = [name for name, entry in (FACES | HANDS).items() if not entry.extra and not entry.by_name]
 EXTRA = [("detector_type", name) for name in FACES if FACES[name].extra]
 EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -19,7 +20,7 @@ import nbformat
 import pytest
 
 import definitions
-from detectime import report
+from detectime import config, report
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,20 @@ def outputs(notebook: Path, kind: str) -> list[str]:
             elif kind in output.get("data", {}):
                 found.append(output.data[kind])
     return found
+
+
+def test_no_cell_gives_a_parameter_another_meaning() -> None:
+    """In JupyterLab cells are executed again: the one that reads the parameters would take what a later one left."""
+    cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    bodies = ["" if "parameters" in cell.metadata.get("tags", []) else cell.source for cell in cells]
+    stored = {
+        node.id
+        for body in bodies
+        for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*%.*$", "", body)))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    assert "settings" in stored
+    assert not stored & {"config", *config.PARAMETERS}
 
 
 @pytest.fixture(scope="module")

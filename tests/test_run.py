@@ -344,8 +344,8 @@ def test_another_detection_configuration_is_refused_by_name(tmp_path: Path, chan
 
 def test_every_key_of_the_detection_is_tried_above() -> None:
     keys = {field.name for field in dataclasses.fields(settings().detection)}
-    # The two detectors: see the weights.
-    assert keys == {*OTHER, "detector_type", "hand_detector", *configuration.FREE}
+    # The two detectors: see the weights. The column: see the face cache.
+    assert keys == {*OTHER, "detector_type", "hand_detector", "face_cache_column", *configuration.FREE}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_every_key_of_the_detection_is_tried_above() -> None:
         {"device": "cpu", "batch": 4},
         {"fallback": "wider", "wider_coefficient": 3.0},
         {"samples_per_class": 1},
-        {"images": "elsewhere", "labels": "other.csv"},
+        {"images": "elsewhere", "labels": "other.csv", "source": "folder"},
     ],
     ids=lambda c: "+".join(c),
 )

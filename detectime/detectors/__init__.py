@@ -4,6 +4,8 @@ A detector is anything with ``detect(images, regions=None)``: `images` a sequenc
 of any sizes; `regions`, if given, for each image the boxes to search in, float, shape (N, 4); None searches the whole
 image. It returns one `Detections` for each image, boxes in that image's pixels and inside it.
 
+Where faces are known beforehand no detector looks: `face_cache` is asked by the name of a frame.
+
 What a detector needs is imported when it is built, not before.
 """
 
@@ -13,8 +15,8 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from detectime import boxes as geometry
 from detectime import weights
 from detectime.boxes import Floats
-from detectime.config import ConfigError, Detection, nearest
+from detectime.config import FACE_CACHE, ConfigError, Detection, nearest
 from detectime.images import RGB
 from detectime.weights import File
 
@@ -55,6 +57,10 @@ class Detections:
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 
+class Unknown(LookupError):
+    """A frame whose faces a cache does not know; the message says why."""
+
+
 class Detector(Protocol):
     """What a detector is: see the module."""
 
@@ -71,7 +77,8 @@ class Entry:
     extra `extra` installs. A hand detector says where it searches if nobody says otherwise, near a face in the square
     of coefficient `reach` around it. A detector that is `reduced` may get a frame of fewer pixels than the file has;
     one that is `coarse` looks at a few pixels first, and may overlook a face beside a larger one. `pinned` are those of
-    its files whose hash is known without them.
+    its files whose hash is known without them. What is asked `by_name` is no detector but a `face_cache.FaceCache`, and
+    its file, wherever it lies, is the user's.
     """
 
     home: str
@@ -83,18 +90,18 @@ class Entry:
     reduced: bool = True
     coarse: bool = False
     pinned: tuple[File, ...] = ()
+    by_name: bool = False
 
-    def build(self, config: Detection) -> Detector:
-        """Load the detector, weights and all."""
+    def build(self, config: Detection) -> Any:
+        """Load the `Detector`, weights and all, or the face cache."""
         module, build = self.home.split(":")
-        detector: Detector = getattr(importlib.import_module(module), build)(config)
-        return detector
+        return getattr(importlib.import_module(module), build)(config)
 
     def fingerprint(self) -> dict[str, str]:
-        """Sha256 of each weights file, by its name; files that are pinned need not be there."""
+        """Sha256 of each weights file, by its name but for a cache's; files that are pinned need not be there."""
         if self.pinned:
             return {file.name: file.sha256 or "" for file in self.pinned}
-        return {path.name: weights.sha256(path) for path in self.weights()}
+        return {"rows" if self.by_name else path.name: weights.sha256(path) for path in self.weights()}
 
 
 def _packaged(*names: str) -> Callable[[], list[Path]]:
@@ -117,6 +124,7 @@ FACES = {
         )
         for name in weights.FACES
     },
+    FACE_CACHE: Entry("detectime.detectors.face_cache:build", list, by_name=True),
 }
 HANDS = {
     "mediapipe": Entry(
@@ -140,16 +148,37 @@ HANDS = {
 
 
 def check(config: Detection) -> None:
-    """Refuse, before any work starts, detectors and devices that are not there.
+    """Refuse, before any work starts, detectors and devices that are not there, and a face cache that cannot be used.
 
     Raises
     ------
     ConfigError
-        If there is no detector of a name, or none of the device that is asked for.
+        If there is no detector of a name, or none of the device that is asked for, or if the cache is wrong.
     """
-    for entry in (faces(config), *hands(config).values()):
-        if config.device == "cuda":
+    for entry in _all(config):
+        if entry.by_name:
+            entry.build(config)
+        elif config.device == "cuda":
             torch_device("cuda") if "torch" in entry.needs else providers("cuda")
+
+
+def prepare(config: Detection, frame_paths: Iterable[str]) -> None:
+    """Do once, before work starts, what each worker would do: weights are downloaded.
+
+    Raises
+    ------
+    ConfigError
+        If the faces are to come from a cache that knows none of these frames.
+    WeightsError
+        If weights are not there and cannot be downloaded.
+    """
+    for entry in _all(config):
+        entry.weights()
+        if entry.by_name and not any(map(entry.build(config).knows, frame_paths)):
+            raise ConfigError(
+                f"detection.face_cache = {config.face_cache!r}: it knows none of the wanted frames; accepted: a cache "
+                "whose frame_path are those of the labels"
+            )
 
 
 def faces(config: Detection) -> Entry:
@@ -160,7 +189,12 @@ def faces(config: Detection) -> Entry:
     ConfigError
         If there is none of that name, or if it needs an extra that is not installed.
     """
-    return _find(FACES, "detection.detector_type", config.detector_type)
+    entry = _find(FACES, "detection.detector_type", config.detector_type)
+    if entry.by_name:
+        from detectime.detectors import face_cache
+
+        return replace(entry, weights=lambda: [face_cache.file_of(config)])
+    return entry
 
 
 def hands(config: Detection) -> dict[str, Entry]:
@@ -180,6 +214,10 @@ def fingerprints(config: Detection) -> dict[str, dict[str, str]]:
     return {name: entry.fingerprint() for name, entry in named.items()}
 
 
+def _all(config: Detection) -> list[Entry]:
+    return [faces(config), *hands(config).values()]
+
+
 def _find(entries: dict[str, Entry], key: str, name: str) -> Entry:
     if name not in entries:
         raise ConfigError(f"{key}: there is no detector {name!r}; {nearest(name, entries)}")
@@ -197,7 +235,8 @@ def on_gpu(config: Detection) -> bool:
     """Whether the detectors work on a GPU: then a batch of frames costs less than one after another."""
     return all(
         torch_device(config.device).type == "cuda" if "torch" in entry.needs else _CUDA in providers(config.device)
-        for entry in (faces(config), *hands(config).values())
+        for entry in _all(config)
+        if not entry.by_name
     )
 
 

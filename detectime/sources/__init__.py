@@ -68,16 +68,22 @@ def of(config: Config) -> Source:
     Raises
     ------
     SourceError
-        If what its scheme needs is not installed.
+        If what its scheme needs is not installed, or if archives are asked for in a place with a scheme.
     """
     images, exif, max_pixels = config.data.images, config.detection.exif, config.detection.max_pixels
     if remote.is_remote(images):
+        if config.data.source == "archives":
+            raise SourceError(f"{images}: archives cannot be read in a bucket; mount it, or bring them here")
         from detectime.sources.bucket import Bucket
 
         return Bucket(images, exif, max_pixels)
+    from detectime.sources import archive
     from detectime.sources.folder import Folder
 
-    return Folder(remote.local(images), exif, max_pixels)
+    images, kind = remote.local(images), config.data.source
+    if kind == "archives" or (kind is None and archive.holds(images)):
+        return archive.Archives(images, exif, max_pixels)
+    return Folder(images, exif, max_pixels)
 
 
 def most_bytes(max_pixels: int) -> int:

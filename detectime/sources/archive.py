@@ -1,0 +1,385 @@
+"""Frames in archives, zip or tar, that are read where they lie: see `detectime.sources`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import stat
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectime import lookup
+from detectime.images import Picture, Unreadable
+from detectime.lookup import NAME, Lookup
+from detectime.sources import Missing, SourceError, Unreachable, most_bytes
+
+ENDINGS = (".zip", ".tar")
+"""What the name of an archive ends in."""
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_NO_FRAME = re.compile(rb"^$|^/|//|/$|(?:^|/)\.\.?(?:/|$)")  # what no frame_path may be; a link has no name here
+_IGNORED = b"ignored"
+_PIECE = 65_536  # members that are Python's objects at a time
+_SHOWN = 5  # names that an error gives
+
+# <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>: 4.3.16, 4.3.15, 4.3.14, 4.3.12 and 4.3.7
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR_64 = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_LONGEST_COMMENT = 65_535
+_IN_EXTRA = 0xFFFFFFFF  # the number needs 64 bits and stands in the extra field 1
+_ENCRYPTED, _UTF_8 = 0x1, 0x800  # flags
+_STORED, _DEFLATED = 0, 8  # methods
+
+_SCHEMA = pa.schema(
+    [
+        pa.field(NAME, pa.binary(), nullable=False),
+        pa.field("archive", pa.int32(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),  # in a zip of the local header, in a tar of the content
+        pa.field("stored", pa.int64(), nullable=False),  # bytes in the archive
+        pa.field("size", pa.int64(), nullable=False),  # bytes of the content
+        pa.field("crc", pa.uint32()),  # of the content; null in a tar, which has none
+    ]
+)
+
+
+class _Member(NamedTuple):
+    """A row of the index, but for its archive."""
+
+    name: bytes
+    start: int
+    stored: int
+    size: int
+    crc: int | None
+
+
+@dataclass(frozen=True)
+class Archives:
+    """One archive, or all those that lie in a folder, as one tree of frames.
+
+    A frame's path is that of the member, as in the archive. A member that is there twice in an archive is the last of
+    them, as whoever unpacks it finds; one that is in two archives is refused. Links, and members whose path is absolute
+    or has a part ``..``, are no frames.
+
+    Parameters
+    ----------
+    root
+        A file whose name ends in one of `ENDINGS`, or a folder of such files.
+    exif, max_pixels
+        How frames are decoded: see `images.Picture`.
+    """
+
+    root: str
+    exif: str = "ignore"
+    max_pixels: int = 100_000_000
+
+    def names(self) -> Iterator[str]:
+        """Yield the paths of all members, sorted. The directories of the archives are read, and nothing else of them.
+
+        Raises
+        ------
+        SourceError
+            If there is no archive, if one is broken, or if two have a member of the same path.
+        """
+        rows = self._index(self._archives()).rows
+        ignored = int(rows.schema.metadata[_IGNORED])
+        if ignored:
+            print(
+                f"{self.root}: {ignored} members are no frames: links, or paths that are absolute or have a part `..`"
+            )
+        for first in range(0, len(rows), _PIECE):
+            yield from map(os.fsdecode, rows.column(NAME).slice(first, _PIECE).to_pylist())
+
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+        """Read frames, one at a time.
+
+        Yields
+        ------
+        frame_path, frame
+            The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
+            there is none.
+        """
+        try:
+            archives = self._archives()
+            index = self._index(archives)
+        except SourceError as error:  # it was there when the names were asked for
+            yield from ((frame_path, Unreachable(str(error))) for frame_path in frame_paths)
+            return
+        with contextlib.ExitStack() as stack:
+            files: dict[str, BinaryIO] = {}
+            for frame_path in frame_paths:
+                try:
+                    row = index.find(frame_path)
+                    if row is None:
+                        raise Missing("no such member in the archives")
+                    archive, member = archives[row.pop("archive")], _Member(**row)
+                    if archive not in files:
+                        files[archive] = stack.enter_context(_opened(archive))
+                    content = _read(files[archive], member, most_bytes(self.max_pixels))
+                    yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+                except (Missing, Unreadable) as error:
+                    yield frame_path, error
+
+    def _archives(self) -> tuple[str, ...]:
+        """Paths of the archives."""
+        archives: tuple[str, ...] = (self.root,)
+        if os.path.isdir(self.root):
+            try:
+                inside = sorted(entry.path for entry in os.scandir(self.root) if not entry.name.startswith("."))
+            except OSError as error:
+                raise SourceError(
+                    f"{self.root}: the folder of the archives cannot be read: {error.strerror}; give it as `images`"
+                ) from error
+            archives = tuple(path for path in inside if path.lower().endswith((*ENDINGS, *_COMPRESSED)))
+            if not archives:
+                raise SourceError(
+                    f"{self.root}: there is no archive in this folder; accepted: names that end in "
+                    f"{' or '.join(ENDINGS)}, or another value of data.source"
+                )
+        for path in archives:
+            if path.lower().endswith(_COMPRESSED):
+                raise SourceError(
+                    f"{path}: a compressed tar can only be read from its start; decompress it to a .tar, or make a .zip"
+                )
+            if not path.lower().endswith(ENDINGS):
+                raise SourceError(f"{path}: this is no archive; accepted: names that end in {' or '.join(ENDINGS)}")
+        return archives
+
+    def _index(self, archives: tuple[str, ...]) -> Lookup:
+        try:
+            return lookup.made_once(_make_index, archives)
+        except OSError as error:
+            raise SourceError(
+                f"{error.filename or self.root}: the archive cannot be read: {error.strerror or error}; "
+                "give it, or its folder, as `images`"
+            ) from error
+
+
+def holds(images: str) -> bool:
+    """Whether a place is an archive, or a folder that has archives and no folders in it."""
+    if not os.path.isdir(images):
+        return images.lower().endswith((*ENDINGS, *_COMPRESSED))
+    there = False
+    with contextlib.suppress(OSError), os.scandir(images) as entries:  # the source says what is wrong with a folder
+        for entry in (entry for entry in entries if not entry.name.startswith(".")):
+            if entry.is_dir():
+                return False
+            there = there or entry.name.lower().endswith(ENDINGS)
+    return there
+
+
+def _make_index(archives: tuple[str, ...]) -> pa.Table:
+    """Read the directories of archives: a row a member, in the schema `_SCHEMA`, each name once."""
+    pieces, ignored = [_SCHEMA.empty_table()], 0
+    for number, archive in enumerate(archives):
+        members = (_zip_members if archive.lower().endswith(".zip") else _tar_members)(archive)
+        while piece := list(itertools.islice(members, _PIECE)):
+            kept = [member for member in piece if not _NO_FRAME.search(member.name)]
+            ignored += len(piece) - len(kept)
+            if kept:
+                name, *numbers = zip(*kept, strict=True)
+                columns = [name, [number] * len(kept), *numbers]
+                pieces.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
+    table = _each_once(pa.concat_tables(pieces).combine_chunks(), archives)
+    return table.replace_schema_metadata({_IGNORED: str(ignored)})
+
+
+def _each_once(table: pa.Table, archives: tuple[str, ...]) -> pa.Table:
+    """Keep the last of the members of one path in one archive, and refuse two archives that have the same path."""
+    if pc.count_distinct(table[NAME]).as_py() == len(table):
+        return table
+    order = pc.sort_indices(table[NAME]).to_numpy()  # stable
+    names, owners = table[NAME].take(order).combine_chunks(), table["archive"].to_numpy()[order]
+    again = np.append(pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False), False)
+    (both,) = np.nonzero(again[:-1] & (owners[1:] != owners[:-1]))
+    if len(both):
+        shown = ", ".join(repr(os.fsdecode(names[k].as_py())) for k in both[:_SHOWN].tolist())
+        first, second = archives[owners[both[0]]], archives[owners[both[0] + 1]]
+        raise SourceError(
+            f"{first} and {second}: both have members of the same path, {len(both)} in all ({shown}); "
+            "a frame_path must name one frame: delete one of them, or put them into folders of their own"
+        )
+    return table.take(order[~again])
+
+
+def _opened(archive: str) -> BinaryIO:
+    try:
+        return open(archive, "rb")
+    except OSError as error:
+        raise Unreachable(f"{archive}: cannot be opened: {error.strerror}") from error
+
+
+def _read(file: BinaryIO, member: _Member, most: int) -> bytes:
+    """Return the content of a member, after a check that it is whole."""
+    if max(member.size, member.stored) > most:
+        raise Unreadable(f"too large: {member.size} bytes")
+    try:
+        file.seek(member.start)
+        method = _STORED if member.crc is None else _skip_local_header(file)
+        content = file.read(member.stored)
+    except (OSError, struct.error) as error:
+        raise Unreadable(f"cannot be read: {error}") from error
+    if len(content) < member.stored:
+        raise Unreadable("truncated: the archive ends early")
+    if method == _DEFLATED:
+        try:  # one byte more than is said to be there tells that more is
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
+        except zlib.error as error:
+            raise Unreadable(f"broken in the archive: {error}") from error
+    if len(content) != member.size or member.crc not in (None, zlib.crc32(content)):
+        raise Unreadable("broken in the archive: its size or its checksum is another one")
+    return content
+
+
+# -- zip: the standard library's reader makes an object of each member, of a million in each worker a gigabyte
+
+
+def _skip_local_header(file: BinaryIO) -> int:
+    """Go to the content of a member, and return its method."""
+    signature, _, flags, method, *_, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
+    if signature != b"PK\3\4":
+        raise Unreadable("broken in the archive: its header is not where the directory says")
+    if flags & _ENCRYPTED:
+        raise Unreadable("encrypted")
+    if method not in (_STORED, _DEFLATED):
+        raise Unreadable(
+            f"compressed by method {method} of zip; accepted: {_STORED}, stored, and {_DEFLATED}, deflated"
+        )
+    file.seek(name + extra, os.SEEK_CUR)
+    return int(method)
+
+
+def _zip_members(archive: str) -> Iterator[_Member]:
+    """Walk over the central directory of a zip; a link has no name."""
+    with open(archive, "rb") as file:
+        directory, before = _central_directory(file, archive)
+    at = 0
+    while at < len(directory):
+        try:
+            fields = _ENTRY.unpack_from(directory, at)
+        except struct.error as error:
+            raise _broken(archive, "its central directory ends early") from error
+        signature, _, _, flags, _, _, _, crc, stored, size, *lengths, _, _, attributes, start = fields
+        name_at = at + _ENTRY.size
+        at = name_at + sum(lengths)
+        if signature != b"PK\1\2" or at > len(directory):
+            raise _broken(archive, "its central directory is damaged")
+        extra_at = name_at + lengths[0]
+        name = directory[name_at:extra_at]
+        if _IN_EXTRA in (size, stored, start):
+            extra = directory[extra_at : extra_at + lengths[1]]
+            size, stored, start = _wide(extra, (size, stored, start), archive)
+        if not name.endswith(b"/"):
+            name = b"" if stat.S_ISLNK(attributes >> 16) else _as_utf_8(name, flags)
+            yield _Member(name, before + start, stored, size, crc)
+
+
+def _central_directory(file: BinaryIO, archive: str) -> tuple[bytes, int]:
+    """Return the central directory of a zip, and how many bytes stand before what the zip takes for its start."""
+    length = file.seek(0, os.SEEK_END)
+    tail_at = max(0, length - _END.size - _LONGEST_COMMENT - _LOCATOR_64.size - _END_64.size)
+    file.seek(tail_at)
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or at + _END.size > len(tail):
+        raise _broken(archive, "it has no central directory at its end")
+    *_, disk, _, _, _, size, start, _ = _END.unpack_from(tail, at)
+    wide_at = at - _LOCATOR_64.size - _END_64.size
+    if wide_at >= 0 and tail[at - _LOCATOR_64.size : at].startswith(b"PK\6\7"):
+        signature, *_, disk, _, _, _, size, start = _END_64.unpack_from(tail, wide_at)
+        if signature != b"PK\6\6":
+            raise _broken(archive, "the end of its central directory is damaged")
+        at = wide_at
+    before = tail_at + at - size - start
+    if disk or before < 0:
+        raise _broken(archive, "it is one part of several, or what stands before its central directory is missing")
+    file.seek(before + start)
+    return file.read(size), before
+
+
+def _wide(extra: bytes, numbers: tuple[int, int, int], archive: str) -> list[int]:
+    """Put in what stands in the extra field of a large member, in this order, where the short field had no room."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:
+            found = iter(struct.unpack_from(f"<{length // 8}Q", extra, at + 4))
+            return [next(found, number) if number == _IN_EXTRA else number for number in numbers]
+        at += 4 + length
+    raise _broken(archive, "its central directory lacks the size of a large member")
+
+
+def _as_utf_8(name: bytes, flags: int) -> bytes:
+    """Name of a member in UTF-8; without the flag it is in code page 437, but macOS writes UTF-8 without it."""
+    if not flags & _UTF_8 and not name.isascii():
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            return name.decode("cp437").encode()
+    return name
+
+
+# -- tar
+
+
+class _Plain(tarfile.TarInfo):
+    """A header of a tar, of whose fields those of a plain file that matter here are read, in half of the time."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Plain:
+        """Read a header; any but that of a plain file the standard library reads."""
+        size, checksum = (buf[a:b].rstrip(b" \0") for a, b in ((124, 136), (148, 156)))
+        if (
+            len(buf) == tarfile.BLOCKSIZE
+            and buf[156:157] == tarfile.REGTYPE
+            and buf[257:262] == b"ustar"
+            and size.isdigit()
+            and checksum.isdigit()
+            and int(checksum, 8) == sum(buf) - sum(buf[148:156]) + 8 * ord(" ")
+        ):
+            name, prefix = (buf[a:b].partition(b"\0")[0].decode(encoding, errors) for a, b in ((0, 100), (345, 500)))
+            header = cls(f"{prefix}/{name}" if prefix else name)
+            header.size = int(size, 8)
+            return header
+        return super().frombuf(buf, encoding, errors)
+
+
+def _tar_members(archive: str) -> Iterator[_Member]:
+    """Walk over the headers of a tar; what is neither a plain file nor a folder has no name."""
+    try:
+        with tarfile.open(archive, "r:", tarinfo=_Plain, encoding="utf-8", errors="surrogateescape") as tar:
+            while (header := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
+                if not header.isdir():
+                    name = header.name if header.isreg() and not header.issparse() else ""
+                    yield _Member(_bare(name), header.offset_data, header.size, header.size, None)
+            file = tar.fileobj
+            assert file is not None
+            # The library takes whatever is no header for the end of the archive, which is a block of zeros.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise _broken(archive, "it does not end where its members end")
+    except (tarfile.TarError, ValueError) as error:
+        raise _broken(archive, str(error)) from error
+
+
+def _bare(name: str) -> bytes:
+    """Name without the ``./`` that `tar` puts before those of a folder that is called ``.``."""
+    return os.fsencode(name.removeprefix("./"))
+
+
+def _broken(archive: str, reason: str) -> SourceError:
+    kind = "zip" if archive.lower().endswith(".zip") else "tar"
+    return SourceError(f"{archive}: this {kind} is cut off or broken: {reason}; bring it anew, or delete it")
