@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from detectime import evaluate, pairing
+from detectime import evaluate, hagrid, pairing
 from detectime import frames as frame_table
 from detectime.config import Config
 from detectime.detect import Worker
@@ -20,7 +19,7 @@ from detectime.sources.folder import Folder
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames below a folder, their table, and where their ground truth is, if there is any."""
+    """Frames below a folder, their table, and the file of their ground truth if the table does not bring it."""
 
     title: str
     images: Path
@@ -38,11 +37,14 @@ class Frames:
     def hagrid(cls, folder: Path, settings: Config) -> Frames:
         """``hagrid_dataset`` and ``hagrid_annotations/val``."""
         images, annotations = folder / "hagrid_dataset", folder / "hagrid_annotations" / "val"
-        with tempfile.TemporaryDirectory() as place:
-            labels = Path(place, "train.csv")
-            frame_table.hagrid_labels(annotations).to_csv(labels, index=False)
-            table = frame_table.read(labels, Folder(str(images)), settings.labels)
-        return cls("HaGRID", images, frame_table.select(table, settings.classes), annotations)
+        places = replace(settings.data, images=str(images), labels=str(annotations))
+        table = frame_table.of(replace(settings, data=places), Folder(str(images)))
+        return cls("HaGRID", images, frame_table.select(table, settings.classes))
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there are annotated boxes."""
+        return self.truth is not None or hagrid.TRUTH in self.table
 
     @property
     def names(self) -> list[str]:
@@ -65,8 +67,7 @@ class Frames:
 
     def read_truth(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Read the annotated boxes, in pixels of the frames that the samples are of."""
-        assert self.truth
-        return evaluate.read_hagrid(self.truth, samples) if self.truth.is_dir() else evaluate.read_truth(self.truth)
+        return evaluate.read_truth(self.truth) if self.truth else evaluate.truth_of(samples)
 
     def score(self, samples: pd.DataFrame) -> pd.Series:
         """Score samples against the ground truth: the row of `evaluate.score` for all classes."""

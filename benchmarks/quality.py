@@ -48,7 +48,7 @@ def report(sets: Iterable[Frames], settings: Config, peer: Loop | None) -> None:
 def line(frames: Frames, name: str, samples: pd.DataFrame) -> tuple[object, ...]:
     """Score one contender."""
     fallback = int((samples["outcome"] == "fallback").sum())
-    if frames.truth is None:
+    if not frames.has_truth:
         count = int(samples["outcome"].isin(("paired", "fallback")).sum())
         return name, count, fallback, "–", "–", "–", "–"
     row = frames.score(samples)

@@ -29,6 +29,9 @@ NO_GESTURE = "no_gesture"
 FACE_CACHE = "face_cache"
 """The `detector_type` that looks at no frame: the faces are known."""
 
+HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
+"""HaGRID's names of the contest's gestures, and the contest's."""
+
 _CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
 
 
@@ -57,14 +60,27 @@ Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _as_interval(value: Any) -> Any:
+    """Take a whole number of frames, or seconds as text: ``0.5 s``."""
+    seconds = isinstance(value, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+) ?s", value.strip())
+    if isinstance(value, str) and not (seconds and float(seconds[1]) > 0):
+        raise ValueError("accepted: a whole number of frames, as 10, or seconds, as '0.5 s'")
+    return f"{float(seconds[1]):g} s" if seconds else value
+
+
+Interval = Annotated[Count | str, BeforeValidator(_as_interval)]
+
+
 @dataclass(frozen=True, config=_CHECKED)
 class Data:
-    """Where things are. Paths are absolute once the configuration is loaded."""
+    """Where things are, and what they are. The paths, `PATHS`, are absolute once the configuration is loaded."""
 
     images: str
     labels: str
     output: str
-    source: Literal["folder", "archives"] | None = None
+    source: Literal["folder", "archives", "videos"] | None = None
+    every: Interval | None = None
+    hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID))
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -191,6 +207,10 @@ class Config:
             for name in names:
                 if name not in self.labels:
                     raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
+        for theirs, ours in self.data.hagrid_classes.items():
+            # A vocabulary without a class of the default is no error; a map that was written for it is.
+            if ours not in self.labels and HAGRID.get(theirs) != ours:
+                raise ConfigError(f"data.hagrid_classes.{theirs}: {ours!r} is no label; {nearest(ours, self.labels)}")
         if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
             raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
         self._check_face_cache()

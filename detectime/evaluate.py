@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
-from detectime.frames import HAGRID
+from detectime.hagrid import TRUTH
 
 CORRECT = 0.5
 """Least IoU with an annotated hand that makes a sample correct."""
@@ -38,38 +37,35 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["frame_path", *_BOX])
 
 
-def read_hagrid(
-    annotations: str | os.PathLike[str], samples: pd.DataFrame, names: Mapping[str, str] = HAGRID
-) -> pd.DataFrame:
-    """Read the boxes of the gesturing hands from HaGRID's annotations.
+def truth_of(samples: pd.DataFrame) -> pd.DataFrame:
+    """Take the boxes of hands that the labels brought, as HaGRID's do.
 
     Parameters
     ----------
-    annotations
-        A folder of HaGRID's ``<class>.json``: boxes ``[x, y, width, height]`` in shares of the image.
     samples
-        What `pairing.pair` returned, for the sizes of the frames; its `frame_path` is ``<class>/<image>.jpg``.
-    names
-        HaGRID's name of each class that is wanted, and ours.
+        What `pairing.pair` returned, for the sizes of the frames; its column `hagrid.TRUTH`, which there need not be,
+        has the boxes: JSON, ``[[x1, y1, x2, y2], …]`` in shares of the frame.
 
     Returns
     -------
     DataFrame
-        Truth, as `read_truth` returns it: of each image the hands that show its class.
+        Truth, as `read_truth` returns it, of the frames that were decoded.
+
+    Raises
+    ------
+    ValueError
+        If the column has something else.
     """
-    sizes = samples.set_index("frame_path")[["width", "height"]]
-    rows = []
-    for theirs in names:
-        images = json.loads(Path(annotations, f"{theirs}.json").read_text(encoding="utf-8"))
-        for image, found in images.items():
-            frame_path = f"{theirs}/{image}.jpg"
-            if frame_path not in sizes.index:
-                continue
-            width, height = sizes.loc[frame_path]
-            for (x, y, w, h), label in zip(found["bboxes"], found["labels"], strict=True):
-                if label == theirs:
-                    rows.append((frame_path, x * width, y * height, (x + w) * width, (y + h) * height))
-    return pd.DataFrame(rows, columns=["frame_path", *_BOX])
+    there = samples[samples["width"].notna()] if TRUTH in samples else samples[:0]
+    try:
+        hands = json.loads(f"[{','.join(there[TRUTH])}]") if len(there) else []
+        corners = np.array([box for found in hands for box in found], np.float64).reshape(-1, 4)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the column {TRUTH} has something else than boxes [[x1, y1, x2, y2], …]: {error}") from error
+    of = there.iloc[np.repeat(np.arange(len(there)), [len(found) for found in hands])]
+    truth = pd.DataFrame(corners * of[["width", "height"] * 2].to_numpy(), columns=_BOX)
+    truth.insert(0, "frame_path", of["frame_path"].to_numpy())
+    return truth
 
 
 def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
@@ -80,7 +76,7 @@ def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     samples
         What `pairing.pair` returned. The `hand` is compared, never an enlarged `bbox`.
     truth
-        What `read_truth` or `read_hagrid` returned.
+        What `read_truth` or `truth_of` returned.
 
     Returns
     -------

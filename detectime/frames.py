@@ -1,35 +1,64 @@
-"""The frame table: one row a frame, read from a csv, checked, and matched with the files that are there."""
+"""The frame table: one row a frame, made of labels, checked, and matched with the files that are there."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime import remote
+from detectime import hagrid, spans
+from detectime.config import Config
+from detectime.labels import TableError, columns, read_csv, refuse
 from detectime.sources import Source
+from detectime.sources.videos import Videos
+
+__all__ = ["COLUMNS", "TableError", "counts", "of", "read", "select", "summary"]
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 _MADE_HERE = re.compile(
     "label|on_disk|wanted|outcome|error|width|height|faces|hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
 )
-_SHOWN = 20  # rows that an error names
 _NAMES = 100_000  # of files that are Python's strings at a time
 
 
-class TableError(ValueError):
-    """A frame table that cannot be used; the message names the rows and the remedy."""
+def of(config: Config, source: Source) -> pd.DataFrame:
+    """Make the frame table of a configuration, whatever its labels are.
+
+    - A folder: HaGRID's annotations, see `hagrid.read`.
+    - A csv of videos, without the column `frame_path`: a row a span, see `spans.read`.
+    - Any other csv: a row a frame, see `read`.
+
+    Parameters
+    ----------
+    config
+        `data.labels`, where the labels are; `data.every` and `data.hagrid_classes`; `labels`, the vocabulary.
+    source
+        Where the frames are.
+
+    Returns
+    -------
+    DataFrame
+        As `read` returns it. ``attrs`` may hold `notes` as well: what was left out, in sentences; see `summary`.
+
+    Raises
+    ------
+    TableError
+        If the labels cannot be used: the first twenty wrong rows are named.
+    """
+    labels = config.data.labels
+    if os.path.isdir(labels):
+        table = hagrid.read(labels, _names(source), config.data.hagrid_classes, config.labels)
+    elif isinstance(source, Videos) and "frame_path" not in columns(labels):
+        table = spans.read(labels, source, config.labels, config.data.every)
+    else:
+        return read(labels, source, config.labels)
+    return _numbered(table, config.labels)
 
 
 def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int]) -> pd.DataFrame:
@@ -61,19 +90,15 @@ def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str
     TableError
         If the file cannot be read, lacks a column, or a row is wrong: the first twenty wrong rows are named.
     """
-    table = _read_csv(labels_csv)
-    if table.empty:
-        raise TableError(f"{labels_csv}: the table has no rows")
+    table = read_csv(labels_csv, COLUMNS).rename(columns=_column)
     rows = len(table)
     # What pandas makes a million objects of, Arrow does in place.
     if pc.count_distinct(pa.array(table["frame_path"])).as_py() < rows:
         table = table.drop_duplicates()
     _check_rows(table, labels_csv, labels)
     table["frame_id"] = pa.array(table["frame_id"]).cast(pa.int64()).to_numpy()
-    numbers = pc.index_in(pa.array(table["class_name"]), value_set=pa.array(list(labels), pa.large_string()))
-    table["label"] = np.array(list(labels.values()), np.int64)[numbers.to_numpy()]
     duplicates = rows - len(table)
-    table = table.reset_index(drop=True)
+    table = _numbered(table.reset_index(drop=True), labels)
     names = _names(source)
     listed = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
     table["on_disk"] = pc.is_in(listed, value_set=names).to_numpy(zero_copy_only=False)
@@ -119,32 +144,27 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index("class_name")
 
 
-HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
-"""HaGRID's names of the contest's gestures, and the contest's."""
-
-
-def hagrid_labels(annotations: str | os.PathLike[str], names: Mapping[str, str] = HAGRID) -> pd.DataFrame:
-    """Make labels of HaGRID's annotations: what `read` reads, once it is written as a csv.
+def summary(table: pd.DataFrame) -> str:
+    """Say in words how many frames there are, and what was left out.
 
     Parameters
     ----------
-    annotations
-        A folder of HaGRID's ``<class>.json``.
-    names
-        HaGRID's name of each class that is wanted, and ours.
-
-    Returns
-    -------
-    DataFrame
-        `frame_path`, ``<class>/<image>.jpg``; `video_name`, the person; `frame_id`, the image's ordinal among the
-        person's; `class_name`, ours.
+    table
+        What `select` returned.
     """
-    rows = []
-    for theirs, ours in names.items():
-        images = json.loads(Path(annotations, f"{theirs}.json").read_text(encoding="utf-8"))
-        rows += [(f"{theirs}/{image}.jpg", found["user_id"], ours) for image, found in images.items()]
-    labels = pd.DataFrame(rows, columns=["frame_path", "video_name", "class_name"])
-    return labels.assign(frame_id=labels.groupby("video_name").cumcount())
+    there = (
+        f"{len(table)} frames, {int(table['wanted'].sum())} of them wanted; {int((~table['on_disk']).sum())} are not "
+        f"on the disk; {table.attrs['duplicates']} repeated rows dropped; {table.attrs['unlisted']} files that the "
+        "table does not name"
+    )
+    return "\n".join([there, *table.attrs.get("notes", ())])
+
+
+def _numbered(table: pd.DataFrame, labels: Mapping[str, int]) -> pd.DataFrame:
+    """Add the number of each row's class."""
+    numbers = pc.index_in(pa.array(table["class_name"]), value_set=pa.array(list(labels), pa.large_string()))
+    table["label"] = np.array(list(labels.values()), np.int64)[numbers.to_numpy()]
+    return table
 
 
 def _names(source: Source) -> pa.Array:
@@ -154,52 +174,12 @@ def _names(source: Source) -> pa.Array:
     return pa.chunked_array([pa.array(chunk, pa.binary()) for chunk in chunks], pa.binary()).combine_chunks()
 
 
-def _read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    try:
-        content = remote.read(str(path)) if remote.is_remote(str(path)) else None
-        with open(path, "rb") if content is None else io.BytesIO(content) as file:
-            header = io.TextIOWrapper(file, encoding="utf-8-sig", newline="").readline()
-        separator = ";" if header.count(";") > header.count(",") else ","
-        names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
-        _check_names(names, path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
-            return pd.read_csv(
-                path if content is None else io.BytesIO(content),
-                sep=separator,
-                encoding="utf-8-sig",
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-            ).rename(columns=_column)
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
-    except OSError as error:
-        raise TableError(f"{path}: the labels cannot be read: {remote.reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise TableError(f"{path}: this is not a csv file: {' '.join(str(error).split())}") from error
-
-
 def _column(name: str) -> str:
     """Name of a column of the csv in the table: another one if it is the name of a column that is made here."""
-    name = name.strip()
     return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
 
 
-def _check_names(names: Sequence[str], path: object) -> None:
-    """Refuse a file that lacks a column, or has one twice."""
-    for column in COLUMNS:
-        if column not in names:
-            there = ", ".join(_short(name) for name in names[:_SHOWN])
-            raise TableError(f"{path}: the column {column} is missing; the file has {there or 'none'}")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise TableError(f"{path}: the column {_short(twice[0])} is there twice; rename one")
-
-
-def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) -> None:
+def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mapping[str, int]) -> None:
     """Refuse the table if a row is wrong, naming the first rows with what is wrong with each."""
     frame_path = table["frame_path"]
     several = pd.Series(False, index=table.index)
@@ -223,24 +203,4 @@ def _check_rows(table: pd.DataFrame, path: object, labels: Mapping[str, int]) ->
         "the frame has two classes": two_classes,
         "the frame is there twice, with another video_name, frame_id or column": several & ~two_classes,
     }
-    wrong = np.logical_or.reduce([fault.to_numpy(dtype=bool) for fault in faults.values()])
-    if not wrong.any():
-        return
-    lines = []
-    for row in np.flatnonzero(wrong)[:_SHOWN]:
-        reasons = "; ".join(reason for reason, fault in faults.items() if fault.iloc[row])
-        values = ", ".join(f"{column}={_short(table[column].iloc[row])}" for column in COLUMNS)
-        lines.append(f"  row {table.index[row] + 1}: {reasons} ({values})")
-    more = int(wrong.sum()) - len(lines)
-    if more:
-        lines.append(f"  and {more} more")
-    # The last line is what papermill and a terminal leave in sight.
-    lines.insert(0, f"{path}: wrong rows of the frame table (row 1 follows the header):")
-    lines.append(f"{path}: {int(wrong.sum())} rows of the frame table are wrong; the first is{lines[1][1:]}")
-    raise TableError("\n".join(lines))
-
-
-def _short(value: str, length: int = 80) -> str:
-    """Text as Python would write it, so that no control character reaches a terminal, cut in the middle if long."""
-    shown = repr(value)
-    return shown if len(shown) <= length else f"{shown[: length // 2]}…{shown[-length // 2 :]}"
+    refuse(table, faults, COLUMNS, path)

@@ -64,7 +64,7 @@ class Picture:
         with _faults_of_the_image():
             if content.startswith(b"\xff\xd8"):
                 height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
-                _check_size(width, height, max_pixels)
+                check_size(width, height, max_pixels)
                 self._stored = width, height
             else:  # nothing is gained by waiting: only a JPEG can be decoded in part
                 self._whole = _decode_other(content, max_pixels)
@@ -114,6 +114,24 @@ class Picture:
             factor *= 2
         width, height = self._stored
         return -(-width // factor), -(-height // factor)
+
+
+class Decoded(Picture):
+    """A picture whose pixels are there already, as those of a frame of a video.
+
+    Parameters
+    ----------
+    image
+        uint8, shape (height, width, 3), red first.
+    """
+
+    def __init__(self, image: RGB) -> None:
+        self._image = image
+        self.height, self.width = image.shape[:2]
+
+    def pixels(self, side: int | None = None) -> RGB:
+        """Return every pixel, whatever longer side is enough."""
+        return self._image
 
 
 def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
@@ -178,7 +196,7 @@ def _decode_jpeg(content: bytes, width: int, height: int) -> RGB:
 
 def _decode_other(content: bytes, max_pixels: int) -> RGB:
     with _open(content) as header:
-        _check_size(*header.size, max_pixels)
+        check_size(*header.size, max_pixels)
         kind = header.format
     pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
@@ -186,7 +204,14 @@ def _decode_other(content: bytes, max_pixels: int) -> RGB:
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a size of more than `max_pixels`, or of none.
+
+    Raises
+    ------
+    Unreadable
+        If it is refused.
+    """
     if width * height > max_pixels:
         raise Unreadable(f"too large: {width} x {height} pixels, more than max_pixels ({max_pixels})")
     if width < 1 or height < 1:

@@ -90,7 +90,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         pytest.param(
             "data: {images: a, labels: b, output: c, source: zip}",
-            ["data.source = 'zip'", "'folder' or 'archives'"],
+            ["data.source = 'zip'", "'folder', 'archives' or 'videos'"],
             id="kind of source",
         ),
         pytest.param(
@@ -262,3 +262,16 @@ def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
     plain = config.as_dict(loaded)
     assert plain["selection"] == {"classes": ["mute"], "limit": None}
     assert load(yaml.safe_dump(plain), folder) == loaded
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"), [(10, 10), ("0.5 s", "0.5 s"), (" .50s ", "0.5 s"), ("2s", "2 s"), (None, None)]
+)
+def test_every_is_frames_or_seconds(every: Any, kept: Any, folder: Path) -> None:
+    assert load(LEAST, folder, every=every, source="videos").data.every == kept
+
+
+@pytest.mark.parametrize("every", [0, -1, 0.5, "0 s", "10", "s", "-1 s", "1 m", True])
+def test_every_of_another_form_is_refused(every: Any, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.every"):
+        load(LEAST, folder, every=every)

@@ -12,8 +12,8 @@ from conftest import detected, detections, frame_table, looked_at
 
 import definitions
 from detectime import config as configuration
-from detectime import evaluate, frames, pairing, run
-from detectime.config import Pairing
+from detectime import evaluate, frames, pairing, run, sources
+from detectime.config import Config, Pairing
 from detectime.sources.folder import Folder
 
 
@@ -75,12 +75,21 @@ def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:
     assert evaluate.best_iou(samples, evaluate.read_truth(tmp_path / "truth.json")).tolist() == [1.0]
 
 
+def hagrid_settings(shared: Path) -> Config:
+    folder = shared / "frames" / "hagrid"
+    return configuration.load(
+        parameters={"images": folder / "hagrid_dataset", "labels": folder / "hagrid_annotations" / "val"}
+    )
+
+
 def test_reads_hagrid(shared: Path) -> None:
-    annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
-    labels = frames.hagrid_labels(annotations)
-    assert len(labels) == 48
-    assert set(labels["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
-    assert not labels.duplicated(["video_name", "frame_id"]).any()
+    settings = hagrid_settings(shared)
+    table = frames.of(settings, sources.of(settings))
+    assert len(table) == 48
+    assert table["on_disk"].all()
+    assert set(table["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
+    assert not table.duplicated(["video_name", "frame_id"]).any()
+    assert table.attrs == {"duplicates": 0, "unlisted": 0, "notes": []}
 
 
 def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
@@ -92,10 +101,11 @@ def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
-    annotations = shared / "frames" / "hagrid" / "hagrid_annotations" / "val"
-    frames.hagrid_labels(annotations).to_csv(tmp_path / "train.csv", index=False)
-    samples = detect(shared / "frames" / "hagrid" / "hagrid_dataset", tmp_path / "train.csv", tmp_path / "run")
-    score = evaluate.score(samples, evaluate.read_hagrid(annotations, samples)).loc["all"]
+    settings = hagrid_settings(shared)
+    source = sources.of(settings)
+    table = frames.select(frames.of(settings, source), settings.classes)
+    samples = pairing.pair(table, run.detect(table, source, settings, str(tmp_path / "run")), settings.pairing)
+    score = evaluate.score(samples, evaluate.truth_of(samples)).loc["all"]
     assert score["frames"] == 48
     assert score["correct"] >= 44
     assert score["wrong"] <= 1

@@ -158,7 +158,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
-        "config images labels output detector_type hand_detector enlarged_classes crop_coefficient "
+        "config images labels source every output detector_type hand_detector enlarged_classes crop_coefficient "
         "crop_hand_coefficient near_coefficient fallback classes limit workers save_per_num_images retry_failed "
         "samples_per_class".split()
     ), done.stdout

@@ -9,6 +9,9 @@ from detectime import remote
 from detectime.config import Config
 from detectime.images import Picture, Unreadable
 
+VIDEOS = tuple(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split())
+"""Suffixes of video files."""
+
 
 class SourceError(RuntimeError):
     """A source that is not there; the message names it."""
@@ -68,9 +71,13 @@ def of(config: Config) -> Source:
     Raises
     ------
     SourceError
-        If what its scheme needs is not installed, or if archives are asked for in a place with a scheme.
+        If what its scheme or its kind needs is not installed, or if archives or videos lie in a bucket.
     """
     images, exif, max_pixels = config.data.images, config.detection.exif, config.detection.max_pixels
+    if config.data.source == "videos" or (config.data.source is None and is_video(images)):
+        from detectime.sources.videos import Videos
+
+        return Videos(remote.local(images), exif, max_pixels)
     if remote.is_remote(images):
         if config.data.source == "archives":
             raise SourceError(f"{images}: archives cannot be read in a bucket; mount it, or bring them here")
@@ -84,6 +91,11 @@ def of(config: Config) -> Source:
     if kind == "archives" or (kind is None and archive.holds(images)):
         return archive.Archives(images, exif, max_pixels)
     return Folder(images, exif, max_pixels)
+
+
+def is_video(name: str) -> bool:
+    """Whether a name has the suffix of a video file."""
+    return name.lower().endswith(VIDEOS)
 
 
 def most_bytes(max_pixels: int) -> int:

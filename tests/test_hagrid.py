@@ -1,0 +1,191 @@
+"""HaGRID's annotations as labels, in the layouts that it comes in."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import detections, looked_at
+from faults import settings
+
+from detectime import evaluate, frames, hagrid, pairing, sources
+from detectime.config import HAGRID, ConfigError
+from detectime.frames import TableError
+
+BOX = [0.25, 0.5, 0.25, 0.25]
+
+
+def record(label: str, user: Any = "ann", box: Any = BOX, **more: Any) -> dict[str, Any]:
+    """A record of a gesture, with a hand that shows none beside it."""
+    return {"bboxes": [[0, 0, 0.1, 0.1], box], "labels": ["no_gesture", label], "user_id": user, **more}
+
+
+def annotate(folder: Path, **classes: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, records in classes.items():
+        (folder / f"{name}.json").write_text(json.dumps(records))
+    return folder
+
+
+def read(
+    folder: Path, names: Iterable[str] = (), classes: dict[str, str] = HAGRID, labels: Iterable[str] = HAGRID.values()
+) -> pd.DataFrame:
+    return hagrid.read(folder, pa.array([name.encode() for name in names], pa.binary()), classes, labels)
+
+
+@pytest.mark.parametrize(
+    ("place", "parts"),
+    [
+        pytest.param("peace/{}.jpg", ("",), id="v2"),
+        pytest.param("train_val_peace/{}.jpg", ("train", "val"), id="v1"),
+        pytest.param("hagrid-512/peace/{}.jpeg", ("train", "test"), id="512 px"),
+        pytest.param("{}.jpg", ("",), id="no folders"),
+    ],
+)
+def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+    for k, part in enumerate(parts):
+        annotate(tmp_path / part, peace={f"a{k}": record("peace"), f"b{k}": record("peace", "bob")})
+    names = [place.format(f"{image}{k}") for k in range(len(parts)) for image in "ab"]
+    table = read(tmp_path, [*names, "other/c.jpg"])
+    assert sorted(table["frame_path"]) == sorted(names)
+    assert table["on_disk"].all()
+    assert set(table["class_name"]) == {"victory"}
+    assert table.groupby("video_name")["frame_id"].agg(list).to_dict() == {
+        user: list(range(len(parts))) for user in ("ann", "bob")
+    }
+    assert set(table[hagrid.TRUTH]) == {"[[0.25, 0.5, 0.5, 0.75]]"}
+    assert (table.attrs["duplicates"], table.attrs["unlisted"]) == (0, 1)
+
+
+def test_an_image_in_a_folder_whose_name_is_no_text_is_missing(tmp_path: Path) -> None:
+    annotate(tmp_path, ok={"a": record("ok"), "b": record("ok")})
+    table = hagrid.read(tmp_path, pa.array([b"\xff/ok/a.jpg", b"ok/b.jpg"]), HAGRID, ["ok"])
+    assert table["frame_path"].tolist() == ["ok/a.jpg", "ok/b.jpg"]
+    assert table["on_disk"].tolist() == [False, True]
+
+
+def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
+    annotate(
+        tmp_path,
+        stop={
+            "good": record("stop"),
+            "over": record("stop", box=[-0.1, 0.5, 0.5, 0.6]),
+            "without": {"bboxes": [BOX], "labels": ["no_gesture"], "user_id": "ann"},
+            "outside": record("stop", box=[1.5, 0, 0.2, 0.2]),
+            "nan": record("stop", box=[float("nan")] * 4),
+            "short": record("stop", box=[1, 2, 3]),
+            "text": record("stop", box=["a", "b", "c", "d"]),
+            "nobody": record("stop", ""),
+            "number": record("stop", 5),
+            "lists": {"bboxes": [BOX], "labels": [], "user_id": "ann"},
+            "none": None,
+            "keys": {"bboxes": [BOX]},
+            "other": {"meta": 1},
+        },
+        fist={"x": record("fist")},
+    )
+    table = read(tmp_path, ["stop/good.jpg"])
+    assert table["frame_path"].tolist() == ["stop/good.jpg", "stop/over.jpg", "stop/without.jpg"]
+    assert table["on_disk"].tolist() == [True, False, False]
+    assert json.loads(table[hagrid.TRUTH][1]) == [[0, 0.5, 0.4, 1]]
+    notes = table.attrs["notes"]
+    assert notes[0].startswith("10 records cannot be used and are left out: 'stop/outside', 'stop/nan', 'stop/short'")
+    assert notes[1] == "1 images have a box that leaves them; it is clipped: 'stop/over'"
+    assert notes[2].startswith("1 images have no box of their class")
+    assert notes[3].startswith("5 classes are to be taken and have no file: 'dislike'")
+    assert notes[4].endswith("'fist'")
+
+
+def test_only_what_is_mapped_to_a_label_is_taken(tmp_path: Path) -> None:
+    annotate(tmp_path, stop={"a": record("stop")}, stop_inverted={"b": record("stop_inverted")}, ok={"c": record("ok")})
+    classes = {"stop": "stop", "stop_inverted": "stop", "ok": "fine"}
+    table = read(tmp_path, classes=classes, labels=["stop"])
+    assert table["frame_path"].tolist() == ["stop/a.jpg", "stop_inverted/b.jpg"]
+    assert set(table["class_name"]) == {"stop"}
+    with pytest.raises(ConfigError, match=r"hagrid_classes.ok: 'fine' is no label; .*accepted: no_gesture"):
+        settings(hagrid_classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda f: annotate(f, fist={"a": record("fist")}), r"there is no stop.json, .*data.hagrid_classes"),
+        (lambda f: annotate(f).joinpath("ok.json").write_text('{"a": {'), r"ok.json: this is no whole JSON"),
+        (lambda f: annotate(f).joinpath("ok.json").write_bytes(b"\xff\xfe\x00"), r"ok.json: this is no whole JSON"),
+        (lambda f: annotate(f, ok=[1]), r"ok.json: these are no annotations"),
+        (lambda f: annotate(f, ok={"a": {"user_id": 1}}), r"not one record can be used; the first: 'ok/a'"),
+        (lambda f: annotate(f, ok={"a": record("ok")}, like={"a": record("like")}), r"1 images have several records"),
+    ],
+)
+def test_refused(make: Any, reason: str, tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(TableError, match=reason):
+        read(tmp_path)
+
+
+def test_a_record_that_stands_again_is_dropped(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        annotate(tmp_path / part, ok={"a": record("ok")})
+    table = read(tmp_path)
+    assert (len(table), table.attrs["duplicates"]) == (1, 1)
+
+
+def test_of_two_images_the_one_in_the_folder_of_the_class_is_taken(tmp_path: Path) -> None:
+    annotate(tmp_path, ok={"a": record("ok")})
+    assert read(tmp_path, ["like/a.jpg", "ok/a.jpg"])["frame_path"].tolist() == ["ok/a.jpg"]
+    with pytest.raises(TableError, match=r"2 images could be .*'512/ok/a.jpg', 'ok/a.jpg'; give a folder with one"):
+        read(tmp_path, ["512/ok/a.jpg", "ok/a.jpg"])
+
+
+def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
+    labels = annotate(
+        tmp_path / "labels", ok={"a": record("ok"), "b": record("ok"), "c": record("ok", box=[0, 0, 1, 1])}
+    )
+    for name in "ab":
+        (tmp_path / "images" / "ok").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / "ok" / f"{name}.jpg").touch()
+    config = settings(images=str(tmp_path / "images"), labels=str(labels))
+    table = frames.select(frames.of(config, sources.of(config)), config.classes)
+    assert table["label"].tolist() == [4] * 3
+    hand = (100, 100, 200, 150)
+    found = detections(
+        looked_at("ok/a.jpg", [(100, 0, 200, 90)], [hand], size=(400, 200)),
+        looked_at("ok/b.jpg", size=(400, 200)),
+        looked_at("ok/c.jpg", outcome="missing"),
+    )
+    samples = pairing.pair(table, found, config.pairing)
+    truth = evaluate.truth_of(samples)
+    assert truth.to_numpy().tolist() == [["ok/a.jpg", *hand], ["ok/b.jpg", *hand]]
+    score = evaluate.score(samples, truth).loc["all"]
+    assert score[["frames", "samples", "correct"]].tolist() == [2, 1, 1]
+    plain = samples.drop(columns=hagrid.TRUTH)
+    assert evaluate.score(plain, evaluate.truth_of(plain)).loc["all", "frames"] == 0
+    with pytest.raises(ValueError, match="true_hands has something else than boxes"):
+        evaluate.truth_of(samples.assign(true_hands="left"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["{}/{}.jpg", "train_val_{}/{}.jpg"])
+def test_140_000_records_take_seconds(place: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    names = []
+    for part in ("train", "val"):
+        for name in HAGRID:
+            images = [str(uuid.UUID(bytes=random.bytes(16))) for _ in range(11_667)]
+            landmarks = random.random((21, 2)).tolist()
+            records = {i: record(name, f"{random.integers(30_000):064x}", landmarks=[landmarks]) for i in images}
+            annotate(tmp_path / part, **{name: records})
+            names += [place.format(name, image) for image in images]
+    started = time.monotonic()
+    table = read(tmp_path, names)
+    assert time.monotonic() - started < 20
+    assert table["on_disk"].all()
+    assert len(table) == len(names) == 140_004

@@ -1,0 +1,405 @@
+"""Videos as a source: each frame carries its number, so that exactness is seen frame by frame."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import LABELS
+from faults import settings
+from test_notebook import execute
+
+import definitions
+from detectime import frames, run, sources
+from detectime.frames import TableError
+from detectime.images import RGB, Picture, Unreadable
+from detectime.sources import Missing, SourceError
+from detectime.sources.videos import Videos
+
+WIDTH, HEIGHT = 320, 240
+BITS = 16
+OPEN = {"bf": "3", "g": "30", "x264-params": "open-gop=1:b-pyramid=normal:threads=1"}
+HEVC = {"x265-params": "open-gop=1:keyint=30:bframes=4:log-level=none"}
+
+# How each is made: the codec, its options, and whether its frames last unequally long.
+KINDS: dict[str, tuple[str, dict[str, str], bool]] = {
+    "open.mp4": ("libx264", OPEN, False),
+    "unequal.mp4": ("libx264", OPEN, True),
+    "unequal.mkv": ("libx264", OPEN, True),
+    "stream.ts": ("libx264", OPEN, False),
+    "refreshed.mp4": ("libx264", {"g": "40", "x264-params": "intra-refresh=1:threads=1"}, False),
+    "hevc.mp4": ("libx265", HEVC, False),
+    "vp9.webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, False),
+    "mpeg2.mpg": ("mpeg2video", {"bf": "2", "g": "12"}, False),
+    "mpeg4.avi": ("mpeg4", {"bf": "2", "g": "12"}, False),
+    "h264.avi": ("libx264", OPEN, False),  # an AVI has no times of showing
+    "bare.h264": ("libx264", OPEN, False),  # nor has this any at all
+}
+
+
+def picture(number: int) -> RGB:
+    """A moving pattern with the number in black and white blocks."""
+    noise = np.random.default_rng(0).integers(0, 255, (12, 32, 3), dtype=np.uint8)
+    scene = cv2.resize(noise, (2 * WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    shown = scene[:, (3 * number) % WIDTH :][:, :WIDTH].copy()
+    for bit in range(BITS):
+        shown[100:140, bit * 20 : bit * 20 + 20] = 255 * (number >> bit & 1)
+    return shown
+
+
+def number_of(image: RGB) -> int:
+    """Read the number."""
+    return sum(1 << bit for bit in range(BITS) if image[110:130, bit * 20 + 5 : bit * 20 + 15].mean() > 128)
+
+
+def make(
+    path: Path, count: int = 110, codec: str = "libx264", options: dict[str, str] | None = None, unequal: bool = False,
+    turned: int = 0, **container: str,
+) -> Path:  # fmt: skip
+    """Encode a video of so many frames, 30 a second if they last equally long."""
+    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=container) as output:
+        stream = output.add_stream(codec, rate=30, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.thread_count = 1
+        if unequal:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if turned:
+            stream.set_display_rotation(turned)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            if unequal:
+                frame.time_base = Fraction(1, 1000)
+                frame.pts = number * 33 + number % 7 * 4 + number // 50 * 500
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a video of each kind."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, (codec, options, unequal) in KINDS.items():
+        make(folder / name, codec=codec, options=options, unequal=unequal)
+    return folder
+
+
+def read(source: Videos, frame_paths: list[str]) -> dict[str, bytes | str]:
+    """The pixels of frames, or why there are none."""
+    return {
+        path: frame.pixels().tobytes() if isinstance(frame, Picture) else f"{type(frame).__name__}: {frame}"
+        for path, frame in source.open(frame_paths)
+    }
+
+
+def paths(file: str, numbers: Any) -> list[str]:
+    return [f"{file}/{number:06d}" for number in numbers]
+
+
+pytestmark = pytest.mark.extra
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_is_the_same_however_it_is_reached(kind: str, clips: Path) -> None:
+    names = paths(kind, range(110))
+    source = Videos(str(clips))
+    assert len(source.index(kind)) == 110
+    opened = list(source.open(names))
+    assert [path for path, _ in opened] == names
+    assert [number_of(frame.pixels()) for _, frame in opened if isinstance(frame, Picture)] == list(range(110))
+    in_order = {path: frame.pixels().tobytes() for path, frame in opened if isinstance(frame, Picture)}
+    mixed = [names[k] for k in np.random.default_rng(1).permutation(110)]
+    assert read(Videos(str(clips)), mixed) == in_order  # what is known of a file is found out anew
+    for alone in names[1::9]:
+        assert read(source, [alone]) == {alone: in_order[alone]}
+    sent = pickle.loads(pickle.dumps(source))
+    for shard in (names[::10], names[55:70]):
+        assert read(sent, shard) == {path: in_order[path] for path in shard}
+
+
+def test_what_opencv_writes(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    for name, code in (("a.avi", "MJPG"), ("b.mp4", "mp4v")):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*code), 25, (WIDTH, HEIGHT))
+        for number in range(40):
+            writer.write(picture(number)[..., ::-1])
+        writer.release()
+    found = Videos(str(tmp_path)).open(paths("a.avi", range(0, 40, 3)) + paths("b.mp4", range(39, -1, -1)))
+    numbers = [number_of(frame.pixels()) for _, frame in found if isinstance(frame, Picture)]
+    assert numbers == [*range(0, 40, 3), *range(39, -1, -1)]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("kind", ["open.mkv", "stream.ts", "mpeg4.avi", "early.mp4"])
+def test_a_broken_tail_costs_its_frames_alone(kind: str, share: float, tmp_path: Path) -> None:
+    codec, options = ("mpeg4", {"g": "12"}) if kind == "mpeg4.avi" else ("libx264", OPEN)
+    header_first = {"movflags": "faststart"} if kind == "early.mp4" else {}
+    whole = make(tmp_path / "whole" / kind, codec=codec, options=options, **header_first)
+    content = whole.read_bytes()
+    (tmp_path / kind).write_bytes(content[: int(len(content) * share)])
+    source, names = Videos(str(tmp_path)), paths(kind, range(110))
+    found, expected = read(source, names), read(Videos(str(whole.parent)), names)
+    good = [path for path, frame in found.items() if isinstance(frame, bytes)]
+    if not good:  # not even the first frame is whole
+        assert share == 0.1
+        assert {str(frame).split(":")[0] for frame in found.values()} == {"Unreadable"}
+        return
+    if kind in ("early.mp4", "mpeg4.avi"):  # the header knows how many there were
+        assert len(source.index(kind)) == 110
+    # Where pictures are stored out of order, those at the very cut may be counted as one that is not there any more.
+    sure = good[:-4]
+    assert [found[path] for path in sure] == [expected[path] for path in sure]
+    assert set(names[: max(0, len(good) - 4)]) <= set(good)
+    assert len(good) >= 30 * share - 12
+    lost = [str(frame) for path, frame in found.items() if path not in good]
+    assert all(reason.startswith(("Unreadable: ", "Missing: no such frame")) for reason in lost)
+    assert read(Videos(str(tmp_path)), names[::-1]) == found
+    for alone in names[::13]:
+        assert read(source, [alone]) == {alone: found[alone]}
+
+
+@pytest.mark.parametrize("kind", ["open.mp4", "mpeg4.avi", "mpeg2.mpg"])
+def test_damage_costs_what_depends_on_it_however_it_is_reached(kind: str, clips: Path, tmp_path: Path) -> None:
+    content = bytearray((clips / kind).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(3).bytes(400)
+    (tmp_path / kind).write_bytes(content)
+    source, names = Videos(str(tmp_path)), paths(kind, range(110))
+    found, expected = read(source, names), read(Videos(str(clips)), names)
+    hurt = [path for path in names if isinstance(found.get(path), str)]
+    assert 0 < len(hurt) < 80
+    assert all(str(found[path]).startswith(("Unreadable: ", "Missing: no such frame")) for path in hurt)
+    assert read(Videos(str(tmp_path)), names[::-1]) == found
+    for alone in names[::7]:
+        assert read(source, [alone]) == {alone: found[alone]}
+    before = names[: names.index(hurt[0])]
+    assert {path: found[path] for path in before} == {path: expected[path] for path in before}
+
+
+def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
+    for name in ("text.mp4", "empty.mp4", "cut.mp4"):
+        (tmp_path / name).write_bytes({"text": b"hello " * 99, "cut": (clips / "open.mp4").read_bytes()[:2000]}.get(
+            name[:-4], b""
+        ))  # fmt: skip
+    os.mkfifo(tmp_path / "pipe.mp4")
+    source = Videos(str(tmp_path))
+    assert list(source.names()) == []
+    for name in ("text", "empty", "cut", "pipe"):
+        ((_, reason),) = source.open([f"{name}.mp4/000000"])
+        assert isinstance(reason, Unreadable)
+        assert "not a" in str(reason)
+    for absent in ("nowhere.mp4/000000", "text.mp4", "nowhere.mp4", "text.mp4/000000/000000"):
+        ((path, reason),) = source.open([absent])
+        assert path == absent
+        assert isinstance(reason, Missing | Unreadable)
+
+
+def test_names_and_a_single_file(clips: Path) -> None:
+    one = Videos(str(clips / "open.mp4"))
+    assert list(one.names()) == paths("open.mp4", range(110))
+    assert set(Videos(str(clips)).files()) == set(KINDS) - {"bare.h264"}
+    for wrong in ("open.mp4/000110", "open.mp4/5", "open.mp4/0000005"):
+        ((_, reason),) = one.open([wrong])
+        assert isinstance(reason, Missing), wrong
+
+
+@pytest.mark.parametrize(("turned", "turns"), [(90, 1), (180, 2), (270, 3)])
+def test_frames_are_turned_as_the_display_matrix_says(turned: int, turns: int, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 3, turned=turned)
+    stored, shown = ({}, {})
+    for rule, found in (("ignore", stored), ("apply", shown)):
+        ((_, frame),) = Videos(str(tmp_path), exif=rule).open(["a.mp4/000002"])
+        assert isinstance(frame, Picture)
+        found["pixels"] = frame.pixels()
+        assert (frame.height, frame.width) == frame.pixels().shape[:2]
+    assert number_of(stored["pixels"]) == 2
+    assert (shown["pixels"] == np.rot90(stored["pixels"], turns)).all()
+
+
+def test_a_large_frame_is_unreadable(clips: Path) -> None:
+    found = read(Videos(str(clips), max_pixels=1000), ["open.mp4/000000"])
+    assert found["open.mp4/000000"] == "Unreadable: too large: 320 x 240 pixels, more than max_pixels (1000)"
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 60)
+    opened = Videos(str(tmp_path)).open(paths("a.mp4", range(60)))
+    next(opened)
+    tracked = pytest.importorskip("tracemalloc")
+    tracked.start()
+    for _ in opened:
+        pass
+    peak = tracked.get_traced_memory()[1]
+    tracked.stop()
+    assert peak < 10 * WIDTH * HEIGHT * 3
+
+
+def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    for parameters in ({"images": str(tmp_path / "a.MP4")}, {"images": str(tmp_path), "source": "videos"}):
+        with pytest.raises(SourceError, match=r"videos need PyAV.* pip install .*\[video\]"):
+            sources.of(settings(**parameters))
+    with pytest.raises(SourceError, match="from a folder of this machine"):
+        sources.of(settings(images="s3://somewhere/a.mp4"))
+
+
+# Spans: labels of videos.
+
+HEADER = "file,start,end,class_name\n"
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two videos of three seconds, and one that is none."""
+    folder = tmp_path_factory.mktemp("spoken")
+    for name in ("a.mp4", "deep/b.mp4"):
+        make(folder / name, 90)
+    (folder / "text.mp4").write_text("hello")
+    return folder
+
+
+def table_of(spoken: Path, folder: Path, rows: str, every: int | str | None = None) -> pd.DataFrame:
+    labels = folder / "spans.csv"
+    labels.write_text(rows if rows.startswith("file") else HEADER + rows)
+    config = settings(images=str(spoken), labels=str(labels), source="videos", every=every)
+    return frames.select(frames.of(config, sources.of(config)), config.classes)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "every", "numbers"),
+    [
+        ("", "", None, range(90)),
+        ("", "", 40, [0, 40, 80]),
+        ("1", "2", None, range(30, 60)),
+        ("1", "2", 10, [30, 40, 50]),
+        ("2.9", "", None, [87, 88, 89]),
+        ("", "0.1", None, [0, 1, 2]),
+        ("0.01", "1", "0.3 s", [1, 10, 19, 28]),
+        ("0", "1", "0.1 s", range(0, 30, 3)),
+        ("", "", "1s", [0, 30, 60]),
+        ("", "0.2", "0.001 s", range(6)),
+    ],
+)
+def test_a_span_is_its_frames(
+    start: str, end: str, every: int | str | None, numbers: Any, spoken: Path, tmp_path: Path
+) -> None:
+    table = table_of(spoken, tmp_path, f"deep/b.mp4,{start},{end},ok\n", every)
+    assert table["frame_path"].tolist() == paths("deep/b.mp4", numbers)
+    assert table["frame_id"].tolist() == list(numbers)
+    assert set(table["video_name"]) == {"deep/b.mp4"}
+    assert set(table["label"]) == {LABELS["ok"]}
+    assert table["on_disk"].all()
+    assert table.attrs == {"duplicates": 0, "unlisted": 2, "notes": []}
+
+
+def test_spans_of_unequal_frames_are_by_their_times(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    shutil.copy(clips / "unequal.mkv", tmp_path / "clips" / "a.mkv")
+    table = table_of(tmp_path / "clips", tmp_path, "a.mkv,1,2.5,ok\n")
+    times = [number * 33 + number % 7 * 4 + number // 50 * 500 for number in range(110)]
+    assert table["frame_id"].tolist() == [number for number, time in enumerate(times) if 1000 <= time < 2500]
+
+
+def test_further_columns_and_people_are_kept(spoken: Path, tmp_path: Path) -> None:
+    table = table_of(spoken, tmp_path, "file,start,end,class_name,camera,video_name\na.mp4,0,1,ok,front,Ann\n", 15)
+    assert table[["video_name", "camera"]].to_numpy().tolist() == [["Ann", "front"]] * 2
+
+
+def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -> None:
+    rows = "gone.mp4,0,1,ok\ngone.mp4,1,2,stop\ntext.mp4,,,ok\na.mp4,2.5,9,ok\na.mp4,9,,mute\na.mp4,2.5,2.6,ok\n"
+    table = table_of(spoken, tmp_path, rows)
+    alone = table[table["video_name"] != "a.mp4"]
+    assert alone["frame_path"].tolist() == ["gone.mp4/000000", "gone.mp4/000001", "text.mp4/000000"]
+    assert alone["on_disk"].tolist() == [False, False, True]
+    assert table.attrs["duplicates"] == 3
+    told = frames.summary(table).splitlines()
+    assert told[0].endswith("2 are not on the disk; 3 repeated rows dropped; 1 files that the table does not name")
+    assert [line.split(":")[0] for line in told[1:]] == [
+        "2 spans are of videos that are not there",
+        "1 spans are of files that are no video",
+        "1 spans have no frame",
+        "1 spans end after their video",
+    ]
+    assert "row 5, a.mp4 9–" in told[3]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a.mp4,0,1,okay", "the class_name is no label; accepted: no_gesture"),
+        ("a.mp4,x,1,ok", "start and end must be seconds"),
+        ("a.mp4,-1,1,ok", "start and end must be seconds"),
+        ("a.mp4,2,1,ok", "the span ends before it begins"),
+        ("a.mp4,1,1,ok", "the span ends before it begins"),
+        ("../a.mp4,0,1,ok", "the file must be a path below"),
+        (",0,1,ok", "the file is empty"),
+        ("deep/b.mp4,0.9,3,ok", "the span overlaps that of row 1, which has another class"),
+        ("deep/b.mp4,,,mute", "the span overlaps that of row 1, which has another class"),
+    ],
+)
+def test_a_wrong_span_is_named(row: str, reason: str, spoken: Path, tmp_path: Path) -> None:
+    with pytest.raises(TableError) as refusal:
+        table_of(spoken, tmp_path, f"deep/b.mp4,0,1,like\ndeep/b.mp4,4,5,like\n{row}\n")
+    last = str(refusal.value).splitlines()[-1]
+    assert reason in str(refusal.value)
+    assert str(tmp_path / "spans.csv") in last
+
+
+def test_spans_may_touch(spoken: Path, tmp_path: Path) -> None:
+    table = table_of(spoken, tmp_path, "a.mp4,0,1,ok\na.mp4,1,2,stop\n")
+    assert table.groupby("class_name")["frame_id"].agg(["min", "max"]).to_numpy().tolist() == [[0, 29], [30, 59]]
+
+
+def test_a_csv_of_frames_does_for_videos_too(spoken: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "train.csv"
+    labels.write_text("frame_path,video_name,frame_id,class_name\na.mp4/000007,v,7,ok\na.mp4/000090,v,90,ok\n")
+    config = settings(images=str(spoken), labels=str(labels), source="videos")
+    table = frames.of(config, sources.of(config))
+    assert table["on_disk"].tolist() == [True, False]
+
+
+@pytest.mark.slow
+def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> None:
+    rows = "a.mp4,,,ok\ndeep/b.mp4,0,2,stop\ntext.mp4,,,ok\ngone.mp4,,,ok\n"
+    table = table_of(spoken, tmp_path, rows, every=4)
+    found = []
+    for workers, size in ((1, 100), (2, 7)):
+        config = settings(images=str(spoken), source="videos", workers=workers, save_per_num_images=size)
+        found.append(run.detect(table, sources.of(config), config, str(tmp_path / f"run{workers}")))
+    assert found[0].equals(found[1])
+    outcomes = {"ok": len(table) - 2, "missing": 1, "unreadable": 1, "failed": 0}
+    assert run.count_outcomes(found[0]) == outcomes
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_on_videos(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    faces = sorted((definitions.SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
+    clip = tmp_path / "clips" / "a.mp4"
+    clip.parent.mkdir()
+    with av.open(str(clip), "w") as output:
+        images = [cv2.imread(str(path)) for path in faces]
+        stream = output.add_stream("libx264", rate=10)
+        stream.height, stream.width = (side // 2 * 2 for side in images[0].shape[:2])
+        for image in images:
+            whole = np.ascontiguousarray(image[: stream.height, : stream.width])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(whole, format="bgr24")))
+        output.mux(stream.encode(None))
+    (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,,,stop\n")
+    given = {"images": "clips", "labels": "spans.csv", "output": "run", "source": "videos", "every": 2}
+    done = execute(tmp_path / "out.ipynb", tmp_path, **given)
+    assert done.returncode == 0, done.stderr
+    hands = json.loads((tmp_path / "run" / "hands.json").read_text())
+    assert [hand["frame_id"] for hand in hands] == list(range(0, len(faces), 2))
