@@ -317,8 +317,8 @@ def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, sha
                 )
         except ray.exceptions.GetTimeoutError:
             fault = f"no answer within {_PROBE:g} s"
-        except ray.exceptions.NodeDiedError:
-            continue
+        except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
+            continue  # it is gone meanwhile
         except ray.exceptions.RayError as error:
             fault = f"{_last_line(error)}; detectime and what its detectors need must be installed on every node"
         if fault:
