@@ -5,7 +5,10 @@ python -m benchmarks.rows [ROWS]
 
 from __future__ import annotations
 
+import contextlib
+import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,10 +24,13 @@ from benchmarks import measure
 from detectime import config as configuration
 from detectime import frames, pairing, run
 from detectime.config import Detection, Run
-from detectime.engines import Shard, Work
+from detectime.engines import Lost, Shard, Work
 from detectime.exports import hands_json
 from detectime.schema import BOXES, DETECTIONS
+from detectime.sources import Source
 from detectime.sources.folder import Folder
+
+Step = tuple[str, Callable[[Any], Any]]
 
 ROWS = 1_000_000
 A_VIDEO = 60  # frames
@@ -46,7 +52,7 @@ def name(k: int) -> str:
     return f"video_{k // A_VIDEO:05d}/{k:07d}.jpg"
 
 
-def costless(shards: Work, config: Detection, source: Folder, settings: Run) -> Iterator[tuple[Shard, pa.Table]]:
+def costless(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Find, at once, a face and a hand in each frame."""
     random = np.random.default_rng(0)
     while shards:
@@ -66,33 +72,68 @@ def boxes(random: np.random.Generator, count: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32)), struct)
 
 
+def stages(rows: int, folder: Path) -> dict[str, list[Step]]:
+    """Say what each process does: steps, each a name and a call that takes what the step before returned."""
+    labels, output = folder / "train.csv", str(folder / "run")
+    settings = configuration.load(parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000})
+    source = Imagined(str(folder), rows=rows)
+    known: list[Any] = []  # the frame table
+
+    def table() -> None:
+        known.append(frames.select(frames.read(labels, source, settings.labels), settings.classes))
+
+    def detect() -> pa.Table:
+        return run.detect(known[0], source, settings, output, costless)
+
+    def pair(found: pa.Table) -> Any:
+        return pairing.pair(known[0], found, settings.pairing)
+
+    def write(samples: Any) -> None:
+        hands_json.write(samples, folder / "hands.json")
+
+    read: Step = ("the frame table: read, check, match", lambda _: table())
+    return {
+        "a run, shards of 1,000": [read, ("detection", lambda _: detect())],
+        "the finished run again": [read, ("detection", lambda _: detect())],
+        "and its pairing": [read, ("detection", lambda _: detect()), ("pairing", pair), ("hands.json", write)],
+    }
+
+
+def measured(steps: list[Step]) -> Iterator[tuple[str, str, str]]:
+    """Take steps; yields the name, the seconds and the peak memory so far of each."""
+    value: Any = None
+    first: Step = ("imports", lambda _: None)
+    for what, step in [first, *steps]:
+        before = time.perf_counter()
+        value = step(value)
+        seconds = time.perf_counter() - before
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        yield what, f"{seconds:.1f}", f"{peak:.0f}"
+
+
 def main() -> None:
     """Print the table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    table: list[tuple[str, str, str]] = []
-
-    def timed(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        before = time.perf_counter()
-        result = work(*arguments)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        table.append((what, f"{time.perf_counter() - before:.1f}", f"{peak:.0f}"))
-        return result
-
+    if len(sys.argv) > 2:  # a process of its own
+        _, _, folder, stage = sys.argv
+        with contextlib.redirect_stdout(None):
+            taken = list(measured(stages(rows, Path(folder))[stage]))
+        print(json.dumps(taken))
+        return
+    table: list[tuple[str, str, str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        labels, output = Path(folder, "train.csv"), str(Path(folder, "run"))
-        with labels.open("w") as file:
+        with Path(folder, "train.csv").open("w") as file:
             file.write("video_name,frame_id,class_name,frame_path\n")
             file.writelines(f"{name(k)[:11]},{k},ok,{name(k)}\n" for k in range(rows))
-        settings = configuration.load(parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000})
-        source = Imagined(folder, rows=rows)
-        timed("imports", lambda: None)
-        known = timed("the frame table: read, check, match", frames.read, labels, source, settings.labels)
-        wanted = frames.select(known, settings.classes)
-        timed("a run, shards of 1,000", run.detect, wanted, source, settings, output, costless)
-        found = timed("the finished run again", run.detect, wanted, source, settings, output, costless)
-        samples = timed("pairing", pairing.pair, wanted, found, settings.pairing)
-        timed("hands.json", hands_json.write, samples, Path(folder, "hands.json"))
-    measure.print_table(f"{rows:,} frames, nothing to look at", ("", "seconds", "peak memory so far, MB"), table)
+        for stage in stages(rows, Path(folder)):
+            command = [sys.executable, "-m", "benchmarks.rows", str(rows), folder, stage]
+            said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+            table += [(stage, *step) for step in json.loads(said)]
+    measure.print_table(
+        f"{rows:,} frames, nothing to look at, each stage in a process of its own",
+        ("", "step", "seconds", "peak memory so far, MB"),
+        table,
+    )
 
 
 if __name__ == "__main__":
