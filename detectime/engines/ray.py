@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
 import subprocess
@@ -26,12 +25,12 @@ import detectime
 from detectime import detectors
 from detectime.config import Detection, Run
 from detectime.engines import EngineError, Lost, Shard, Work, local
-from detectime.sources import Missing, Source, Unreachable
+from detectime.sources import Source
 
 _EXTRA = "pip install -c constraints.txt -e '.[ray]'"
 _ANSWER = 60.0  # seconds for a cluster to answer, and for a result to arrive that is said to be there
 _PROBE = 180.0  # seconds for a node to show what it has
-_PROBED = 20  # frames
+_PROBED = 5  # frames
 _AHEAD = 2  # shards that an actor has, so that it never waits for this process
 _ATTEMPTS = 3  # a shard that loses its actor so often may be the reason for it
 _FAILED_STARTS = 3  # in a row: there is no use in trying on
@@ -287,34 +286,21 @@ def _check_address(address: str) -> None:
 
 
 def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, shard: Shard) -> None:
-    """Have each node show that a worker can start there and sees what this process sees."""
-    seen = tuple(
-        name
-        for name, frame in source.open(itertools.islice(shard, _PROBED))
-        if not isinstance(frame, Missing | Unreachable)
-    )
+    """Have each node show that a worker can start there and sees what one sees here."""
     probe = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_probe)  # in a process that ends with it
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    few = shard[:_PROBED]
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"] and _fits(node, settings)):
-        strategy = affinity(node["NodeID"], soft=False)
-        asked[probe.options(scheduling_strategy=strategy).remote(config, source, seen)] = node
-    ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE) if asked else None
-    ours = detectors.fingerprints(config)
+        there = probe.options(scheduling_strategy=affinity(node["NodeID"], soft=False))
+        asked[there.remote(config, source, settings, few)] = node
+    here = _probe(config, source, settings, few)
+    if asked:
+        ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE)
     faults = []
     for answer, node in asked.items():
         try:
-            theirs, not_seen = ray.get(answer, timeout=0.1)
-            fault = None
-            if theirs["detectime"] != detectime.__version__:
-                fault = f"it has detectime {theirs['detectime']}, and here is {detectime.__version__}"
-            elif theirs["weights"] != ours:
-                fault = f"its weights are others than here: {theirs['weights']}, and here {ours}"
-            elif seen and len(not_seen) == len(seen):
-                fault = (
-                    f"it does not see the frames in {source.root} (for one, {seen[0]!r}): let `images` be a place that "
-                    "all nodes see, as a mounted drive or s3://…"
-                )
+            fault = _difference(ray.get(answer, timeout=0.1), here, source)
         except ray.exceptions.GetTimeoutError:
             fault = f"no answer within {_PROBE:g} s"
         except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
@@ -327,14 +313,42 @@ def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, sha
         raise EngineError("nodes of the Ray cluster that cannot work for this run:\n" + "\n".join(faults))
 
 
-def _probe(config: Detection, source: Source, names: Shard) -> tuple[dict[str, Any], list[str]]:
-    """Show what a node has: runs there."""
-    from detectime.detect import Worker
+@dataclass(frozen=True)
+class _Shown:
+    """What a machine has."""
 
+    version: str
+    weights: dict[str, dict[str, str]]
+    seen: tuple[str, ...]
+    """Frames that are there."""
+
+
+def _probe(config: Detection, source: Source, settings: Run, few: Shard) -> _Shown:
+    """Show what this machine has, by a worker that looks at a few frames: runs on each node, and here."""
     detectors.check(config)
-    Worker(config)
-    missing = [name for name, frame in source.open(names) if isinstance(frame, Missing | Unreachable)]
-    return {"detectime": detectime.__version__, "weights": detectors.fingerprints(config)}, missing
+    one = dataclasses.replace(settings, workers=1, frame_timeout=min(settings.frame_timeout, _PROBE / 6))
+    looked = local.detect(deque((name,) for name in few), config, source, one)
+    seen = tuple(sorted(name for (name,), result in looked if _is_seen(result)))
+    return _Shown(detectime.__version__, detectors.fingerprints(config), seen)
+
+
+def _is_seen(result: pa.Table | Lost) -> bool:
+    # A frame that costs its worker is there; one that may not be read is `unreadable`.
+    return isinstance(result, Lost) or result["outcome"][0].as_py() not in ("missing", "unreadable")
+
+
+def _difference(there: _Shown, here: _Shown, source: Source) -> str | None:
+    """Say what keeps a node from work."""
+    if there.version != here.version:
+        return f"it has detectime {there.version}, and here is {here.version}"
+    if there.weights != here.weights:
+        return f"its weights are others than here: {there.weights}, and here {here.weights}"
+    if here.seen and not there.seen:
+        return (
+            f"it does not see the frames in {source.root} (for one, {here.seen[0]!r}): let `images` be a place that "
+            "all nodes see, as a mounted drive or s3://…"
+        )
+    return None
 
 
 def _room(ray: Any, settings: Run) -> int:
