@@ -183,7 +183,10 @@ def test_a_node_that_is_killed_loses_nothing(
     assert (output / "detections.parquet").read_bytes() == straight
 
 
-def test_a_node_that_comes_later_is_used(cluster: Any, images: Path, tmp_path: Path, journal: Path) -> None:
+def test_a_node_that_comes_later_is_used(
+    cluster: Any, images: Path, tmp_path: Path, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_GROWTH", 1.0)
     nodes: list[Any] = []
 
     def add() -> None:
@@ -193,7 +196,7 @@ def test_a_node_that_comes_later_is_used(cluster: Any, images: Path, tmp_path: P
 
     try:
         with meanwhile(add):
-            source = Faulty(str(images), journal=str(journal), pause=0.7)
+            source = Faulty(str(images), journal=str(journal), pause=1.0)
             detect(tmp_path / "run", source, ray_address=cluster.address)
     finally:
         for node in nodes:

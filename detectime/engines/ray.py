@@ -33,7 +33,7 @@ _PROBE = 180.0  # seconds for a node to show what it has
 _PROBED = 5  # frames
 _AHEAD = 2  # shards that an actor has, so that it never waits for this process
 _ATTEMPTS = 3  # a shard that loses its actor so often may be the reason for it
-_FAILED_STARTS = 3  # in a row: there is no use in trying on
+_FAILED_STARTS = 3  # in a row, of each actor: there is no use in trying on
 _GROWTH = 10.0  # seconds between two looks at how large the cluster is
 _STORE = 150_000_000  # bytes of shared memory for results on this machine; a shard takes some ten thousand
 _OWN = "this machine"
@@ -98,8 +98,8 @@ class _Actor:
 
     handle: Any
     ready: bool = False
-    shards: deque[tuple[Shard, float]] = field(default_factory=deque)
-    """What it was given, and the moment at which it is late."""
+    shards: dict[Shard, float] = field(default_factory=dict)
+    """What it was given, and the moment at which it is late with that."""
 
 
 class _Pool:
@@ -122,7 +122,8 @@ class _Pool:
         while self._left() or self._calls:
             self._grow()
             self._give()
-            answers, _ = self._ray.wait(list(self._calls), timeout=1.0)
+            self._ray.wait(list(self._calls), timeout=1.0)
+            answers, _ = self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
             for answer in answers:
                 actor, shard = self._calls.pop(answer, (None, ()))
                 if actor:  # one that is not gone meanwhile
@@ -158,8 +159,7 @@ class _Pool:
                 if actor.ready and len(actor.shards) < most and self._left() > (most - 1) * len(self._actors):
                     shard = self._again.popleft() if self._again else self._shards.popleft()
                     limit = local.START_LIMIT + self._settings.frame_timeout * (len(shard) + 1)
-                    begins = actor.shards[-1][1] if actor.shards else time.monotonic()
-                    actor.shards.append((shard, begins + limit))
+                    actor.shards[shard] = max([time.monotonic(), *actor.shards.values()]) + limit
                     self._calls[actor.handle.look.remote(shard)] = actor, shard
 
     def _take(self, answer: Any, actor: _Actor, shard: Shard) -> Iterator[tuple[Shard, pa.Table | Lost]]:
@@ -168,28 +168,27 @@ class _Pool:
         try:
             value = self._ray.get(answer, timeout=_ANSWER)
         except exceptions.RayTaskError as error:  # the node cannot start workers
-            self._lose(actor, shard)
+            self._lose(actor)
             self._fail_start(str(error.cause))
         except exceptions.RayError as error:
-            self._lose(actor, shard)
+            self._lose(actor)
             if not actor.ready:
                 self._fail_start(f"the actor was lost: {_last_line(error)}")
         else:
             self._alive, self._failed_starts = time.monotonic(), 0
             if actor.ready:
-                actor.shards.popleft()
+                del actor.shards[shard]
                 yield shard, value
             elif value == detectime.__version__:
                 actor.ready = True
             else:
-                self._lose(actor, shard)
+                self._lose(actor)
                 self._fail_start(f"it has detectime {value}, and here is {detectime.__version__}")
 
-    def _lose(self, actor: _Actor, shard: Shard) -> None:
+    def _lose(self, actor: _Actor) -> None:
         """Put the shards of an actor that is gone back: others do them."""
-        for lost, _ in actor.shards:
-            self._again.append(lost)
-            self._losses[lost] += 1
+        self._again.extend(actor.shards)
+        self._losses.update(list(actor.shards)[:1])  # the one that it was at
         self._drop(actor)
 
     def _drop(self, actor: _Actor) -> None:
@@ -208,15 +207,16 @@ class _Pool:
 
     def _fail_start(self, reason: str) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= _FAILED_STARTS:
+        if self._failed_starts >= _FAILED_STARTS * self._most:  # a node that is lost takes all with it that start there
             raise EngineError(f"workers cannot start on Ray: {reason}")
-        print(f"A worker could not start on Ray and is started anew: {reason}", flush=True)
+        if self._failed_starts == 1:
+            print(f"A worker could not start on Ray and is started anew: {reason}", flush=True)
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        for actor in [actor for actor in self._actors if actor.shards and now > actor.shards[0][1]]:
+        for actor in [actor for actor in self._actors if now > min(actor.shards.values(), default=math.inf)]:
             print("An actor of Ray did not answer in time; others do its work", flush=True)
-            self._lose(actor, actor.shards[0][0])
+            self._lose(actor)
         if any(actor.ready for actor in self._actors):
             self._alive = now
         elif now - self._alive > self._settings.start_timeout:
