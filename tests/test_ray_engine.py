@@ -187,11 +187,11 @@ def test_a_node_that_comes_later_is_used(
     cluster: Any, images: Path, tmp_path: Path, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_GROWTH", 1.0)
-    nodes: list[Any] = []
+    nodes: list[subprocess.Popen[bytes]] = []
 
     def add() -> None:
         wait_until(lambda: faults.saved_rows(tmp_path / "run"), LIMIT)
-        nodes.append(cluster.add_node(num_cpus=1))
+        nodes.append(start_node(cluster))
         wait_until(lambda: len(at_work(journal)) == 2, LIMIT)
 
     try:
@@ -200,7 +200,8 @@ def test_a_node_that_comes_later_is_used(
             detect(tmp_path / "run", source, ray_address=cluster.address)
     finally:
         for node in nodes:
-            cluster.remove_node(node)
+            os.killpg(node.pid, signal.SIGKILL)
+            node.wait()
 
 
 @pytest.mark.parametrize("who", ["worker", "actor"])
@@ -343,32 +344,38 @@ def test_a_node_without_what_a_detector_needs(cluster: Any, tmp_path: Path, refu
     assert "must be installed on every node" in said
 
 
-@contextlib.contextmanager
-def another_node(cluster: Any, before: str) -> Iterator[None]:
+def start_node(cluster: Any, before: str = "true") -> subprocess.Popen[bytes]:
     """Start a node as an administrator does, in a mount namespace of its own, after a command."""
-    ray_command = Path(sys.executable).with_name("ray")
-    script = f"{before} && exec '{ray_command}' start --address={cluster.address} --num-cpus=1 --block"
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace can be made here")
-    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
-    alive = sum(node["Alive"] for node in ray.nodes())
-    node = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script],
+    start = f"'{Path(sys.executable).with_name('ray')}' start --address={cluster.address} --num-cpus=1 --block"
+    return subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{before} && exec {start}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+@contextlib.contextmanager
+def another_node(cluster: Any, before: str) -> Iterator[None]:
+    """Have one more node while the block lasts."""
+    alive = alive_nodes(cluster)
+    node = start_node(cluster, before)
     try:
-        wait_until(lambda: sum(one["Alive"] for one in ray.nodes()) > alive, LIMIT)
-        ray.shutdown()
+        wait_until(lambda: alive_nodes(cluster) > alive, LIMIT)
         yield
     finally:
-        ray.shutdown()
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
-        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
-        wait_until(lambda: sum(one["Alive"] for one in ray.nodes()) <= alive, LIMIT)
-        ray.shutdown()
+        wait_until(lambda: alive_nodes(cluster) <= alive, LIMIT)
+
+
+def alive_nodes(cluster: Any) -> int:
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    alive = sum(node["Alive"] for node in ray.nodes())
+    ray.shutdown()
+    return int(alive)
 
 
 def test_a_worker_that_no_node_has_room_for(cluster: Any, refused: Callable[..., str]) -> None:

@@ -110,6 +110,11 @@ def available_cores() -> int:
     return cores
 
 
+def modules() -> str:
+    """Return the search path of a worker: all that the caller can import, and nothing else."""
+    return os.pathsep.join(entry for entry in sys.path if isinstance(entry, str))  # "" is the current folder
+
+
 @dataclass(frozen=True)
 class _Ready:
     """A worker has loaded its models."""
@@ -134,8 +139,6 @@ class _Worker:
     _errors: IO[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        # All that the caller can import a worker can, and nothing else: an empty entry is the current folder.
-        modules = os.pathsep.join(entry for entry in sys.path if isinstance(entry, str))
         self.pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         try:
@@ -145,7 +148,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": modules},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": modules()},
             )
         finally:
             theirs.close()

@@ -238,6 +238,8 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
     except ImportError as error:
         raise EngineError(f"engine: ray needs what is not installed ({error}); install it with: {_EXTRA}") from error
     address = settings.ray_address
+    if address and not ray.is_initialized():
+        _check_address(address)
     if _cluster and _cluster != (address or _OWN):
         raise EngineError(
             f"this process has worked with Ray at {_cluster!r}, and Ray cannot change to {address or _OWN!r} "
@@ -249,15 +251,20 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address:
-            _check_address(address)
             ray.init(address, **quiet)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told without being asked
             cores = max(local.available_cores(), math.ceil(local.processes(config, settings) * settings.worker_cpus))
+            modules = {"env_vars": {"PYTHONPATH": local.modules()}}
             # By an explicit address: without one Ray joins a cluster that happens to run.
-            ray.init("local", num_cpus=cores, object_store_memory=_STORE, include_dashboard=False, **quiet)
-    except EngineError:
-        raise
+            ray.init(
+                "local",
+                num_cpus=cores,
+                object_store_memory=_STORE,
+                include_dashboard=False,
+                runtime_env=modules,
+                **quiet,
+            )
     except Exception as error:  # of many kinds
         where = f"Ray at {address!r} (run.ray_address)" if address else "Ray on this machine"
         raise EngineError(f"{where} cannot be used: {_last_line(error)}") from error
