@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from detectime.boxes import Floats, Integers
 from detectime.images import Unreadable
-from detectime.labels import read_csv, refuse, some
+from detectime.labels import columns, read_csv, refuse, some
 from detectime.sources import Missing
 from detectime.sources.videos import Index, Videos, name
 
@@ -32,9 +32,9 @@ def read(
     Parameters
     ----------
     labels_csv
-        A csv file with the columns in `COLUMNS`, separated by commas or semicolons, in UTF-8. `start` and `end` are
-        seconds from the first frame of the video; the frame at `end` is no part of the span; empty: from the
-        beginning, to the end.
+        A csv file with the columns in `COLUMNS` (`class_name` may be called `class`), separated by commas or
+        semicolons, in UTF-8. `start` and `end` are seconds from the first frame of the video; the frame at `end` is no
+        part of the span; empty: from the beginning, to the end.
     source
         Where the videos are.
     labels
@@ -59,7 +59,9 @@ def read(
         If the csv cannot be read, lacks a column, or a row is wrong: a class that is no label, a span that ends before
         it begins, or one that overlaps another with other values. The first twenty wrong rows are named.
     """
-    rows = read_csv(labels_csv, COLUMNS)
+    short = "class" in columns(labels_csv) and "class_name" not in columns(labels_csv)  # as many write it
+    rows = read_csv(labels_csv, ("file", "start", "end", "class") if short else COLUMNS)
+    rows = rows.rename(columns={"class": "class_name"} if short else {})
     rows = rows.rename(columns={made: f"{made}_in_csv" for made in ("label", "on_disk", "wanted", "frame_id")})
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
     times = rows[["start", "end"]].apply(lambda column: column.str.strip())

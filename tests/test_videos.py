@@ -317,6 +317,11 @@ def test_further_columns_and_people_are_kept(spoken: Path, tmp_path: Path) -> No
     assert table[["video_name", "camera"]].to_numpy().tolist() == [["Ann", "front"]] * 2
 
 
+def test_the_column_of_the_class_may_be_called_class(spoken: Path, tmp_path: Path) -> None:
+    table = table_of(spoken, tmp_path, "file,start,end,class\na.mp4,0,1,ok\n", 15)
+    assert table["class_name"].tolist() == ["ok", "ok"]
+
+
 def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -> None:
     rows = "gone.mp4,0,1,ok\ngone.mp4,1,2,stop\ntext.mp4,,,ok\na.mp4,2.5,9,ok\na.mp4,9,,mute\na.mp4,2.5,2.6,ok\n"
     table = table_of(spoken, tmp_path, rows)
