@@ -240,11 +240,8 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
     address = settings.ray_address
     if address and not ray.is_initialized():
         _check_address(address)
-    if _cluster and _cluster != (address or _OWN):
-        raise EngineError(
-            f"this process has worked with Ray at {_cluster!r}, and Ray cannot change to {address or _OWN!r} "
-            "(run.ray_address): restart the kernel"
-        )
+    if _cluster and (_cluster == _OWN) != (address is None):
+        raise _cannot_change(address or _OWN)
     if ray.is_initialized():  # by whoever calls, or by a run before this one
         yield ray
         return
@@ -268,12 +265,22 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
     except Exception as error:  # of many kinds
         where = f"Ray at {address!r} (run.ray_address)" if address else "Ray on this machine"
         raise EngineError(f"{where} cannot be used: {_last_line(error)}") from error
-    _cluster = address or _OWN
+    cluster = ray.get_runtime_context().gcs_address if address else _OWN
     try:
+        if _cluster not in ("", cluster):
+            raise _cannot_change(str(address))
+        _cluster = cluster
         yield ray
     finally:
         if address:
             ray.shutdown()
+
+
+def _cannot_change(to: str) -> EngineError:
+    return EngineError(
+        f"this process has worked with Ray at {_cluster!r}, and Ray cannot change to {to!r} (run.ray_address): restart "
+        "the kernel"
+    )
 
 
 def _check_address(address: str) -> None:
