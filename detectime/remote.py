@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ATTEMPTS = 3
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 Item = TypeVar("Item")
@@ -41,15 +42,18 @@ def filesystem(path: str) -> tuple[Any, str]:
         If the scheme is not known, or if its library is not installed.
     """
     scheme = path.partition("://")[0]
-    extra = _EXTRAS.get(scheme, "s3")
+    extra = _EXTRAS.get(scheme, "")
     try:
         import fsspec
 
-        system, inside = fsspec.core.url_to_fs(path, use_listings_cache=False)
+        options = {"config_kwargs": {"retries": {"max_attempts": 0}}} if extra == "s3" else {}
+        system, inside = fsspec.core.url_to_fs(path, use_listings_cache=False, **options)
+        # What hangs is given up within a minute: 15 s without a byte, and so often.
+        system.retries = _ATTEMPTS
     except ImportError as error:
         raise RemoteError(
             f"{path}: paths that begin with {scheme}:// need a library that is not installed ({error.name or error}); "
-            f"install it with: pip install -c constraints.txt -e '.[{extra}]'"
+            f"install it with: pip install -c constraints.txt -e '.[{extra or 's3'}]'"
         ) from error
     except ValueError as error:
         raise RemoteError(f"{path}: {error}; accepted: a folder, s3://…, gs://…, or what fsspec knows") from error

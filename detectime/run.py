@@ -108,6 +108,12 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
             manifest["peak_memory_of_a_worker"] = max(peak, manifest["peak_memory_of_a_worker"])
             del pending  # a million names
             pieces = _read(store)
+            lacking = _pending(table, pieces, retry_failed=False)
+            if len(lacking):  # somebody wrote there too, or deleted something
+                raise RunError(
+                    f"{store}: {len(lacking)} frames have no result, though all were looked at (the first is "
+                    f"{lacking[0].as_py()!r}): does another run write there? Run again: it looks at these"
+                )
         found = _in_order(pieces, table)
         if more or _shards(store):
             _compact(store, found)
@@ -256,8 +262,7 @@ class _Shards:
 
 def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Source) -> None:
     """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
-    not_seen = pc.is_in(result["outcome"], pa.array(["missing", "unreadable"]))
-    lost = result["frame_path"].filter(not_seen).to_pylist()
+    lost = result["frame_path"].filter(pc.not_equal(result["outcome"], "ok")).to_pylist()
     if not lost:
         return
     there = table.loc[table["on_disk"], "frame_path"]

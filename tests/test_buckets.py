@@ -113,6 +113,15 @@ def test_what_is_put_is_there_whole_and_listed(bucket: str) -> None:
     place.delete([])
 
 
+def test_a_name_is_no_pattern() -> None:
+    place = buckets.bucket()
+    store.of(f"{place}/run1").put("shards/1", b"1")
+    odd = store.of(f"{place}/run[12] *?")
+    odd.put("shards/1", b"2")
+    odd.delete(["shards/1"])
+    assert buckets.stored(place) == {"run1/shards/1": b"1"}
+
+
 def test_a_file_appears_only_when_all_of_it_was_written(bucket: str) -> None:
     place = store.of(bucket)
     place.put("hands.json", b"before")
@@ -235,6 +244,34 @@ def _take_over(other: BucketStore) -> None:
         time.sleep(1.1)
 
 
+_HOLDER = """
+import time
+from detectime import store
+from detectime.store import bucket
+bucket._BEAT, bucket._ABANDONED = 0.4, 2.0
+place = store.of({place!r})
+with place.lock():
+    while True:
+        place.put("a", b"1")
+        print("written", flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_a_holder_that_was_suspended_notices_it(bucket: str, fast: None) -> None:
+    code = _HOLDER.format(place=bucket)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        with store.of(bucket).lock():
+            holder.send_signal(signal.SIGCONT)
+            said = holder.communicate(timeout=20)[0]
+    assert "another run has taken this place over" in said.splitlines()[-1]
+
+
 def test_of_many_that_take_an_abandoned_lock_one_has_it(bucket: str, fast: None) -> None:
     store.of(bucket).put(".lock/000000007", b'{"host": "gone", "process": 1, "beat": "1"}')
     holding, refused = [], []
@@ -304,10 +341,16 @@ def test_a_large_object_is_not_fetched_ahead_and_a_too_large_one_not_at_all(
 
 def test_frames_of_a_server_that_is_gone_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     leave(monkeypatch, f"http://127.0.0.1:{buckets.free_port()}")
-    ((_, frame),) = Bucket("s3://somewhere/images").open(["a.jpg"])
-    assert isinstance(frame, Unreachable)
+    for _, frame in Bucket("s3://somewhere/images").open(["a.jpg", "orange/a.jpg"]):
+        assert isinstance(frame, Unreachable)
     with pytest.raises(SourceError, match="s3://somewhere/images: the images cannot be listed"):
         list(Bucket("s3://somewhere/images").names())
+
+
+def test_a_folder_without_a_name_ends_no_listing(bucket: str) -> None:
+    for name in ("a.jpg", "v//b.jpg", "v/c.jpg"):
+        store.of(bucket).put(name, b"")
+    assert sorted(Bucket(bucket).names()) == ["a.jpg", "v/c.jpg"]
 
 
 def test_images_that_are_not_there_are_named(bucket: str) -> None:

@@ -328,7 +328,7 @@ def test_a_node_that_does_not_see_the_frames(
     make_frames(hidden, NAMES)
     with another_node(cluster, f"mount -t tmpfs tmpfs '{hidden}'"):
         said = refused(Folder(str(hidden)), ray_address=cluster.address)
-    assert f"it does not see the frames in {hidden}" in said
+    assert "does not see the frames" in said
     assert len(said.splitlines()) == 2  # the other one does
 
 

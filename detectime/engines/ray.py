@@ -63,33 +63,56 @@ def detect(shards: Work, config: Detection, source: Source, settings: Run) -> It
         worker can start.
     """
     with _connected(config, settings) as ray:
-        first: deque[Shard] = deque()
+        pool = _Pool(ray, config, source, settings, shards)
         if settings.ray_address:
-            first.append(shards.popleft())
-            _check_nodes(ray, config, source, settings, first[0])
+            pool.check_nodes()
         elif not _room(ray, settings):
             raise EngineError(f"this machine has no room for a worker: {_wanted(settings)}; it has {_has(ray)}")
-        pool = _Pool(ray, config, source, settings, shards, first)
         try:
             yield from pool.results()
         finally:
             pool.stop()
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What a machine has."""
+
+    version: str
+    weights: dict[str, dict[str, str]]
+    seen: tuple[str, ...]
+    """Frames that are there."""
+
+
 class _Host:
     """An actor: one worker process on its node, and after it another."""
 
     def __init__(self, config: Detection, source: Source, settings: Run) -> None:
+        self._config = config
         self._shards: deque[Shard] = deque()
         self._results = local.detect(self._shards, config, source, dataclasses.replace(settings, workers=1))
+        self._broken: EngineError | None = None
 
-    def ready(self) -> str:
-        return detectime.__version__
+    def show(self, few: Shard) -> _Shown:
+        """Say what this node has, after a look at a few frames."""
+        seen = tuple(name for name in few if _is_seen(self.look((name,))))
+        return _Shown(detectime.__version__, detectors.fingerprints(self._config), seen)
 
     def look(self, shard: Shard) -> pa.Table | Lost:
+        if self._broken:
+            raise self._broken
         self._shards.append(shard)  # before the engine goes on: one that has no shard left ends
-        _, result = next(self._results)
+        try:
+            _, result = next(self._results)
+        except EngineError as error:
+            self._broken = error
+            raise
         return result
+
+
+def _is_seen(result: pa.Table | Lost) -> bool:
+    # A frame that costs its worker is there; one that may not be read is `unreadable`.
+    return isinstance(result, Lost) or result["outcome"][0].as_py() not in ("missing", "unreadable")
 
 
 @dataclass(eq=False)
@@ -105,18 +128,25 @@ class _Actor:
 class _Pool:
     """The actors of a run, as many as there is work and room for."""
 
-    def __init__(
-        self, ray: Any, config: Detection, source: Source, settings: Run, shards: Work, again: deque[Shard]
-    ) -> None:
-        self._ray, self._settings, self._shards, self._again = ray, settings, shards, again
+    def __init__(self, ray: Any, config: Detection, source: Source, settings: Run, shards: Work) -> None:
+        self._ray, self._settings, self._shards = ray, settings, shards
         self._host = ray.remote(num_cpus=settings.worker_cpus, num_gpus=settings.worker_gpus)(_Host)
         self._built_with = config, source, settings
+        self._again: deque[Shard] = deque()  # comes before the others
+        self._few: Shard = ()  # frames that a node must see
+        self._here: _Shown | None = None
         self._actors: list[_Actor] = []
         self._calls: dict[Any, tuple[_Actor, Shard]] = {}
         self._losses: Counter[Shard] = Counter()
         self._failed_starts = 0
-        self._alive = time.monotonic()  # when a worker was last heard of
+        self._heard = time.monotonic()  # when a worker was last there
         self._most, self._counted = 0, -math.inf
+
+    def check_nodes(self) -> None:
+        """Have each node show that a worker can start there and sees what one sees here."""
+        self._again.append(self._shards.popleft())
+        self._few = self._again[0][:_PROBED]
+        self._here = _check_nodes(self._ray, *self._built_with, self._few)
 
     def results(self) -> Iterator[tuple[Shard, pa.Table | Lost]]:
         while self._left() or self._calls:
@@ -140,7 +170,7 @@ class _Pool:
 
     def _grow(self) -> None:
         """Start actors where there is work and room, and let go of those that have none left."""
-        for actor in [actor for actor in self._actors if not self._left() and actor.ready and not actor.shards]:
+        for actor in [actor for actor in self._actors if not self._left() and not actor.shards]:
             self._drop(actor)  # a cluster that can shrinks
         if time.monotonic() - self._counted > _GROWTH:
             # One at least: for it a cluster that can grows.
@@ -150,7 +180,7 @@ class _Pool:
         for _ in range(min(self._most - len(self._actors), self._left() - idle)):
             actor = _Actor(self._host.remote(*self._built_with))
             self._actors.append(actor)
-            self._calls[actor.handle.ready.remote()] = actor, ()
+            self._calls[actor.handle.show.remote(self._few)] = actor, ()
 
     def _give(self) -> None:
         """Give each actor a shard, and, while there are plenty, the next one."""
@@ -167,23 +197,25 @@ class _Pool:
         exceptions = self._ray.exceptions
         try:
             value = self._ray.get(answer, timeout=_ANSWER)
-        except exceptions.RayTaskError as error:  # the node cannot start workers
-            self._lose(actor)
+        except exceptions.RayTaskError as error:  # the node cannot start workers: that is no frame's fault
+            self._again.extend(actor.shards)
+            self._drop(actor)
             self._fail_start(str(error.cause))
         except exceptions.RayError as error:
             self._lose(actor)
             if not actor.ready:
                 self._fail_start(f"the actor was lost: {_last_line(error)}")
         else:
-            self._alive, self._failed_starts = time.monotonic(), 0
+            self._heard = time.monotonic()
             if actor.ready:
+                self._failed_starts = 0
                 del actor.shards[shard]
                 yield shard, value
-            elif value == detectime.__version__:
-                actor.ready = True
+            elif self._here and (fault := _difference(value, self._here)):  # a node that came later
+                self._drop(actor)
+                self._fail_start(fault)
             else:
-                self._lose(actor)
-                self._fail_start(f"it has detectime {value}, and here is {detectime.__version__}")
+                actor.ready = True
 
     def _lose(self, actor: _Actor) -> None:
         """Put the shards of an actor that is gone back: others do them."""
@@ -218,8 +250,8 @@ class _Pool:
             print("An actor of Ray did not answer in time; others do its work", flush=True)
             self._lose(actor)
         if any(actor.ready for actor in self._actors):
-            self._alive = now
-        elif now - self._alive > self._settings.start_timeout:
+            self._heard = now
+        elif now - self._heard > self._settings.start_timeout:
             raise EngineError(
                 f"Ray gave no worker within {self._settings.start_timeout:g} s (run.start_timeout): each wants "
                 f"{_wanted(self._settings)}; the cluster has {_has(self._ray)}. Nothing that was saved is lost"
@@ -299,11 +331,10 @@ def _check_address(address: str) -> None:
         )
 
 
-def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, shard: Shard) -> None:
-    """Have each node show that a worker can start there and sees what one sees here."""
+def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, few: Shard) -> _Shown:
+    """Have each node show what it has; returns what this machine has."""
     probe = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_probe)  # in a process that ends with it
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    few = shard[:_PROBED]
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"] and _fits(node, settings)):
         there = probe.options(scheduling_strategy=affinity(node["NodeID"], soft=False))
@@ -314,7 +345,7 @@ def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, sha
     faults = []
     for answer, node in asked.items():
         try:
-            fault = _difference(ray.get(answer, timeout=0.1), here, source)
+            fault = _difference(ray.get(answer, timeout=0.1), here)
         except ray.exceptions.GetTimeoutError:
             fault = f"no answer within {_PROBE:g} s"
         except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
@@ -325,33 +356,16 @@ def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, sha
             faults.append(f"  {node['NodeManagerAddress']} ({node['NodeManagerHostname']}): {fault}")
     if faults:
         raise EngineError("nodes of the Ray cluster that cannot work for this run:\n" + "\n".join(faults))
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What a machine has."""
-
-    version: str
-    weights: dict[str, dict[str, str]]
-    seen: tuple[str, ...]
-    """Frames that are there."""
+    return here
 
 
 def _probe(config: Detection, source: Source, settings: Run, few: Shard) -> _Shown:
-    """Show what this machine has, by a worker that looks at a few frames: runs on each node, and here."""
-    detectors.check(config)
-    one = dataclasses.replace(settings, workers=1, frame_timeout=min(settings.frame_timeout, _PROBE / 6))
-    looked = local.detect(deque((name,) for name in few), config, source, one)
-    seen = tuple(sorted(name for (name,), result in looked if _is_seen(result)))
-    return _Shown(detectime.__version__, detectors.fingerprints(config), seen)
+    """Show what this machine has: runs on each node, without its GPU, and here."""
+    quick = dataclasses.replace(settings, frame_timeout=min(settings.frame_timeout, _PROBE / 6))
+    return _Host(dataclasses.replace(config, device="cpu"), source, quick).show(few)
 
 
-def _is_seen(result: pa.Table | Lost) -> bool:
-    # A frame that costs its worker is there; one that may not be read is `unreadable`.
-    return isinstance(result, Lost) or result["outcome"][0].as_py() not in ("missing", "unreadable")
-
-
-def _difference(there: _Shown, here: _Shown, source: Source) -> str | None:
+def _difference(there: _Shown, here: _Shown) -> str | None:
     """Say what keeps a node from work."""
     if there.version != here.version:
         return f"it has detectime {there.version}, and here is {here.version}"
@@ -359,8 +373,8 @@ def _difference(there: _Shown, here: _Shown, source: Source) -> str | None:
         return f"its weights are others than here: {there.weights}, and here {here.weights}"
     if here.seen and not there.seen:
         return (
-            f"it does not see the frames in {source.root} (for one, {here.seen[0]!r}): let `images` be a place that "
-            "all nodes see, as a mounted drive or s3://…"
+            f"it does not see the frames (for one, {here.seen[0]!r}): let `images` be a place that all nodes see, as a "
+            "mounted drive or s3://…"
         )
     return None
 

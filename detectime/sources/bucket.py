@@ -62,9 +62,11 @@ class Bucket:
                     ) from error
                 for entry in entries:
                     path = entry["name"].rstrip("/")
+                    if path == folder:  # an object that a program made for the folder, or a folder without a name
+                        continue
                     if entry["type"] == "directory":
                         inside.append(path)
-                    elif path != folder:  # the folder itself, where a program made an object for it
+                    else:
                         yield path.removeprefix(f"{root}/")
             waiting = inside
 
@@ -100,7 +102,14 @@ def _fetch(files: Any, path: str, most: int) -> bytes:
     except (IsADirectoryError, PermissionError) as error:
         raise Unreadable(f"cannot be read: {remote.reason(error)}") from error
     except Exception as error:  # each library has its own
-        if "range" in str(error).lower():  # no byte of an empty file can be asked for
+        if _is_of_range(error):  # no byte of an empty file can be asked for
             return b""
         raise Unreachable(f"cannot be fetched: {remote.reason(error)}") from error
     return content
+
+
+def _is_of_range(error: Exception) -> bool:
+    """Whether a server said that there are no such bytes, in the words of S3 or by HTTP's number."""
+    said = getattr(error.__cause__, "response", None)
+    code = said.get("Error", {}).get("Code") if isinstance(said, dict) else getattr(error, "code", None)
+    return code in ("InvalidRange", 416, "416")

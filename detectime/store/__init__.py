@@ -72,5 +72,6 @@ def of(place: str | os.PathLike[str]) -> Store:
 
 def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:
     """Return the store that a file lies in, and the file's name there; raises as `of`."""
-    place, _, name = os.fspath(file).rpartition("/")
-    return of(place or ("/" if os.fspath(file).startswith("/") else ".")), name
+    path = remote.local(os.fspath(file))
+    place, _, name = path.rpartition("/")
+    return of(place or ("/" if path.startswith("/") else ".")), name

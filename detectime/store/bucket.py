@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -59,17 +60,18 @@ class BucketStore:
             If it cannot be written; what was there before is still there then.
         """
         self._check_lease()
-        with tempfile.NamedTemporaryFile(prefix="detectime-", suffix=os.path.splitext(name)[1]) as file:
-            try:
+        suffix = os.path.splitext(name)[1]
+        try:
+            with tempfile.NamedTemporaryFile(prefix="detectime-", suffix=suffix) as file:
                 yield file  # type: ignore[misc]
                 file.flush()
-            except OSError as error:
-                raise StoreError(
-                    f"{self.place}/{name}: cannot be written to {file.name} first: {remote.reason(error)}; make room "
-                    "there, or name another folder in the environment variable TMPDIR"
-                ) from error
-            with self._telling("written", name):
-                self._files.put_file(file.name, f"{self._root}/{name}")
+                with self._telling("written", name):
+                    self._files.put_file(file.name, f"{self._root}/{name}")
+        except OSError as error:
+            raise StoreError(
+                f"{self.place}/{name}: cannot be written to {tempfile.gettempdir()} first: {remote.reason(error)}; "
+                "make room there, or name another folder in the environment variable TMPDIR"
+            ) from error
 
     def put(self, name: str, content: bytes) -> None:
         """Write a whole file, by a single PUT."""
@@ -110,8 +112,10 @@ class BucketStore:
         self._check_lease()
         doomed = [f"{self._root}/{name}" for name in names]
         if doomed:
-            with self._telling("deleted", "shards"), contextlib.suppress(FileNotFoundError):
-                self._files.rm(doomed)
+            with self._telling("deleted", "shards"):
+                for _, gone in remote.ahead(self._files.rm_file, doomed):  # `rm` would take `[` and `*` for patterns
+                    with contextlib.suppress(FileNotFoundError):
+                        gone.result()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -187,7 +191,7 @@ class _Lease:
 
     def check(self) -> None:
         """Refuse to go on if the lock was taken over meanwhile: this computer slept, or the network was gone."""
-        if time.monotonic() - self._told < _ABANDONED / 2:
+        if _now() - self._told < _ABANDONED / 2:
             return
         last = self._last()
         if last is None or not self._name.endswith(f"/{last[0]:0{_DIGITS}d}"):
@@ -200,18 +204,19 @@ class _Lease:
     def release(self) -> None:
         """Let the next run begin at once; the object stays, so that numbers only grow."""
         self._over.set()
-        self._keeper.join()
+        self._keeper.join(_ABANDONED)
         with contextlib.suppress(StoreError):  # then the next one waits a little
             self._store._put(self._name, _FREE)
 
     def _keep(self) -> None:
         while not self._over.wait(_BEAT):
-            with contextlib.suppress(StoreError):  # `check` notices
+            with contextlib.suppress(StoreError):  # who writes next notices
+                self.check()
                 self._tell()
 
     def _tell(self, **options: Any) -> bool:
         """Give a sign of life: whether nobody was there already."""
-        now = time.monotonic()
+        now = _now()
         me = {"host": socket.gethostname(), "process": os.getpid(), "beat": uuid.uuid4().hex}
         try:
             self._store._put(self._name, json.dumps(me).encode(), **options)
@@ -222,7 +227,7 @@ class _Lease:
 
     def _last(self) -> tuple[int, bytes] | None:
         """Return the number and the content of the lock that counts."""
-        names = self._store.names(_LOCKS)
+        names = [name for name in self._store.names(_LOCKS) if re.fullmatch(rf"{_LOCKS}/\d{{{_DIGITS}}}", name)]
         if not names:
             return None
         return int(names[-1].rpartition("/")[2]), self._store.get(names[-1]) or b""
@@ -232,6 +237,11 @@ class _Lease:
             f"{self._store}: another run is writing to this place ({_who(holder)}): wait for it, stop it, or give "
             "another `output`"
         )
+
+
+def _now() -> float:
+    """Seconds that pass also while the computer sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _who(holder: bytes) -> str:

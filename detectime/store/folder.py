@@ -98,18 +98,24 @@ class FolderStore:
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names of the whole files in the folder `prefix`."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return sorted(
                 f"{prefix}/{entry.name}"
                 for entry in os.scandir(self.folder / prefix)
                 if entry.is_file() and not entry.name.startswith(_PARTIAL)
             )
-        return []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.folder / prefix}: cannot be listed: {error.strerror}") from error
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files that this store wrote; one that is gone already is no error."""
         for name in names:
-            (self.folder / name).unlink(missing_ok=True)
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
     @contextlib.contextmanager
     def lock(self, patience: float = 10.0) -> Iterator[None]:
