@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from detectime import evaluate, hagrid, pairing
+from detectime import evaluate, pairing, schema
 from detectime import frames as frame_table
 from detectime.config import Config
 from detectime.detect import Worker
@@ -44,7 +44,7 @@ class Frames:
     @property
     def has_truth(self) -> bool:
         """Whether there are annotated boxes."""
-        return self.truth is not None or hagrid.TRUTH in self.table
+        return self.truth is not None or schema.TRUTH in self.table
 
     @property
     def names(self) -> list[str]:

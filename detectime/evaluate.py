@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
-from detectime.hagrid import TRUTH
+from detectime.schema import TRUTH
 
 CORRECT = 0.5
 """Least IoU with an annotated hand that makes a sample correct."""
@@ -43,7 +43,7 @@ def truth_of(samples: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     samples
-        What `pairing.pair` returned, for the sizes of the frames; its column `hagrid.TRUTH`, which there need not be,
+        What `pairing.pair` returned, for the sizes of the frames; its column `schema.TRUTH`, which there need not be,
         has the boxes: JSON, ``[[x1, y1, x2, y2], …]`` in shares of the frame.
 
     Returns

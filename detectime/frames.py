@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from detectime import hagrid, spans
 from detectime.config import Config
-from detectime.labels import TableError, columns, read_csv, refuse
+from detectime.labels import TableError, columns, read_csv, refuse, some, unlisted
 from detectime.sources import Source
 from detectime.sources.videos import Videos
 
@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "TableError", "counts", "of", "read", "select", "summary"]
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 _MADE_HERE = re.compile(
-    "label|on_disk|wanted|outcome|error|width|height|faces|hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
+    "label|on_disk|wanted|outcome|error|width|height|faces|hands|true_hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
 )
 _NAMES = 100_000  # of files that are Python's strings at a time
 
@@ -82,8 +82,8 @@ def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str
         - `label` (int64), the number of its class;
         - `on_disk` (bool), whether the source has it.
 
-        ``attrs`` holds `duplicates`, the number of rows that repeated another and were dropped, and `unlisted`, the
-        number of files of the source that the table does not name.
+        ``attrs`` holds `duplicates`, the number of rows that repeated another and were dropped, `unlisted`, the number
+        of files of the source that the table does not name, and `unlisted_names`, the first twenty of them.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str
     names = _names(source)
     listed = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
     table["on_disk"] = pc.is_in(listed, value_set=names).to_numpy(zero_copy_only=False)
-    table.attrs = {"duplicates": duplicates, "unlisted": len(names) - int(table["on_disk"].sum())}
+    table.attrs = {"duplicates": duplicates, **unlisted(names, listed)}
     del names, listed
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is more than the table
     return table
@@ -152,10 +152,11 @@ def summary(table: pd.DataFrame) -> str:
     table
         What `select` returned.
     """
+    others, named = table.attrs["unlisted"], table.attrs.get("unlisted_names")
     there = (
         f"{len(table)} frames, {int(table['wanted'].sum())} of them wanted; {int((~table['on_disk']).sum())} are not "
-        f"on the disk; {table.attrs['duplicates']} repeated rows dropped; {table.attrs['unlisted']} files that the "
-        "table does not name"
+        f"on the disk; {table.attrs['duplicates']} repeated rows dropped; {others} files that the table does not "
+        f"name{f': {some(named, others)}' if named else ''}"
     )
     return "\n".join([there, *table.attrs.get("notes", ())])
 

@@ -14,10 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import remote
-from detectime.labels import TableError, some
-
-TRUTH = "true_hands"
-"""The column of the annotated boxes: see `read`."""
+from detectime.labels import TableError, some, unlisted
+from detectime.schema import TRUTH
 
 _ROUNDING = 1e-6  # by which a box may leave its image and be whole
 _STEM = r"(?s)^(?:.*/)?([^/]*?)(?:\.[^./]*)?$"
@@ -53,8 +51,8 @@ def read(
         class, as text: JSON, ``[[x1, y1, x2, y2], …]`` in shares of the image and inside it.
 
         ``attrs`` holds `duplicates`, the number of records that stand again in another file and were dropped,
-        `unlisted`, the number of files of the source that are no image of the table, and `notes`, sentences about what
-        was left out or mended.
+        `unlisted`, the number of files of the source that are no image of the table, `unlisted_names`, the first twenty
+        of them, and `notes`, sentences about what was left out or mended.
 
     Raises
     ------
@@ -102,7 +100,7 @@ def read(
     )
     frames.attrs = {
         "duplicates": records - len(frames),
-        "unlisted": len(names) - int(frames["on_disk"].sum()),
+        **unlisted(names, paths.cast(pa.binary())),
         "notes": [f"{count} {what}: {some(which)}" for count, what, which in counted if count],
     }
     return frames

@@ -7,11 +7,13 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectime import remote
 
@@ -111,21 +113,53 @@ def short(value: str, length: int = 80) -> str:
     return shown if len(shown) <= length else f"{shown[: length // 2]}…{shown[-length // 2 :]}"
 
 
-def some(names: Sequence[str]) -> str:
-    """Text that lists names: the first of them, and how many more there are."""
+def some(names: Sequence[str], count: int | None = None) -> str:
+    """Text that lists names: the first of them, and how many more there are of `count`, or of those given."""
     listed = ", ".join(short(name) for name in names[:_SHOWN])
-    return f"{listed} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else listed
+    more = (len(names) if count is None else count) - _SHOWN
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def unlisted(names: pa.Array, listed: pa.Array) -> dict[Hashable, Any]:
+    """Say which files of a source a frame table does not name.
+
+    Parameters
+    ----------
+    names
+        The files that the source has, as binary.
+    listed
+        The files that the table names, as binary.
+
+    Returns
+    -------
+    dict
+        For the table's ``attrs``: `unlisted`, how many they are, and `unlisted_names`, the first twenty by name.
+    """
+    others = names.filter(pc.invert(pc.is_in(names, value_set=listed)))
+    first = others.take(pc.bottom_k_unstable(others, k=min(_SHOWN, len(others))))
+    return {"unlisted": len(others), "unlisted_names": [os.fsdecode(name) for name in first.to_pylist()]}
 
 
 def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
     with _opened(path) as file:
         line = io.TextIOWrapper(file, encoding="utf-8-sig", newline="").readline()
+    if line.startswith("{"):
+        raise TableError(f"{path}: these look like HaGRID's annotations: give their folder as `labels`")
     separator = ";" if line.count(";") > line.count(",") else ","
     return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])], separator
 
 
 def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
-    return io.BytesIO(remote.read(str(path))) if remote.is_remote(str(path)) else open(path, "rb")
+    if not remote.is_remote(str(path)):
+        return open(path, "rb")
+    try:
+        return io.BytesIO(remote.read(str(path)))
+    except OSError as error:
+        if remote.is_folder(str(path)):
+            raise TableError(
+                f"{path}: a folder of labels cannot be read in a bucket; bring the annotations here"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager

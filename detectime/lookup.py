@@ -2,7 +2,8 @@
 
 A million rows as Python's objects, in each worker, would be gigabytes. As a file of Arrow's that is mapped they are
 there once, and a worker reads the few pages that it needs. The files lie in the temporary folder, may vanish at any
-time, and are made anew where they are not there, as on another machine.
+time, and are made anew where they are not there, as on another machine. Those that nobody used for 30 days are deleted
+when another one is made.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import operator
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,9 @@ import pyarrow.compute as pc
 NAME = "name"
 """The column that is looked up, of bytes: a file's name need not be UTF-8."""
 
-_FORMAT = 1  # of the files: to be raised when a column changes, so that no file of an older version is read
+_FORMAT = 2  # of the files: to be raised when a column changes, so that no file of an older version is read
+
+_KEPT = 30 * 24 * 3600  # seconds after their last use
 
 Stamp = tuple[str, int, int]  # a file's path, its size and when it was changed
 
@@ -83,6 +87,8 @@ def _made_once(make: Callable[..., pa.Table], stamps: tuple[Stamp, ...], more: t
     name = hashlib.sha256(os.fsencode(identity)).hexdigest() + ".arrow"
     with contextlib.suppress(OSError, pa.ArrowException):  # not there, or not whole
         return _opened(_folder() / name)
+    with contextlib.suppress(OSError):
+        _delete_unused(_folder())
     rows = _sorted(make(tuple(path for path, _, _ in stamps), *more))
     try:
         _write(rows, _folder() / name)
@@ -117,7 +123,17 @@ def _folder() -> Path:
     return folder
 
 
+def _delete_unused(folder: Path) -> None:
+    """Delete tables that were not used for long, and what was left by whoever was killed while writing one."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - _KEPT:
+                path.unlink()
+
+
 def _opened(path: Path) -> Lookup:
+    with contextlib.suppress(OSError):
+        os.utime(path)  # its last use: many disks do not write down when a file is read
     with pa.memory_map(str(path)) as file:
         return Lookup(pa.ipc.open_file(file).get_batch(0))
 

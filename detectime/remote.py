@@ -5,6 +5,7 @@ Who may read and write there, at which address, is what those libraries' own env
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -76,6 +77,14 @@ def read(path: str) -> bytes:
     except Exception as error:  # each library has its own
         raise RemoteError(reason(error)) from error
     return content
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path with a scheme is a folder, as far as can be told."""
+    with contextlib.suppress(Exception):  # each library has its own
+        system, inside = filesystem(path)
+        return bool(system.isdir(inside))
+    return False
 
 
 def reason(error: BaseException) -> str:

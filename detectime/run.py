@@ -95,9 +95,11 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
                     "detection.max_pixels say; make it by sources.of(config)"
                 )
             if not (table["wanted"] & table["on_disk"]).any():
+                there = next(source.names(), None)
+                what = f"what is there is called {there!r}, for one" if there else "nothing is there"
                 raise RunError(
                     f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
-                    f"{pending[0].as_py()!r}); is the drive mounted, is `images` the folder that "
+                    f"{pending[0].as_py()!r}; {what}); is the drive mounted, is `images` the folder that "
                     "frame_path is relative to?"
                 )
             detectors.prepare(config.detection, table.loc[table["wanted"], "frame_path"])
@@ -185,7 +187,9 @@ def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
     values = manifest["configuration"]["detection"]
     detection = {f"detection.{key}": value for key, value in values.items() if key not in configuration.FREE}
     weights = {
-        f"weights of {detector}: {name}": sha256
+        "sha256 of the face cache's content"
+        if detector == configuration.FACE_CACHE
+        else f"weights of {detector}: {name}": sha256
         for detector, files in manifest["detectors"].items()
         for name, sha256 in files.items()
     }

@@ -7,6 +7,9 @@ import pyarrow as pa
 DETECTIONS_FILE = "detections.parquet"
 """Name of the table in the folder of a run."""
 
+TRUTH = "true_hands"
+"""Name of the column in which the frame table has annotated boxes: see `hagrid.read`."""
+
 OUTCOMES = ("ok", "missing", "unreadable", "failed")
 """What became of looking at a frame; whether a sample follows from it is the pairing's business."""
 

@@ -22,6 +22,17 @@ from detectime.schema import DETECTIONS
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
 SHARED = Path(__file__).parents[2] / "shared"
 
+OWN_FOLDERS = {
+    "video/1.jpg other/2.jpg": "video/1.jpg other/2.jpg",
+    "train_data7/video/1.jpg train_data7/other/2.jpg train_data7/read.me": "video/1.jpg other/2.jpg read.me",
+    "train_data/video/1.jpg": "video/1.jpg",
+    "train_data7/video/1.jpg __MACOSX/train_data7/._video": "video/1.jpg",
+    "train_data7/1.jpg": "train_data7/1.jpg",  # a video of that name
+    "train_data8/video/1.jpg": "train_data8/video/1.jpg",
+    "train_data7/video/1.jpg other/2.jpg": "train_data7/video/1.jpg other/2.jpg",
+}
+"""Members of an archive ``train_data7``, and what they are called once it is unpacked, or read where it lies."""
+
 Box = tuple[float, float, float, float]
 
 

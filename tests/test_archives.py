@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LABELS, encode, pattern
+from conftest import LABELS, OWN_FOLDERS, encode, pattern
 from faults import settings, table_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
@@ -223,6 +224,7 @@ def test_members_that_leave_the_archive_are_no_frames(
     told = capsys.readouterr().out
     assert told.count("\n") == 1
     assert f"{name}: {len(NO_FRAMES)} members are no frames" in told
+    assert f"(the first: {', '.join(map(repr, NO_FRAMES[:5]))})" in told
     assert [kind for kind, _ in reasons(source, *NO_FRAMES)] == [Missing] * len(NO_FRAMES)
 
 
@@ -241,10 +243,29 @@ def test_links_and_folders_are_no_frames(tmp_path: Path, capsys: pytest.CaptureF
         target.writestr("w/1.jpg", JPEG)
     (one_of_two,) = Archives(str(tmp_path / "a.tar")).names()  # a hard link is one of equals
     assert one_of_two in ("v/1.jpg", "v/same.jpg")
-    assert "a.tar: 3 members are no frames: links" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "a.tar: 3 members are no frames: links" in told
+    assert "'v/link.jpg'" in told
     assert list(Archives(str(tmp_path / "b.zip")).names()) == ["w/1.jpg"]
-    assert "b.zip: 1 members are no frames: links" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "b.zip: 1 members are no frames: links" in told
+    assert "(the first: 'w/link.jpg')" in told
     assert isinstance(opened(Archives(str(tmp_path / "a.tar")), one_of_two)[0], Picture)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+@pytest.mark.parametrize(("inside", "expected"), OWN_FOLDERS.items())
+def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, ending: str, tmp_path: Path) -> None:
+    make(tmp_path / f"train_data7.{ending}", dict.fromkeys(inside.split(), JPEG))
+    make(tmp_path / "another.tar", {"train_data/another.jpg": JPEG})
+    source = Archives(str(tmp_path))
+    assert set(source.names()) == {*expected.split(), "train_data/another.jpg"}
+    assert all(isinstance(frame, Picture) for frame in opened(source, *expected.split()))
+
+
+def test_a_zip_that_windows_wrote(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", {"train_data\\v\\1.jpg": JPEG})
+    assert list(Archives(str(path)).names()) == ["v/1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +401,8 @@ def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> 
         (["a.zip/"], "a.zip", None, Folder),
         (["1.jpg"], ".", None, Folder),
         ([], "nowhere", None, Folder),
-        ([], "memory://bucket/a.zip", None, Bucket),
+        ([], "memory://bucket/frames", None, Bucket),
+        ([], "memory://bucket/a.zip", "folder", Bucket),
     ],
 )
 def test_what_is_there_says_which_source_it_is(
@@ -394,9 +416,22 @@ def test_what_is_there_says_which_source_it_is(
     assert type(sources.of(settings(images=place, source=kind))) is expected
 
 
-def test_archives_in_a_bucket_are_refused() -> None:
+@pytest.mark.parametrize("kind", [None, "archives"])
+def test_archives_in_a_bucket_are_refused(kind: str | None) -> None:
     with pytest.raises(SourceError, match=r"s3://bucket/a\.zip: archives cannot be read in a bucket; mount it"):
-        sources.of(settings(images="s3://bucket/a.zip", source="archives"))
+        sources.of(settings(images="s3://bucket/a.zip", source=kind))
+
+
+@pytest.mark.parametrize(("inside", "told"), [(["a.zip", "v"], True), (["a.zip"], False), (["v"], False)])
+def test_archives_that_are_passed_over_are_told(
+    inside: list[str], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in inside:
+        (tmp_path / name).touch() if "." in name else (tmp_path / name).mkdir()
+    sources.of(settings(images=str(tmp_path)))
+    said = capsys.readouterr().out
+    assert ("'a.zip', are not read, since there are folders too, as 'v'; " in said) == told
+    assert said.endswith("say `source: archives`\n") == told
 
 
 # -- the index
@@ -430,6 +465,22 @@ def test_without_its_file_the_index_is_made_anew(
     lookup._made_once.cache_clear()
     assert isinstance(opened(source, "3.jpg")[0], Picture)
     assert [path.suffix for path in own_indexes.rglob("*") if path.is_file()] in ([".arrow"], [])
+
+
+def test_an_index_that_nobody_used_for_long_is_deleted_when_another_is_made(tmp_path: Path) -> None:
+    paths = [make_zip(tmp_path / f"{name}.zip", FRAMES) for name in ("used", "forgotten", "new")]
+    for path in paths[:2]:
+        list(Archives(str(path)).names())
+    left = lookup._folder() / "of one that was killed"
+    left.touch()
+    for index in lookup._folder().iterdir():
+        os.utime(index, (0, time.time() - 31 * 24 * 3600))
+    lookup._made_once.cache_clear()  # as in another process
+    list(Archives(str(paths[0])).names())
+    assert len([*lookup._folder().iterdir()]) == 3
+    list(Archives(str(paths[2])).names())
+    assert len([*lookup._folder().iterdir()]) == 2
+    assert not left.exists()
 
 
 def test_another_archive_of_the_same_name_has_another_index(tmp_path: Path) -> None:

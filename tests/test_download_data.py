@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from conftest import OWN_FOLDERS
 from serving import Server
 
 import definitions
@@ -589,13 +590,7 @@ def unpack(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("inside", "unpacked"),
     [
-        ("video/1.jpg other/2.jpg", "video/1.jpg other/2.jpg"),
-        ("train_data7/video/1.jpg train_data7/other/2.jpg train_data7/read.me", "video/1.jpg other/2.jpg read.me"),
-        ("train_data/video/1.jpg", "video/1.jpg"),
-        ("train_data7/video/1.jpg __MACOSX/train_data7/._video", "video/1.jpg"),
-        ("train_data7/1.jpg", "train_data7/1.jpg"),  # a video of that name
-        ("train_data8/video/1.jpg", "train_data8/video/1.jpg"),
-        ("train_data7/video/1.jpg other/2.jpg", "train_data7/video/1.jpg other/2.jpg"),
+        *OWN_FOLDERS.items(),
         ("video\\1.jpg ./other//2.jpg", "video/1.jpg other/2.jpg"),
     ],
 )
@@ -621,6 +616,16 @@ def test_frames_that_are_there_are_not_written_again_and_wrong_ones_are(tmp_path
     assert unpack(tmp_path / "a.zip", tmp_path).returncode == 0
     assert {path.read_bytes() for path in (right, wrong, short)} == set(STOP.values())
     assert right.stat().st_mtime_ns == 0
+
+
+@pytest.mark.parametrize("name", [".part", ".PART", ".part/1.jpg"])
+def test_a_member_that_is_called_as_the_temporary_file_is_unpacked(name: str, tmp_path: Path) -> None:
+    members = {f"v/{name}": b"theirs", "v/2.jpg": b"x", ".part_": b"top"}
+    (tmp_path / "a.zip").write_bytes(archive(members))
+    assert unpack(tmp_path / "a.zip", tmp_path).returncode == 0
+    (tmp_path / "a.zip").unlink()
+    found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == members
 
 
 def test_frames_that_are_there_want_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

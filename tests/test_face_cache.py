@@ -315,7 +315,7 @@ def test_a_run_is_bound_to_what_the_cache_holds_not_to_where_it_lies(tmp_path: P
     moved = first.rename(tmp_path / "other.json")
     assert len(detect(longer, moved, tmp_path / "out")) == 6
     moved.write_text(moved.read_text() + "\n")
-    with pytest.raises(RunError, match=r"weights of face_cache: rows: the run has '[0-9a-f]{64}', now it is"):
+    with pytest.raises(RunError, match=r"sha256 of the face cache's content: the run has '[0-9a-f]{64}', now it is"):
         detect(longer, moved, tmp_path / "out")
 
 

@@ -61,7 +61,7 @@ def test_a_table(csv: Path, images: Path) -> None:
         }
     )
     pd.testing.assert_frame_equal(table, expected)
-    assert table.attrs == {"duplicates": 0, "unlisted": 1}
+    assert table.attrs == {"duplicates": 0, "unlisted": 1, "unlisted_names": ["other.jpg"]}
 
 
 ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
@@ -166,9 +166,10 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
 
 
 def test_columns_that_are_made_here_keep_their_values_under_another_name(csv: Path, images: Path) -> None:
-    csv.write_text(HEADER.strip() + ", width,label,camera\nx.jpg,v,1,ok,640,4,front\n")
+    csv.write_text(HEADER.strip() + ", width,label,true_hands,camera\nx.jpg,v,1,ok,640,4,left,front\n")
     table = frames.read(csv, Folder(str(images)), LABELS)
-    assert table[["width_in_csv", "label_in_csv", "camera"]].to_numpy().tolist() == [["640", "4", "front"]]
+    kept = table[["width_in_csv", "label_in_csv", "true_hands_in_csv", "camera"]]
+    assert kept.to_numpy().tolist() == [["640", "4", "left", "front"]]
     assert table["label"].tolist() == [LABELS["ok"]]
 
 
@@ -187,6 +188,9 @@ def test_columns_that_are_made_here_keep_their_values_under_another_name(csv: Pa
         pytest.param(HEADER + '"a,v,1,ok\nb,v,1,ok\n', "EOF inside string", id="quote without an end"),
         pytest.param((HEADER + "é,v,1,ok\n").encode("latin-1"), r"not UTF-8 \(byte 42\)", id="Latin-1"),
         pytest.param((HEADER + "a,v,1,ok\n").encode("utf-16"), r"not UTF-8 \(byte 0\)", id="UTF-16"),
+        pytest.param('{"1": {"bboxes": []}}', "HaGRID's annotations: give their folder as `labels`", id="HaGRID"),
+        pytest.param('{\n"1": {}}', "HaGRID's annotations: give their folder as `labels`", id="HaGRID, indented"),
+        pytest.param('{"' + "x" * 200_000, "HaGRID's annotations: give their folder", id="HaGRID, one long line"),
         pytest.param(b"\0" * 1000, "the column frame_path is missing", id="zeros"),
     ],
 )
@@ -202,6 +206,15 @@ def test_a_path_that_is_no_file(csv: Path, images: Path) -> None:
         frames.read(images, Folder(str(images)), LABELS)
 
 
+def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/annotations/val/ok.json", b"{}")
+    with pytest.raises(TableError, match="a folder of labels cannot be read in a bucket; bring the annotations here"):
+        frames.read("memory://annotations", Folder(str(images)), LABELS)
+    with pytest.raises(TableError, match="there is no such file; give the csv"):
+        frames.read("memory://nowhere.csv", Folder(str(images)), LABELS)
+
+
 def test_a_folder_that_is_not_there(csv: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere: the images folder cannot be read: No such file"):
         read(csv, tmp_path / "nowhere", HEADER + "a.jpg,v,1,ok\n")
@@ -212,6 +225,21 @@ def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path)
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\n")
     assert table["on_disk"].tolist() == [True]
     assert table.attrs["unlisted"] == 3
+    told = frames.summary(frames.select(table, ["ok"]))
+    assert told.endswith(r"; 3 files that the table does not name: 'other.jpg', 'v1/2.jpg', '\udcff\udcfe.jpg'")
+
+
+def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path, images: Path) -> None:
+    for k in range(50):
+        (images / f"{k:02d}.jpg").touch()
+    table = read(csv, images, HEADER + "v1/1.jpg,v1,1,ok\n")
+    assert table.attrs["unlisted_names"] == [f"{k:02d}.jpg" for k in range(20)]
+    assert frames.summary(frames.select(table, ["ok"])).endswith("'18.jpg', '19.jpg' and 32 more")
+
+
+def test_where_all_files_are_named_none_is_told(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nv1/2.jpg,v,2,ok\nother.jpg,v,3,ok\n")
+    assert frames.summary(frames.select(table, ["ok"])).endswith("; 0 files that the table does not name")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from conftest import detections, looked_at
 from faults import settings
 
-from detectime import evaluate, frames, hagrid, pairing, sources
+from detectime import evaluate, frames, hagrid, pairing, schema, sources
 from detectime.config import HAGRID, ConfigError
 from detectime.frames import TableError
 
@@ -61,8 +61,12 @@ def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     assert table.groupby("video_name")["frame_id"].agg(list).to_dict() == {
         user: list(range(len(parts))) for user in ("ann", "bob")
     }
-    assert set(table[hagrid.TRUTH]) == {"[[0.25, 0.5, 0.5, 0.75]]"}
-    assert (table.attrs["duplicates"], table.attrs["unlisted"]) == (0, 1)
+    assert set(table[schema.TRUTH]) == {"[[0.25, 0.5, 0.5, 0.75]]"}
+    assert {key: table.attrs[key] for key in ("duplicates", "unlisted", "unlisted_names")} == {
+        "duplicates": 0,
+        "unlisted": 1,
+        "unlisted_names": ["other/c.jpg"],
+    }
 
 
 def test_an_image_in_a_folder_whose_name_is_no_text_is_missing(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
     table = read(tmp_path, ["stop/good.jpg"])
     assert table["frame_path"].tolist() == ["stop/good.jpg", "stop/over.jpg", "stop/without.jpg"]
     assert table["on_disk"].tolist() == [True, False, False]
-    assert json.loads(table[hagrid.TRUTH][1]) == [[0, 0.5, 0.4, 1]]
+    assert json.loads(table[schema.TRUTH][1]) == [[0, 0.5, 0.4, 1]]
     notes = table.attrs["notes"]
     assert notes[0].startswith("10 records cannot be used and are left out: 'stop/outside', 'stop/nan', 'stop/short'")
     assert notes[1] == "1 images have a box that leaves them; it is clipped: 'stop/over'"
@@ -166,7 +170,7 @@ def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
     assert truth.to_numpy().tolist() == [["ok/a.jpg", *hand], ["ok/b.jpg", *hand]]
     score = evaluate.score(samples, truth).loc["all"]
     assert score[["frames", "samples", "correct"]].tolist() == [2, 1, 1]
-    plain = samples.drop(columns=hagrid.TRUTH)
+    plain = samples.drop(columns=schema.TRUTH)
     assert evaluate.score(plain, evaluate.truth_of(plain)).loc["all", "frames"] == 0
     with pytest.raises(ValueError, match="true_hands has something else than boxes"):
         evaluate.truth_of(samples.assign(true_hands="left"))

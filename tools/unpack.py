@@ -8,6 +8,7 @@ Wants Python 3.8 and nothing else, so that ``download_data.sh`` can use it befor
 Paths stay as they are, with one exception. The csv's ``frame_path`` is ``<video_name>/<frame>.jpg``: where all of
 ``train_data1.zip`` lies below ``train_data1/`` or ``train_data/``, and in folders there, that first folder is left out,
 as the script of 2021 did. What macOS adds (``__MACOSX/``) is left out too.
+``detectime.sources.archive``, which reads frames without unpacking them, does the same.
 
 An archive with a member that could reach beyond FOLDER is refused as a whole before anything is written. Frames that
 are there already are not written again, so that what was interrupted goes on.
@@ -99,11 +100,15 @@ def unpack(archive: zipfile.ZipFile, files: Members, folder: Path, name: str) ->
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise Refused(f"unpacked it takes {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free in {folder}")
+    # One name for all, which no member has: a killed process leaves one file a folder, and the next takes it.
+    temporary = ".part"
+    while any(temporary in map(str.lower, parts) for parts in files):
+        temporary += "_"
     for number, (parts, member) in enumerate(files.items(), 1):
         target = folder.joinpath(*parts)
         if not _is_there(target, member):
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(".part")  # one name a folder: a killed process leaves one, the next takes it
+            partial = target.with_name(temporary)
             with archive.open(member) as content, partial.open("wb") as copy:
                 shutil.copyfileobj(content, copy, _BLOCK)  # raises where the content has another checksum
             partial.replace(target)

@@ -73,24 +73,24 @@ def of(config: Config) -> Source:
     SourceError
         If what its scheme or its kind needs is not installed, or if archives or videos lie in a bucket.
     """
-    images, exif, max_pixels = config.data.images, config.detection.exif, config.detection.max_pixels
-    if config.data.source == "videos" or (config.data.source is None and is_video(images)):
+    images, kind = config.data.images, config.data.source
+    exif, max_pixels = config.detection.exif, config.detection.max_pixels
+    if kind == "videos" or (kind is None and is_video(images)):
         from detectime.sources.videos import Videos
 
         return Videos(remote.local(images), exif, max_pixels)
+    from detectime.sources import archive
+
+    are_archives = kind == "archives" or (kind is None and archive.holds(remote.local(images)))
     if remote.is_remote(images):
-        if config.data.source == "archives":
+        if are_archives:
             raise SourceError(f"{images}: archives cannot be read in a bucket; mount it, or bring them here")
         from detectime.sources.bucket import Bucket
 
         return Bucket(images, exif, max_pixels)
-    from detectime.sources import archive
     from detectime.sources.folder import Folder
 
-    images, kind = remote.local(images), config.data.source
-    if kind == "archives" or (kind is None and archive.holds(images)):
-        return archive.Archives(images, exif, max_pixels)
-    return Folder(images, exif, max_pixels)
+    return (archive.Archives if are_archives else Folder)(remote.local(images), exif, max_pixels)
 
 
 def is_video(name: str) -> bool:

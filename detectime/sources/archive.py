@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -27,8 +29,9 @@ ENDINGS = (".zip", ".tar")
 """What the name of an archive ends in."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
-_NO_FRAME = re.compile(rb"^$|^/|//|/$|(?:^|/)\.\.?(?:/|$)")  # what no frame_path may be; a link has no name here
+_NO_FRAME = re.compile(rb"^$|^/|//|/$|(?:^|/)\.\.?(?:/|$)")  # what no frame_path may be
 _IGNORED = b"ignored"
+_NOT_A_FILE = -1  # as the start of a member: a link, say
 _PIECE = 65_536  # members that are Python's objects at a time
 _SHOWN = 5  # names that an error gives
 
@@ -69,9 +72,12 @@ class _Member(NamedTuple):
 class Archives:
     """One archive, or all those that lie in a folder, as one tree of frames.
 
-    A frame's path is that of the member, as in the archive. A member that is there twice in an archive is the last of
-    them, as whoever unpacks it finds; one that is in two archives is refused. Links, and members whose path is absolute
-    or has a part ``..``, are no frames.
+    A frame's path is that of the member, as in the archive, with one exception. Where all of ``train_data1.zip`` lies
+    below ``train_data1/`` or ``train_data/``, and in folders there, that first folder is left out; what macOS adds
+    (``__MACOSX/``) is left out too. ``tools/unpack.py`` does the same.
+
+    A member that is there twice in an archive is the last of them, as whoever unpacks it finds; one that is in two
+    archives is refused. Links, and members whose path is absolute or has a part ``..``, are no frames.
 
     Parameters
     ----------
@@ -94,10 +100,11 @@ class Archives:
             If there is no archive, if one is broken, or if two have a member of the same path.
         """
         rows = self._index(self._archives()).rows
-        ignored = int(rows.schema.metadata[_IGNORED])
+        ignored, first_ignored = json.loads(rows.schema.metadata[_IGNORED])
         if ignored:
             print(
-                f"{self.root}: {ignored} members are no frames: links, or paths that are absolute or have a part `..`"
+                f"{self.root}: {ignored} members are no frames: links, or paths that are absolute or have a part `..` "
+                f"(the first: {', '.join(map(repr, first_ignored))})"
             )
         for first in range(0, len(rows), _PIECE):
             yield from map(os.fsdecode, rows.column(NAME).slice(first, _PIECE).to_pylist())
@@ -168,32 +175,58 @@ class Archives:
 
 
 def holds(images: str) -> bool:
-    """Whether a place is an archive, or a folder that has archives and no folders in it."""
+    """Whether a place is an archive, or a folder that has archives and no folders in it; of one with both it tells."""
     if not os.path.isdir(images):
         return images.lower().endswith((*ENDINGS, *_COMPRESSED))
-    there = False
+    archive = folder = None
     with contextlib.suppress(OSError), os.scandir(images) as entries:  # the source says what is wrong with a folder
         for entry in (entry for entry in entries if not entry.name.startswith(".")):
             if entry.is_dir():
-                return False
-            there = there or entry.name.lower().endswith(ENDINGS)
-    return there
+                folder = entry.name
+            elif entry.name.lower().endswith(ENDINGS):
+                archive = entry.name
+    if archive and folder:
+        print(
+            f"{images}: archives in it, as {archive!r}, are not read, since there are folders too, as {folder!r}; "
+            "to read the archives instead say `source: archives`"
+        )
+    return archive is not None and folder is None
 
 
 def _make_index(archives: tuple[str, ...]) -> pa.Table:
     """Read the directories of archives: a row a member, in the schema `_SCHEMA`, each name once."""
-    pieces, ignored = [_SCHEMA.empty_table()], 0
+    tables, ignored = [_SCHEMA.empty_table()], 0
+    first_ignored: list[str] = []
     for number, archive in enumerate(archives):
+        pieces = [_SCHEMA.empty_table()]
         members = (_zip_members if archive.lower().endswith(".zip") else _tar_members)(archive)
         while piece := list(itertools.islice(members, _PIECE)):
-            kept = [member for member in piece if not _NO_FRAME.search(member.name)]
-            ignored += len(piece) - len(kept)
+            kept: list[_Member] = []
+            others: list[_Member] = []
+            for member in piece:
+                no_frame = member.start == _NOT_A_FILE or _NO_FRAME.search(member.name)
+                (others if no_frame else kept).append(member)
             if kept:
                 name, *numbers = zip(*kept, strict=True)
                 columns = [name, [number] * len(kept), *numbers]
                 pieces.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
-    table = _each_once(pa.concat_tables(pieces).combine_chunks(), archives)
-    return table.replace_schema_metadata({_IGNORED: str(ignored)})
+            ignored += len(others)
+            first_ignored += [os.fsdecode(member.name) for member in others[: _SHOWN - len(first_ignored)]]
+        tables.append(_without_own_folder(pa.concat_tables(pieces), archive))
+    table = _each_once(pa.concat_tables(tables).combine_chunks(), archives)
+    return table.replace_schema_metadata({_IGNORED: json.dumps([ignored, first_ignored])})
+
+
+def _without_own_folder(members: pa.Table, archive: str) -> pa.Table:
+    """Leave out what `Archives` leaves out of the members of one archive, and of their paths."""
+    members = members.filter(pc.invert(pc.starts_with(members[NAME], b"__MACOSX/")))
+    names = members[NAME]
+    if not pc.any(pc.greater(pc.count_substring(names, b"/"), 1)).as_py():
+        return members
+    for folder in (os.fsencode(Path(archive).stem) + b"/", b"train_data/"):
+        if pc.all(pc.starts_with(names, folder)).as_py():
+            return members.set_column(0, _SCHEMA.field(NAME), pc.binary_slice(names, len(folder)))
+    return members
 
 
 def _each_once(table: pa.Table, archives: tuple[str, ...]) -> pa.Table:
@@ -262,7 +295,7 @@ def _skip_local_header(file: BinaryIO) -> int:
 
 
 def _zip_members(archive: str) -> Iterator[_Member]:
-    """Walk over the central directory of a zip; a link has no name."""
+    """Walk over the central directory of a zip; a link is `_NOT_A_FILE`."""
     with open(archive, "rb") as file:
         directory, before = _central_directory(file, archive)
     at = 0
@@ -277,13 +310,13 @@ def _zip_members(archive: str) -> Iterator[_Member]:
         if signature != b"PK\1\2" or at > len(directory):
             raise _broken(archive, "its central directory is damaged")
         extra_at = name_at + lengths[0]
-        name = directory[name_at:extra_at]
+        name = directory[name_at:extra_at].replace(b"\\", b"/")  # as Windows writes it
         if _IN_EXTRA in (size, stored, start):
             extra = directory[extra_at : extra_at + lengths[1]]
             size, stored, start = _wide(extra, (size, stored, start), archive)
         if not name.endswith(b"/"):
-            name = b"" if stat.S_ISLNK(attributes >> 16) else _as_utf_8(name, flags)
-            yield _Member(name, before + start, stored, size, crc)
+            start = _NOT_A_FILE if stat.S_ISLNK(attributes >> 16) else before + start
+            yield _Member(_as_utf_8(name, flags), start, stored, size, crc)
 
 
 def _central_directory(file: BinaryIO, archive: str) -> tuple[bytes, int]:
@@ -357,14 +390,14 @@ class _Plain(tarfile.TarInfo):
 
 
 def _tar_members(archive: str) -> Iterator[_Member]:
-    """Walk over the headers of a tar; what is neither a plain file nor a folder has no name."""
+    """Walk over the headers of a tar; what is neither a plain file nor a folder is `_NOT_A_FILE`."""
     try:
         with tarfile.open(archive, "r:", tarinfo=_Plain, encoding="utf-8", errors="surrogateescape") as tar:
             while (header := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
                 if not header.isdir():
-                    name = header.name if header.isreg() and not header.issparse() else ""
-                    yield _Member(_bare(name), header.offset_data, header.size, header.size, None)
+                    start = header.offset_data if header.isreg() and not header.issparse() else _NOT_A_FILE
+                    yield _Member(_bare(header.name), start, header.size, header.size, None)
             file = tar.fileobj
             assert file is not None
             # The library takes whatever is no header for the end of the archive, which is a block of zeros.
