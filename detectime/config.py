@@ -61,14 +61,17 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _as_interval(value: Any) -> Any:
-    """Take a whole number of frames, or seconds as text: ``0.5 s``."""
-    seconds = isinstance(value, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+) ?s", value.strip())
-    if isinstance(value, str) and not (seconds and float(seconds[1]) > 0):
-        raise ValueError("accepted: a whole number of frames, as 10, or seconds, as '0.5 s'")
-    return f"{float(seconds[1]):g} s" if seconds else value
+    """Take a whole number of frames, in quotes or not, or seconds as text: ``0.5 s``."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    seconds = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?s", text)
+    if seconds and float(seconds[1]) > 0:
+        return f"{float(seconds[1]):g} s"
+    if re.fullmatch("[0-9]{1,18}", text) and int(text) > 0:
+        return int(text)
+    raise ValueError("accepted: a whole number of frames, as 10, or seconds, as '0.5 s'")
 
 
-Interval = Annotated[Count | str, BeforeValidator(_as_interval)]
+Interval = Annotated[int | str, BeforeValidator(_as_interval)]
 
 
 @dataclass(frozen=True, config=_CHECKED)

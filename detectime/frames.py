@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,16 +13,12 @@ import pyarrow.compute as pc
 
 from detectime import hagrid, spans
 from detectime.config import Config
-from detectime.labels import TableError, columns, read_csv, refuse, some, unlisted
+from detectime.labels import TableError, columns, kept_as, read_csv, refuse, some, unlisted
 from detectime.sources import Source
-from detectime.sources.videos import Videos
 
 __all__ = ["COLUMNS", "TableError", "counts", "of", "read", "select", "summary"]
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
-_MADE_HERE = re.compile(
-    "label|on_disk|wanted|outcome|error|width|height|faces|hands|true_hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
-)
 _NAMES = 100_000  # of files that are Python's strings at a time
 
 
@@ -31,7 +26,7 @@ def of(config: Config, source: Source) -> pd.DataFrame:
     """Make the frame table of a configuration, whatever its labels are.
 
     - A folder: HaGRID's annotations, see `hagrid.read`.
-    - A csv of videos, without the column `frame_path`: a row a span, see `spans.read`.
+    - A csv with the column `file` and without `frame_path`: a row a span of a video, see `spans.read`.
     - Any other csv: a row a frame, see `read`.
 
     Parameters
@@ -54,7 +49,7 @@ def of(config: Config, source: Source) -> pd.DataFrame:
     labels = config.data.labels
     if os.path.isdir(labels):
         table = hagrid.read(labels, _names(source), config.data.hagrid_classes, config.labels)
-    elif isinstance(source, Videos) and "frame_path" not in columns(labels):
+    elif "file" in (names := columns(labels)) and "frame_path" not in names:
         table = spans.read(labels, source, config.labels, config.data.every)
     else:
         return read(labels, source, config.labels)
@@ -90,7 +85,7 @@ def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str
     TableError
         If the file cannot be read, lacks a column, or a row is wrong: the first twenty wrong rows are named.
     """
-    table = read_csv(labels_csv, COLUMNS).rename(columns=_column)
+    table = read_csv(labels_csv, COLUMNS).rename(columns=kept_as)
     rows = len(table)
     # What pandas makes a million objects of, Arrow does in place.
     if pc.count_distinct(pa.array(table["frame_path"])).as_py() < rows:
@@ -173,11 +168,6 @@ def _names(source: Source) -> pa.Array:
     names = source.names()
     chunks = iter(lambda: [os.fsencode(name) for name in itertools.islice(names, _NAMES)], [])
     return pa.chunked_array([pa.array(chunk, pa.binary()) for chunk in chunks], pa.binary()).combine_chunks()
-
-
-def _column(name: str) -> str:
-    """Name of a column of the csv in the table: another one if it is the name of a column that is made here."""
-    return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
 
 
 def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mapping[str, int]) -> None:

@@ -6,8 +6,9 @@ import contextlib
 import csv
 import io
 import os
+import re
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -18,6 +19,9 @@ import pyarrow.compute as pc
 from detectime import remote
 
 _SHOWN = 20  # rows, or names, that a message names
+_MADE_HERE = re.compile(
+    "label|on_disk|wanted|outcome|error|width|height|faces|hands|true_hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
+)
 
 
 class TableError(ValueError):
@@ -69,6 +73,11 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
     return rows.rename(columns=str.strip)
 
 
+def kept_as(name: str) -> str:
+    """Name of a column of the csv in the frame table: another if one of that name is made here or in pairing."""
+    return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
+
+
 def refuse(
     rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
@@ -91,20 +100,31 @@ def refuse(
         If a row is wrong.
     """
     wrong = np.logical_or.reduce([np.zeros(len(rows), bool), *(fault.to_numpy(bool) for fault in faults.values())])
-    if not wrong.any():
-        return
-    lines = []
-    for row in np.flatnonzero(wrong)[:_SHOWN]:
-        reasons = "; ".join(reason for reason, fault in faults.items() if fault.iloc[row])
-        values = ", ".join(f"{column}={short(rows[column].iloc[row])}" for column in shown)
-        lines.append(f"  row {rows.index[row] + 1}: {reasons} ({values})")
-    more = int(wrong.sum()) - len(lines)
-    if more:
-        lines.append(f"  and {more} more")
-    # The last line is what papermill and a terminal leave in sight.
-    lines.insert(0, f"{path}: wrong rows of the frame table (row 1 follows the header):")
-    lines.append(f"{path}: {int(wrong.sum())} rows of the frame table are wrong; the first is{lines[1][1:]}")
-    raise TableError("\n".join(lines))
+
+    def reason(row: int) -> str:
+        return "; ".join(words for words, fault in faults.items() if fault.iloc[row])
+
+    _refuse(rows, np.flatnonzero(wrong).tolist(), reason, shown, path)
+
+
+def refuse_each(
+    rows: pd.DataFrame, reasons: Mapping[int, str], shown: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Refuse a table, as `refuse`, of whose rows each has a reason of its own.
+
+    Parameters
+    ----------
+    rows, shown, path
+        As those of `refuse`.
+    reasons
+        What is wrong with the wrong rows, by their places in the table.
+
+    Raises
+    ------
+    TableError
+        If a row is wrong.
+    """
+    _refuse(rows, sorted(reasons), reasons.__getitem__, shown, path)
 
 
 def short(value: str, length: int = 80) -> str:
@@ -138,6 +158,28 @@ def unlisted(names: pa.Array, listed: pa.Array) -> dict[Hashable, Any]:
     others = names.filter(pc.invert(pc.is_in(names, value_set=listed)))
     first = others.take(pc.bottom_k_unstable(others, k=min(_SHOWN, len(others))))
     return {"unlisted": len(others), "unlisted_names": [os.fsdecode(name) for name in first.to_pylist()]}
+
+
+def _refuse(
+    rows: pd.DataFrame,
+    wrong: Sequence[int],
+    reason: Callable[[int], str],
+    shown: Sequence[str],
+    path: str | os.PathLike[str],
+) -> None:
+    if not wrong:
+        return
+    lines = []
+    for row in wrong[:_SHOWN]:
+        values = ", ".join(f"{column}={short(rows[column].iloc[row])}" for column in shown)
+        lines.append(f"  row {rows.index[row] + 1}: {reason(row)} ({values})")
+    more = len(wrong) - len(lines)
+    if more:
+        lines.append(f"  and {more} more")
+    # The last line is what papermill and a terminal leave in sight.
+    lines.insert(0, f"{path}: wrong rows of the frame table (row 1 follows the header):")
+    lines.append(f"{path}: {len(wrong)} rows of the frame table are wrong; the first is{lines[1][1:]}")
+    raise TableError("\n".join(lines))
 
 
 def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:

@@ -265,13 +265,13 @@ def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("every", "kept"), [(10, 10), ("0.5 s", "0.5 s"), (" .50s ", "0.5 s"), ("2s", "2 s"), (None, None)]
+    ("every", "kept"), [(10, 10), ("10", 10), ("0.5 s", "0.5 s"), (" .50s ", "0.5 s"), ("2s", "2 s"), (None, None)]
 )
 def test_every_is_frames_or_seconds(every: Any, kept: Any, folder: Path) -> None:
     assert load(LEAST, folder, every=every, source="videos").data.every == kept
 
 
-@pytest.mark.parametrize("every", [0, -1, 0.5, "0 s", "10", "s", "-1 s", "1 m", True])
+@pytest.mark.parametrize("every", [0, -1, 0.5, "0.5", "0", "0 s", "s", "-1 s", "1 m", True, [10]])
 def test_every_of_another_form_is_refused(every: Any, folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.every"):
+    with pytest.raises(ConfigError, match=r"data\.every = .*: accepted: a whole number of frames, as 10, or seconds"):
         load(LEAST, folder, every=every)

@@ -7,6 +7,8 @@ import os
 import pickle
 import shutil
 import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import definitions
 from detectime import frames, run, sources
 from detectime.frames import TableError
 from detectime.images import RGB, Picture, Unreadable
-from detectime.sources import Missing, SourceError
+from detectime.sources import Missing, SourceError, videos
 from detectime.sources.videos import Videos
 
 WIDTH, HEIGHT = 320, 240
@@ -188,6 +190,90 @@ def test_damage_costs_what_depends_on_it_however_it_is_reached(kind: str, clips:
     assert {path: found[path] for path in before} == {path: expected[path] for path in before}
 
 
+def with_sound(path: Path, seconds: float) -> Path:
+    """A video of 110 frames, with silence that goes on for longer."""
+    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = output.add_stream("aac", rate=44100)
+        packets = [
+            packet
+            for number in range(110)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24"))
+        ]
+        packets += stream.encode(None)
+        for begin in range(0, int(seconds * 44100), 1024):
+            silence = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+            silence.rate, silence.pts, silence.time_base = 44100, begin, Fraction(1, 44100)
+            packets += sound.encode(silence)
+        packets += sound.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a.mkv", "unequal.mkv", "a.webm", "a.flv", "sound.mkv", "sound.flv"])
+def test_a_header_without_a_count_tells_what_is_cut_off(kind: str, tmp_path: Path) -> None:
+    if kind.startswith("sound"):
+        whole = with_sound(tmp_path / kind, 6)
+    else:
+        codec = "libvpx-vp9" if kind == "a.webm" else "libx264"
+        options = {"deadline": "realtime", "cpu-used": "8"} if kind == "a.webm" else {}
+        whole = make(tmp_path / kind, codec=codec, options=options, unequal=kind == "unequal.mkv")
+    assert (len(Videos(str(whole)).index(kind)), Videos(str(whole)).index(kind).lost) == (110, 0)
+    content = whole.read_bytes()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / kind).write_bytes(content[: len(content) // 2])
+    index = Videos(str(tmp_path / "cut")).index(kind)
+    assert index.lost > 30
+    if kind != "sound.flv":  # how long its pictures go on is not known: its header knows of the sound's end alone
+        assert 75 < len(index) < 145 if kind == "unequal.mkv" else 108 <= len(index) <= 112
+    table = table_of(tmp_path / "cut", tmp_path, f"{kind},,,ok\n")
+    assert len(table) == len(index)
+    (note,) = table.attrs["notes"]
+    assert note.startswith(f"1 video holds fewer frames than the header promises, the last are unreadable: '{kind} (")
+    ((_, reason),) = Videos(str(tmp_path / "cut")).open([table["frame_path"].iloc[-1]])
+    assert isinstance(reason, Unreadable)
+
+
+def test_what_keeps_a_file_from_being_read_on_is_told(
+    spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+
+    def broken(container: Any, stream: Any) -> Iterator[Any]:
+        for number, packet in enumerate(container.demux(stream)):
+            if number == 40:
+                raise av.error.InvalidDataError(1, "Invalid data found when processing input")
+            yield packet
+
+    monkeypatch.setattr(videos, "_to_the_end", broken)
+    table = table_of(spoken, tmp_path, "a.mp4,,,ok\n")
+    assert len(table) == 90
+    lost, damaged = table.attrs["notes"]
+    assert "'a.mp4 (50 of 90 frames)'" in lost
+    assert damaged.startswith("1 video is damaged: 'a.mp4 (it cannot be read on after 40 fr")
+    assert "other numbers" in damaged
+
+
+@pytest.mark.parametrize("kind", ["a.flv", "mpeg2.mpg"])
+def test_frames_that_are_gone_in_the_middle_are_told(kind: str, tmp_path: Path) -> None:
+    codec, options, _ = KINDS.get(kind, ("libx264", {}, False))
+    content = bytearray(make(tmp_path / "clips" / kind, codec=codec, options=options).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    (tmp_path / "clips" / kind).write_bytes(content)
+    (note,) = table_of(tmp_path / "clips", tmp_path, f"{kind},,,ok\n").attrs["notes"]
+    assert note.startswith(f"1 video is damaged: '{kind} (frames are gone after frame 4")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gap_alone_is_no_damage(kind: str, clips: Path) -> None:
+    index = Videos(str(clips)).index(kind)
+    assert (index.lost, index.damage) == (0, "")
+
+
 def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
     for name in ("text.mp4", "empty.mp4", "cut.mp4"):
         (tmp_path / name).write_bytes({"text": b"hello " * 99, "cut": (clips / "open.mp4").read_bytes()[:2000]}.get(
@@ -213,6 +299,8 @@ def test_names_and_a_single_file(clips: Path) -> None:
     for wrong in ("open.mp4/000110", "open.mp4/5", "open.mp4/0000005"):
         ((_, reason),) = one.open([wrong])
         assert isinstance(reason, Missing), wrong
+    ((_, reason),) = one.open(["open.mp4/5"])
+    assert str(reason) == "no such frame: the form is <file>/<six digits>, as anna.mp4/000003"
 
 
 @pytest.mark.parametrize(("turned", "turns"), [(90, 1), (180, 2), (270, 3)])
@@ -290,6 +378,8 @@ def table_of(spoken: Path, folder: Path, rows: str, every: int | str | None = No
         ("0", "1", "0.1 s", range(0, 30, 3)),
         ("", "", "1s", [0, 30, 60]),
         ("", "0.2", "0.001 s", range(6)),
+        ("", "0.2", "0.0000000000001 s", range(6)),
+        ("0.05", "0.2", "99 s", [2]),
     ],
 )
 def test_a_span_is_its_frames(
@@ -322,6 +412,57 @@ def test_the_column_of_the_class_may_be_called_class(spoken: Path, tmp_path: Pat
     assert table["class_name"].tolist() == ["ok", "ok"]
 
 
+def test_a_class_for_each_file_will_do(spoken: Path, tmp_path: Path) -> None:
+    table = table_of(spoken, tmp_path, "file,class\na.mp4,ok\ndeep/b.mp4,stop\n", 45)
+    assert table["frame_path"].tolist() == paths("a.mp4", [0, 45]) + paths("deep/b.mp4", [0, 45])
+    assert table["class_name"].tolist() == ["ok", "ok", "stop", "stop"]
+    assert table.attrs["notes"] == ["there are no columns start and end: each row is a whole file"]
+    with pytest.raises(TableError, match="the column end is missing"):
+        table_of(spoken, tmp_path, "file,start,class\na.mp4,1,ok\n")
+
+
+def test_columns_that_are_made_here_have_another_name_in_the_csv(spoken: Path, tmp_path: Path) -> None:
+    made = "label on_disk wanted outcome error width height faces hands overlap fallback found_by frame_id".split()
+    made += "face_x1 hand_score bbox_y2".split()
+    values = [str(number) for number in range(len(made))]
+    rows = f"file,class_name,{','.join(made)}\na.mp4,ok,{','.join(values)}\n"
+    table = table_of(spoken, tmp_path, rows, 90)
+    assert table[[f"{name}_in_csv" for name in made]].to_numpy().tolist() == [values]
+    assert set(table) - {f"{name}_in_csv" for name in made} == {
+        *("frame_path", "video_name", "frame_id", "class_name", "label", "on_disk", "wanted")
+    }
+
+
+def test_spans_need_videos(spoken: Path, tmp_path: Path) -> None:
+    (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,ok\n")
+    config = settings(images=str(spoken), labels=str(tmp_path / "spans.csv"))
+    with pytest.raises(TableError, match=r"these are spans of videos: give data\.source = videos"):
+        frames.of(config, sources.of(config))
+
+
+def test_many_spans_that_overlap_are_told_in_time(spoken: Path, tmp_path: Path) -> None:
+    rows = "".join(f"a.mp4,{k / 1000},99,{('ok', 'stop')[k % 2]}\n" for k in range(20_000))
+    started = time.monotonic()
+    with pytest.raises(
+        TableError, match="19999 rows of the frame table are wrong; the first is row 2: the span overlaps"
+    ):
+        table_of(spoken, tmp_path, rows)
+    assert time.monotonic() - started < 10  # seconds; with all pairs it would be hours
+
+
+def test_the_span_that_ends_last_is_compared_with_all_that_follow(spoken: Path, tmp_path: Path) -> None:
+    rows = (
+        "a.mp4,0,9,ok\na.mp4,0.1,0.2,ok\na.mp4,0.3,0.4,ok\na.mp4,0.5,0.6,stop\na.mp4,0.55,0.58,ok\ndeep/b.mp4,,,stop\n"
+    )
+    with pytest.raises(TableError) as refusal:
+        table_of(spoken, tmp_path, rows)
+    found = [line.split(" (")[0].strip() for line in str(refusal.value).splitlines()[1:-1]]
+    assert found == [
+        "row 4: the span overlaps that of row 1, which has another class",
+        "row 5: the span overlaps that of row 4, which has another class",
+    ]
+
+
 def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -> None:
     rows = "gone.mp4,0,1,ok\ngone.mp4,1,2,stop\ntext.mp4,,,ok\na.mp4,2.5,9,ok\na.mp4,9,,mute\na.mp4,2.5,2.6,ok\n"
     table = table_of(spoken, tmp_path, rows)
@@ -333,9 +474,9 @@ def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -
     assert told[0].endswith("2 are not on the disk; 3 repeated rows dropped; 1 files that the table does not name")
     assert [line.split(":")[0] for line in told[1:]] == [
         "2 spans are of videos that are not there",
-        "1 spans are of files that are no video",
-        "1 spans have no frame",
-        "1 spans end after their video",
+        "1 span is of a file that is no video",
+        "1 span has no frame at its time",
+        "1 span ends after its video",
     ]
     assert "row 5, a.mp4 9–" in told[3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import re
@@ -21,6 +22,11 @@ from detectime.sources.folder import Folder
 _NAME = re.compile(r"(.+)/(\d{6,})", re.DOTALL)
 _SEEK_PAYS = 8  # packets that are decoded sooner than another place of the file is found
 _NO_PICTURE = "the decoder makes no picture of this frame"
+_DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)")  # as Matroska's tag has it
+_FORM = "no such frame: the form is <file>/<six digits>, as anna.mp4/000003"
+_FEW_GAPS = 0.05  # share of the frames: with more of them a video has frames that last unequally long
+_GAPS_LOOKED_AT = 3
+_LONGEST = 7 * 86400  # seconds: a header that promises more is damaged, and its frames would fill the memory
 _TRIES = 3  # keys that are gone to, one before the other, before all is decoded from the beginning
 
 
@@ -41,9 +47,12 @@ class Index:
     seconds
         float64, shape (frames + lost,): when each is shown, from the first on.
     lost
-        How many more frames the file's header promises than there are: its end is missing.
+        How many more frames the file's header promises than there are: its end is missing. A header that only knows how
+        long they last promises as many as there would be at the pace of the others.
     seekable
         Whether `stamps` are the file's own; if it has none that can be trusted they are counted.
+    damage
+        Where frames are gone, or why the file could not be read on, in words; empty if neither is known.
     """
 
     stamps: Integers
@@ -53,6 +62,7 @@ class Index:
     seconds: Floats
     lost: int
     seekable: bool
+    damage: str = ""
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -69,6 +79,7 @@ class Index:
 class Videos:
     """The frames of a folder of videos, or of one: ``<file>/<number>``, from ``000000`` on in the order they are shown.
 
+    The number has six digits, or more if it needs them: ``anna.mp4/3`` is no frame, ``anna.mp4/000003`` is one.
     A frame has the same pixels whichever others are read before it. One that is damaged, or comes after damage that it
     depends on, is `Unreadable`, as are those that the header promises past the end of the file.
 
@@ -145,7 +156,9 @@ class Videos:
             If it is no video.
         """
         if file not in self._indexes:
-            self._indexes[file] = _index(self._path(file))
+            path = self._path(file)
+            index = _index(path)
+            self._indexes[file] = index if index.lost or index.damage else _with_gaps(path, index, self.max_pixels)
         return self._indexes[file]
 
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
@@ -162,7 +175,8 @@ class Videos:
                 index = self.index(file)
                 decoder = _Decoder(self._path(file), index, self.max_pixels)
             except (Missing, Unreadable) as error:
-                yield from ((frame_path, error) for frame_path in named)
+                reason = Missing(_FORM) if isinstance(error, Missing) and _short(file) else error
+                yield from ((frame_path, reason) for frame_path in named)
                 continue
             with contextlib.closing(decoder):
                 for frame_path in named:
@@ -191,6 +205,12 @@ def name(file: str, number: int) -> str:
 def _file(frame_path: str) -> str:
     match = _NAME.fullmatch(frame_path)
     return match[1] if match else frame_path
+
+
+def _short(file: str) -> bool:
+    """Whether what should be a file is a frame whose number has too few digits."""
+    folder, _, digits = file.rpartition("/")
+    return is_video(folder) and digits.isdecimal()
 
 
 def _number(frame_path: str, count: int) -> int | None:
@@ -226,25 +246,34 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
     """Yield the packets of a stream up to where the file can be read."""
     import av
 
-    packets = container.demux(stream)
+    packets = _to_the_end(container, stream)
     while True:
         try:
-            packet = next(packets)
+            yield next(packets)
         except (StopIteration, av.FFmpegError):
             return
-        if packet.size:
-            yield packet
+
+
+def _to_the_end(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets of a stream; what keeps the file from being read on is raised."""
+    return (packet for packet in container.demux(stream) if packet.size)
 
 
 def _index(path: str) -> Index:
+    import av
+
     container, stream = _open(path)
     with container:
         unknown = np.iinfo(np.int64).min
         reordered = stream.codec_context.has_b_frames
-        found = [
-            (unknown if packet.pts is None else packet.pts, packet.size, packet.is_keyframe, packet.is_discard)
-            for packet in _packets(container, stream)
-        ]
+        found: list[tuple[int, int, bool, bool]] = []
+        damage = ""
+        try:
+            for packet in _to_the_end(container, stream):
+                stamp = unknown if packet.pts is None else packet.pts
+                found.append((stamp, packet.size, packet.is_keyframe, packet.is_discard))
+        except av.FFmpegError as error:
+            damage = f"it cannot be read on after {len(found)} frames: {remote.reason(error)}"
         table = np.array(found, np.int64).reshape(-1, 4)
         stamps, sizes = table[:, 0].copy(), table[:, 1].copy()
         keys, kept = np.flatnonzero(table[:, 2]), np.flatnonzero(table[:, 3] == 0)
@@ -261,10 +290,45 @@ def _index(path: str) -> Index:
             shown = _order_shown(path)
             stamps, keys = np.arange(len(stamps)), np.zeros(1, np.int64)
             seconds = np.arange(len(shown)) / float(stream.average_rate or 25)
-        lost = max(0, stream.frames - len(stamps))
         step = seconds[-1] / (len(seconds) - 1) if len(seconds) > 1 else 1 / float(stream.average_rate or 25)
+        lost = max(0, stream.frames - len(stamps))
+        known = table[table[:, 0] != unknown, 0]
+        if len(known) and not stream.frames:
+            # The last frame lasts a while too, and where frames last unequally long nobody knows how long.
+            after = _promised(path, container, stream) - float(np.ptp(known) * stream.time_base)
+            lost = round(after / step) - 1 if after > 1.5 * max(np.diff(seconds), default=step) else 0
         ahead = seconds[-1] + step * np.arange(1, lost + 1)
-    return Index(stamps, sizes, keys, shown, np.concatenate([seconds, ahead]), lost, seekable)
+    return Index(stamps, sizes, keys, shown, np.concatenate([seconds, ahead]), lost, seekable, damage)
+
+
+def _promised(path: str, container: Any, stream: Any) -> float:
+    """Seconds from the first frame to the end of the last that a header without a count promises; 0 if it does not."""
+    if not {"matroska", "flv"} & set(container.format.name.split(",")) or not container.duration:
+        return 0.0  # the others guess it from what is there, and do not know what is missing
+    first = float((stream.start_time or 0) * stream.time_base)
+    whole = float(container.duration / 1e6)
+    if whole > _LONGEST:
+        return 0.0
+    tag = _DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+    if tag:
+        hours, minutes, seconds = map(float, tag.groups())
+        return min(whole, 3600 * hours + 60 * minutes + seconds) - first
+    # It is that of the longest stream, which may be the sound: if any goes on to the end the others do as well.
+    if len(container.streams) > 1 and _end(path) > whole - 0.5:
+        return 0.0
+    return whole - first
+
+
+def _end(path: str) -> float:
+    """Seconds at which the last packet of any stream begins."""
+    import av
+
+    end = 0.0
+    with contextlib.suppress(av.FFmpegError), _open(path)[0] as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float(packet.pts * packet.time_base))
+    return end
 
 
 def _order_shown(path: str) -> Integers:
@@ -416,6 +480,26 @@ class _Decoder:
             self._errors[place] = str(error)
         except av.FFmpegError as error:
             self._errors[place] = f"this frame, or one that it depends on, is damaged: {remote.reason(error)}"
+
+
+def _with_gaps(path: str, index: Index, max_pixels: int) -> Index:
+    """Add where frames are gone in the middle: some last far longer than all others, and those that follow are damaged.
+
+    A gap alone is no damage: a camera may leave out frames.
+    """
+    lasting = np.diff(index.seconds)
+    long = np.flatnonzero(lasting > 1.5 * np.median(lasting)) if len(lasting) else lasting
+    if not 0 < len(long) <= _FEW_GAPS * len(lasting):
+        return index
+    with contextlib.suppress(Unreadable), contextlib.closing(_Decoder(path, index, max_pixels)) as decoder:
+        for number in long[:_GAPS_LOOKED_AT].tolist():
+            for follower in range(number + 1, min(number + 3, len(index))):
+                try:
+                    decoder.read(follower)
+                except Unreadable as error:
+                    if str(error) != _NO_PICTURE:
+                        return dataclasses.replace(index, damage=f"frames are gone after frame {number}")
+    return index
 
 
 def _raise_first(errors: dict[int, str], start: int, packet: int) -> None:
