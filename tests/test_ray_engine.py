@@ -19,6 +19,7 @@ from typing import Any
 import faults
 import pyarrow as pa
 import pytest
+from buckets import free_port
 from faults import Faulty, driver, make_frames, names, settings, table_of, wait_until
 
 from detectime import run
@@ -44,7 +45,9 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(faults.HERE))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        one = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": free_port()}
+        one = Cluster(initialize_head=True, head_node_args=head)
+        one.client_address = f"ray://127.0.0.1:{head['ray_client_server_port']}"
         one.add_node(num_cpus=1)
         yield one
         one.shutdown()
@@ -165,6 +168,15 @@ def job_count(cluster: Any) -> int:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     return int.from_bytes(bytes.fromhex(said), "little")
+
+
+def test_a_cluster_is_reached_by_its_client_address(
+    cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
+) -> None:
+    with driver(images, tmp_path / "run", COUNT, journal, ray_address=cluster.client_address) as process:
+        said, _ = process.communicate(timeout=LIMIT)
+    assert said.splitlines()[-1] == f"rows {COUNT}"
+    assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
 
 
 def test_a_node_that_is_killed_loses_nothing(

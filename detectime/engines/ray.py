@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -271,6 +272,7 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
         raise EngineError(f"engine: ray needs what is not installed ({error}); install it with: {_EXTRA}") from error
     address = settings.ray_address
     if address and not ray.is_initialized():
+        _send_token(address)
         _check_address(address)
     if _cluster and (_cluster == _OWN) != (address is None):
         raise _cannot_change(address or _OWN)
@@ -313,6 +315,13 @@ def _cannot_change(to: str) -> EngineError:
         f"this process has worked with Ray at {_cluster!r}, and Ray cannot change to {to!r} (run.ray_address): restart "
         "the kernel"
     )
+
+
+def _send_token(address: str) -> None:
+    """Have Ray's client send the token of the cluster: Ray 2.60 does so elsewhere by itself, there if it is told to."""
+    known = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if address.startswith("ray://") and (known or Path("~/.ray/auth_token").expanduser().is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_address(address: str) -> None:
