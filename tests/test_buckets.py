@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -172,6 +173,46 @@ def test_a_server_that_does_not_answer_is_told_within_a_minute(
     with pytest.raises(StoreError, match=r"s3://somewhere/run/\w+: cannot be .*give another `output`"):
         getattr(place, method)(*arguments)
     assert time.monotonic() - before < 60
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A server that refuses everything."""
+
+    status, code = 403, "AccessDenied"
+
+    def refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = f"<Error><Code>{self.code}</Code><Message>{self.code}</Message></Error>".encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = refuse  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (503, "SlowDown")])
+def test_a_server_that_refuses_is_told_before_frames_are_read(
+    status: int, code: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refusing, "status", status)
+    monkeypatch.setattr(Refusing, "code", code)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        leave(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        before = time.monotonic()
+        with pytest.raises(StoreError, match=r"s3://closed/run/.*permission"):
+            run.detect(table_of(NAMES), Folder(str(images)), settings(), "s3://closed/run")
+        with pytest.raises(SourceError, match="s3://closed/images: the images cannot be listed"):
+            list(Bucket("s3://closed/images").names())
+        ((_, frame),) = Bucket("s3://closed/images").open(["a.jpg"])
+        assert isinstance(frame, Unreadable)
+        assert time.monotonic() - before < 60
+        server.shutdown()
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_frames_are_read(images: Path) -> None:
