@@ -28,7 +28,7 @@ from detectime.detect import row_without_boxes
 from detectime.engines import Engine, Lost, Shard, local
 from detectime.progress import Progress
 from detectime.schema import DETECTIONS, DETECTIONS_FILE, OUTCOMES
-from detectime.sources import Missing, Source, Unreachable
+from detectime.sources import Missing, Source, SourceError, Unreachable
 from detectime.store import Store
 
 _MANIFEST = "run.json"
@@ -95,7 +95,9 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
                     "detection.max_pixels say; make it by sources.of(config)"
                 )
             if not (table["wanted"] & table["on_disk"]).any():
-                there = next(source.names(), None)
+                there = None
+                with contextlib.suppress(SourceError):
+                    there = next(source.names(), None)
                 what = f"what is there is called {there!r}, for one" if there else "nothing is there"
                 raise RunError(
                     f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "

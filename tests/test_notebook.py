@@ -160,7 +160,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     assert names == set(
         "config images labels source every output detector_type hand_detector enlarged_classes crop_coefficient "
         "crop_hand_coefficient near_coefficient fallback classes limit workers save_per_num_images retry_failed "
-        "samples_per_class".split()
+        "engine ray_address face_cache samples_per_class".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     said = " ".join(done.stdout.split())
@@ -172,7 +172,7 @@ def test_is_committed_without_outputs() -> None:
     for path in NOTEBOOK.parent.glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             assert not cell.get("outputs")
-            assert len(cell.source.splitlines()) <= 20
+            assert len(cell.source.splitlines()) <= (25 if "parameters" in cell.metadata.get("tags", ()) else 20)
             assert cell.cell_type != "code" or "def " not in cell.source
 
 
