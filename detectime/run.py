@@ -212,7 +212,10 @@ def _pending(table: pd.DataFrame, pieces: list[pa.Table], retry_failed: bool) ->
     if retry_failed:
         found = found.filter(pc.equal(found["outcome"], "ok"))
     wanted = pa.array(table.loc[table["wanted"], "frame_path"], pa.string())
-    return wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
+    pending = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
+    del wanted, found
+    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is as much as the table
+    return pending
 
 
 def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, config: Config, engine: Engine) -> int:
