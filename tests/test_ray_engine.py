@@ -38,7 +38,7 @@ LIMIT = 90.0  # seconds for what a cluster does
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def two_nodes() -> Iterator[Any]:
     """A head without work and a node with one core; nodes find what this folder defines."""
     from ray.cluster_utils import Cluster
 
@@ -51,6 +51,13 @@ def cluster() -> Iterator[Any]:
         one.add_node(num_cpus=1)
         yield one
         one.shutdown()
+
+
+@pytest.fixture
+def cluster(two_nodes: Any) -> Any:
+    """Give the cluster once it knows that the nodes which a test before has killed are gone: else Ray may use them."""
+    wait_until(lambda: alive_nodes(two_nodes) == 2, LIMIT)
+    return two_nodes
 
 
 @pytest.fixture(scope="module")
@@ -370,15 +377,13 @@ def start_node(cluster: Any, before: str = "true") -> subprocess.Popen[bytes]:
 @contextlib.contextmanager
 def another_node(cluster: Any, before: str) -> Iterator[None]:
     """Have one more node while the block lasts."""
-    alive = alive_nodes(cluster)
     node = start_node(cluster, before)
     try:
-        wait_until(lambda: alive_nodes(cluster) > alive, LIMIT)
+        wait_until(lambda: alive_nodes(cluster) == 3, LIMIT)
         yield
     finally:
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
-        wait_until(lambda: alive_nodes(cluster) <= alive, LIMIT)
 
 
 def alive_nodes(cluster: Any) -> int:

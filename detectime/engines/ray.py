@@ -35,6 +35,7 @@ _PROBED = 5  # frames
 _AHEAD = 2  # shards that an actor has, so that it never waits for this process
 _ATTEMPTS = 3  # a shard that loses its actor so often may be the reason for it
 _FAILED_STARTS = 3  # in a row, of each actor: there is no use in trying on
+_REST = 2.0  # seconds after a failed start
 _GROWTH = 10.0  # seconds between two looks at how large the cluster is
 _STORE = 150_000_000  # bytes of shared memory for results on this machine; a shard takes some ten thousand
 _OWN = "this machine"
@@ -140,6 +141,7 @@ class _Pool:
         self._calls: dict[Any, tuple[_Actor, Shard]] = {}
         self._losses: Counter[Shard] = Counter()
         self._failed_starts = 0
+        self._resting_until = -math.inf
         self._heard = time.monotonic()  # when a worker was last there
         self._most, self._counted = 0, -math.inf
 
@@ -153,14 +155,21 @@ class _Pool:
         while self._left() or self._calls:
             self._grow()
             self._give()
-            self._ray.wait(list(self._calls), timeout=1.0)
-            answers, _ = self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-            for answer in answers:
+            for answer in self._answers():
                 actor, shard = self._calls.pop(answer, (None, ()))
                 if actor:  # one that is not gone meanwhile
                     yield from self._take(answer, actor, shard)
             self._check_deadlines()
             yield from self._given_up()
+
+    def _answers(self) -> list[Any]:
+        """Wait a moment for answers."""
+        if not self._calls:  # it rests after a failed start
+            time.sleep(0.1)
+            return []
+        self._ray.wait(list(self._calls), timeout=1.0)
+        answered, _ = self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return list(answered)
 
     def stop(self) -> None:
         for actor in list(self._actors):
@@ -178,7 +187,8 @@ class _Pool:
             self._most = self._settings.workers or max(1, _room(self._ray, self._settings))
             self._counted = time.monotonic()
         idle = sum(1 for actor in self._actors if not actor.shards)
-        for _ in range(min(self._most - len(self._actors), self._left() - idle)):
+        starting = 0 if time.monotonic() < self._resting_until else self._most - len(self._actors)
+        for _ in range(min(starting, self._left() - idle)):
             actor = _Actor(self._host.remote(*self._built_with))
             self._actors.append(actor)
             self._calls[actor.handle.show.remote(self._few)] = actor, ()
@@ -240,6 +250,7 @@ class _Pool:
 
     def _fail_start(self, reason: str) -> None:
         self._failed_starts += 1
+        self._resting_until = time.monotonic() + _REST  # a cluster that has just lost a node needs a moment
         if self._failed_starts >= _FAILED_STARTS * self._most:  # a node that is lost takes all with it that start there
             raise EngineError(f"workers cannot start on Ray: {reason}")
         if self._failed_starts == 1:
