@@ -1,62 +1,96 @@
-"""The frame table: one row a frame, made of labels, checked, and matched with the files that are there."""
+"""The frame table: one row per frame, made of labels, checked, and matched with the files that are there."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from detectime import hagrid, spans
+from detectime import hagrid, remote, spans, tables
+from detectime import store as stores
 from detectime.config import Config
-from detectime.labels import TableError, columns, kept_as, read_csv, refuse, some, unlisted
-from detectime.sources import Source
+from detectime.labels import (
+    TableError,
+    columns,
+    count_repeated,
+    hash_file,
+    note_renamed,
+    read_csv,
+    refuse,
+    rename_reserved,
+)
+from detectime.notes import Note
+from detectime.sources import Source, SourceError
+from detectime.sources.listing import Listing, list_source
 
-__all__ = ["COLUMNS", "TableError", "counts", "of", "read", "select", "summary"]
+__all__ = ["COLUMNS", "TableError", "counts", "notes", "of", "read", "select", "summary"]
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
-_NAMES = 100_000  # of files that are Python's strings at a time
+
+
+Known = Callable[[], pd.DataFrame | None]
+"""Reads the frame table of an earlier run, with its ``attrs``; returns None if there is none."""
 
 
 def of(config: Config, source: Source) -> pd.DataFrame:
     """Make the frame table of a configuration, whatever its labels are.
 
     - A folder: HaGRID's annotations, see `hagrid.read`.
-    - A csv with the column `file` and without `frame_path`: a row a span of a video, see `spans.read`.
-    - Any other csv: a row a frame, see `read`.
+    - A csv with the column `file` and without `frame_path`: one row per span of a video, see `spans.read`.
+    - Any other csv: one row per frame, see `read`.
 
     Parameters
     ----------
     config
-        `data.labels`, where the labels are; `data.every` and `data.hagrid_classes`; `labels`, the vocabulary.
+        `data.labels`, where the labels are; `data.every` and `data.hagrid_classes`; `labels`, the vocabulary; and
+        `data.output`: if the source cannot be listed, or lists nothing, the frame table of the run there stands in.
     source
         Where the frames are.
 
     Returns
     -------
     DataFrame
-        As `read` returns it. ``attrs`` may hold `notes` as well: what was left out, in sentences; see `summary`.
+        As `read` returns it.
 
     Raises
     ------
     TableError
         If the labels cannot be used: the first twenty wrong rows are named.
+    SourceError
+        If the frames cannot be listed, which HaGRID's annotations and spans need, and there is no run of the same
+        labels.
     """
-    labels = config.data.labels
-    if os.path.isdir(labels):
-        table = hagrid.read(labels, _names(source), config.data.hagrid_classes, config.labels)
-    elif "file" in (names := columns(labels)) and "frame_path" not in names:
-        table = spans.read(labels, source, config.labels, config.data.every)
+    labels, known = config.data.labels, partial(_read_known, config.data.output)
+    are_hagrid = os.path.isdir(labels)
+    if not are_hagrid and not spans.are_spans(columns(labels)):
+        return read(labels, source, config.labels, known)
+    listing = list_source(source) if are_hagrid else spans.list_videos(labels, source)
+    made_with = {"hagrid_classes": config.data.hagrid_classes} if are_hagrid else {"every": config.data.every}
+    before = known() if listing.unreachable else None
+    if before is not None:
+        classes = config.data.hagrid_classes
+        sha256 = hagrid.hash_annotations(labels, classes, config.labels) if are_hagrid else hash_file(labels)
+        return _reuse(before, {"labels_sha256": sha256, "made_with": made_with}, listing, config.labels)
+    if listing.error:
+        raise listing.error
+    if are_hagrid:
+        table = hagrid.read(labels, listing, config.data.hagrid_classes, config.labels)
     else:
-        return read(labels, source, config.labels)
+        table = spans.read(labels, source, listing, config.labels, config.data.every)
+    table.attrs["made_with"] = made_with
     return _numbered(table, config.labels)
 
 
-def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int]) -> pd.DataFrame:
+def read(
+    labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int], known: Known = lambda: None
+) -> pd.DataFrame:
     """Read a frame table, check it, number its classes, and see which of its frames are there.
 
     Parameters
@@ -67,38 +101,51 @@ def read(labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str
         Where the frames are.
     labels
         The vocabulary: the number of each class.
+    known
+        Called if the source cannot be listed, or lists nothing: `on_disk` is taken from what it returns.
 
     Returns
     -------
     DataFrame
-        A row a frame, in the order of the file: its columns (text, but `frame_id`, int64; one that has the name of a
-        column that is made here or in pairing, as `width`, is called `width_in_csv`), and
+        One row per frame, in the order of the file: its columns (text, but `frame_id`, int64; one that is called as a
+        column of detectime's, such as `width`, is renamed, see `labels.rename_reserved`), and
 
         - `label` (int64), the number of its class;
-        - `on_disk` (bool), whether the source has it.
+        - `on_disk` (bool), whether the source has it;
+        - `stamp` (text), what the source's listing tells of its file; NaN where it does not have it, or tells nothing.
 
-        ``attrs`` holds `duplicates`, the number of rows that repeated another and were dropped, `unlisted`, the number
-        of files of the source that the table does not name, and `unlisted_names`, the first twenty of them.
+        ``attrs`` holds
+
+        - `duplicates`, the number of rows that repeated another and were dropped, and `first_duplicate`, the
+          frame_path of the first;
+        - `unlisted`, the number of files of the source that the table does not name, and `unlisted_names`, the first
+          twenty of them;
+        - `labels_sha256`, the SHA-256 of the labels in hexadecimal;
+        - `unreachable`, why the source could not be listed, in a sentence; None if it could;
+        - `notes`, what else is worth telling, a list of `Note`: see the function `notes` for all.
 
     Raises
     ------
     TableError
         If the file cannot be read, lacks a column, or a row is wrong: the first twenty wrong rows are named.
     """
-    table = read_csv(labels_csv, COLUMNS).rename(columns=kept_as)
-    rows = len(table)
-    # What pandas makes a million objects of, Arrow does in place.
-    if pc.count_distinct(pa.array(table["frame_path"])).as_py() < rows:
-        table = table.drop_duplicates()
-    _check_rows(table, labels_csv, labels)
-    table["frame_id"] = pa.array(table["frame_id"]).cast(pa.int64()).to_numpy()
-    duplicates = rows - len(table)
-    table = _numbered(table.reset_index(drop=True), labels)
-    names = _names(source)
-    listed = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
-    table["on_disk"] = pc.is_in(listed, value_set=names).to_numpy(zero_copy_only=False)
-    table.attrs = {"duplicates": duplicates, **unlisted(names, listed)}
-    del names, listed
+    rows = read_csv(labels_csv, COLUMNS)
+    sha256 = rows.attrs["labels_sha256"]
+    renamed = rename_reserved(list(rows.columns))
+    rows, repeated = _drop_repeated(rows.rename(columns=renamed))
+    _check_rows(rows, labels_csv, labels)
+    rows["frame_id"] = pa.array(rows["frame_id"]).cast(pa.int64()).to_numpy()
+    table = _numbered(rows.reset_index(drop=True), labels)
+    del rows
+    listing = list_source(source)
+    table.attrs = {
+        **repeated,
+        **_match(table, listing, known),
+        "labels_sha256": sha256,
+        "unreachable": listing.unreachable,
+        "notes": [*note_renamed(renamed), *listing.notes],
+    }
+    del listing
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is more than the table
     return table
 
@@ -129,7 +176,7 @@ def select(table: pd.DataFrame, classes: Sequence[str], limit: int | None = None
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Count frames and videos of each class: a row a class, in the order of the labels."""
+    """Count frames and videos of each class: one row per class, in the order of the labels."""
     kinds = table.groupby(["label", "class_name"], as_index=False)
     return kinds.agg(
         videos=("video_name", "nunique"),
@@ -139,21 +186,40 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index("class_name")
 
 
+def notes(table: pd.DataFrame) -> list[Note]:
+    """Return what is worth telling of a frame table: rows repeated, files not named, frames not there, and the rest.
+
+    Parameters
+    ----------
+    table
+        What `of`, `read` or `select` returned.
+    """
+    attrs = table.attrs
+    repeated, others = attrs.get("duplicates", 0), attrs.get("unlisted", 0)
+    what = "row repeated another and was dropped" if repeated == 1 else "rows repeated another and were dropped"
+    found = [Note("repeated", repeated, what, attrs.get("first_duplicate"))]
+    what = "file of the source is not named" if others == 1 else "files of the source are not named"
+    first = next(iter(attrs.get("unlisted_names", ())), None)
+    found.append(Note("unlisted", others, f"{what} by the labels", first))
+    if not attrs.get("unreachable"):
+        missing = table["frame_path"][~table["on_disk"]]
+        what = "frame of the labels is not there" if len(missing) == 1 else "frames of the labels are not there"
+        found.append(Note("missing", len(missing), what, None if missing.empty else str(missing.iloc[0])))
+    return [*(note for note in found if note.count), *attrs.get("notes", ())]
+
+
 def summary(table: pd.DataFrame) -> str:
-    """Say in words how many frames there are, and what was left out.
+    """Say how many frames there are in one line, and what is worth telling of them in a line each.
 
     Parameters
     ----------
     table
         What `select` returned.
     """
-    others, named = table.attrs["unlisted"], table.attrs.get("unlisted_names")
-    there = (
-        f"{len(table)} frames, {int(table['wanted'].sum())} of them wanted; {int((~table['on_disk']).sum())} are not "
-        f"on the disk; {table.attrs['duplicates']} repeated rows dropped; {others} files that the table does not "
-        f"name{f': {some(named, others)}' if named else ''}"
-    )
-    return "\n".join([there, *table.attrs.get("notes", ())])
+    unreachable = table.attrs.get("unreachable")
+    there = f"the source cannot be reached: {unreachable}" if unreachable else f"{table['on_disk'].sum()} are there"
+    first = f"{len(table)} frames, {table['wanted'].sum()} of them wanted; {there}"
+    return "\n".join([first, *map(str, notes(table))])
 
 
 def _numbered(table: pd.DataFrame, labels: Mapping[str, int]) -> pd.DataFrame:
@@ -163,11 +229,66 @@ def _numbered(table: pd.DataFrame, labels: Mapping[str, int]) -> pd.DataFrame:
     return table
 
 
-def _names(source: Source) -> pa.Array:
-    """Names of the source's files as the bytes that they are: a name need not be UTF-8, and a million are compact."""
-    names = source.names()
-    chunks = iter(lambda: [os.fsencode(name) for name in itertools.islice(names, _NAMES)], [])
-    return pa.chunked_array([pa.array(chunk, pa.binary()) for chunk in chunks], pa.binary()).combine_chunks()
+def _drop_repeated(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[Hashable, Any]]:
+    """Drop rows that repeat another in every column; say how many, and the first one's frame_path."""
+    # What pandas makes a million objects of, Arrow does in place.
+    if pc.count_distinct(pa.array(rows["frame_path"])).as_py() == len(rows):
+        return rows, count_repeated()
+    return rows.drop_duplicates(), count_repeated(rows["frame_path"][rows.duplicated()])
+
+
+def _match(table: pd.DataFrame, listing: Listing, known: Known) -> dict[Hashable, Any]:
+    """Add `on_disk` and `stamp`; return what `Listing.count_unlisted` says."""
+    places = listing.find(pa.array(table["frame_path"], pa.string()).cast(pa.binary()))
+    if listing.unreachable:
+        table["on_disk"] = _was_on_disk(table, known())
+        table["stamp"] = _no_stamps(table)
+    else:
+        table["on_disk"] = places.is_valid().to_numpy(zero_copy_only=False)
+        table["stamp"] = listing.stamps.take(places).to_pandas()
+    return listing.count_unlisted(places)
+
+
+def _was_on_disk(table: pd.DataFrame, known: pd.DataFrame | None) -> NDArray[np.bool_]:
+    """Say which frames the source had when it was listed last; none if that is not known."""
+    if known is None:
+        return np.zeros(len(table), bool)
+    there = pa.array(known["frame_path"][known["on_disk"]], pa.string())
+    found: NDArray[np.bool_] = pc.is_in(pa.array(table["frame_path"], pa.string()), value_set=there).to_numpy(
+        zero_copy_only=False
+    )
+    return found
+
+
+def _read_known(output: str) -> pd.DataFrame | None:
+    """Read the frame table of the run in a folder, if there is one."""
+    if not remote.is_remote(output) and not os.path.isdir(remote.local(output)):
+        return None
+    return tables.read_frames(stores.of(output))
+
+
+def _reuse(
+    known: pd.DataFrame, identity: Mapping[str, Any], listing: Listing, labels: Mapping[str, int]
+) -> pd.DataFrame:
+    """Return the table of an earlier run, if it was made of the same labels, in place of one that cannot be made."""
+    # A run of 0.2 did not record what its table was made of.
+    is_same = all(known.attrs.get(key) in (None, value) for key, value in identity.items())
+    if not is_same or not known["class_name"].isin(list(labels)).all():
+        if listing.error:
+            raise listing.error
+        raise SourceError(
+            f"{listing.unreachable}, and the labels are not those of the run that is there; is the drive mounted, is "
+            "`images` the folder of the frames?"
+        )
+    table = known.drop(columns="wanted", errors="ignore").reset_index(drop=True)
+    table["stamp"] = _no_stamps(table)
+    table.attrs = known.attrs | {"unreachable": listing.unreachable}
+    return _numbered(table, labels)
+
+
+def _no_stamps(table: pd.DataFrame) -> pd.Series:
+    stamps: pd.Series = pa.nulls(len(table), pa.string()).to_pandas()
+    return stamps
 
 
 def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mapping[str, int]) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import remote
-from detectime.labels import TableError, some, unlisted
+from detectime.labels import TableError, count_repeated, hash_file, note_counted, some
+from detectime.notes import Note
 from detectime.schema import TRUTH
+from detectime.sources.listing import Listing
 
 _ROUNDING = 1e-6  # by which a box may leave its image and be whole
 _STEM = r"(?s)^(?:.*/)?([^/]*?)(?:\.[^./]*)?$"
@@ -23,7 +27,7 @@ _FOLDER = r"(?s)^(?:.*/)?([^/]*)/[^/]*$"
 
 
 def read(
-    annotations: str | os.PathLike[str], names: pa.Array, classes: Mapping[str, str], labels: Iterable[str]
+    annotations: str | os.PathLike[str], listing: Listing, classes: Mapping[str, str], labels: Iterable[str]
 ) -> pd.DataFrame:
     """Make a frame table of HaGRID's annotations, of its first or second version or the 512 px edition.
 
@@ -35,8 +39,8 @@ def read(
     annotations
         A folder with ``<class>.json``, or with such folders (``train``, ``val``, ``test``). A record has `user_id`,
         `labels`, and `bboxes`, ``[x, y, width, height]`` in shares of the image.
-    names
-        The files that the source has, as binary.
+    listing
+        The files that the source has.
     classes
         HaGRID's name of each class that is taken, and ours.
     labels
@@ -45,14 +49,11 @@ def read(
     Returns
     -------
     DataFrame
-        A row an image, in the order of the files by name and of the records in them: `frame_path`,
+        One row per image, in the order of the files by name and of the records in them: `frame_path`,
         ``<class>/<image>.jpg`` where there is none; `video_name`, the person; `frame_id` (int64), the image's ordinal
-        among the person's; `class_name`, ours; `on_disk` (bool); and `TRUTH`, the boxes of the hands that show the
-        class, as text: JSON, ``[[x1, y1, x2, y2], …]`` in shares of the image and inside it.
-
-        ``attrs`` holds `duplicates`, the number of records that stand again in another file and were dropped,
-        `unlisted`, the number of files of the source that are no image of the table, `unlisted_names`, the first twenty
-        of them, and `notes`, sentences about what was left out or mended.
+        among the person's; `class_name`, ours; `TRUTH`, the boxes of the hands that show the class, as text: JSON,
+        ``[[x1, y1, x2, y2], …]`` in shares of the image and inside it; `on_disk` (bool) and `stamp` (text), and
+        ``attrs``, as `frames.read` has them. `labels_sha256` is what `hash_annotations` returns.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def read(
         If there is no file of a class that is taken, a file is no JSON, an image has records of two classes, or it is
         not clear which of several images of one name is meant.
     """
-    taken = {theirs: ours for theirs, ours in classes.items() if ours in set(labels)}
+    taken = _taken(classes, labels)
     files = sorted(Path(annotations).rglob("*.json"))
     chosen = [file for file in files if file.stem in taken]
     if not chosen:
@@ -69,13 +70,11 @@ def read(
             "annotations, or name its classes in data.hagrid_classes"
         )
     found = _Found()
-    table = pa.concat_tables([_part(file, found) for file in chosen]).unify_dictionaries()
+    table = pa.concat_tables([_part(file, annotations, found) for file in chosen]).unify_dictionaries()
     if not table.num_rows:
         raise TableError(f"{annotations}: not one record can be used; the first: {some(found.malformed[:1])}")
-    records = table.num_rows
-    if pc.count_distinct(table["image"]).as_py() < records:
-        table = _once(table, annotations)
-    paths = _matched(table, names, annotations)
+    table, repeated = _once(table, annotations)
+    places, paths = _matched(table, listing, annotations)
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is more than the table
     kinds = table["class"].combine_chunks()
     ours = pa.array([taken[theirs] for theirs in kinds.dictionary.to_pylist()], pa.large_string())
@@ -87,23 +86,61 @@ def read(
             "class_name": ours.take(kinds.indices),
             TRUTH: table["truth"],
             "on_disk": paths.is_valid(),
+            "stamp": listing.stamps.take(places),
         }
     ).to_pandas()
     others = sorted({file.stem for file in files} - set(taken))
     absent = sorted(set(taken) - {file.stem for file in files})
-    counted = (
-        (len(found.malformed), "records cannot be used and are left out", found.malformed),
-        (len(found.clipped), "images have a box that leaves them; it is clipped", found.clipped),
-        (len(found.without), "images have no box of their class; their samples are not scored", found.without),
-        (len(absent), "classes are to be taken and have no file", absent),
-        (len(others), "classes are left out, since data.hagrid_classes has no class of labels for them", others),
-    )
     frames.attrs = {
-        "duplicates": records - len(frames),
-        **unlisted(names, paths.cast(pa.binary())),
-        "notes": [f"{count} {what}: {some(which)}" for count, what, which in counted if count],
+        **repeated,
+        **listing.count_unlisted(places),
+        "labels_sha256": _combine_hashes(found.hashes),
+        "unreachable": listing.unreachable,
+        "notes": [*found.notes(), *_note_classes(absent, others), *listing.notes],
     }
     return frames
+
+
+def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, str], labels: Iterable[str]) -> str:
+    """Return the SHA-256 of the files that `read` would take, in hexadecimal: of their sorted names and own SHA-256.
+
+    Parameters
+    ----------
+    annotations, classes, labels
+        As those of `read`.
+
+    Raises
+    ------
+    TableError
+        If a file cannot be read.
+    """
+    taken = _taken(classes, labels)
+    hashes = {}
+    for file in Path(annotations).rglob("*.json"):
+        if file.stem in taken:
+            hashes[file.relative_to(annotations).as_posix()] = hash_file(file)
+    return _combine_hashes(hashes)
+
+
+def _taken(classes: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
+    """Return HaGRID's name of each class that is taken, and ours."""
+    vocabulary = set(labels)
+    return {theirs: ours for theirs, ours in classes.items() if ours in vocabulary}
+
+
+def _combine_hashes(hashes: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
+def _note_classes(absent: Sequence[str], others: Sequence[str]) -> list[Note]:
+    why = "left out, since data.hagrid_classes has no class of labels for"
+    return [
+        *note_counted(
+            "absent_class", absent, "class is to be taken and has no file", "classes are to be taken and have no file"
+        ),
+        *note_counted("other_class", others, f"class is {why} it", f"classes are {why} them"),
+    ]
 
 
 def _ordinals(users: pa.ChunkedArray) -> pd.Series:
@@ -114,19 +151,32 @@ def _ordinals(users: pa.ChunkedArray) -> pd.Series:
 
 @dataclass
 class _Found:
-    """Images that are not as they should be."""
+    """Images that are not as they should be, and the SHA-256 of each file."""
 
     malformed: list[str] = field(default_factory=list)
     clipped: list[str] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def notes(self) -> list[Note]:
+        """Return a note of each kind."""
+        one, many = "record cannot be used and is left out", "records cannot be used and are left out"
+        notes = note_counted("malformed", self.malformed, one, many)
+        one, many = "image has a box that leaves it; it is clipped", "images have a box that leaves them; it is clipped"
+        notes += note_counted("clipped", self.clipped, one, many)
+        one = "image has no box of its class; its sample is not scored"
+        many = "images have no box of their class; their samples are not scored"
+        return notes + note_counted("without_box", self.without, one, many)
 
 
-def _part(file: Path, found: _Found) -> pa.Table:
+def _part(file: Path, annotations: str | os.PathLike[str], found: _Found) -> pa.Table:
     """Read the records of one class."""
     theirs = file.stem
     try:
+        content = file.read_bytes()
+        found.hashes[file.relative_to(annotations).as_posix()] = hashlib.sha256(content).hexdigest()
         # Each record is read as soon as it is there: a set has a million, and what else is in them is not kept.
-        records = json.loads(file.read_bytes(), object_hook=lambda pairs: _read(pairs, theirs))
+        records = json.loads(content, object_hook=lambda pairs: _read(pairs, theirs))
     except OSError as error:
         raise TableError(f"{file}: the annotations cannot be read: {remote.reason(error)}") from error
     except (ValueError, RecursionError) as error:
@@ -177,8 +227,10 @@ def _read(pairs: dict[str, Any], theirs: str) -> _Record | dict[str, Any] | None
         return None
 
 
-def _once(table: pa.Table, annotations: str | os.PathLike[str]) -> pa.Table:
-    """Drop records that stand again in another file; refuse an image of two classes, or of two people."""
+def _once(table: pa.Table, annotations: str | os.PathLike[str]) -> tuple[pa.Table, dict[Hashable, Any]]:
+    """Drop records that stand again in another file, and count them; refuse an image of two classes, or two people."""
+    if pc.count_distinct(table["image"]).as_py() == table.num_rows:
+        return table, count_repeated()
     again = table.select(["image", "user", "class"]).to_pandas()
     first = ~again.duplicated()
     twice = again.loc[first, "image"]
@@ -188,21 +240,28 @@ def _once(table: pa.Table, annotations: str | os.PathLike[str]) -> pa.Table:
             f"{annotations}: {len(twice)} images have several records with another class or user_id: "
             f"{some(twice.tolist())}; leave one of them"
         )
-    return table.filter(pa.array(first))
+    repeated = again["image"][~first]
+    return table.filter(pa.array(first)), count_repeated(repeated)
 
 
-def _matched(table: pa.Table, names: pa.Array, annotations: str | os.PathLike[str]) -> pa.Array:
-    """Find the images of records among the names of files: the path of each, null where it is not there."""
+def _matched(table: pa.Table, listing: Listing, annotations: str | os.PathLike[str]) -> tuple[pa.Array, pa.Array]:
+    """Find the images of records among the files: place in the listing and path of each, null where it is not there."""
     images = table["image"].cast(pa.binary())
-    stems = pc.replace_substring_regex(names, _STEM, r"\1")
+    stems = pc.replace_substring_regex(listing.names, _STEM, r"\1")
+    places = pa.array(np.arange(len(stems), dtype=np.int32))
     if pc.count_distinct(stems).as_py() < len(stems):
-        names, stems = _of_its_class(names, stems, table, annotations)
-    paths = names.take(pc.index_in(images, value_set=stems).combine_chunks())
+        asked = pc.is_in(stems, value_set=images.combine_chunks())
+        places, stems = places.filter(asked), stems.filter(asked)
+        kept = _of_its_class(listing.names.take(places), stems, table, annotations)
+        places, stems = places.filter(kept), stems.filter(kept)
+    places = places.take(pc.index_in(images, value_set=stems).combine_chunks())
     del images, stems
+    paths = listing.names.take(places)
     try:
-        return paths.cast(pa.string())
+        return places, paths.cast(pa.string())
     except pa.ArrowInvalid:  # a folder whose name is no text: no table can name what is in it
-        return pa.array([_text(path) for path in paths.to_pylist()], pa.string())
+        paths = pa.array([_text(path) for path in paths.to_pylist()], pa.string())
+        return pc.if_else(paths.is_valid(), places, pa.scalar(None, pa.int32())), paths
 
 
 def _text(path: bytes | None) -> str | None:
@@ -218,12 +277,8 @@ def _usual(table: pa.Table) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(folders, "/", images, ".jpg", "")
 
 
-def _of_its_class(
-    names: pa.Array, stems: pa.Array, table: pa.Table, annotations: str | os.PathLike[str]
-) -> tuple[pa.Array, pa.Array]:
-    """Of several images of one name keep the one in a folder of its class."""
-    asked = pc.is_in(stems, value_set=table["image"].cast(pa.binary()).combine_chunks())
-    names, stems = names.filter(asked), stems.filter(asked)
+def _of_its_class(names: pa.Array, stems: pa.Array, table: pa.Table, annotations: str | os.PathLike[str]) -> pa.Array:
+    """Of several images of one name choose the one in a folder of its class: returns which are kept."""
     found = pd.DataFrame({"name": names.to_pandas(), "stem": stems.to_pandas()})
     several = found["stem"].duplicated(keep=False)
     of_class = table.select(["image", "class"]).to_pandas().set_index("image")["class"].astype(str)
@@ -241,4 +296,4 @@ def _of_its_class(
             f"{annotations}: {len(unclear)} images could be those of the annotations: "
             f"{some([os.fsdecode(name) for name in unclear.tolist()])}; give a folder with one edition as `images`"
         )
-    return names.filter(pa.array(kept)), stems.filter(pa.array(kept))
+    return pa.array(kept)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
+import itertools
 import os
-import re
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from detectime import remote
+from detectime.notes import Note, note_found, shorten
+from detectime.schema import RESERVED_COLUMNS
 
 _SHOWN = 20  # rows, or names, that a message names
-_MADE_HERE = re.compile(
-    "label|on_disk|wanted|outcome|error|width|height|faces|hands|true_hands|overlap|fallback|found_by|(face|hand|bbox)_(x1|y1|x2|y2|score)"
-)
+_EXPECTED = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}  # columns
 
 
 class TableError(ValueError):
@@ -53,7 +52,8 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
     Returns
     -------
     DataFrame
-        Its columns, all text.
+        Its columns, all text, by their names without blanks around them. ``attrs`` holds `labels_sha256`, the SHA-256
+        of the file in hexadecimal.
 
     Raises
     ------
@@ -64,18 +64,85 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
         names, separator = _header(path)
         _check_names(names, needed, path)
         with warnings.catch_warnings(), _opened(path) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
             rows = pd.read_csv(
                 file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False
             )
     if rows.empty:
         raise TableError(f"{path}: the table has no rows")
-    return rows.rename(columns=str.strip)
+    if len(rows.columns) != len(names):
+        raise TableError(f"{path}: the header has {len(names)} columns, and the rows have {len(rows.columns)}")
+    rows.columns = pd.Index(names)  # pandas has names of its own for some, such as empty ones
+    rows.attrs = {"labels_sha256": sha256}
+    return rows
 
 
-def kept_as(name: str) -> str:
-    """Name of a column of the csv in the frame table: another if one of that name is made here or in pairing."""
-    return f"{name}_in_csv" if _MADE_HERE.fullmatch(name) else name
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file of labels in hexadecimal.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read.
+    """
+    with _faults_of_the_file(path), _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rename_reserved(names: Sequence[str], reserved: Collection[str] = RESERVED_COLUMNS) -> dict[str, str]:
+    """Find other names for columns of labels that are called as columns that detectime adds.
+
+    Parameters
+    ----------
+    names
+        All columns of the labels, each once.
+    reserved
+        Names that they may not have.
+
+    Returns
+    -------
+    dict
+        The columns to rename, in their order, and their new names, which no other column has.
+
+    Examples
+    --------
+    >>> rename_reserved(["frame_path", "width", "height", "width_in_csv"])
+    {'width': 'width_in_csv_2', 'height': 'height_in_csv'}
+    """
+    taken = {*names, *reserved}
+    renamed = {}
+    for name in names:
+        if name in reserved:
+            candidates = (f"{name}_in_csv{f'_{k}' if k > 1 else ''}" for k in itertools.count(1))
+            renamed[name] = next(candidate for candidate in candidates if candidate not in taken)
+            taken.add(renamed[name])
+    return renamed
+
+
+def note_renamed(renamed: Mapping[str, str]) -> list[Note]:
+    """Return a note about columns that `rename_reserved` has renamed.
+
+    Examples
+    --------
+    >>> print(*note_renamed({"width": "width_in_csv"}))
+    1 column of the labels was renamed, since detectime adds one of that name (the first: 'width -> width_in_csv')
+    """
+    one = "column of the labels was renamed, since detectime adds one of that name"
+    many = "columns of the labels were renamed, since detectime adds columns of those names"
+    return note_counted("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
+
+
+def note_counted(kind: str, found: Sequence[str], one: str, many: str) -> list[Note]:
+    """Return a note as `notes.note_found` does, in words for one of what was found, or for many.
+
+    Examples
+    --------
+    >>> print(*note_counted("clipped", ["a.jpg"], "box is clipped", "boxes are clipped"))
+    1 box is clipped (the first: 'a.jpg')
+    """
+    return note_found(kind, found, one if len(found) == 1 else many)
 
 
 def refuse(
@@ -127,37 +194,22 @@ def refuse_each(
     _refuse(rows, sorted(reasons), reasons.__getitem__, shown, path)
 
 
-def short(value: str, length: int = 80) -> str:
-    """Text as Python would write it, so that no control character reaches a terminal, cut in the middle if long."""
-    shown = repr(value)
-    return shown if len(shown) <= length else f"{shown[: length // 2]}…{shown[-length // 2 :]}"
-
-
 def some(names: Sequence[str], count: int | None = None) -> str:
     """Text that lists names: the first of them, and how many more there are of `count`, or of those given."""
-    listed = ", ".join(short(name) for name in names[:_SHOWN])
+    listed = ", ".join(shorten(name) for name in names[:_SHOWN])
     more = (len(names) if count is None else count) - _SHOWN
     return f"{listed} and {more} more" if more > 0 else listed
 
 
-def unlisted(names: pa.Array, listed: pa.Array) -> dict[Hashable, Any]:
-    """Say which files of a source a frame table does not name.
+def count_repeated(repeated: Sequence[str] | pd.Series = ()) -> dict[Hashable, Any]:
+    """Return `duplicates` and `first_duplicate` for the ``attrs`` of a frame table, of frames whose rows were dropped.
 
-    Parameters
-    ----------
-    names
-        The files that the source has, as binary.
-    listed
-        The files that the table names, as binary.
-
-    Returns
-    -------
-    dict
-        For the table's ``attrs``: `unlisted`, how many they are, and `unlisted_names`, the first twenty by name.
+    Examples
+    --------
+    >>> count_repeated(["a.jpg", "b.jpg"])
+    {'duplicates': 2, 'first_duplicate': 'a.jpg'}
     """
-    others = names.filter(pc.invert(pc.is_in(names, value_set=listed)))
-    first = others.take(pc.bottom_k_unstable(others, k=min(_SHOWN, len(others))))
-    return {"unlisted": len(others), "unlisted_names": [os.fsdecode(name) for name in first.to_pylist()]}
+    return {"duplicates": len(repeated), "first_duplicate": next(map(str, repeated), None)}
 
 
 def _refuse(
@@ -171,7 +223,7 @@ def _refuse(
         return
     lines = []
     for row in wrong[:_SHOWN]:
-        values = ", ".join(f"{column}={short(rows[column].iloc[row])}" for column in shown)
+        values = ", ".join(f"{column}={shorten(rows[column].iloc[row])}" for column in shown)
         lines.append(f"  row {rows.index[row] + 1}: {reason(row)} ({values})")
     more = len(wrong) - len(lines)
     if more:
@@ -183,15 +235,23 @@ def _refuse(
 
 
 def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
-    with _opened(path) as file:
-        line = io.TextIOWrapper(file, encoding="utf-8-sig", newline="").readline()
-    if line.startswith("{"):
-        raise TableError(f"{path}: these look like HaGRID's annotations: give their folder as `labels`")
-    separator = ";" if line.count(";") > line.count(",") else ","
-    return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])], separator
+    """Return the names of a csv file's columns without blanks around them, and what separates its fields."""
+    headers: list[tuple[list[str], str]] = []
+    with _opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        if text.readline().startswith("{"):
+            raise TableError(f"{path}: these look like HaGRID's annotations: give their folder as `labels`")
+        for separator in ",;":
+            text.seek(0)
+            with contextlib.suppress(csv.Error):
+                row = next(csv.reader(text, delimiter=separator), [])  # a name in quotes may go on in further lines
+                headers.append(([name.strip() for name in row], separator))
+    if not headers:
+        raise TableError(f"{path}: this is not a csv file: its first line cannot be read")
+    # A name may hold the other separator, even often.
+    return max(headers, key=lambda header: (len(_EXPECTED.intersection(header[0])), len(header[0])))
 
 
-def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+def _opened(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
     if not remote.is_remote(str(path)):
         return open(path, "rb")
     try:
@@ -222,8 +282,8 @@ def _check_names(names: Sequence[str], needed: Sequence[str], path: object) -> N
     """Refuse a file that lacks a column, or has one twice."""
     for column in needed:
         if column not in names:
-            there = ", ".join(short(name) for name in names[:_SHOWN])
+            there = ", ".join(shorten(name) for name in names[:_SHOWN])
             raise TableError(f"{path}: the column {column} is missing; the file has {there or 'none'}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise TableError(f"{path}: the column {short(twice[0])} is there twice; rename one")
+        raise TableError(f"{path}: the column {shorten(twice[0])} is there twice; rename one")

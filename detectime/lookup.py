@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 NAME = "name"
 """The column that is looked up, of bytes: a file's name need not be UTF-8."""
 
-_FORMAT = 2  # of the files: to be raised when a column changes, so that no file of an older version is read
+_FORMAT = 3  # of the files: to be raised when a column changes, so that no file of an older version is read
 
 _KEPT = 30 * 24 * 3600  # seconds after their last use
 

@@ -1,9 +1,11 @@
-"""Labels of videos: a csv with a row a span, of which the frame table's rows are made."""
+"""Labels of videos: a csv with one row per span, of which the frame table's rows are made."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,21 @@ import pyarrow as pa
 
 from detectime.boxes import Floats, Integers
 from detectime.images import Unreadable
-from detectime.labels import TableError, columns, kept_as, read_csv, refuse, refuse_each, some
+from detectime.labels import (
+    TableError,
+    columns,
+    count_repeated,
+    note_counted,
+    note_renamed,
+    read_csv,
+    refuse,
+    refuse_each,
+    rename_reserved,
+)
+from detectime.notes import Note
+from detectime.schema import RESERVED_COLUMNS
 from detectime.sources import Missing, Source
+from detectime.sources.listing import Listing, collect_listing
 from detectime.sources.videos import Index, Videos, name
 
 COLUMNS = ("file", "start", "end", "class_name")
@@ -21,9 +36,33 @@ _TOLERANCE = 0.0005  # seconds: many files round the times of their frames to a 
 _SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"
 _OPEN = {"start": "0", "end": "inf"}
 
+_Known = Index | Missing | Unreadable
+"""What is known of a file: its frames, or why it has none."""
+
+
+def are_spans(names: Sequence[str]) -> bool:
+    """Whether labels with these columns are spans of videos: they name a `file`, and no `frame_path`."""
+    return "file" in names and "frame_path" not in names
+
+
+def list_videos(labels_csv: str | os.PathLike[str], source: Source) -> Listing:
+    """List the files of a source of videos.
+
+    Raises
+    ------
+    TableError
+        If it is another source, which has no spans.
+    """
+    videos = _as_videos(labels_csv, source)
+    return collect_listing(videos, videos.list_files())
+
 
 def read(
-    labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int], every: int | str | None = None
+    labels_csv: str | os.PathLike[str],
+    source: Source,
+    listing: Listing,
+    labels: Mapping[str, int],
+    every: int | str | None = None,
 ) -> pd.DataFrame:
     """Make a frame table of spans of videos.
 
@@ -38,6 +77,8 @@ def read(
         part of the span; empty: from the beginning, to the end. Without these two columns a row is a whole file.
     source
         Where the videos are: `Videos`.
+    listing
+        Its files: see `list_videos`.
     labels
         The vocabulary: the number of each class.
     every
@@ -47,13 +88,11 @@ def read(
     Returns
     -------
     DataFrame
-        A row a frame, span by span in the order of the file: `frame_path`, ``<file>/<number>``; `video_name`, the file,
-        or what the csv's own column of that name says; `frame_id` (int64), the frame's number in the video, from 0 on;
-        `class_name`; further columns of the csv (one that has the name of a column that is made here or in pairing, as
-        `width`, is called `width_in_csv`); `on_disk` (bool).
-
-        ``attrs`` holds `duplicates`, the number of rows that repeated another and were dropped, `unlisted`, the number
-        of videos that the csv does not name, and `notes`, sentences about spans and files that are not as labelled.
+        One row per frame, span by span in the order of the file: `frame_path`, ``<file>/<number>``; `video_name`, the
+        file, or what the csv's own column of that name says; `frame_id` (int64), the frame's number in the video, from
+        0 on; `class_name`; further columns of the csv (one that is called as a column of detectime's is renamed, see
+        `labels.rename_reserved`); `on_disk` (bool) and `stamp` (text), and ``attrs``, as `frames.read` has them.
+        `unlisted` counts videos.
 
     Raises
     ------
@@ -62,10 +101,55 @@ def read(
         label, a span that ends before it begins, or one that overlaps another with other values. The first twenty wrong
         rows are named.
     """
-    if not isinstance(source, Videos):
-        raise TableError(f"{labels_csv}: these are spans of videos: give data.source = videos")
-    rows, whole = _rows(labels_csv)
+    videos = _as_videos(labels_csv, source)
+    rows, notes = _rows(labels_csv)
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
+    start, end = _check(rows, kept, labels, labels_csv)
+    indexes = _indexes(videos, rows["file"])
+    found = _find_frames(rows, start, end, indexes, every)
+    table = _make_table(rows, kept, found, videos)
+    again = table["frame_path"].duplicated()
+    attrs: dict[Hashable, Any] = {
+        **count_repeated(table["frame_path"][again]),
+        **listing.count_unlisted(listing.find(pa.array(map(os.fsencode, indexes), pa.binary()))),
+        "labels_sha256": rows.attrs["labels_sha256"],
+        "unreachable": listing.unreachable,
+        "notes": [*notes, *found.notes(rows), *_note_damage(indexes), *listing.notes],
+    }
+    table = table[~again].reset_index(drop=True)
+    table.attrs = attrs
+    return table
+
+
+@dataclass
+class _Found:
+    """Frames of each span: their numbers in the video; and spans, by their rows, that are not as labelled."""
+
+    numbers: list[Integers] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)  # rows, as those that follow
+    broken: list[int] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    beyond: list[int] = field(default_factory=list)
+
+    def notes(self, rows: pd.DataFrame) -> list[Note]:
+        """Return a note of each kind."""
+        kinds = (
+            ("missing_video", self.missing, "is of a video that is not there", "are of videos that are not there"),
+            ("no_video", self.broken, "is of a file that is no video", "are of files that are no video"),
+            ("no_frame", self.after, "has no frame at its time", "have no frame at their time"),
+            ("past_the_end", self.beyond, "ends after its video", "end after their video"),
+        )
+        return [
+            note
+            for kind, which, one, many in kinds
+            for note in note_counted(kind, [_described(rows, row) for row in which], f"span {one}", f"spans {many}")
+        ]
+
+
+def _check(
+    rows: pd.DataFrame, kept: list[str], labels: Mapping[str, int], labels_csv: str | os.PathLike[str]
+) -> tuple[pd.Series, pd.Series]:
+    """Refuse the csv if a row is wrong; return where spans start and end, in seconds."""
     times = rows[["start", "end"]].apply(lambda column: column.str.strip())
     good = times.apply(lambda column: column.str.fullmatch(_SECONDS)).all(axis=1)
     start, end = (pd.to_numeric(times[column].where(good, "").replace("", gap)) for column, gap in _OPEN.items())
@@ -82,92 +166,86 @@ def read(
         faults["the video_name is empty"] = rows["video_name"] == ""
     refuse(rows, faults, COLUMNS, labels_csv)
     refuse_each(rows, _overlaps(rows, start, end, kept), COLUMNS, labels_csv)
+    return start, end
 
-    missing: list[int] = []  # rows, as the three that follow
-    broken: list[int] = []
-    after: list[int] = []
-    beyond: list[int] = []
-    numbers: list[Integers] = []
-    indexes = _indexes(source, rows["file"])
+
+def _find_frames(
+    rows: pd.DataFrame, start: pd.Series, end: pd.Series, indexes: Mapping[str, _Known], every: int | str | None
+) -> _Found:
+    """Find the frames of each span; a file without an index has one for each of its spans."""
+    found = _Found()
     ordinal = rows.groupby("file").cumcount().tolist()
     for row, file in enumerate(rows["file"]):
         index = indexes[file]
         if isinstance(index, Exception):
-            (missing if isinstance(index, Missing) else broken).append(row)
-            numbers.append(np.array([ordinal[row]]))
+            (found.missing if isinstance(index, Missing) else found.broken).append(row)
+            found.numbers.append(np.array([ordinal[row]]))
             continue
-        length = _length(index)
-        numbers.append(_taken(index.seconds, start.iloc[row], end.iloc[row], every))
-        if not len(numbers[-1]):
-            after.append(row)
-        elif np.isfinite(end.iloc[row]) and end.iloc[row] > length + _TOLERANCE:
-            beyond.append(row)
+        found.numbers.append(_taken(index.seconds, start.iloc[row], end.iloc[row], every))
+        if not len(found.numbers[-1]):
+            found.after.append(row)
+        elif np.isfinite(end.iloc[row]) and end.iloc[row] > _length(index) + _TOLERANCE:
+            found.beyond.append(row)
+    return found
 
-    span = np.repeat(np.arange(len(rows)), [len(part) for part in numbers])
+
+def _make_table(rows: pd.DataFrame, kept: list[str], found: _Found, videos: Videos) -> pd.DataFrame:
+    """Make one row per frame of each span."""
+    span = np.repeat(np.arange(len(rows)), [len(part) for part in found.numbers])
     table = rows[kept].take(span).reset_index(drop=True)
-    files = rows["file"].to_numpy()
-    paths = [name(files[row], number) for row, part in enumerate(numbers) for number in part.tolist()]
+    files = rows["file"].tolist()
+    paths = [name(file, number) for file, part in zip(files, found.numbers, strict=True) for number in part.tolist()]
     table.insert(0, "frame_path", pd.Series(pa.array(paths, pa.large_string()).to_pandas(), index=table.index))
     if "video_name" not in table:
         table.insert(1, "video_name", rows["file"].take(span).to_numpy())
-    table.insert(2, "frame_id", np.concatenate(numbers))
-    table["on_disk"] = ~np.isin(span, missing)
-    once = ~table["frame_path"].duplicated()
-    named = set(files)
-    attrs: dict[Hashable | None, object] = {
-        "duplicates": int((~once).sum()),
-        "unlisted": sum(file not in named for file in source.files()),
-        "notes": [
-            *(["there are no columns start and end: each row is a whole file"] if whole else []),
-            *(
-                f"{len(found)} {one if len(found) == 1 else many}: {some([_described(rows, row) for row in found])}"
-                for found, one, many in (
-                    (missing, "span is of a video that is not there", "spans are of videos that are not there"),
-                    (broken, "span is of a file that is no video", "spans are of files that are no video"),
-                    (after, "span has no frame at its time", "spans have no frame at their time"),
-                    (beyond, "span ends after its video", "spans end after their video"),
-                )
-                if found
-            ),
-            *_damages({file: index for file, index in indexes.items() if isinstance(index, Index)}),
-        ],
-    }
-    table = table[once].reset_index(drop=True)
-    table.attrs = attrs
+    table.insert(2, "frame_id", np.concatenate(found.numbers))
+    table["on_disk"] = ~np.isin(span, found.missing)
+    stamps = {file: videos.stamp(file) for file in set(files)}
+    table["stamp"] = pa.array([stamps[file] for file in files], pa.string()).take(pa.array(span)).to_pandas()
     return table
 
 
-def _rows(labels_csv: str | os.PathLike[str]) -> tuple[pd.DataFrame, bool]:
-    """Read the csv and name its columns as `COLUMNS`; tell whether its rows are whole files."""
+def _as_videos(labels_csv: str | os.PathLike[str], source: Source) -> Videos:
+    if not isinstance(source, Videos):
+        raise TableError(f"{labels_csv}: these are spans of videos: give data.source = videos")
+    return source
+
+
+def _rows(labels_csv: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[Note]]:
+    """Read the csv and name its columns as `COLUMNS`; tell of what was renamed, and of rows that are whole files."""
     names = columns(labels_csv)
     class_name = "class" if "class" in names and "class_name" not in names else "class_name"  # as many write it
     whole = "start" not in names and "end" not in names
     rows = read_csv(labels_csv, ("file", class_name) if whole else ("file", "start", "end", class_name))
-    rows = rows.rename(columns=kept_as).rename(columns={class_name: "class_name", "frame_id": "frame_id_in_csv"})
-    return (rows.assign(start="", end="") if whole else rows), whole
+    rows = rows.rename(columns={class_name: "class_name"})
+    renamed = rename_reserved(list(rows.columns), RESERVED_COLUMNS | {"frame_path", "frame_id"})
+    rows = rows.rename(columns=renamed)
+    notes = note_renamed(renamed)
+    if not whole:
+        return rows, notes
+    what = "row is a whole video" if len(rows) == 1 else "rows are whole videos"
+    notes.insert(0, Note("whole_files", len(rows), f"{what}: there are no columns start and end"))
+    return rows.assign(start="", end=""), notes
 
 
-def _damages(indexes: Mapping[str, Index]) -> list[str]:
+def _note_damage(indexes: Mapping[str, _Known]) -> list[Note]:
     """Tell by name which videos are not as they once were."""
-    short = [f"{file} ({index.lost} of {len(index)} frames)" for file, index in indexes.items() if index.lost]
-    broken = [f"{file} ({index.damage})" for file, index in indexes.items() if index.damage]
-    notes = []
-    if short:
-        ends = "video holds" if len(short) == 1 else "videos hold"
-        notes.append(
-            f"{len(short)} {ends} fewer frames than the header promises, the last are unreadable: {some(short)}; if "
-            "not the end is missing but something before it, what follows it has other numbers"
-        )
-    if broken:
-        are = "video is" if len(broken) == 1 else "videos are"
-        notes.append(
-            f"{len(broken)} {are} damaged: {some(broken)}; frames after the damage may be wrong, or have other numbers"
-        )
-    return notes
+    videos = {file: index for file, index in indexes.items() if isinstance(index, Index)}
+    short = [f"{file} ({index.lost} of {len(index)} frames)" for file, index in videos.items() if index.lost]
+    why = (
+        "fewer frames than the header promises, the last are unreadable; if not the end is missing but something "
+        "before it, what follows it has other numbers"
+    )
+    broken = [f"{file} ({index.damage})" for file, index in videos.items() if index.damage]
+    what = "damaged; frames after the damage may be wrong, or have other numbers"
+    return [
+        *note_counted("cut_video", short, f"video holds {why}", f"videos hold {why}"),
+        *note_counted("damaged_video", broken, f"video is {what}", f"videos are {what}"),
+    ]
 
 
-def _indexes(source: Videos, files: pd.Series) -> dict[str, Index | Missing | Unreadable]:
-    found: dict[str, Index | Missing | Unreadable] = {}
+def _indexes(source: Videos, files: pd.Series) -> dict[str, _Known]:
+    found: dict[str, _Known] = {}
     for file in files.unique():
         try:
             found[file] = source.index(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import shutil
 import stat
 import struct
@@ -14,6 +15,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,17 @@ from faults import settings, table_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from test_sources import names_of
 
 from detectime import frames, lookup, run, sources
 from detectime.detect import Worker
-from detectime.images import Picture, Unreadable
+from detectime.images import Picture, Unreadable, describe_content
 from detectime.run import RunError
 from detectime.sources import Missing, SourceError, Unreachable, archive
 from detectime.sources.archive import Archives
 from detectime.sources.bucket import Bucket
 from detectime.sources.folder import Folder
+from tools import unpack
 
 JPEG, PNG = (encode(pattern(), kind) for kind in ("JPEG", "PNG"))
 LONG = f"{'folder/' * 40}{'x' * 120}.jpg"
@@ -104,7 +108,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("writer", WRITERS)
 def test_members_are_frames(writer: str, tmp_path: Path) -> None:
     source = Archives(str(WRITERS[writer](tmp_path)))
-    assert list(source.names()) == sorted(FRAMES, key=str.encode)
+    assert names_of(source) == sorted(FRAMES, key=str.encode)
     order = [LONG, "3.jpg", "v1/2.png", "3.jpg", "v2/ü 😀.jpg", "v1/1.jpg"]
     expected = [Picture(FRAMES[name]).pixels() for name in order]
     for frame, pixels in zip(opened(source, *order), expected, strict=True):
@@ -126,7 +130,7 @@ def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as target:
         target.writestr("1.jpg", JPEG)
         assert target.getinfo("1.jpg").header_offset == 5 * 2**30
-    assert list(Archives(str(path)).names()) == ["1.jpg"]
+    assert names_of(Archives(str(path))) == ["1.jpg"]
     assert isinstance(opened(Archives(str(path)), "1.jpg")[0], Picture)
 
 
@@ -216,19 +220,15 @@ NO_FRAMES = ["/etc/passwd.jpg", "../up.jpg", "a/../../b.jpg", "a/./b.jpg", "a//b
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
-def test_members_that_leave_the_archive_are_no_frames(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_members_that_leave_the_archive_are_no_frames(name: str, tmp_path: Path) -> None:
     source = Archives(str(make(tmp_path / name, dict.fromkeys([*NO_FRAMES, "v/1.jpg", "..v/..1.jpg"], JPEG))))
-    assert list(source.names()) == ["..v/..1.jpg", "v/1.jpg"]
-    told = capsys.readouterr().out
-    assert told.count("\n") == 1
-    assert f"{name}: {len(NO_FRAMES)} members are no frames" in told
-    assert f"(the first: {', '.join(map(repr, NO_FRAMES[:5]))})" in told
+    assert names_of(source) == ["..v/..1.jpg", "v/1.jpg"]
+    (note,) = source.notes()
+    assert (note.kind, note.count, note.example) == ("ignored", len(NO_FRAMES), NO_FRAMES[0])
     assert [kind for kind, _ in reasons(source, *NO_FRAMES)] == [Missing] * len(NO_FRAMES)
 
 
-def test_links_and_folders_are_no_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_and_folders_are_no_frames(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "1.jpg").write_bytes(JPEG)
     (tmp_path / "v" / "link.jpg").symlink_to("1.jpg")
@@ -241,15 +241,14 @@ def test_links_and_folders_are_no_frames(tmp_path: Path, capsys: pytest.CaptureF
         target.mkdir("w")
         target.writestr(link, "1.jpg")
         target.writestr("w/1.jpg", JPEG)
-    (one_of_two,) = Archives(str(tmp_path / "a.tar")).names()  # a hard link is one of equals
+    (one_of_two,) = names_of(Archives(str(tmp_path / "a.tar")))  # a hard link is one of equals
     assert one_of_two in ("v/1.jpg", "v/same.jpg")
-    told = capsys.readouterr().out
-    assert "a.tar: 3 members are no frames: links" in told
-    assert "'v/link.jpg'" in told
-    assert list(Archives(str(tmp_path / "b.zip")).names()) == ["w/1.jpg"]
-    told = capsys.readouterr().out
-    assert "b.zip: 1 members are no frames: links" in told
-    assert "(the first: 'w/link.jpg')" in told
+    (note,) = Archives(str(tmp_path / "a.tar")).notes()
+    assert str(note).startswith("3 members of archives are no frames: links")
+    assert note.example in ("v/link.jpg", "v/pipe.jpg", "v/same.jpg", "v/1.jpg")
+    assert names_of(Archives(str(tmp_path / "b.zip"))) == ["w/1.jpg"]
+    (note,) = Archives(str(tmp_path / "b.zip")).notes()
+    assert (note.count, note.example) == (1, "w/link.jpg")
     assert isinstance(opened(Archives(str(tmp_path / "a.tar")), one_of_two)[0], Picture)
 
 
@@ -259,13 +258,44 @@ def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, end
     make(tmp_path / f"train_data7.{ending}", dict.fromkeys(inside.split(), JPEG))
     make(tmp_path / "another.tar", {"train_data/another.jpg": JPEG})
     source = Archives(str(tmp_path))
-    assert set(source.names()) == {*expected.split(), "train_data/another.jpg"}
+    assert set(names_of(source)) == {*expected.split(), "train_data/another.jpg"}
     assert all(isinstance(frame, Picture) for frame in opened(source, *expected.split()))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+@pytest.mark.parametrize("count", range(51))
+def test_any_number_of_members_below_the_own_folder(count: int, ending: str, tmp_path: Path) -> None:
+    names = [f"train_data1/v{k % 3}/{k}.jpg" for k in range(count)]
+    path = make(tmp_path / f"train_data1.{ending}", dict.fromkeys(names, b"x"))
+    assert names_of(Archives(str(path))) == sorted(name.removeprefix("train_data1/") for name in names)
+
+
+@effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(
+    count=st.integers(0, 50),
+    depth=st.integers(0, 3),
+    folder=st.sampled_from(["", "train_data1/", "train_data/", "another/", "__MACOSX/"]),
+    others=st.lists(st.sampled_from(["o.jpg", "train_data1/o.jpg", "train_data1/o/o.jpg", "__MACOSX/o/o.jpg"])),
+    ending=st.sampled_from(["zip", "tar"]),
+)
+def test_names_are_those_that_unpack_gives(
+    count: int, depth: int, folder: str, others: list[str], ending: str, tmp_path: Path
+) -> None:
+    names = [f"{folder}{'v/' * depth}{k}.jpg" for k in range(count)] + others
+    members = dict.fromkeys(names, b"x")
+    path = make(tmp_path / f"train_data1.{ending}", members)
+    with zipfile.ZipFile(make_zip(tmp_path / "the same.zip", members)) as same:
+        try:
+            expected = {"/".join(parts) for parts in unpack.members(same, "train_data1")}
+        except unpack.Refused:  # there is nothing to unpack
+            expected = set()
+    lookup._made_once.cache_clear()
+    assert set(names_of(Archives(str(path)))) == expected
 
 
 def test_a_zip_that_windows_wrote(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {"train_data\\v\\1.jpg": JPEG})
-    assert list(Archives(str(path)).names()) == ["v/1.jpg"]
+    assert names_of(Archives(str(path))) == ["v/1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +307,7 @@ def test_names_that_are_not_ascii(stored: bytes, flag: int, name: str, tmp_path:
     path = make_zip(tmp_path / "a.zip", {"x" * (len(stored) - 4) + ".jpg": JPEG})
     patched(path, b"x" * (len(stored) - 4) + b".jpg", stored)
     with_flag(path, flag)
-    assert list(Archives(str(path)).names()) == [name]
+    assert names_of(Archives(str(path))) == [name]
     assert isinstance(opened(Archives(str(path)), name)[0], Picture)
 
 
@@ -298,7 +328,7 @@ def test_of_two_members_of_one_path_in_one_archive_the_last_counts(name: str, tm
             header = tarfile.TarInfo("1.jpg")
             header.size = len(PNG)
             tar.addfile(header, io.BytesIO(PNG))
-    assert list(Archives(str(path)).names()) == ["1.jpg", "2.jpg"]
+    assert names_of(Archives(str(path))) == ["1.jpg", "2.jpg"]
     assert isinstance(opened(Archives(str(path)), "1.jpg")[0], Picture)
 
 
@@ -306,7 +336,7 @@ def test_two_archives_with_a_member_of_one_path_are_refused(tmp_path: Path) -> N
     make_zip(tmp_path / "a.zip", {"1.jpg": JPEG, "2.jpg": JPEG, "3.jpg": JPEG})
     make_tar(tmp_path / "b.tar", {"0.jpg": JPEG, "2.jpg": JPEG, "3.jpg": JPEG})
     with pytest.raises(SourceError, match=r"a\.zip and .*b\.tar: both have .* 2 in all \('2\.jpg', '3\.jpg'\)"):
-        list(Archives(str(tmp_path)).names())
+        names_of(Archives(str(tmp_path)))
 
 
 # -- archives that cannot be used
@@ -335,8 +365,16 @@ def test_a_broken_archive_is_refused_before_work_starts(name: str, tmp_path: Pat
     (tmp_path / "folder" / name).write_bytes(spoil(content))
     (tmp_path / f"good.{kind}").rename(tmp_path / "folder" / f"a.{kind}")
     (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n3.jpg,v,1,ok\n")
-    with pytest.raises(SourceError, match=rf"{name}: this {kind} is cut off or broken: .*({words}).*; bring it anew"):
-        frames.read(tmp_path / "train.csv", Archives(str(tmp_path / "folder")), LABELS)
+    source = Archives(str(tmp_path / "folder"))
+    reason = rf"{name}: this {kind} is cut off or broken: .*({words}).*; bring it anew"
+    with pytest.raises(SourceError, match=reason):
+        names_of(source)
+    table = frames.read(tmp_path / "train.csv", source, LABELS)
+    assert re.search(reason, table.attrs["unreachable"])
+    assert not table["on_disk"].any()
+    given = settings(images=source.root, output=str(tmp_path / "out"))
+    with pytest.raises(RunError, match=reason):
+        run.detect(frames.select(table, ["ok"]), source, given, given.data.output)
 
 
 @effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
@@ -351,7 +389,7 @@ def test_whatever_bytes_are_wrong_a_row_comes_or_the_archive_is_refused(tmp_path
     shutil.rmtree(lookup._folder())
     source = Archives(str(tmp_path / name))
     try:
-        known = list(source.names())
+        known = names_of(source)
     except SourceError:
         known = []
     assert all(isinstance(frame, Picture | Missing | Unreadable) for _, frame in source.open([*members, *known]))
@@ -372,7 +410,7 @@ def test_what_is_no_archive_is_refused(name: str, words: str, tmp_path: Path) ->
     if name[0] == "a":
         (tmp_path / name).touch()
     with pytest.raises(SourceError, match=words):
-        list(Archives(str(tmp_path / name)).names())
+        names_of(Archives(str(tmp_path / name)))
 
 
 def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> None:
@@ -380,9 +418,9 @@ def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> 
     (tmp_path / "b.tgz").touch()
     (tmp_path / "._a.zip").write_bytes(b"what macOS leaves beside a file")
     with pytest.raises(SourceError, match=r"b\.tgz: a compressed tar"):
-        list(Archives(str(tmp_path)).names())
+        names_of(Archives(str(tmp_path)))
     (tmp_path / "b.tgz").unlink()
-    assert len(list(Archives(str(tmp_path)).names())) == len(FRAMES)
+    assert len(names_of(Archives(str(tmp_path)))) == len(FRAMES)
 
 
 # -- which source it is
@@ -423,15 +461,53 @@ def test_archives_in_a_bucket_are_refused(kind: str | None) -> None:
 
 
 @pytest.mark.parametrize(("inside", "told"), [(["a.zip", "v"], True), (["a.zip"], False), (["v"], False)])
-def test_archives_that_are_passed_over_are_told(
-    inside: list[str], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_archives_that_are_passed_over_are_told(inside: list[str], told: bool, tmp_path: Path) -> None:
     for name in inside:
-        (tmp_path / name).touch() if "." in name else (tmp_path / name).mkdir()
-    sources.of(settings(images=str(tmp_path)))
-    said = capsys.readouterr().out
-    assert ("'a.zip', are not read, since there are folders too, as 'v'; " in said) == told
-    assert said.endswith("say `source: archives`\n") == told
+        make_zip(tmp_path / name, FRAMES) if "." in name else (tmp_path / name).mkdir()
+    (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n3.jpg,v,1,ok\n")
+    source = sources.of(settings(images=str(tmp_path)))
+    assert [note.kind for note in source.notes()] == ["passed_over"] * told
+    table = frames.select(frames.read(tmp_path / "train.csv", source, LABELS), ["ok"])
+    said = frames.summary(table)
+    assert ("are not read, since there are folders beside them, such as 'v'; " in said) == told
+    assert said.endswith("say `source: archives` (the first: 'a.zip')") == told
+    assert sources.of(settings(images=str(tmp_path), source="folder")).notes() == []  # as it was asked for
+
+
+# -- what is told of members without reading them
+
+
+def test_the_stamp_of_a_member_is_in_its_directory(tmp_path: Path) -> None:
+    zipped, tarred = make_zip(tmp_path / "a.zip", FRAMES), tmp_path / "b.tar"
+    with tarfile.open(tarred, "w", format=tarfile.PAX_FORMAT) as target:
+        for k, (name, content) in enumerate(FRAMES.items()):
+            header = tarfile.TarInfo(name)
+            header.size, header.mtime = len(content), [1_700_000_000, 1.5, 2**40][k % 3]
+            target.addfile(header, io.BytesIO(content))
+    assert dict(Archives(str(zipped)).list_frames()) == {
+        name: f"{len(content)}-{zlib.crc32(content):08x}" for name, content in FRAMES.items()
+    }
+    assert dict(Archives(str(tarred)).list_frames()) == {
+        name: f"{len(content)}-{[1_700_000_000, 1, 2**40][k % 3]}" for k, (name, content) in enumerate(FRAMES.items())
+    }
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "-inf", "1e300"])
+def test_a_time_that_is_no_time_costs_no_member(mtime: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as target:
+        header = tarfile.TarInfo("1.jpg")
+        header.size, header.pax_headers = len(JPEG), {"mtime": mtime}
+        target.addfile(header, io.BytesIO(JPEG))
+    assert list(Archives(str(tmp_path / "a.tar")).list_frames()) == [("1.jpg", f"{len(JPEG)}-0")]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_contents_are_those_of_pictures(name: str, tmp_path: Path) -> None:
+    source = Archives(str(make(tmp_path / name, FRAMES | {"text.jpg": b"hello"})))
+    asked = ["3.jpg", "v1/2.png", "nowhere.jpg", "text.jpg"]
+    contents = [describe_content(FRAMES["3.jpg"]), describe_content(FRAMES["v1/2.png"]), None, "5-3610a686"]
+    assert list(source.read_contents(asked)) == list(zip(asked, contents, strict=True))
+    assert [frame.content for frame in opened(source, *asked)] == contents
 
 
 # -- the index
@@ -439,7 +515,7 @@ def test_archives_that_are_passed_over_are_told(
 
 def test_the_index_is_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Archives(str(make_zip(tmp_path / "a.zip", FRAMES)))
-    list(source.names())
+    names_of(source)
     lookup._made_once.cache_clear()  # as in another process
     monkeypatch.setattr(archive, "_zip_members", None)
     elsewhere = pickle.loads(pickle.dumps(source))
@@ -452,7 +528,7 @@ def test_without_its_file_the_index_is_made_anew(
     lost: str, tmp_path: Path, own_indexes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Archives(str(make_zip(tmp_path / "a.zip", FRAMES)))
-    list(source.names())
+    names_of(source)
     (index,) = own_indexes.rglob("*.arrow")
     if lost == "gone":
         shutil.rmtree(index.parent)
@@ -470,31 +546,31 @@ def test_without_its_file_the_index_is_made_anew(
 def test_an_index_that_nobody_used_for_long_is_deleted_when_another_is_made(tmp_path: Path) -> None:
     paths = [make_zip(tmp_path / f"{name}.zip", FRAMES) for name in ("used", "forgotten", "new")]
     for path in paths[:2]:
-        list(Archives(str(path)).names())
+        names_of(Archives(str(path)))
     left = lookup._folder() / "of one that was killed"
     left.touch()
     for index in lookup._folder().iterdir():
         os.utime(index, (0, time.time() - 31 * 24 * 3600))
     lookup._made_once.cache_clear()  # as in another process
-    list(Archives(str(paths[0])).names())
+    names_of(Archives(str(paths[0])))
     assert len([*lookup._folder().iterdir()]) == 3
-    list(Archives(str(paths[2])).names())
+    names_of(Archives(str(paths[2])))
     assert len([*lookup._folder().iterdir()]) == 2
     assert not left.exists()
 
 
 def test_another_archive_of_the_same_name_has_another_index(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {"1.jpg": JPEG})
-    assert list(Archives(str(path)).names()) == ["1.jpg"]
+    assert names_of(Archives(str(path))) == ["1.jpg"]
     path.unlink()
     make_zip(path, {"2.jpg": JPEG, "3.jpg": JPEG})
-    assert list(Archives(str(path)).names()) == ["2.jpg", "3.jpg"]
+    assert names_of(Archives(str(path))) == ["2.jpg", "3.jpg"]
 
 
 def test_an_archive_that_is_lost_on_the_way_is_no_missing_frame(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", FRAMES)
     source = Archives(str(path))
-    list(source.names())
+    names_of(source)
     path.unlink()
     assert [kind for kind, _ in reasons(source, "3.jpg", "nowhere.jpg")] == [Unreachable, Unreachable]
 
@@ -503,7 +579,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     for number in range(5):
         make_zip(tmp_path / f"{number}.zip", {f"{number}.jpg": JPEG})
     source = Archives(str(tmp_path))
-    names = [*source.names()]
+    names = names_of(source)
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else pytest.skip("there is no /proc")
     list(source.open(names))
     next(source.open(names))  # and no more of them
@@ -545,7 +621,7 @@ def peak():
 source = Archives(sys.argv[1])
 before, started = peak(), time.monotonic()
 if sys.argv[2] == "names":
-    count = sum(1 for _ in source.names())
+    count = sum(1 for _ in source.list_frames())
 else:
     ((_, frame),) = source.open(["v/000007.jpg"])
     count = str(frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import LABELS
+from faults import settings
 
-from detectime import frames
+from detectime import frames, sources, store, tables
+from detectime.config import Config
 from detectime.frames import TableError
 from detectime.sources import SourceError
 from detectime.sources.folder import Folder
@@ -49,7 +53,11 @@ def refusal(csv: Path, images: Path, text: str | bytes) -> str:
 
 
 def test_a_table(csv: Path, images: Path) -> None:
-    table = read(csv, images, HEADER + "v1/2.jpg,v1,2,ok\nv1/1.jpg,v1,-01,mute\ngone.jpg,007,3,no_gesture\n")
+    content = HEADER + "v1/2.jpg,v1,2,ok\nv1/1.jpg,v1,-01,mute\ngone.jpg,007,3,no_gesture\n"
+    (images / "v1" / "2.jpg").write_bytes(b"hello")
+    for name in ("1.jpg", "2.jpg"):
+        os.utime(images / "v1" / name, ns=(0, 1_700_000_000_000_000_007))
+    table = read(csv, images, content)
     expected = pd.DataFrame(
         {
             "frame_path": ["v1/2.jpg", "v1/1.jpg", "gone.jpg"],
@@ -58,10 +66,19 @@ def test_a_table(csv: Path, images: Path) -> None:
             "class_name": ["ok", "mute", "no_gesture"],
             "label": [4, 3, 0],
             "on_disk": [True, True, False],
+            "stamp": ["5-1700000000000000007", "0-1700000000000000007", None],
         }
     )
     pd.testing.assert_frame_equal(table, expected)
-    assert table.attrs == {"duplicates": 0, "unlisted": 1, "unlisted_names": ["other.jpg"]}
+    assert table.attrs == {
+        "duplicates": 0,
+        "first_duplicate": None,
+        "unlisted": 1,
+        "unlisted_names": ["other.jpg"],
+        "labels_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "unreachable": None,
+        "notes": [],
+    }
 
 
 ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
@@ -113,10 +130,11 @@ def test_other_columns_are_kept_as_text(csv: Path, images: Path) -> None:
 
 
 def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
-    table = read(csv, images, HEADER + "a.jpg,v,1,ok\nb.jpg,v,2,ok\na.jpg,v,1,ok\na.jpg,v,1,ok\n")
-    assert table["frame_path"].tolist() == ["a.jpg", "b.jpg"]
+    table = read(csv, images, HEADER + "b.jpg,v,2,ok\na.jpg,v,1,ok\na.jpg,v,1,ok\na.jpg,v,1,ok\n")
+    assert table["frame_path"].tolist() == ["b.jpg", "a.jpg"]
     assert table.index.tolist() == [0, 1]
-    assert table.attrs["duplicates"] == 2
+    assert (table.attrs["duplicates"], table.attrs["first_duplicate"]) == (2, "a.jpg")
+    assert str(frames.notes(table)[0]) == "2 rows repeated another and were dropped (the first: 'a.jpg')"
 
 
 @pytest.mark.parametrize(
@@ -165,14 +183,6 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
     assert "…" in message
 
 
-def test_columns_that_are_made_here_keep_their_values_under_another_name(csv: Path, images: Path) -> None:
-    csv.write_text(HEADER.strip() + ", width,label,true_hands,camera\nx.jpg,v,1,ok,640,4,left,front\n")
-    table = frames.read(csv, Folder(str(images)), LABELS)
-    kept = table[["width_in_csv", "label_in_csv", "true_hands_in_csv", "camera"]]
-    assert kept.to_numpy().tolist() == [["640", "4", "left", "front"]]
-    assert table["label"].tolist() == [LABELS["ok"]]
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -183,6 +193,8 @@ def test_columns_that_are_made_here_keep_their_values_under_another_name(csv: Pa
             "frame_path,video_name,frame_id\na,v,1\n", "column class_name is missing; .*'frame_id'", id="column"
         ),
         pytest.param(HEADER.strip() + ", frame_path\na,v,1,ok,b\n", "'frame_path' is there twice", id="column twice"),
+        pytest.param(HEADER.strip() + ",x, x \na,v,1,ok,b,c\n", "'x' is there twice; rename one", id="blanks apart"),
+        pytest.param(HEADER.strip() + ",,\na,v,1,ok,b,c\n", "'' is there twice", id="two without a name"),
         pytest.param(HEADER + "a,v,1,ok\nb,v,1,ok,more\n", "line 3", id="long row"),
         pytest.param(HEADER + "a,v,1,ok,more\n", "not a csv file", id="long first row"),
         pytest.param(HEADER + '"a,v,1,ok\nb,v,1,ok\n', "EOF inside string", id="quote without an end"),
@@ -215,9 +227,98 @@ def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
         frames.read("memory://nowhere.csv", Folder(str(images)), LABELS)
 
 
-def test_a_folder_that_is_not_there(csv: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"nowhere: the images folder cannot be read: No such file"):
-        read(csv, tmp_path / "nowhere", HEADER + "a.jpg,v,1,ok\n")
+# -- a place that is gone
+
+GONE = "nowhere: the images folder cannot be read: No such file or directory; give it as `images`"
+
+
+@pytest.mark.parametrize(("place", "reason"), [("nowhere", GONE), ("empty", "empty lists nothing")])
+def test_of_a_place_that_is_gone_the_table_is_read(place: str, reason: str, csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    table = read(csv, tmp_path / place, HEADER + "a.jpg,v,1,ok\n")
+    assert table["on_disk"].tolist() == [False]
+    assert table["stamp"].isna().all()
+    assert table.attrs["unreachable"] == f"{tmp_path}/{reason}"
+    assert frames.notes(table) == []  # not one frame is missing
+    table = frames.select(table, ["ok"])
+    assert frames.summary(table) == f"1 frames, 1 of them wanted; the source cannot be reached: {tmp_path}/{reason}"
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty"])
+def test_what_was_there_is_taken_from_an_earlier_run(place: str, csv: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    rows = "v1/1.jpg,v,1,ok\ngone.jpg,v,2,ok\nv1/2.jpg,v,3,ok\n"
+    known = frames.select(read(csv, images, HEADER + rows), ["ok"])
+    csv.write_text(HEADER + "new.jpg,v,4,mute\n" + rows)
+    config = settings(images=str(tmp_path / place), labels=str(csv), output=str(tmp_path / "run"))
+    table = of_known(config, known)
+    assert table["frame_path"].tolist() == ["new.jpg", "v1/1.jpg", "gone.jpg", "v1/2.jpg"]
+    assert table["on_disk"].tolist() == [False, True, False, True]
+    assert table["stamp"].isna().all()
+    assert place in table.attrs["unreachable"]
+    config = settings(images=str(images), labels=str(csv), output=str(tmp_path / "run"))
+    again = of_known(config, known)  # it is there: what was known is of no matter
+    assert again["stamp"].isna().tolist() == [True, False, True, False]
+    assert again.attrs["unreachable"] is None
+
+
+def of_known(config: Config, known: pd.DataFrame) -> pd.DataFrame:
+    """Make the frame table of a configuration in whose output lies a run with another one."""
+    tables.write_frames(store.of(config.data.output), known)
+    return frames.of(config, sources.of(config))
+
+
+def annotations(folder: Path, *images: str) -> Path:
+    """Write HaGRID's annotations."""
+    folder.mkdir(exist_ok=True)
+    records = {image: {"bboxes": [[0.1, 0.1, 0.5, 0.5]], "labels": ["ok"], "user_id": "ann"} for image in images}
+    (folder / "ok.json").write_text(json.dumps(records))
+    return folder
+
+
+def test_what_is_known_of_a_table_goes_through_a_run_and_back(csv: Path, images: Path, tmp_path: Path) -> None:
+    rows = "v1/1.jpg,v,1,ok,640\nv1/1.jpg,v,1,ok,640\ngone.jpg,v,2,ok,640\n"
+    table = frames.select(read(csv, images, HEADER.strip() + ",width\n" + rows), ["ok"])
+    tables.write_frames(store.of(str(tmp_path / "run")), table)
+    known = tables.read_frames(store.of(str(tmp_path / "run")))
+    assert known is not None
+    assert known.attrs == table.attrs
+    assert frames.summary(known) == frames.summary(table)
+    assert [note.kind for note in frames.notes(known)] == ["repeated", "unlisted", "missing", "renamed"]
+    config = settings(images=str(tmp_path / "nowhere"), labels=str(csv), output=str(tmp_path / "run"))
+    assert frames.of(config, sources.of(config))["on_disk"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty"])
+def test_of_hagrid_the_table_of_an_earlier_run_is_taken(place: str, tmp_path: Path) -> None:
+    labels = annotations(tmp_path / "labels", "a", "b")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "b.jpg").touch()
+    here = settings(images=str(tmp_path / "images"), labels=str(labels))
+    whole = frames.of(here, sources.of(here))
+    known = frames.select(whole, ["ok"], 1)
+    gone = settings(images=str(tmp_path / place), labels=str(labels), output=str(tmp_path / "run"))
+    table = of_known(gone, known)
+    pd.testing.assert_frame_equal(table.drop(columns="stamp"), whole.drop(columns="stamp"))
+    assert table["stamp"].isna().all()
+    assert table.attrs == whole.attrs | {"unreachable": table.attrs["unreachable"]}
+    assert place in table.attrs["unreachable"]
+    annotations(labels, "a", "c")  # other labels: no table can be made of them
+    with pytest.raises(SourceError, match=place):
+        frames.of(gone, sources.of(gone))
+
+
+def test_of_hagrid_an_empty_place_is_a_place_without_frames(tmp_path: Path) -> None:
+    labels = annotations(tmp_path / "labels", "a")
+    (tmp_path / "empty").mkdir()
+    config = settings(images=str(tmp_path / "empty"), labels=str(labels))
+    table = frames.of(config, sources.of(config))
+    assert table[["frame_path", "on_disk"]].to_numpy().tolist() == [["ok/a.jpg", False]]
+    assert table.attrs["unreachable"] == f"{tmp_path}/empty lists nothing"
+    config = settings(images=str(tmp_path / "nowhere"), labels=str(labels))
+    with pytest.raises(SourceError, match=GONE):
+        frames.of(config, sources.of(config))
 
 
 def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path) -> None:
@@ -225,8 +326,9 @@ def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path)
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\n")
     assert table["on_disk"].tolist() == [True]
     assert table.attrs["unlisted"] == 3
+    assert table.attrs["unlisted_names"] == ["other.jpg", "v1/2.jpg", os.fsdecode(b"\xff\xfe.jpg")]
     told = frames.summary(frames.select(table, ["ok"]))
-    assert told.endswith(r"; 3 files that the table does not name: 'other.jpg', 'v1/2.jpg', '\udcff\udcfe.jpg'")
+    assert told.endswith("\n3 files of the source are not named by the labels (the first: 'other.jpg')")
 
 
 def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path, images: Path) -> None:
@@ -234,12 +336,23 @@ def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path
         (images / f"{k:02d}.jpg").touch()
     table = read(csv, images, HEADER + "v1/1.jpg,v1,1,ok\n")
     assert table.attrs["unlisted_names"] == [f"{k:02d}.jpg" for k in range(20)]
-    assert frames.summary(frames.select(table, ["ok"])).endswith("'18.jpg', '19.jpg' and 32 more")
+    (note,) = frames.notes(table)
+    assert (note.kind, note.count, note.example) == ("unlisted", 52, "00.jpg")
 
 
 def test_where_all_files_are_named_none_is_told(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nv1/2.jpg,v,2,ok\nother.jpg,v,3,ok\n")
-    assert frames.summary(frames.select(table, ["ok"])).endswith("; 0 files that the table does not name")
+    assert frames.notes(table) == []
+    assert frames.summary(frames.select(table, ["ok"])) == "3 frames, 3 of them wanted; 3 are there"
+
+
+def test_frames_that_are_not_there_are_told(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb.jpg,v,2,ok\na.jpg,v,3,ok\n")
+    notes = frames.notes(frames.select(table, ["ok"]))
+    assert [(note.kind, note.count, note.example) for note in notes] == [
+        ("unlisted", 2, "other.jpg"),
+        ("missing", 2, "b.jpg"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -19,6 +20,7 @@ from faults import settings
 from detectime import evaluate, frames, hagrid, pairing, schema, sources
 from detectime.config import HAGRID, ConfigError
 from detectime.frames import TableError
+from detectime.sources.listing import Listing
 
 BOX = [0.25, 0.5, 0.25, 0.25]
 
@@ -38,7 +40,12 @@ def annotate(folder: Path, **classes: dict[str, Any]) -> Path:
 def read(
     folder: Path, names: Iterable[str] = (), classes: dict[str, str] = HAGRID, labels: Iterable[str] = HAGRID.values()
 ) -> pd.DataFrame:
-    return hagrid.read(folder, pa.array([name.encode() for name in names], pa.binary()), classes, labels)
+    return hagrid.read(folder, listing(*(name.encode() for name in names)), classes, labels)
+
+
+def listing(*names: bytes) -> Listing:
+    """List files, each with its number as a stamp."""
+    return Listing(pa.array(names, pa.binary()), pa.array([str(k) for k in range(len(names))]))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +78,10 @@ def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_an_image_in_a_folder_whose_name_is_no_text_is_missing(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok"), "b": record("ok")})
-    table = hagrid.read(tmp_path, pa.array([b"\xff/ok/a.jpg", b"ok/b.jpg"]), HAGRID, ["ok"])
+    table = hagrid.read(tmp_path, listing(b"\xff/ok/a.jpg", b"ok/b.jpg"), HAGRID, ["ok"])
     assert table["frame_path"].tolist() == ["ok/a.jpg", "ok/b.jpg"]
     assert table["on_disk"].tolist() == [False, True]
+    assert table["stamp"].isna().tolist() == [True, False]
 
 
 def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
@@ -100,12 +108,17 @@ def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
     assert table["frame_path"].tolist() == ["stop/good.jpg", "stop/over.jpg", "stop/without.jpg"]
     assert table["on_disk"].tolist() == [True, False, False]
     assert json.loads(table[schema.TRUTH][1]) == [[0, 0.5, 0.4, 1]]
-    notes = table.attrs["notes"]
-    assert notes[0].startswith("10 records cannot be used and are left out: 'stop/outside', 'stop/nan', 'stop/short'")
-    assert notes[1] == "1 images have a box that leaves them; it is clipped: 'stop/over'"
-    assert notes[2].startswith("1 images have no box of their class")
-    assert notes[3].startswith("5 classes are to be taken and have no file: 'dislike'")
-    assert notes[4].endswith("'fist'")
+    found = [(note.kind, note.count, note.example) for note in table.attrs["notes"]]
+    assert found == [
+        ("malformed", 10, "stop/outside"),
+        ("clipped", 1, "stop/over"),
+        ("without_box", 1, "stop/without"),
+        ("absent_class", 5, "dislike"),
+        ("other_class", 1, "fist"),
+    ]
+    told = [str(note) for note in table.attrs["notes"]]
+    assert told[0] == "10 records cannot be used and are left out (the first: 'stop/outside')"
+    assert told[1] == "1 image has a box that leaves it; it is clipped (the first: 'stop/over')"
 
 
 def test_only_what_is_mapped_to_a_label_is_taken(tmp_path: Path) -> None:
@@ -139,12 +152,29 @@ def test_a_record_that_stands_again_is_dropped(tmp_path: Path) -> None:
     for part in ("train", "val"):
         annotate(tmp_path / part, ok={"a": record("ok")})
     table = read(tmp_path)
-    assert (len(table), table.attrs["duplicates"]) == (1, 1)
+    assert (len(table), table.attrs["duplicates"], table.attrs["first_duplicate"]) == (1, 1, "a")
+
+
+def test_the_labels_sha256_is_that_of_the_files_that_are_taken(tmp_path: Path) -> None:
+    annotate(tmp_path / "val", ok={"a": record("ok")})
+    annotate(tmp_path / "train", ok={"b": record("ok")}, fist={"c": record("fist")})
+    sha256 = read(tmp_path).attrs["labels_sha256"]
+    lines = [
+        f"{part}/ok.json {hashlib.sha256((tmp_path / part / 'ok.json').read_bytes()).hexdigest()}\n"
+        for part in ("train", "val")
+    ]
+    assert sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) == sha256
+    annotate(tmp_path / "train", fist={"d": record("fist")})  # is not taken
+    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) == sha256
+    annotate(tmp_path / "train", ok={"d": record("ok")})
+    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) != sha256
 
 
 def test_of_two_images_the_one_in_the_folder_of_the_class_is_taken(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok")})
-    assert read(tmp_path, ["like/a.jpg", "ok/a.jpg"])["frame_path"].tolist() == ["ok/a.jpg"]
+    table = read(tmp_path, ["like/a.jpg", "ok/a.jpg"])
+    assert table[["frame_path", "stamp"]].to_numpy().tolist() == [["ok/a.jpg", "1"]]
     with pytest.raises(TableError, match=r"2 images could be .*'512/ok/a.jpg', 'ok/a.jpg'; give a folder with one"):
         read(tmp_path, ["512/ok/a.jpg", "ok/a.jpg"])
 

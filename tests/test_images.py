@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from detectime import images
+from detectime import images, schema
 from detectime.images import Picture, Unreadable
 
 RGB = Image.fromarray(pattern())
@@ -270,6 +270,100 @@ def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share:
 def test_what_is_no_picture_is_unreadable(content: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         images.decode(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_the_orientation_is_told_where_it_is_read(kind: str) -> None:
+    for stored, told in ((6, 6), (1, 1), (9, 1), (None, 1)):
+        exif = Image.Exif()
+        if stored:
+            exif[0x0112] = stored
+        content = encode(RGB, kind, exif=exif)
+        assert Picture(content, exif="apply").orientation == told
+        assert Picture(content).orientation is None
+    assert images.Decoded(pattern(), "5-3610a686", 6).orientation == 6
+
+
+def test_a_picture_tells_its_content_and_so_does_what_is_wrong_with_it() -> None:
+    content = encode(RGB)
+    assert Picture(content).content == images.describe_content(content) == f"{len(content)}-{zlib.crc32(content):08x}"
+    for broken, size in ((b"hello", 100), (b"", 100), (content, 10), (b"\xff\xd8", 100)):
+        with pytest.raises(Unreadable) as refusal:
+            Picture(broken, max_pixels=size)
+        assert refusal.value.content == images.describe_content(broken)
+    assert Unreadable("of another kind").content is None
+
+
+# -- hashes of crops
+
+
+def differing(one: bytes | None, other: bytes | None) -> int:
+    """Count bits that differ."""
+    assert one is not None
+    assert other is not None
+    return int(np.bitwise_count(np.frombuffer(one, np.uint8) ^ np.frombuffer(other, np.uint8)).sum())
+
+
+def scene(seed: int, side: int = 640) -> NDArray[np.uint8]:
+    """Draw blots of all sizes, as photographs have them."""
+    random = np.random.default_rng(seed)
+    total = sum(
+        cv2.resize(random.normal(size=(n, n, 3)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC) / n
+        for n in (4, 8, 16, 32, 64, 128, 256)
+    )
+    return np.clip(128 + 400 * np.asarray(total), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("box", [(100.3, 50.0, 420.7, 333.2), (200, 200, 290, 270), (-40.5, 30, 150, 700)])
+def test_crops_that_look_alike_have_hashes_that_are_alike(box: tuple[float, ...]) -> None:
+    """Fewer than 31 of 256 bits apart, which PDQ's authors take for the same picture."""
+    image = scene(0)
+    x1, y1, x2, y2 = (int(side) for side in (max(0, np.floor(box[0])), max(0, np.floor(box[1])), *np.ceil(box[2:])))
+    crop = image[y1:y2, x1:x2]
+    height, width = crop.shape[:2]
+    hashed = images.hash_crop(image, box)
+    assert hashed is not None
+    assert len(hashed) == 32
+    assert differing(hashed, bytes(32)) == 128
+    assert hashed == images.hash_crop(np.ascontiguousarray(crop), [0, 0, width, height])
+    encoded = images.decode(encode(crop, "JPEG", quality=80))
+    assert differing(hashed, images.hash_crop(encoded, [0, 0, width, height])) < 31
+    half = cv2.resize(encoded, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    assert differing(hashed, images.hash_crop(np.asarray(half, np.uint8), [0, 0, width // 2, height // 2])) < 31
+
+
+def test_different_crops_differ_in_half_of_the_bits() -> None:
+    hashes = [images.hash_crop(scene(k), [0, 0, 200, 200]) for k in range(12)]
+    distances = [differing(a, b) for k, a in enumerate(hashes) for b in hashes[:k]]
+    assert 118 < np.mean(distances) < 138
+    assert min(distances) > 90
+
+
+@pytest.mark.parametrize(
+    "box", [(-20, 0, -1, 50), (0, 48, 10, 60), (64, 0, 90, 48), (10, 10, 10, 20), (30, 30, 20, 40)]
+)
+def test_what_is_outside_of_the_image_has_no_hash(box: tuple[float, ...]) -> None:
+    assert images.hash_crop(pattern(), box) is None
+
+
+def test_the_hash_of_a_crop_never_changes() -> None:
+    """Runs keep hashes: who changes them raises `schema.CROP_HASH_VERSION` and writes down the new ones."""
+    assert schema.CROP_HASH_VERSION == 1
+    found = [images.hash_crop(pattern(), [0, 0, 64, 48]), images.hash_crop(pattern(300, 200), [7.5, 9, 250.5, 190])]
+    written = [
+        "3b0cec2b157eeed13a9ef24b23c08a41f3d76ee2abfd69e37c2d6880c4001dc1",
+        "cc45a1152eef7315e0444bbb3cd5f81152ec4f55fe0454bb12d5df81552d40b7",
+    ]
+    # Of what averages are rounded to, a bit may depend on the processor.
+    assert max(differing(one, bytes.fromhex(known)) for one, known in zip(found, written, strict=True)) < 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (3, 5)])
+def test_crops_of_all_sizes_have_a_hash(size: tuple[int, int]) -> None:
+    image = scene(3, 320)[: size[1], : size[0]]
+    hashed = images.hash_crop(image, [0, 0, *size])
+    assert hashed is not None
+    assert len(hashed) == 32
 
 
 def huge_png(width: int, height: int) -> bytes:

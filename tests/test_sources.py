@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from detectime import frames
 from detectime.detect import Worker
 from detectime.images import Picture, Unreadable
 from detectime.schema import DETECTIONS
-from detectime.sources import Missing, SourceError
+from detectime.sources import Missing, Source, SourceError
 from detectime.sources.folder import Folder
 
 PICTURE = pattern()
@@ -50,6 +51,11 @@ def bind_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(path.name)
     os.chdir(here)
+
+
+def names_of(source: Source) -> list[str]:
+    """List the frames of a source."""
+    return [name for name, _ in source.list_frames()]
 
 
 # The name of each frame, how it is made, and what becomes of it: its size, or its outcome and the reason.
@@ -206,8 +212,32 @@ def test_names_are_all_files_and_only_files(tmp_path: Path) -> None:
     (root / "v2").symlink_to(elsewhere)
     (root / "v3").symlink_to(elsewhere)
     names = ["a.jpg", "file link.jpg", "v1/deep/b.jpg", f"v1/{odd}", "v2/c.jpg", "v3/c.jpg"]
-    assert sorted(Folder(str(root)).names()) == names
-    assert sorted(Folder(f"{root}/").names()) == names
+    assert sorted(names_of(Folder(str(root)))) == names
+    assert sorted(names_of(Folder(f"{root}/"))) == names
+
+
+def test_a_stamp_is_size_and_time_of_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.jpg").write_bytes(JPEG)
+    os.utime(tmp_path / "v" / "a.jpg", ns=(5, 1_700_000_000_123_456_789))
+    (tmp_path / "link.jpg").symlink_to("v/a.jpg")
+    (tmp_path / "linked").symlink_to("v")
+    stamp = f"{len(JPEG)}-1700000000123456789"
+    source = Folder(str(tmp_path))
+    assert dict(source.list_frames()) == dict.fromkeys(["v/a.jpg", "link.jpg", "linked/a.jpg"], stamp)
+    (tmp_path / "v" / "a.jpg").touch()
+    assert stamp not in dict(source.list_frames()).values()
+    assert source.notes() == []
+
+
+def test_contents_are_those_of_pictures(tmp_path: Path) -> None:
+    for name, content in {"a.jpg": JPEG, "b.png": PNG, "text.jpg": b"hello", "empty.jpg": b""}.items():
+        (tmp_path / name).write_bytes(content)
+    asked = ["b.png", "a.jpg", "nowhere.jpg", "text.jpg", "empty.jpg", "."]
+    contents = [f"{len(content)}-{zlib.crc32(content):08x}" for content in (PNG, JPEG, b"hello", b"")]
+    contents = [*contents[:2], None, *contents[2:], None]
+    assert list(Folder(str(tmp_path)).read_contents(asked)) == list(zip(asked, contents, strict=True))
+    assert [frame.content for _, frame in Folder(str(tmp_path)).open(asked)] == contents
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
@@ -219,7 +249,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "across").symlink_to("../b")
     (tmp_path / "b" / "across").symlink_to("../a")
     with within(30):
-        names = list(Folder(str(tmp_path)).names())
+        names = names_of(Folder(str(tmp_path)))
     assert {"a/1.jpg", "b/1.jpg", "a/across/1.jpg", "b/across/1.jpg"} <= set(names)
     assert len(names) == len(set(names)) < 50
 
@@ -237,7 +267,7 @@ def test_a_folder_inside_that_may_not_be_listed_costs_only_its_frames(
     if root:
         os.seteuid(65534)
     try:
-        names = list(Folder(".").names())
+        names = names_of(Folder("."))
     finally:
         if root:
             os.seteuid(0)
@@ -249,7 +279,7 @@ def test_a_folder_inside_that_may_not_be_listed_costs_only_its_frames(
 def test_a_root_that_is_no_folder_is_named(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     with pytest.raises(SourceError, match=rf"{name}: the images folder cannot be read: {reason}"):
-        list(Folder(str(tmp_path / name)).names())
+        names_of(Folder(str(tmp_path / name)))
 
 
 def test_a_missing_frame_says_so(tmp_path: Path) -> None:

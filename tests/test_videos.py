@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -20,11 +21,13 @@ import pytest
 from conftest import LABELS
 from faults import settings
 from test_notebook import execute
+from test_sources import names_of
 
 import definitions
-from detectime import frames, run, sources
+from detectime import frames, run, sources, store, tables
 from detectime.frames import TableError
-from detectime.images import RGB, Picture, Unreadable
+from detectime.images import RGB, Picture, Unreadable, describe_content
+from detectime.schema import RESERVED_COLUMNS
 from detectime.sources import Missing, SourceError, videos
 from detectime.sources.videos import Videos
 
@@ -232,7 +235,8 @@ def test_a_header_without_a_count_tells_what_is_cut_off(kind: str, tmp_path: Pat
     table = table_of(tmp_path / "cut", tmp_path, f"{kind},,,ok\n")
     assert len(table) == len(index)
     (note,) = table.attrs["notes"]
-    assert note.startswith(f"1 video holds fewer frames than the header promises, the last are unreadable: '{kind} (")
+    assert str(note).startswith("1 video holds fewer frames than the header promises, the last are unreadable; ")
+    assert (note.kind, str(note.example).split(" (")[0]) == ("cut_video", kind)
     ((_, reason),) = Videos(str(tmp_path / "cut")).open([table["frame_path"].iloc[-1]])
     assert isinstance(reason, Unreadable)
 
@@ -252,9 +256,10 @@ def test_what_keeps_a_file_from_being_read_on_is_told(
     table = table_of(spoken, tmp_path, "a.mp4,,,ok\n")
     assert len(table) == 90
     lost, damaged = table.attrs["notes"]
-    assert "'a.mp4 (50 of 90 frames)'" in lost
-    assert damaged.startswith("1 video is damaged: 'a.mp4 (it cannot be read on after 40 fr")
-    assert "other numbers" in damaged
+    assert lost.example == "a.mp4 (50 of 90 frames)"
+    assert (damaged.kind, damaged.count) == ("damaged_video", 1)
+    assert damaged.example.startswith("a.mp4 (it cannot be read on after 40 fr")
+    assert "other numbers" in damaged.text
 
 
 @pytest.mark.parametrize("kind", ["a.flv", "mpeg2.mpg"])
@@ -265,7 +270,8 @@ def test_frames_that_are_gone_in_the_middle_are_told(kind: str, tmp_path: Path) 
     content[middle : middle + 4000] = bytes(4000)
     (tmp_path / "clips" / kind).write_bytes(content)
     (note,) = table_of(tmp_path / "clips", tmp_path, f"{kind},,,ok\n").attrs["notes"]
-    assert note.startswith(f"1 video is damaged: '{kind} (frames are gone after frame 4")
+    assert str(note).startswith("1 video is damaged; ")
+    assert note.example.startswith(f"{kind} (frames are gone after frame 4")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -281,7 +287,7 @@ def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
         ))  # fmt: skip
     os.mkfifo(tmp_path / "pipe.mp4")
     source = Videos(str(tmp_path))
-    assert list(source.names()) == []
+    assert names_of(source) == []
     for name in ("text", "empty", "cut", "pipe"):
         ((_, reason),) = source.open([f"{name}.mp4/000000"])
         assert isinstance(reason, Unreadable)
@@ -294,8 +300,8 @@ def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
 
 def test_names_and_a_single_file(clips: Path) -> None:
     one = Videos(str(clips / "open.mp4"))
-    assert list(one.names()) == paths("open.mp4", range(110))
-    assert set(Videos(str(clips)).files()) == set(KINDS) - {"bare.h264"}
+    assert names_of(one) == paths("open.mp4", range(110))
+    assert set(dict(Videos(str(clips)).list_files())) == set(KINDS) - {"bare.h264"}
     for wrong in ("open.mp4/000110", "open.mp4/5", "open.mp4/0000005"):
         ((_, reason),) = one.open([wrong])
         assert isinstance(reason, Missing), wrong
@@ -310,15 +316,35 @@ def test_frames_are_turned_as_the_display_matrix_says(turned: int, turns: int, t
     for rule, found in (("ignore", stored), ("apply", shown)):
         ((_, frame),) = Videos(str(tmp_path), exif=rule).open(["a.mp4/000002"])
         assert isinstance(frame, Picture)
-        found["pixels"] = frame.pixels()
+        found["pixels"], found["orientation"] = frame.pixels(), frame.orientation
         assert (frame.height, frame.width) == frame.pixels().shape[:2]
     assert number_of(stored["pixels"]) == 2
     assert (shown["pixels"] == np.rot90(stored["pixels"], turns)).all()
+    assert (stored["orientation"], shown["orientation"]) == (None, {1: 8, 2: 3, 3: 6}[turns])
 
 
 def test_a_large_frame_is_unreadable(clips: Path) -> None:
     found = read(Videos(str(clips), max_pixels=1000), ["open.mp4/000000"])
     assert found["open.mp4/000000"] == "Unreadable: too large: 320 x 240 pixels, more than max_pixels (1000)"
+
+
+def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "deep/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(clips / "open.mp4", tmp_path / name)
+    (tmp_path / "text.mp4").write_text("hello")
+    os.utime(tmp_path / "a.mp4", ns=(5, 1_700_000_000_123_456_789))
+    source, bytes_of = Videos(str(tmp_path)), (tmp_path / "a.mp4").read_bytes()
+    stamps = dict(source.list_frames())
+    assert {stamps[path] for path in paths("a.mp4", range(110))} == {f"{len(bytes_of)}-1700000000123456789"}
+    assert len(set(stamps.values())) == 2
+    content = describe_content(bytes_of)
+    asked = ["a.mp4/000003", "deep/b.mp4/000100", "text.mp4/000000", "nowhere.mp4/000000"]
+    assert [found for _, found in source.read_contents(asked)] == [content, content, None, None]
+    assert [frame.content for _, frame in source.open(asked)] == [content, content, None, None]
+    assert dict(Videos(str(tmp_path / "a.mp4")).list_frames())["a.mp4/000000"] == stamps["a.mp4/000000"]
+    ((_, large),) = Videos(str(tmp_path), max_pixels=1000).open(["a.mp4/000000"])
+    assert isinstance(large, Unreadable)
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
@@ -391,7 +417,15 @@ def test_a_span_is_its_frames(
     assert set(table["video_name"]) == {"deep/b.mp4"}
     assert set(table["label"]) == {LABELS["ok"]}
     assert table["on_disk"].all()
-    assert table.attrs == {"duplicates": 0, "unlisted": 2, "notes": []}
+    assert table.attrs.pop("labels_sha256") == hashlib.sha256((tmp_path / "spans.csv").read_bytes()).hexdigest()
+    assert table.attrs == {
+        "duplicates": 0,
+        "first_duplicate": None,
+        "unlisted": 2,
+        "unlisted_names": ["a.mp4", "text.mp4"],
+        "unreachable": None,
+        "notes": [],
+    }
 
 
 def test_spans_of_unequal_frames_are_by_their_times(clips: Path, tmp_path: Path) -> None:
@@ -416,20 +450,19 @@ def test_a_class_for_each_file_will_do(spoken: Path, tmp_path: Path) -> None:
     table = table_of(spoken, tmp_path, "file,class\na.mp4,ok\ndeep/b.mp4,stop\n", 45)
     assert table["frame_path"].tolist() == paths("a.mp4", [0, 45]) + paths("deep/b.mp4", [0, 45])
     assert table["class_name"].tolist() == ["ok", "ok", "stop", "stop"]
-    assert table.attrs["notes"] == ["there are no columns start and end: each row is a whole file"]
+    assert list(map(str, table.attrs["notes"])) == ["2 rows are whole videos: there are no columns start and end"]
     with pytest.raises(TableError, match="the column end is missing"):
         table_of(spoken, tmp_path, "file,start,class\na.mp4,1,ok\n")
 
 
 def test_columns_that_are_made_here_have_another_name_in_the_csv(spoken: Path, tmp_path: Path) -> None:
-    made = "label on_disk wanted outcome error width height faces hands overlap fallback found_by frame_id".split()
-    made += "face_x1 hand_score bbox_y2".split()
+    made = [*sorted(RESERVED_COLUMNS), "frame_id"]
     values = [str(number) for number in range(len(made))]
     rows = f"file,class_name,{','.join(made)}\na.mp4,ok,{','.join(values)}\n"
     table = table_of(spoken, tmp_path, rows, 90)
     assert table[[f"{name}_in_csv" for name in made]].to_numpy().tolist() == [values]
     assert set(table) - {f"{name}_in_csv" for name in made} == {
-        *("frame_path", "video_name", "frame_id", "class_name", "label", "on_disk", "wanted")
+        *("frame_path", "video_name", "frame_id", "class_name", "label", "on_disk", "stamp", "wanted")
     }
 
 
@@ -471,14 +504,36 @@ def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -
     assert alone["on_disk"].tolist() == [False, False, True]
     assert table.attrs["duplicates"] == 3
     told = frames.summary(table).splitlines()
-    assert told[0].endswith("2 are not on the disk; 3 repeated rows dropped; 1 files that the table does not name")
-    assert [line.split(":")[0] for line in told[1:]] == [
+    assert told[0] == f"{len(table)} frames, {len(table)} of them wanted; {len(table) - 2} are there"
+    assert [line.split(" (the first")[0] for line in told[1:]] == [
+        "3 rows repeated another and were dropped",
+        "1 file of the source is not named by the labels",
+        "2 frames of the labels are not there",
         "2 spans are of videos that are not there",
         "1 span is of a file that is no video",
         "1 span has no frame at its time",
         "1 span ends after its video",
     ]
-    assert "row 5, a.mp4 9–" in told[3]
+    assert told[-2].endswith("(the first: 'row 5, a.mp4 9–')")
+    assert alone["stamp"].isna().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty"])
+def test_of_a_place_that_is_gone_the_table_of_an_earlier_run_is_taken(place: str, spoken: Path, tmp_path: Path) -> None:
+    known = table_of(spoken, tmp_path, "a.mp4,0,1,ok\ngone.mp4,,,stop\n", every=7)
+    (tmp_path / "empty").mkdir()
+    given = {"labels": str(tmp_path / "spans.csv"), "output": str(tmp_path / "run"), "source": "videos", "every": 7}
+    config = settings(images=str(tmp_path / place), **given)
+    tables.write_frames(store.of(config.data.output), known)
+    table = frames.of(config, sources.of(config))
+    lost = ["stamp", "wanted"]
+    pd.testing.assert_frame_equal(table.drop(columns="stamp"), known.drop(columns=lost))
+    assert table["stamp"].isna().all()
+    assert place in table.attrs["unreachable"]
+    assert [note.kind for note in frames.notes(table)] == ["unlisted", "missing_video"]  # as they were
+    (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,stop\n")
+    with pytest.raises(SourceError, match=place):
+        frames.of(config, sources.of(config))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where frames come from: ``names()`` tells which there are, ``open()`` reads some of them."""
+"""Where frames come from: `Source.list_frames` says which there are, `Source.open` reads some of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 from detectime import remote
 from detectime.config import Config
 from detectime.images import Picture, Unreadable
+from detectime.notes import Note
 
 VIDEOS = tuple(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split())
 """Suffixes of video files."""
@@ -18,7 +19,15 @@ class SourceError(RuntimeError):
 
 
 class Missing(FileNotFoundError):
-    """A frame that the source does not have."""
+    """A frame that the source does not have.
+
+    Attributes
+    ----------
+    content
+        None, as there are no bytes: see `images.Unreadable`.
+    """
+
+    content: str | None = None
 
 
 class Unreachable(Unreadable):
@@ -43,14 +52,24 @@ class Source(Protocol):
         """How large a frame may be: see `images.Picture`."""
         ...
 
-    def names(self) -> Iterator[str]:
-        """Walk over all frames, once, and yield their paths, in no order.
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """Walk over all frames, each once, in no order.
+
+        Yields
+        ------
+        frame_path, stamp
+            Its path, and what is known of its file without reading it, such as size and time: a frame with another
+            stamp than before may have changed. None if nothing is known.
 
         Raises
         ------
         SourceError
-            If that is not possible.
+            If they cannot be listed.
         """
+        ...
+
+    def notes(self) -> list[Note]:
+        """Return what is worth telling about the place, once its frames were listed."""
         ...
 
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
@@ -64,6 +83,16 @@ class Source(Protocol):
         """
         ...
 
+    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Describe the encoded bytes of frames, in the order in which they are named; no pixel is decoded.
+
+        Yields
+        ------
+        frame_path, content
+            The path as it was given, and what `Picture.content` would be; None if the frame cannot be read.
+        """
+        ...
+
 
 def of(config: Config) -> Source:
     """Return the source that a configuration describes.
@@ -74,23 +103,27 @@ def of(config: Config) -> Source:
         If what its scheme or its kind needs is not installed, or if archives or videos lie in a bucket.
     """
     images, kind = config.data.images, config.data.source
+    path = remote.local(images)
     exif, max_pixels = config.detection.exif, config.detection.max_pixels
     if kind == "videos" or (kind is None and is_video(images)):
         from detectime.sources.videos import Videos
 
-        return Videos(remote.local(images), exif, max_pixels)
+        return Videos(path, exif, max_pixels)
     from detectime.sources import archive
 
-    are_archives = kind == "archives" or (kind is None and archive.holds(remote.local(images)))
+    found = archive.find_archives(path) if kind is None else archive.Found()
+    are_archives = kind == "archives" or found.are_the_source
     if remote.is_remote(images):
         if are_archives:
             raise SourceError(f"{images}: archives cannot be read in a bucket; mount it, or bring them here")
         from detectime.sources.bucket import Bucket
 
         return Bucket(images, exif, max_pixels)
+    if are_archives:
+        return archive.Archives(path, exif, max_pixels)
     from detectime.sources.folder import Folder
 
-    return (archive.Archives if are_archives else Folder)(remote.local(images), exif, max_pixels)
+    return Folder(path, exif, max_pixels, found.notes)
 
 
 def is_video(name: str) -> bool:

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import lookup
-from detectime.images import Picture, Unreadable
+from detectime.images import Picture, Unreadable, describe_content
 from detectime.lookup import NAME, Lookup
+from detectime.notes import Note, note_found
 from detectime.sources import Missing, SourceError, Unreachable, most_bytes
 
 ENDINGS = (".zip", ".tar")
@@ -34,6 +35,7 @@ _IGNORED = b"ignored"
 _NOT_A_FILE = -1  # as the start of a member: a link, say
 _PIECE = 65_536  # members that are Python's objects at a time
 _SHOWN = 5  # names that an error gives
+_EXACT = 2**53  # a time beyond it is damage
 
 # <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>: 4.3.16, 4.3.15, 4.3.14, 4.3.12 and 4.3.7
 _END = struct.Struct("<4s4H2LH")
@@ -54,6 +56,7 @@ _SCHEMA = pa.schema(
         pa.field("stored", pa.int64(), nullable=False),  # bytes in the archive
         pa.field("size", pa.int64(), nullable=False),  # bytes of the content
         pa.field("crc", pa.uint32()),  # of the content; null in a tar, which has none
+        pa.field("mtime", pa.int64()),  # seconds; null in a zip, whose stamps are made of `crc`
     ]
 )
 
@@ -66,6 +69,7 @@ class _Member(NamedTuple):
     stored: int
     size: int
     crc: int | None
+    mtime: int | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,13 @@ class Archives:
     exif: str = "ignore"
     max_pixels: int = 100_000_000
 
-    def names(self) -> Iterator[str]:
-        """Yield the paths of all members, sorted. The directories of the archives are read, and nothing else of them.
+    def list_frames(self) -> Iterator[tuple[str, str]]:
+        """Walk over all members, sorted by path. The directories of the archives are read, and nothing else of them.
+
+        Yields
+        ------
+        frame_path, stamp
+            Its path; its size with the CRC-32 of its content in a zip, with its time in a tar.
 
         Raises
         ------
@@ -100,14 +109,22 @@ class Archives:
             If there is no archive, if one is broken, or if two have a member of the same path.
         """
         rows = self._index(self._archives()).rows
-        ignored, first_ignored = json.loads(rows.schema.metadata[_IGNORED])
-        if ignored:
-            print(
-                f"{self.root}: {ignored} members are no frames: links, or paths that are absolute or have a part `..` "
-                f"(the first: {', '.join(map(repr, first_ignored))})"
-            )
         for first in range(0, len(rows), _PIECE):
-            yield from map(os.fsdecode, rows.column(NAME).slice(first, _PIECE).to_pylist())
+            piece = rows.slice(first, _PIECE)
+            name, size, crc, mtime = (piece.column(key).to_pylist() for key in (NAME, "size", "crc", "mtime"))
+            yield from zip(map(os.fsdecode, name), map(_stamp, size, crc, mtime), strict=True)
+
+    def notes(self) -> list[Note]:
+        """Return a note about members that are no frames.
+
+        Raises
+        ------
+        SourceError
+            As `list_frames`.
+        """
+        ignored, first = json.loads(self._index(self._archives()).rows.schema.metadata[_IGNORED])
+        text = "members of archives are no frames: links, or paths that are absolute or have a part `..`"
+        return [Note("ignored", ignored, text, first)] if ignored else []
 
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
         """Read frames, one at a time.
@@ -118,10 +135,25 @@ class Archives:
             The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
             there is none.
         """
+        for frame_path, content in self._read_members(frame_paths):
+            try:
+                if isinstance(content, Missing | Unreadable):
+                    raise content
+                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+            except (Missing, Unreadable) as error:
+                yield frame_path, error
+
+    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Describe the encoded bytes of members, one at a time: see `Source.read_contents`."""
+        for frame_path, content in self._read_members(frame_paths):
+            yield frame_path, describe_content(content) if isinstance(content, bytes) else None
+
+    def _read_members(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+        """Yield each path with the bytes of its member, or with the reason why there are none."""
         try:
             archives = self._archives()
             index = self._index(archives)
-        except SourceError as error:  # it was there when the names were asked for
+        except SourceError as error:  # it was there when the frames were listed
             yield from ((frame_path, Unreachable(str(error))) for frame_path in frame_paths)
             return
         with contextlib.ExitStack() as stack:
@@ -134,8 +166,7 @@ class Archives:
                     archive, member = archives[row.pop("archive")], _Member(**row)
                     if archive not in files:
                         files[archive] = stack.enter_context(_opened(archive))
-                    content = _read(files[archive], member, most_bytes(self.max_pixels))
-                    yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+                    yield frame_path, _read(files[archive], member, most_bytes(self.max_pixels))
                 except (Missing, Unreadable) as error:
                     yield frame_path, error
 
@@ -174,29 +205,47 @@ class Archives:
             ) from error
 
 
-def holds(images: str) -> bool:
-    """Whether a place is an archive, or a folder that has archives and no folders in it; of one with both it tells."""
+@dataclass(frozen=True)
+class Found:
+    """What was seen of archives in a place.
+
+    Parameters
+    ----------
+    are_the_source
+        Whether frames are read from archives there, if nothing else is asked for.
+    notes
+        About archives that are passed over.
+    """
+
+    are_the_source: bool = False
+    notes: tuple[Note, ...] = ()
+
+
+def find_archives(images: str) -> Found:
+    """See whether a place is an archive, or a folder that has archives and no folders in it."""
     if not os.path.isdir(images):
-        return images.lower().endswith((*ENDINGS, *_COMPRESSED))
-    archive = folder = None
+        return Found(images.lower().endswith((*ENDINGS, *_COMPRESSED)))
+    archives: list[str] = []
+    folder = None
     with contextlib.suppress(OSError), os.scandir(images) as entries:  # the source says what is wrong with a folder
         for entry in (entry for entry in entries if not entry.name.startswith(".")):
             if entry.is_dir():
                 folder = entry.name
             elif entry.name.lower().endswith(ENDINGS):
-                archive = entry.name
-    if archive and folder:
-        print(
-            f"{images}: archives in it, as {archive!r}, are not read, since there are folders too, as {folder!r}; "
-            "to read the archives instead say `source: archives`"
-        )
-    return archive is not None and folder is None
+                archives.append(entry.name)
+    if folder is None:
+        return Found(bool(archives))
+    text = (
+        f"archives in {images} are not read, since there are folders beside them, such as {folder!r}; to read the "
+        "archives instead say `source: archives`"
+    )
+    return Found(notes=tuple(note_found("passed_over", sorted(archives), text)))
 
 
 def _make_index(archives: tuple[str, ...]) -> pa.Table:
     """Read the directories of archives: a row a member, in the schema `_SCHEMA`, each name once."""
     tables, ignored = [_SCHEMA.empty_table()], 0
-    first_ignored: list[str] = []
+    first_ignored: str | None = None
     for number, archive in enumerate(archives):
         pieces = [_SCHEMA.empty_table()]
         members = (_zip_members if archive.lower().endswith(".zip") else _tar_members)(archive)
@@ -210,8 +259,9 @@ def _make_index(archives: tuple[str, ...]) -> pa.Table:
                 name, *numbers = zip(*kept, strict=True)
                 columns = [name, [number] * len(kept), *numbers]
                 pieces.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
+            if others and first_ignored is None:
+                first_ignored = os.fsdecode(others[0].name)
             ignored += len(others)
-            first_ignored += [os.fsdecode(member.name) for member in others[: _SHOWN - len(first_ignored)]]
         tables.append(_without_own_folder(pa.concat_tables(pieces), archive))
     table = _each_once(pa.concat_tables(tables).combine_chunks(), archives)
     return table.replace_schema_metadata({_IGNORED: json.dumps([ignored, first_ignored])})
@@ -225,7 +275,9 @@ def _without_own_folder(members: pa.Table, archive: str) -> pa.Table:
         return members
     for folder in (os.fsencode(Path(archive).stem) + b"/", b"train_data/"):
         if pc.all(pc.starts_with(names, folder)).as_py():
-            return members.set_column(0, _SCHEMA.field(NAME), pc.binary_slice(names, len(folder)))
+            # Not `binary_slice` without a stop, which fails on every even number of names.
+            inside = pc.binary_replace_slice(names, start=0, stop=len(folder), replacement=b"")
+            return members.set_column(0, _SCHEMA.field(NAME), inside)
     return members
 
 
@@ -245,6 +297,10 @@ def _each_once(table: pa.Table, archives: tuple[str, ...]) -> pa.Table:
             "a frame_path must name one frame: delete one of them, or put them into folders of their own"
         )
     return table.take(order[~again])
+
+
+def _stamp(size: int, crc: int | None, mtime: int | None) -> str:
+    return f"{size}-{mtime}" if crc is None else f"{size}-{crc:08x}"
 
 
 def _opened(archive: str) -> BinaryIO:
@@ -316,7 +372,7 @@ def _zip_members(archive: str) -> Iterator[_Member]:
             size, stored, start = _wide(extra, (size, stored, start), archive)
         if not name.endswith(b"/"):
             start = _NOT_A_FILE if stat.S_ISLNK(attributes >> 16) else before + start
-            yield _Member(_as_utf_8(name, flags), start, stored, size, crc)
+            yield _Member(_as_utf_8(name, flags), start, stored, size, crc, None)
 
 
 def _central_directory(file: BinaryIO, archive: str) -> tuple[bytes, int]:
@@ -373,18 +429,19 @@ class _Plain(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Plain:
         """Read a header; any but that of a plain file the standard library reads."""
-        size, checksum = (buf[a:b].rstrip(b" \0") for a, b in ((124, 136), (148, 156)))
+        size, mtime, checksum = (buf[a:b].rstrip(b" \0") for a, b in ((124, 136), (136, 148), (148, 156)))
         if (
             len(buf) == tarfile.BLOCKSIZE
             and buf[156:157] == tarfile.REGTYPE
             and buf[257:262] == b"ustar"
             and size.isdigit()
+            and mtime.isdigit()
             and checksum.isdigit()
             and int(checksum, 8) == sum(buf) - sum(buf[148:156]) + 8 * ord(" ")
         ):
             name, prefix = (buf[a:b].partition(b"\0")[0].decode(encoding, errors) for a, b in ((0, 100), (345, 500)))
             header = cls(f"{prefix}/{name}" if prefix else name)
-            header.size = int(size, 8)
+            header.size, header.mtime = int(size, 8), int(mtime, 8)
             return header
         return super().frombuf(buf, encoding, errors)
 
@@ -397,7 +454,8 @@ def _tar_members(archive: str) -> Iterator[_Member]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
                 if not header.isdir():
                     start = header.offset_data if header.isreg() and not header.issparse() else _NOT_A_FILE
-                    yield _Member(_bare(header.name), start, header.size, header.size, None)
+                    mtime = int(header.mtime) if abs(header.mtime) < _EXACT else 0  # a damaged one may be infinite
+                    yield _Member(_bare(header.name), start, header.size, header.size, None, mtime)
             file = tar.fileobj
             assert file is not None
             # The library takes whatever is no header for the end of the archive, which is a block of zeros.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from detectime import remote
-from detectime.images import Picture, Unreadable
+from detectime.images import Picture, Unreadable, describe_content
+from detectime.notes import Note
 from detectime.sources import Missing, SourceError, Unreachable, most_bytes
 
+_MARKS = ("ETag", "etag", "md5", "mtime", "LastModified", "created", "updated")  # of a version, in fsspec's listings
 _FIRST = 16 * 2**20  # bytes of a frame that are fetched ahead; of a larger one the rest follows when it is its turn
 
 
@@ -41,8 +43,13 @@ class Bucket:
         except remote.RemoteError as error:
             raise SourceError(str(error)) from error
 
-    def names(self) -> Iterator[str]:
-        """Walk over the files below the root, once, folder by folder, and yield their paths relative to it.
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """Walk over the files below the root, each once, folder by folder.
+
+        Yields
+        ------
+        frame_path, stamp
+            The path relative to the root; the size and the ETag, or else what the server tells of its time.
 
         Raises
         ------
@@ -67,8 +74,12 @@ class Bucket:
                     if entry["type"] == "directory":
                         inside.append(path)
                     else:
-                        yield path.removeprefix(f"{root}/")
+                        yield path.removeprefix(f"{root}/"), _stamp(entry)
             waiting = inside
+
+    def notes(self) -> list[Note]:
+        """Return nothing: there is nothing to tell about a bucket."""
+        return []
 
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
         """Read frames in the order in which they are named; some are fetched ahead.
@@ -79,6 +90,21 @@ class Bucket:
             The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
             there is none.
         """
+        for frame_path, content in self._fetch_files(frame_paths):
+            try:
+                if isinstance(content, Missing | Unreadable):
+                    raise content
+                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+            except (Missing, Unreadable) as error:
+                yield frame_path, error
+
+    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Describe the encoded bytes of files, which are fetched for it: see `Source.read_contents`."""
+        for frame_path, content in self._fetch_files(frame_paths):
+            yield frame_path, describe_content(content) if isinstance(content, bytes) else None
+
+    def _fetch_files(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+        """Yield each path with the bytes of its file, or with the reason why there are none; some are fetched ahead."""
         files, root = remote.filesystem(self.root)  # once: each thread would get a connection of its own
         for frame_path, fetched in remote.ahead(lambda name: _fetch(files, f"{root}/{name}", _FIRST), frame_paths):
             try:
@@ -88,9 +114,16 @@ class Bucket:
                     content = _fetch(files, f"{root}/{frame_path}", most + 1)
                     if len(content) > most:
                         raise Unreadable(f"too large: more than {most} bytes")
-                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
+                yield frame_path, content
             except (Missing, Unreadable) as error:
                 yield frame_path, error
+
+
+def _stamp(entry: Mapping[str, Any]) -> str | None:
+    """Make a stamp of an entry of fsspec's listing, of which each library has its own keys."""
+    mark = next((entry[key] for key in _MARKS if entry.get(key) is not None), None)
+    known = [str(part).strip('"') for part in (entry.get("size"), mark) if part is not None]
+    return "-".join(known) or None
 
 
 def _fetch(files: Any, path: str, most: int) -> bytes:

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 
 from detectime import remote
 from detectime.boxes import Floats, Integers
-from detectime.images import RGB, Decoded, Picture, Unreadable, check_size
-from detectime.sources import Missing, SourceError, is_video
-from detectime.sources.folder import Folder
+from detectime.images import Decoded, Picture, Unreadable, check_size, turn_upright
+from detectime.notes import Note
+from detectime.sources import VIDEOS, Missing, SourceError, is_video
+from detectime.sources.folder import Folder, make_stamp
 
 _NAME = re.compile(r"(.+)/(\d{6,})", re.DOTALL)
 _SEEK_PAYS = 8  # packets that are decoded sooner than another place of the file is found
@@ -27,6 +29,7 @@ _FORM = "no such frame: the form is <file>/<six digits>, as anna.mp4/000003"
 _FEW_GAPS = 0.05  # share of the frames: with more of them a video has frames that last unequally long
 _GAPS_LOOKED_AT = 3
 _LONGEST = 7 * 86400  # seconds: a header that promises more is damaged, and its frames would fill the memory
+_BLOCK = 2**20  # bytes that are read at a time
 _TRIES = 3  # keys that are gone to, one before the other, before all is decoded from the beginning
 
 
@@ -53,6 +56,8 @@ class Index:
         Whether `stamps` are the file's own; if it has none that can be trusted they are counted.
     damage
         Where frames are gone, or why the file could not be read on, in words; empty if neither is known.
+    content
+        Size and CRC-32 of the file, as `images.describe_content` has them.
     """
 
     stamps: Integers
@@ -63,6 +68,7 @@ class Index:
     lost: int
     seekable: bool
     damage: str = ""
+    content: str = ""
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -115,8 +121,13 @@ class Videos:
                 "pip install -c constraints.txt -e '.[video]'"
             ) from error
 
-    def files(self) -> Iterator[str]:
-        """Walk over the video files, known by their suffixes (`sources.VIDEOS`), and yield their paths, in no order.
+    def list_files(self) -> Iterator[tuple[str, str | None]]:
+        """Walk over the video files, known by their suffixes (`sources.VIDEOS`), in no order.
+
+        Yields
+        ------
+        file, stamp
+            The path relative to the root, and what `stamp` returns.
 
         Raises
         ------
@@ -124,24 +135,41 @@ class Videos:
             If the folder cannot be listed.
         """
         if os.path.isfile(self.root):
-            yield os.path.basename(self.root)
+            file = os.path.basename(self.root)
+            yield file, self.stamp(file)
         else:
-            yield from filter(is_video, Folder(self.root).names())
+            yield from Folder(self.root).list_files(VIDEOS)
 
-    def names(self) -> Iterator[str]:
-        """Walk over the frames of all videos and yield their paths; a file that is no video has none.
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """Walk over the frames of all videos; a file that is no video has none.
+
+        Yields
+        ------
+        frame_path, stamp
+            The path of a frame, and the stamp of its video: see `stamp`.
 
         Raises
         ------
         SourceError
             If the folder cannot be listed.
         """
-        for file in self.files():
+        for file, stamp in self.list_files():
             try:
                 count = len(self.index(file))
             except (Missing, Unreadable):  # `open` says why
                 continue
-            yield from (name(file, number) for number in range(count))
+            yield from ((name(file, number), stamp) for number in range(count))
+
+    def stamp(self, file: str) -> str | None:
+        """Return size and time of change of a file, in bytes and nanoseconds; None if it is not there."""
+        try:
+            return make_stamp(os.stat(self._path(file)))
+        except (OSError, ValueError):
+            return None
+
+    def notes(self) -> list[Note]:
+        """Return nothing: `spans.read` tells of videos that are damaged."""
+        return []
 
     def index(self, file: str) -> Index:
         """Return what is known of a video from its packets. Its pixels are decoded only if its times are no use.
@@ -158,7 +186,9 @@ class Videos:
         if file not in self._indexes:
             path = self._path(file)
             index = _index(path)
-            self._indexes[file] = index if index.lost or index.damage else _with_gaps(path, index, self.max_pixels)
+            if not index.lost and not index.damage:
+                index = _with_gaps(path, index, self.max_pixels)
+            self._indexes[file] = dataclasses.replace(index, content=_describe_file(path))
         return self._indexes[file]
 
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
@@ -186,10 +216,27 @@ class Videos:
                             raise Missing(f"no such frame: the video has {len(index)}")
                         frame = decoder.read(number)
                         check_size(frame.width, frame.height, self.max_pixels)  # another than the header's
-                        image = frame.to_ndarray(format="rgb24", threads=1)
-                        yield frame_path, Decoded(_turned(image, frame) if self.exif == "apply" else image)
+                        yield frame_path, self._decoded(frame, index.content)
                     except (Missing, Unreadable) as error:
+                        if isinstance(error, Unreadable):
+                            error.content = index.content
                         yield frame_path, error
+
+    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Describe the bytes of the videos that frames are in, each file once: see `Source.read_contents`."""
+        for frame_path in frame_paths:
+            try:
+                yield frame_path, self.index(_file(frame_path)).content
+            except (Missing, Unreadable):
+                yield frame_path, None
+
+    def _decoded(self, frame: Any, content: str) -> Decoded:
+        """Turn a frame of PyAV's into a picture."""
+        image = frame.to_ndarray(format="rgb24", threads=1)
+        if self.exif != "apply":
+            return Decoded(image, content)
+        orientation = _orientation(frame)
+        return Decoded(turn_upright(image, orientation), content, orientation)
 
     def _path(self, file: str) -> str:
         if not os.path.isfile(self.root):
@@ -508,12 +555,30 @@ def _raise_first(errors: dict[int, str], start: int, packet: int) -> None:
             raise Unreadable(words)
 
 
-def _turned(image: RGB, frame: Any) -> RGB:
-    """Turn and mirror a picture as its display matrix says: by right angles, which is all that cameras write."""
+def _orientation(frame: Any) -> int:
+    """Return a frame's orientation, EXIF's 1 to 8, by its display matrix: right angles are all that cameras write."""
     found = [bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]
     if not found:
-        return image
+        return 1
     a, b, _, c, d = np.frombuffer(found[0], "<i4")[:5].tolist()  # x' = a x + c y, y' = b x + d y
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    if abs(b) + abs(c) > abs(a) + abs(d):  # width and height change places
+        return {(False, False): 5, (False, True): 6, (True, True): 7, (True, False): 8}[b < 0, c < 0]
+    return {(False, False): 1, (False, True): 2, (True, True): 3, (True, False): 4}[d < 0, a < 0]
+
+
+def _describe_file(path: str) -> str:
+    """Describe a file as `images.describe_content` does, without its bytes in memory.
+
+    Raises
+    ------
+    Unreadable
+        If it cannot be read.
+    """
+    size = checksum = 0
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                size, checksum = size + len(block), zlib.crc32(block, checksum)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {remote.reason(error)}") from error
+    return f"{size}-{checksum:08x}"

@@ -1,0 +1,82 @@
+"""Notes: findings worth reporting, such as files left out, rows repeated or frames changed.
+
+The library prints nothing. What it finds is returned as notes and stored in ``run.json``; the notebook, the command
+line and the report show them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Note:
+    """A finding, counted, with a first example.
+
+    Parameters
+    ----------
+    kind
+        One word to group and filter by, such as ``repeated``, ``renamed``, ``changed`` or ``damaged``.
+    count
+        How many there are of what `text` names.
+    text
+        What was found, as a phrase that follows the count: ``rows repeated another and were dropped``.
+    example
+        The first of them, such as a path; None if there is nothing to name.
+    at
+        When it happened (ISO 8601) if it is an event of the past; None if it describes the current state.
+
+    Examples
+    --------
+    >>> str(Note("repeated", 2, "rows repeated another and were dropped", "anna/0001.jpg"))
+    "2 rows repeated another and were dropped (the first: 'anna/0001.jpg')"
+    """
+
+    kind: str
+    count: int
+    text: str
+    example: str | None = None
+    at: str | None = None
+
+    def __str__(self) -> str:
+        shown = "" if self.example is None else f" (the first: {shorten(self.example)})"
+        return f"{self.count} {self.text}{shown}"
+
+
+def note_found(kind: str, found: Sequence[str], text: str) -> list[Note]:
+    """Return a note that counts `found` and shows its first element; no note if `found` is empty.
+
+    Examples
+    --------
+    >>> note_found("ignored", [], "members are not frames")
+    []
+    """
+    return [Note(kind, len(found), text, found[0])] if found else []
+
+
+def shorten(value: str, length: int = _SHOWN_CHARACTERS) -> str:
+    """Return text as a Python literal, cut in the middle if it is long: no control character reaches a terminal.
+
+    Examples
+    --------
+    >>> shorten("a" * 100, 10)
+    "'aaaa…aaaa'"
+    """
+    shown = repr(value)
+    return shown if len(shown) <= length else f"{shown[: length // 2]}…{shown[-length // 2 :]}"
+
+
+def notes_to_json(notes: Iterable[Note]) -> list[dict[str, Any]]:
+    """Return notes as plain values for ``run.json``."""
+    return [dataclasses.asdict(note) for note in notes]
+
+
+def notes_from_json(values: Iterable[Mapping[str, Any]]) -> list[Note]:
+    """Return the notes that `notes_to_json` wrote; keys that a newer version added are ignored."""
+    known = {field.name for field in dataclasses.fields(Note)}
+    return [Note(**{key: value for key, value in note.items() if key in known}) for note in values]

@@ -1,0 +1,139 @@
+"""Columns of labels, whatever they are called: each keeps its values, none is taken for one of detectime's."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import LABELS
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from detectime import frames, labels
+from detectime.frames import COLUMNS, TableError
+from detectime.schema import RESERVED_COLUMNS
+from detectime.sources.folder import Folder
+
+MADE = ("label", "on_disk", "stamp")
+
+_reserved = st.sampled_from(sorted(RESERVED_COLUMNS))
+_endings = st.sampled_from(["", "_in_csv", "_in_csv_2", "_in_csv_3", "_in_csv_in_csv", ".1"])
+_likely = st.builds(str.__add__, _reserved, _endings) | st.sampled_from(
+    [
+        "row",
+        "x1",
+        "y2",
+        "score",
+        "index",
+        "level_0",
+        "Unnamed: 4",
+        "frame_path_in_csv",
+        "names",
+        "class",
+        "file",
+        "start",
+    ]
+)
+_any = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+_blanks = st.sampled_from(["", " ", "\t "])
+_columns = st.lists(st.builds(lambda before, name, after: before + name + after, _blanks, _likely | _any, _blanks))
+
+
+def write(path: Path, names: Sequence[str], values: Sequence[str], delimiter: str = ",") -> Path:
+    """Write labels with one row."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows([names, values])
+    path.write_bytes(text.getvalue().encode())
+    return path
+
+
+def read(path: Path) -> pd.DataFrame:
+    (path.parent / "images").mkdir(exist_ok=True)
+    return frames.read(path, Folder(str(path.parent / "images")), LABELS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(_columns, st.sampled_from(",;"), st.randoms(use_true_random=False))
+@example(["width", "width_in_csv", "width_in_csv_2", "row", "x1", "label", "outcome", "stamp"], ",", None)
+@example(["a;b;c;d;e;f;g;h"], ",", None)
+@example(["a\nb", 'c"d', "e,f"], ";", None)
+def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delimiter: str, random: object) -> None:
+    names = [*COLUMNS[1:], *further]
+    if random is not None:
+        random.shuffle(names)  # type: ignore[attr-defined]
+    names.insert(0, COLUMNS[0])
+    given = dict(zip(COLUMNS, ("a.jpg", "v", "7", "ok"), strict=True))
+    values = [given.get(name, f"value {k}") for k, name in enumerate(names)]
+    path = write(tmp_path / "labels.csv", names, values, delimiter)
+    stripped = [name.strip() for name in names]
+    if len(set(stripped)) < len(stripped):
+        with pytest.raises(TableError, match="is there twice; rename one"):
+            read(path)
+        return
+    table = read(path)
+    assert len(set(table.columns)) == len(table.columns)
+    assert set(MADE) <= set(table.columns)
+    renamed = labels.rename_reserved(stripped)
+    assert set(renamed) == set(stripped) & RESERVED_COLUMNS
+    kept = [renamed.get(name, name) for name in stripped]
+    assert list(table.columns) == [*kept, *MADE]
+    expected = [7 if name == "frame_id" else value for name, value in zip(stripped, values, strict=True)]
+    assert table[kept].iloc[0].tolist() == expected
+    assert table["label"].tolist() == [LABELS["ok"]]
+    assert [note.count for note in table.attrs["notes"] if note.kind == "renamed"] == [len(renamed)] * bool(renamed)
+
+
+@given(st.lists(_likely, unique=True))
+def test_new_names_are_neither_taken_nor_reserved(names: list[str]) -> None:
+    renamed = labels.rename_reserved(names)
+    after = [renamed.get(name, name) for name in names]
+    assert len(set(after)) == len(after)
+    assert not RESERVED_COLUMNS.intersection(after)
+    assert all(new.startswith(f"{name}_in_csv") for name, new in renamed.items())
+
+
+@pytest.mark.parametrize(
+    ("names", "renamed"),
+    [
+        (["width", "camera"], {"width": "width_in_csv"}),
+        (["width", "width_in_csv"], {"width": "width_in_csv_2"}),
+        (["width_in_csv_2", "width_in_csv", "width"], {"width": "width_in_csv_3"}),
+        (["row", "x1", "face"], {}),
+    ],
+)
+def test_a_reserved_name_gets_an_ending(names: list[str], renamed: Mapping[str, str]) -> None:
+    assert labels.rename_reserved(names) == renamed
+
+
+def test_what_was_renamed_is_told(tmp_path: Path) -> None:
+    names = [*COLUMNS, "outcome", "width"]
+    table = read(write(tmp_path / "labels.csv", names, ["a.jpg", "v", "1", "ok", "paired", "640"]))
+    assert table[["outcome_in_csv", "width_in_csv"]].to_numpy().tolist() == [["paired", "640"]]
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.count, note.example) == ("renamed", 2, "outcome -> outcome_in_csv")
+    assert str(note).startswith("2 columns of the labels were renamed, since detectime adds columns of those names")
+    assert note in frames.notes(table)
+
+
+def test_a_table_that_was_written_may_be_labels_again_and_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", [*COLUMNS, "width"], ["a.jpg", "v", "1", "ok", "640"])
+    for time in range(1, 4):
+        table = read(path).assign(outcome="paired", width=1)
+        table.to_csv(path, index=False)
+        assert len(set(table.columns)) == len(table.columns)
+        kept = [name for name in table.columns if name.startswith("width_in_csv")]
+        assert len(kept) == time
+        assert table[kept[0]].tolist() == ["640"]
+
+
+@given(st.text("abc ;,\"'\n", max_size=20), st.text("abc ;,\"'\n", max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_what_separates_fields_is_found_whatever_the_names_hold(tmp_path: Path, one: str, other: str) -> None:
+    assume(one.strip() != other.strip())
+    for delimiter in ",;":
+        path = write(tmp_path / "labels.csv", [*COLUMNS, one, other], ["a.jpg", "v", "1", "ok", "1", "2"], delimiter)
+        assert labels.columns(path) == [*COLUMNS, one.strip(), other.strip()]
