@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
-from detectime.schema import TRUTH
+from detectime.schema import SAMPLES, TRUTH
 
 CORRECT = 0.5
 """Least IoU with an annotated hand that makes a sample correct."""
@@ -29,8 +29,8 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Truth: a row a hand, with `frame_path` and `x1`, `y1`, `x2`, `y2` (float64); a frame without a hand has one row
-        of NaN.
+        Truth: one row per hand, with `frame_path` and `x1`, `y1`, `x2`, `y2` (float64); a frame without a hand has one
+        row of NaN.
     """
     frames = json.loads(Path(path).read_text(encoding="utf-8"))
     rows = [(name, *box) for name, found in frames.items() for box in found["hands"] or [[np.nan] * 4]]
@@ -56,7 +56,9 @@ def truth_of(samples: pd.DataFrame) -> pd.DataFrame:
     ValueError
         If the column has something else.
     """
-    there = samples[samples["width"].notna()] if TRUTH in samples else samples[:0]
+    if TRUTH not in samples:
+        return pd.DataFrame({"frame_path": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in _BOX}})
+    there = samples.loc[samples["width"].notna(), ["frame_path", "width", "height", TRUTH]]
     try:
         hands = json.loads(f"[{','.join(there[TRUTH])}]") if len(there) else []
         corners = np.array([box for found in hands for box in found], np.float64).reshape(-1, 4)
@@ -83,15 +85,20 @@ def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     Series
         float64, by the index of `samples`; NaN where there is no sample.
     """
-    paired = samples.loc[samples["outcome"].isin(pairing.SAMPLES)]
-    both = paired.reset_index(names="row").merge(truth, on="frame_path")
-    both["iou"] = boxes.iou(pairing.boxes_of(both, "hand"), both[_BOX].fillna(0).to_numpy())
-    best: pd.Series = both.groupby("row")["iou"].max().reindex(paired.index, fill_value=0.0)
-    return best.reindex(samples.index)
+    is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
+    # Only what is needed takes part: the labels may have columns of any name.
+    sample = np.flatnonzero(is_sample)
+    paired = pd.DataFrame({"frame_path": samples["frame_path"].to_numpy()[sample], "sample": sample})
+    both = paired.merge(truth[["frame_path", *_BOX]], on="frame_path")
+    hands = pairing.boxes_of(samples, "hand")[both["sample"].to_numpy()]
+    iou = boxes.iou(hands, both[_BOX].fillna(0).to_numpy())
+    best = np.where(is_sample, 0.0, np.nan)
+    np.maximum.at(best, both["sample"].to_numpy(), iou)
+    return pd.Series(best, index=samples.index, name="iou")
 
 
 def score(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Score a run: a row a class, and one for all.
+    """Score a run: one row per class, and one for all.
 
     Only wanted frames that `truth` speaks of count, and each of them does.
 

@@ -1,8 +1,13 @@
-"""Pairing: which hand of a frame is the sample, or why there is none. Arithmetic on detections; no image is needed."""
+"""Pairing: which hand of a frame is the sample, or why there is none. Arithmetic on detections; no image is needed.
+
+Four functions stand one after the other: `find_candidates` flattens detections, `score_candidates` gives each pair of a
+face and a hand its overlap, `choose_candidates` takes the best pair of each frame, and `reconcile_hands` averages the
+hand with those of other detectors. `pair_candidates` combines them by the rule `RULE`, `pair` makes a table of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,35 +18,146 @@ from numpy.typing import NDArray
 from detectime import boxes
 from detectime.boxes import Floats
 from detectime.config import Pairing
+from detectime.detectors.registry import TRUSTED
+from detectime.schema import SAMPLES, Outcome, check_outcomes
 
-OUTCOMES = ("paired", "fallback", "apart", "no_hand", "no_face", "missing", "unreadable", "failed", "left_out")
-"""What became of a row of the frame table."""
+__all__ = [
+    "FALLBACKS",
+    "RULE",
+    "SAMPLES",
+    "Candidates",
+    "FlatBoxes",
+    "Pairs",
+    "boxes_of",
+    "choose_candidates",
+    "count_outcomes",
+    "find_candidates",
+    "pair",
+    "pair_candidates",
+    "reconcile_hands",
+    "score_candidates",
+]
 
-SAMPLES = ("paired", "fallback")
-"""The outcomes that give a sample."""
+RULE = "2021"
+"""Name of the combination that `pair_candidates` is; ``run.json`` records it."""
 
 FALLBACKS = ("wider", "frame", "alone")
 """How a `fallback` was found: in a wider square around a face, in one by a look at the whole frame, without a face."""
 
 _NONE, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # places in it
 
-TRUSTED = ("hagrid", "mediapipe", "mask_rcnn")
-"""Whose hand is kept where two detectors found different ones near a face: measured by ``benchmarks/disagreement.py``
-for the first two."""
-
 _PIECE = 65_536  # rows
 _SAME_HAND = 0.5  # hands of two detectors that overlap more (IoU) are one; then the average is better than either
 _CORNERS = ("x1", "y1", "x2", "y2")
 
+Places = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FlatBoxes:
+    """All boxes of one kind, frame after frame.
+
+    Attributes
+    ----------
+    corners
+        float32, shape (N, 4): x1, y1, x2, y2 in pixels of the frame.
+    scores
+        float32, shape (N,).
+    frame
+        int32, shape (N,): the row of each box's frame.
+    counts
+        int32, shape (frames,): how many boxes each frame has.
+    detector
+        int8, shape (N,): the place of each box's detector in `detectors`.
+    detectors
+        Names, the most trusted first.
+    fallback
+        bool, shape (N,): whether the box comes from the look at a whole frame that had no hand near a face.
+    """
+
+    corners: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    frame: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    detector: NDArray[np.int8]
+    detectors: tuple[str, ...]
+    fallback: Flags
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The faces and hands of all frames, and every pair of them within a frame.
+
+    Attributes
+    ----------
+    faces, hands
+        The boxes.
+    face, hand
+        int32, shape (P,): places in `faces` and `hands`. Pairs stand frame after frame, and within a frame all hands
+        with its first face before those with the next.
+    frame
+        int32, shape (P,): the row of each pair's frame.
+    """
+
+    faces: FlatBoxes
+    hands: FlatBoxes
+    face: NDArray[np.int32]
+    hand: NDArray[np.int32]
+    frame: NDArray[np.int32]
+
+    def select(self, considered: Flags) -> Candidates:
+        """Return the same boxes with some of the pairs: bool, shape (P,)."""
+        if considered.all():
+            return self
+        places = np.flatnonzero(considered)
+        return replace(self, face=self.face.take(places), hand=self.hand.take(places), frame=self.frame.take(places))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What became of each frame, without a regard to whether it could be looked at; all arrays have shape (frames, …).
+
+    Attributes
+    ----------
+    face, hand
+        int64: places in the candidates' faces and hands, -1 where there is none.
+    fallback
+        int64: place in `FALLBACKS`, -1 where the sample is none.
+    overlap
+        float64, square pixels; NaN where nothing was compared.
+    square
+        float64, shape (frames, 4): the context square that decided, unclipped; NaN where none did.
+    corners
+        float64, shape (frames, 4): the hand, averaged over the detectors that agree; NaN where there is none.
+    finders
+        int64: a bit for each of the candidates' hand detectors that agrees.
+    face_counts, hand_counts
+        int64: how many boxes counted.
+    """
+
+    face: Places
+    hand: Places
+    fallback: Places
+    overlap: Floats
+    square: Floats
+    corners: Floats
+    finders: Places
+    face_counts: Places
+    hand_counts: Places
+
 
 def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataFrame:
-    """Choose each frame's sample: the hand that overlaps the square around a face most.
+    """Choose each frame's sample: the hand that overlaps the context square of a face most.
 
-    The overlap is the area common to the hand's box and the square around the face, in unclipped coordinates; of equal
-    ones the first face's counts, then the first hand's, in detector order. Where several detectors looked, the hands of
-    the most trusted one that has a pair are compared, see `TRUSTED`, and the hand's box is the average of those that
-    agree on it. With a `fallback` frames without a pair are compared in a wider square; then, with what a look at the
-    whole frame found, in that square again; and last the hand of the best score is taken, without a face.
+    The overlap is the area common to the hand's box and the square, in unclipped coordinates; of equal ones the first
+    face's counts, then the first hand's, in detector order. Where several detectors looked, the hands of the most
+    trusted one that has a pair are compared, and the hand's box is the average of those that agree on it. With a
+    `fallback` frames without a pair are compared in a wider square; then, with what a look at the whole frame found, in
+    that square again; and last the hand of the best score is taken, without a face.
 
     Parameters
     ----------
@@ -50,31 +166,34 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     detections
         What `run.detect` returned: at least a row for each wanted frame.
     config
-        Coefficients, and which classes are enlarged.
+        Coefficients, least scores, and which classes are enlarged.
 
     Returns
     -------
     DataFrame
-        A row for each row of `table`, in its order: its columns, and
+        One row for each row of `table`, in its order: its columns, and
 
-        - `outcome`, one of `OUTCOMES`, and `error`, why the frame could not be looked at (text; NaN where it could);
-        - `width`, `height` of the frame in pixels (float64, NaN where it was not decoded);
+        - `outcome`, one of `schema.Outcome`, and `error`, why the frame could not be looked at (text; NaN where it
+          could);
+        - `width`, `height` of the frame in pixels, and its stored `orientation` (float64, NaN where unknown);
         - `faces`, `hands`: how many were found (int64);
-        - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
-          NaN where there is none);
         - `overlap`, square pixels (float64, NaN where nothing was compared);
         - `fallback`, one of `FALLBACKS` (categorical, NaN where it is none), and `found_by`, the detectors that agree
           on the hand, with plus signs between them (NaN where there is no sample);
-        - `bbox_x1` … `bbox_y2`: what is cut out, integers as float64, NaN where there is no sample: the hand, or the
-          square around it if the class is enlarged, inside the frame.
+        - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
+          NaN where there is none);
+        - `square_x1` … `square_y2`: the context square that decided, which may leave the frame (float64, NaN where none
+          did);
+        - `bbox_x1` … `bbox_y2`: what is cut out, integers as float64, NaN where there is no sample: the hand, or its
+          context square if the class is enlarged, inside the frame.
 
     Raises
     ------
     KeyError
         If a wanted frame has no detections.
     """
-    looked_at = detections["frame_path"].combine_chunks()
-    rows = pc.index_in(pa.array(table["frame_path"], pa.string()), value_set=looked_at).fill_null(-1).to_numpy().copy()
+    found = detections["frame_path"].combine_chunks()
+    rows = pc.index_in(pa.array(table["frame_path"], pa.string()), value_set=found).fill_null(-1).to_numpy().copy()
     wanted = table["wanted"].to_numpy()
     if (rows[wanted] < 0).any():
         frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
@@ -82,10 +201,11 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     rows[~wanted] = -1  # no row of `best`
     # Piece by piece: what is needed on the way is many times the result.
     starts = range(0, max(1, detections.num_rows), _PIECE)
-    best = pd.concat([_best_pairs(detections.slice(k, _PIECE), config) for k in starts], ignore_index=True)
+    best = pd.concat([_pair_piece(detections.slice(k, _PIECE), config) for k in starts], ignore_index=True)
     if not np.array_equal(rows, np.arange(len(best))):
         best = best.reindex(rows)
-        best = best.fillna({"outcome": "left_out", "faces": 0, "hands": 0}).astype({"faces": "int64", "hands": "int64"})
+        nothing = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0}
+        best = best.fillna(nothing).astype({"faces": "int64", "hands": "int64"})
     samples = pd.concat([table, best.set_axis(table.index)], axis=1)
     samples.attrs = dict(table.attrs)
     _add_bbox(samples, config)
@@ -93,168 +213,286 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
 
 
 def boxes_of(samples: pd.DataFrame, what: str) -> Floats:
-    """Take the boxes of `what` (``face``, ``hand`` or ``bbox``) out of samples: float64, shape (N, 4)."""
+    """Take the boxes of `what` (``face``, ``hand``, ``square`` or ``bbox``) out of samples: float64, shape (N, 4)."""
     values: Floats = samples[[f"{what}_{corner}" for corner in _CORNERS]].to_numpy(dtype=np.float64)
     return values
 
 
 def count_outcomes(samples: pd.DataFrame) -> pd.DataFrame:
-    """Count outcomes by class: a row a class and one for all, a column for each outcome that occurs, and their sum."""
-    kinds = samples.groupby(["label", "class_name"])["outcome"].value_counts().unstack(fill_value=0)
-    kinds = kinds.reindex(columns=[outcome for outcome in OUTCOMES if outcome in kinds]).droplevel("label")
-    kinds.loc["all"] = kinds.sum()
-    return kinds.assign(frames=kinds.sum(axis=1)).rename_axis(columns=None)
+    """Count outcomes by class.
 
+    Returns
+    -------
+    DataFrame
+        One row per class and one for all, a column for each outcome that occurs, and `frames`, their sum.
 
-@dataclass(frozen=True)
-class _Found:
-    """All boxes of one kind, frame after frame.
-
-    `corners` (N, 4) and `scores` (N,) are float64; `detector` (N,) is the place of each box's detector in `detectors`,
-    the most trusted first; `fallback` (N,) says which come from the look at a whole frame without a hand near a face;
-    `counts` is how many boxes each frame has, and `frame` (N,) is each box's.
+    Raises
+    ------
+    ValueError
+        If a row has an outcome that `schema.Outcome` does not know.
     """
-
-    corners: Floats
-    scores: Floats
-    detector: NDArray[np.int64]
-    detectors: list[str]
-    fallback: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-    frame: NDArray[np.int64]
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        return np.cumsum(self.counts) - self.counts
+    kinds = samples[["label", "class_name", "outcome"]]
+    check_outcomes(kinds["outcome"].astype("object").fillna("nothing").unique())
+    counted = kinds.groupby(["label", "class_name"])["outcome"].value_counts().unstack(fill_value=0)
+    counted = counted.reindex(columns=[outcome.value for outcome in Outcome if outcome.value in counted])
+    counted = counted.droplevel("label")
+    counted.loc["all"] = counted.sum()
+    return counted.assign(frames=counted.sum(axis=1)).rename_axis(columns=None)
 
 
-def _found(column: pa.ChunkedArray) -> _Found:
+def find_candidates(detections: pa.Table) -> Candidates:
+    """Flatten the faces and hands of frames, and pair each face with each hand of its frame.
+
+    Parameters
+    ----------
+    detections
+        With the columns `faces` and `hands` of `schema.DETECTIONS`.
+    """
+    faces, hands = _flatten(detections["faces"]), _flatten(detections["hands"])
+    pairs = faces.counts.astype(np.int64) * hands.counts
+    frame = np.repeat(np.arange(len(pairs)), pairs)
+    position = np.arange(len(frame)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+    per_face = np.maximum(hands.counts[frame], 1)
+    face = _starts(faces.counts)[frame] + position // per_face
+    hand = _starts(hands.counts)[frame] + position % per_face
+    return Candidates(faces, hands, face.astype(np.int32), hand.astype(np.int32), frame.astype(np.int32))
+
+
+def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
+    """Return the area common to each pair's hand and the context square of its face.
+
+    Parameters
+    ----------
+    candidates
+        The pairs.
+    coefficient
+        Half side of the square, in lengths of the face's longer side.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (P,), in square pixels.
+    """
+    square = boxes.square_around(candidates.faces.corners, coefficient).T
+    hand = candidates.hands.corners.T
+    # Column by column, as `boxes.overlap` computes it, without arrays of all corners of all pairs.
+    sides = []
+    for low, high in ((0, 2), (1, 3)):
+        begin = np.maximum(square[low].take(candidates.face), hand[low].take(candidates.hand))
+        end = np.minimum(square[high].take(candidates.face), hand[high].take(candidates.hand))
+        sides.append(np.maximum(end - begin, 0.0))
+    overlap: Floats = sides[0] * sides[1]
+    return overlap
+
+
+def choose_candidates(candidates: Candidates, overlap: Floats) -> Places:
+    """Choose each frame's pair: the largest overlap, of the most trusted detector that has one; of equals the first.
+
+    Parameters
+    ----------
+    candidates
+        The pairs.
+    overlap
+        float64, shape (P,): what `score_candidates` returned.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (frames,): the place of the pair, -1 where there is none; where no pair overlaps, one of them.
+    """
+    best = np.full(len(candidates.faces.counts), -1)
+    if not len(overlap):
+        return best
+    frame, values = candidates.frame, overlap
+    starts = np.flatnonzero(np.diff(frame, prepend=-1))
+    lengths = np.diff(starts, append=len(frame))
+    if len(candidates.hands.detectors) > 1:
+        last = len(candidates.hands.detectors)
+        rank = np.where(values > 0, candidates.hands.detector[candidates.hand], last)
+        trusted = np.repeat(np.minimum.reduceat(rank, starts), lengths)
+        values = np.where(rank == trusted, values, -1.0)
+    largest = np.repeat(np.maximum.reduceat(values, starts), lengths)
+    position = np.where(values == largest, np.arange(len(values)), len(values))
+    best[frame[starts]] = np.minimum.reduceat(position, starts)
+    return best
+
+
+def reconcile_hands(hands: FlatBoxes, chosen: Places, considered: Flags) -> tuple[Floats, Places]:
+    """Average each chosen hand with those of other detectors that agree with it.
+
+    Parameters
+    ----------
+    hands
+        All hands.
+    chosen
+        int64, shape (frames,): each frame's hand, -1 where there is none.
+    considered
+        bool, shape (N,): which hands count.
+
+    Returns
+    -------
+    corners, finders
+        float64, shape (frames, 4), NaN where there is no hand; int64, shape (frames,): a bit for each of
+        `hands.detectors` that agrees.
+    """
+    there = np.flatnonzero(chosen >= 0)
+    corners = _take(hands.corners, chosen)
+    finders = np.zeros(len(chosen), np.int64)
+    finders[there] = np.int64(1) << hands.detector[chosen[there]].astype(np.int64)
+    if len(hands.detectors) < 2:
+        return corners, finders
+    own = chosen[hands.frame]
+    others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector[own]))
+    iou = boxes.iou(hands.corners[own[others]], hands.corners[others])
+    others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
+    # Of each other detector the hand that agrees best.
+    key = hands.frame[others].astype(np.int64) * len(hands.detectors) + hands.detector[others]
+    order = np.lexsort((-iou, key))
+    others = others[order[np.unique(key[order], return_index=True)[1]]]
+    frame, number = hands.frame[others], np.ones(len(chosen))
+    np.add.at(corners, frame, hands.corners[others])
+    np.add.at(number, frame, 1)
+    np.add.at(finders, frame, np.int64(1) << hands.detector[others].astype(np.int64))
+    return corners / number[:, None], finders
+
+
+def pair_candidates(candidates: Candidates, config: Pairing) -> Pairs:
+    """Pair frames by the rule `RULE`: see `pair`.
+
+    Parameters
+    ----------
+    candidates
+        What `find_candidates` returned: the same for any configuration.
+    config
+        Coefficients, least scores, and the fallback.
+    """
+    faces, hands = candidates.faces, candidates.hands
+    is_face, is_hand = _reach(faces, config.min_face_score), _reach(hands, config.min_hand_score)
+    near = is_hand & ~hands.fallback
+    every = candidates.select(is_face.take(candidates.face) & is_hand.take(candidates.hand))
+    of_near = every.select(near.take(every.hand))
+    steps = [(_NONE, config.crop_coefficient, of_near)]
+    if config.fallback != "none":
+        steps.append((_WIDER, config.wider_coefficient, of_near))
+    if config.fallback == "frame" and every is not of_near:
+        steps.append((_FRAME, config.wider_coefficient, every))
+
+    count = len(faces.counts)
+    face, hand, fallback = np.full(count, -1), np.full(count, -1), np.full(count, _NONE)
+    overlap, square = np.full(count, np.nan), np.full((count, 4), np.nan)
+    for kind, coefficient, considered in steps:
+        left = considered.select((hand < 0).take(considered.frame))
+        values = score_candidates(left, coefficient)
+        best = choose_candidates(left, values)
+        compared = np.flatnonzero(best >= 0)
+        overlap[compared] = np.fmax(overlap[compared], values[best[compared]])
+        paired = compared[values[best[compared]] > 0]
+        face[paired], hand[paired] = left.face[best[paired]], left.hand[best[paired]]
+        fallback[paired] = kind
+        square[paired] = boxes.square_around(faces.corners[face[paired]], coefficient)
+    if config.fallback == "frame":
+        best = _best_score(hands, is_hand & (hand < 0)[hands.frame])
+        alone = best >= 0
+        hand[alone], fallback[alone] = best[alone], _ALONE
+    counting = near
+    if config.fallback == "frame":
+        counting = near | (is_hand & (fallback >= _FRAME)[hands.frame])
+    corners, finders = reconcile_hands(hands, hand, counting)
+    counted = is_hand if config.fallback == "frame" else near
+    face_counts, hand_counts = _count(faces, is_face), _count(hands, counted)
+    return Pairs(face, hand, fallback, overlap, square, corners, finders, face_counts, hand_counts)
+
+
+def _flatten(column: pa.ChunkedArray) -> FlatBoxes:
     lists = column.combine_chunks()
     values = lists.flatten()
-    numbers = [values.field(key).to_numpy(zero_copy_only=False).astype(np.float64) for key in (*_CORNERS, "score")]
+    corners = [values.field(key).to_numpy(zero_copy_only=False) for key in _CORNERS]
     named = values.field("detector").dictionary_encode()
     names: list[str] = named.dictionary.to_pylist()
     detectors = sorted(names, key=lambda name: (TRUSTED.index(name) if name in TRUSTED else len(TRUSTED), name))
-    places = np.array([detectors.index(name) for name in names], np.int64)
-    detector = places[named.indices.to_numpy()] if names else np.empty(0, np.int64)
-    fallback = pc.equal(values.field("stage"), "fallback").to_numpy(zero_copy_only=False)
-    counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-    frame = np.repeat(np.arange(len(counts)), counts)
-    return _Found(np.column_stack(numbers[:4]), numbers[4], detector, detectors, fallback, counts, frame)
-
-
-def _best_pairs(detections: pa.Table, config: Pairing) -> pd.DataFrame:
-    """For each row of detections its outcome and its best pair."""
-    faces, hands = _found(detections["faces"]), _found(detections["hands"])
-    near, every = ~hands.fallback, np.ones(len(hands.frame), bool)
-    steps = [(_NONE, config.crop_coefficient, near)]
-    if config.fallback != "none":
-        steps.append((_WIDER, config.wider_coefficient, near))
-    if config.fallback == "frame":
-        steps.append((_FRAME, config.wider_coefficient, every))
-
-    count = detections.num_rows
-    face, hand, overlap = np.full(count, -1), np.full(count, -1), np.full(count, np.nan)
-    fallback = np.full(count, _NONE)
-    for kind, coefficient, considered in steps:
-        left = hand < 0
-        best_face, best_hand, largest = _largest_overlap(faces, hands, coefficient, considered, left)
-        paired = largest > 0
-        face[paired], hand[paired], fallback[paired] = best_face[paired], best_hand[paired], kind
-        overlap[left] = np.fmax(overlap[left], largest[left])
-    if config.fallback == "frame":
-        alone = (hand < 0) & (hands.counts > 0)
-        hand[alone], fallback[alone] = _best_score(hands)[alone], _ALONE
-    considered = near | np.isin(fallback, (_FRAME, _ALONE))[hands.frame]
-    corners, found_by = _reconciled(hands, hand, considered)
-
-    hand_counts = hands.counts if config.fallback == "frame" else np.bincount(hands.frame[near], minlength=count)
-    looked_at = detections["outcome"].to_pandas().to_numpy(dtype=object)
-    outcome = np.select(
-        [looked_at != "ok", fallback != _NONE, hand >= 0, faces.counts == 0, hand_counts == 0],
-        [looked_at, "fallback", "paired", "no_face", "no_hand"],
-        default="apart",
+    places = np.array([detectors.index(name) for name in names], np.int8)
+    detector = places[named.indices.to_numpy()] if names else np.empty(0, np.int8)
+    counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int32)
+    return FlatBoxes(
+        np.column_stack(corners).astype(np.float32).reshape(-1, 4),
+        values.field("score").to_numpy(zero_copy_only=False).astype(np.float32),
+        np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        counts,
+        detector,
+        tuple(detectors),
+        pc.equal(values.field("stage"), "fallback").to_numpy(zero_copy_only=False),
     )
-    columns: dict[str, object] = {
-        "outcome": outcome,
-        "error": detections["error"].to_pandas(),
-        "width": detections["width"].to_pandas().to_numpy(dtype=np.float64),
-        "height": detections["height"].to_pandas().to_numpy(dtype=np.float64),
-        "faces": faces.counts,
-        "hands": hand_counts,
-        "overlap": overlap,
-        "fallback": pd.Categorical.from_codes(fallback, pd.Index(FALLBACKS)),
-        "found_by": found_by,
-    }
-    for name, values in (
-        ("face", _take(np.column_stack([faces.corners, faces.scores]), face)),
-        ("hand", np.column_stack([corners, _take(hands.scores[:, None], hand)])),
-    ):
-        columns |= {f"{name}_{key}": values[:, k] for k, key in enumerate((*_CORNERS, "score"))}
-    return pd.DataFrame(columns)
 
 
-def _largest_overlap(
-    faces: _Found, hands: _Found, coefficient: float, considered: NDArray[np.bool_], left: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """For each frame that is left its best face, its best hand among those considered, and their overlap, or NaN."""
-    # Every face of a frame with every hand of it, frame after frame, all hands for a face before the next face.
-    pairs = np.where(left, faces.counts * hands.counts, 0)
-    frame = np.repeat(np.arange(len(pairs)), pairs)
-    position = np.arange(len(frame)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-    face = faces.starts[frame] + position // np.maximum(hands.counts[frame], 1)
-    hand = hands.starts[frame] + position % np.maximum(hands.counts[frame], 1)
-    if not considered.all():
-        frame, face, hand = (values[considered[hand]] for values in (frame, face, hand))
-    overlap = boxes.overlap(boxes.square_around(faces.corners[face], coefficient), hands.corners[hand])
-
-    # The largest overlap of each frame, of the most trusted detector that has one; the sort is stable, so that the
-    # first face and hand win a tie.
-    by_trust = [hands.detector[hand], overlap <= 0] if len(hands.detectors) > 1 else []
-    order = np.lexsort((-overlap, *by_trust, frame))
-    first = order[np.unique(frame[order], return_index=True)[1]]
-    best_face, best_hand, largest = np.full(len(pairs), -1), np.full(len(pairs), -1), np.full(len(pairs), np.nan)
-    best_face[frame[first]], best_hand[frame[first]], largest[frame[first]] = face[first], hand[first], overlap[first]
-    return best_face, best_hand, largest
+def _starts(counts: NDArray[np.int32]) -> Places:
+    """Return the place of each frame's first box."""
+    return np.cumsum(counts, dtype=np.int64) - counts
 
 
-def _best_score(hands: _Found) -> NDArray[np.int64]:
-    """For each frame its hand of the best score, of the most trusted detector; -1 where there is none."""
-    order = np.lexsort((-hands.scores, hands.detector, hands.frame))
+def _reach(found: FlatBoxes, least: float | None) -> Flags:
+    """Say which boxes have at least a score."""
+    return np.ones(len(found), bool) if least is None else found.scores >= np.float32(least)
+
+
+def _count(found: FlatBoxes, counting: Flags) -> Places:
+    if counting.all():
+        return found.counts.astype(np.int64)
+    return np.bincount(found.frame[counting], minlength=len(found.counts))
+
+
+def _best_score(hands: FlatBoxes, counting: Flags) -> Places:
+    """Return each frame's hand of the best score, of the most trusted detector; -1 where there is none."""
+    places = np.flatnonzero(counting)
+    order = places[np.lexsort((-hands.scores[places], hands.detector[places], hands.frame[places]))]
     frames, first = np.unique(hands.frame[order], return_index=True)
     best = np.full(len(hands.counts), -1)
     best[frames] = order[first]
     return best
 
 
-def _reconciled(hands: _Found, chosen: NDArray[np.int64], considered: NDArray[np.bool_]) -> tuple[Floats, pd.Series]:
-    """Average each chosen hand with those of other detectors that agree: boxes (frames, 4), and who found them."""
-    there = np.flatnonzero(chosen >= 0)
-    corners = _take(hands.corners, chosen)
-    finders = np.zeros(len(chosen), np.int64)  # a bit for each detector
-    finders[there] = 1 << hands.detector[chosen[there]]
-    if len(hands.detectors) > 1:
-        own = chosen[hands.frame]
-        others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector[own]))
-        iou = boxes.iou(hands.corners[own[others]], hands.corners[others])
-        others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
-        # of each other detector the one that agrees best
-        key = hands.frame[others] * len(hands.detectors) + hands.detector[others]
-        order = np.lexsort((-iou, key))
-        others = others[order[np.unique(key[order], return_index=True)[1]]]
-        frame, number = hands.frame[others], np.ones(len(chosen))
-        np.add.at(corners, frame, hands.corners[others])
-        np.add.at(number, frame, 1)
-        np.add.at(finders, frame, 1 << hands.detector[others])
-        corners /= number[:, None]
+def _pair_piece(detections: pa.Table, config: Pairing) -> pd.DataFrame:
+    """Return for each row of detections its outcome and its best pair."""
+    candidates = find_candidates(detections)
+    faces, hands = candidates.faces, candidates.hands
+    found = pair_candidates(candidates, config)
+    looked_at = detections["outcome"].to_pandas().to_numpy(dtype=object)
+    outcome = np.select(
+        [looked_at != "ok", found.fallback != _NONE, found.hand >= 0, found.face_counts == 0, found.hand_counts == 0],
+        [looked_at, Outcome.FALLBACK.value, Outcome.PAIRED.value, Outcome.NO_FACE.value, Outcome.NO_HAND.value],
+        default=Outcome.APART.value,
+    )
+    columns: dict[str, object] = {
+        "outcome": outcome,
+        "error": detections["error"].to_pandas(),
+        **{
+            name: detections[name].to_pandas().to_numpy(dtype=np.float64) for name in ("width", "height", "orientation")
+        },
+        "faces": found.face_counts,
+        "hands": found.hand_counts,
+        "overlap": found.overlap,
+        "fallback": pd.Categorical.from_codes(found.fallback, pd.Index(FALLBACKS)),
+        "found_by": _name_finders(found.finders, hands.detectors),
+    }
+    for name, corners, scores in (
+        ("face", _take(faces.corners, found.face), _take(faces.scores[:, None], found.face)),
+        ("hand", found.corners, _take(hands.scores[:, None], found.hand)),
+    ):
+        columns |= {f"{name}_{corner}": corners[:, k] for k, corner in enumerate(_CORNERS)}
+        columns[f"{name}_score"] = scores[:, 0]
+    columns |= {f"square_{corner}": found.square[:, k] for k, corner in enumerate(_CORNERS)}
+    return pd.DataFrame(columns)
+
+
+def _name_finders(finders: Places, detectors: tuple[str, ...]) -> pd.Series:
+    """Return the names of the detectors that agree on each hand, NaN where there is none."""
     kinds = [kind for kind in np.unique(finders).tolist() if kind]
-    names = ["+".join(name for k, name in enumerate(hands.detectors) if kind >> k & 1) for kind in kinds]
+    names = ["+".join(name for k, name in enumerate(detectors) if kind >> k & 1) for kind in kinds]
     codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
-    return corners, pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype("str")
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype("str")
 
 
-def _take(values: Floats, rows: NDArray[np.int64]) -> Floats:
-    """Rows of values, NaN for -1."""
+def _take(values: Floats, rows: Places) -> Floats:
+    """Return rows of values as float64, NaN for -1."""
     taken = np.full((len(rows), values.shape[1]), np.nan)
     taken[rows >= 0] = values[rows[rows >= 0]]
     return taken

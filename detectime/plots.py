@@ -22,19 +22,10 @@ from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.config import Pairing
 from detectime.images import RGB, Picture, Unreadable
+from detectime.schema import SAMPLES, Outcome, check_outcomes
 from detectime.sources import Missing, Source
 
-COLOURS = {
-    "paired": "#2a9d5c",
-    "fallback": "#90be6d",
-    "apart": "#f4a261",
-    "no_hand": "#e9c46a",
-    "no_face": "#8ab6d6",
-    "missing": "#6c757d",
-    "unreadable": "#9b5de5",
-    "failed": "#d62839",
-    "left_out": "#dee2e6",
-}
+COLOURS = {outcome.value: outcome.colour for outcome in Outcome}
 """The colour of each outcome."""
 
 _FACE, _SQUARE, _HAND, _BBOX = "#4cc9f0", "#4cc9f0", "#ffb703", "#fb5607"
@@ -94,7 +85,7 @@ def gallery(
     source
         Where the frames are; only those that are shown are read.
     config
-        For the square around the face.
+        For the context squares of faces without a pair.
     title
         Stands above the frames.
     most
@@ -105,10 +96,11 @@ def gallery(
     Figure or None
         None if there is nothing to show.
     """
+    check_outcomes(samples["outcome"].unique())
     shown = samples.iloc[_spread(len(samples), most)]
     if shown.empty:
         return None
-    with_crops = bool(shown["outcome"].isin(pairing.SAMPLES).any())
+    with_crops = bool(shown["outcome"].isin(SAMPLES).any())
     rows = -(-len(shown) // _COLUMNS)
     heights = [1.0, 0.62] if with_crops else [1.0]
     figure, axes = plt.subplots(
@@ -135,7 +127,7 @@ def gallery(
             _write(above, "changed since it was looked at")
             continue
         _draw_frame(above, image, sample, found.get(sample["frame_path"], ([], [])), config)
-        if with_crops and sample["outcome"] in pairing.SAMPLES:
+        if with_crops and sample["outcome"] in SAMPLES:
             _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], image, sample)
     figure.suptitle(_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
     if len(found):
@@ -152,7 +144,8 @@ def distributions(samples: pd.DataFrame) -> Figure:
     samples
         What `pairing.pair` returned.
     """
-    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
+    check_outcomes(samples["outcome"].unique())
+    paired = samples[samples["outcome"].isin(SAMPLES)]
     hand = pairing.boxes_of(paired, "hand")
     centre = (hand[:, :2] + hand[:, 2:]) / 2
     names = _class_names(samples)
@@ -172,11 +165,11 @@ def distributions(samples: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(2, 3, figsize=(11.6, 6), dpi=_DPI, layout="constrained")
     palette = dict(zip(present, sns.color_palette("deep", len(present)), strict=True))
     titles = (
-        "samples a class",
+        "samples per class",
         "hand size: √area, pixels",
         "hand's centre in the frame",
         "hand's score",
-        "samples a video",
+        "samples per video",
         "hand's width / height",
     )
     for ax, text in zip(axes.flat, titles, strict=True):
@@ -219,9 +212,12 @@ def distributions(samples: pd.DataFrame) -> Figure:
 
 
 def _stacked(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], unit: str) -> Figure:
-    """Draw a bar a class, divided by a state."""
+    """Draw one bar per class, divided by a state; one that has no colour is an error, since bars would not add up."""
+    unknown = sorted({str(name) for name in state.astype("object").fillna("nothing").unique()} - set(colours))
+    if unknown:
+        raise ValueError(f"unknown outcomes: {', '.join(unknown)}; known are {', '.join(colours)}")
     names = _class_names(table)
-    count = pd.crosstab(table["class_name"], state).reindex(index=list(names))
+    count = pd.crosstab(table["class_name"].to_numpy(), state.to_numpy()).reindex(index=list(names))
     count = count[[name for name in colours if name in count]]
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
         figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(names)), dpi=_DPI, layout="constrained")
@@ -270,9 +266,8 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
     height, width = frame.shape[:2]
     scale = _show(ax, frame)
     faces, hands = (np.array([[b[c] for c in ("x1", "y1", "x2", "y2")] for b in side]).reshape(-1, 4) for side in found)
-    paired = sample["outcome"] in pairing.SAMPLES
-    by_rule = sample["outcome"] == "paired" or (sample["outcome"] != "fallback" and config.fallback == "none")
-    coefficient = config.crop_coefficient if by_rule else config.wider_coefficient  # of the last square that was tried
+    paired = sample["outcome"] in SAMPLES
+    coefficient = config.crop_coefficient if config.fallback == "none" else config.wider_coefficient  # the last tried
     for box in faces:
         _outline(ax, box * scale, _FACE, 0.8)
         if not paired:
@@ -285,7 +280,8 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
             for what in ("face", "hand", "bbox")
         )
         if not np.isnan(face).any():
-            _outline(ax, boxes.square_around(face, coefficient) * scale, _SQUARE, 1.2, dashed=True)
+            square = sample[[f"square_{c}" for c in ("x1", "y1", "x2", "y2")]].to_numpy(dtype=float)
+            _outline(ax, square * scale, _SQUARE, 1.2, dashed=True)
             _outline(ax, face * scale, _FACE, 2)
         _outline(ax, hand * scale, _HAND, 2)
         if _is_enlarged(sample):
@@ -323,7 +319,7 @@ def _outline(ax: Axes, box: Floats, colour: str, line_width: float, *, dashed: b
 def _legend(enlarged: bool) -> list[Line2D]:
     handles = [
         Line2D([], [], color=_FACE, linewidth=2, label="face"),
-        Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=(0, (4, 2)), label="square around it"),
+        Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=(0, (4, 2)), label="its context square"),
         Line2D([], [], color=_HAND, linewidth=2, label="hand"),
     ]
     if enlarged:

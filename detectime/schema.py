@@ -1,40 +1,218 @@
-"""The detections table: one row for each frame that was looked at, whatever detector looked."""
+"""The tables of a run: their columns, versions and outcomes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Self
+
 import pyarrow as pa
 
+FRAMES_FILE = "frames.parquet"
 DETECTIONS_FILE = "detections.parquet"
-"""Name of the table in the folder of a run."""
+OUTCOMES_FILE = "outcomes.parquet"
+"""Names of the tables in the folder of a run."""
 
 TRUTH = "true_hands"
 """Name of the column in which the frame table has annotated boxes: see `hagrid.read`."""
 
-OUTCOMES = ("ok", "missing", "unreadable", "failed")
-"""What became of looking at a frame; whether a sample follows from it is the pairing's business."""
+LANDMARKS = 21
+"""Points of a hand, in MediaPipe's order; the wrist is the first."""
+
+CROP_HASH_VERSION = 1
+"""Version of the algorithm behind `crop_hash`: see `images.hash_crop`."""
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+RESERVED_COLUMNS = frozenset(
+    [
+        *("label", "on_disk", "stamp", "wanted", TRUTH),  # of the frame table
+        *("outcome", "error", "width", "height", "orientation", "faces", "hands"),  # of the outcomes table, to the end
+        *("overlap", "fallback", "found_by", "face_score", "hand_score"),
+        *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in _CORNERS),
+    ]
+)
+"""Columns that detectime adds to those of the labels: a column of the labels that has such a name is renamed."""
+
+DETECTION_OUTCOMES = ("ok", "missing", "unreadable", "failed")
+"""What became of looking at a frame; whether a sample follows from it is decided by pairing."""
+
+
+class TableVersionError(RuntimeError):
+    """A table that this version of detectime cannot read; the message says what it is and what to do."""
+
+
+class Outcome(StrEnum):
+    """What became of a row of the frame table: name, colour in figures, sentence, and whether it is a sample."""
+
+    colour: str
+    sentence: str
+    is_sample: bool
+
+    def __new__(cls, name: str, colour: str, sentence: str, is_sample: bool) -> Self:
+        """Create a member; its value is its name in tables."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.colour, member.sentence, member.is_sample = colour, sentence, is_sample
+        return member
+
+    PAIRED = "paired", "#2a9d5c", "A hand overlaps the context square of a face.", True
+    FALLBACK = "fallback", "#90be6d", "A hand was found by the fallback that was asked for.", True
+    APART = "apart", "#f4a261", "There are hands, but none overlaps the context square of a face.", False
+    NO_HAND = "no_hand", "#e9c46a", "There is a face, but no hand was found.", False
+    NO_FACE = "no_face", "#8ab6d6", "No face was found.", False
+    MISSING = "missing", "#6c757d", "The source does not have the frame.", False
+    UNREADABLE = "unreadable", "#9b5de5", "The file cannot be decoded.", False
+    FAILED = "failed", "#d62839", "Detection failed on the frame.", False
+    LEFT_OUT = "left_out", "#dee2e6", "The run does not want the frame: its class, or past the limit.", False
+
+
+SAMPLES = tuple(outcome.value for outcome in Outcome if outcome.is_sample)
+"""Names of the outcomes that give a sample."""
+
+
+def check_outcomes(names: Iterable[str]) -> None:
+    """Refuse outcomes that `Outcome` does not know: a count or a figure without them would not add up.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> check_outcomes(["paired", "no_face"])
+    """
+    known = {outcome.value for outcome in Outcome}
+    unknown = sorted({str(name) for name in names} - known)
+    if unknown:
+        raise ValueError(f"unknown outcomes: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+_BOX = ("x1", "y1", "x2", "y2", "score")
 
 BOXES = pa.list_(
     pa.struct(
         [
-            pa.field("x1", pa.float32(), nullable=False),
-            pa.field("y1", pa.float32(), nullable=False),
-            pa.field("x2", pa.float32(), nullable=False),
-            pa.field("y2", pa.float32(), nullable=False),
-            pa.field("score", pa.float32(), nullable=False),
+            *(pa.field(name, pa.float32(), nullable=False) for name in _BOX),
             pa.field("detector", pa.string(), nullable=False),  # its name in the configuration
             pa.field("stage", pa.string(), nullable=False),  # `near` a face, in the `frame`, or there as `fallback`
         ]
     )
 )
+"""Boxes of a frame, in pixels of the frame, inside it."""
 
-DETECTIONS = pa.schema(
+_DETECTIONS_1 = pa.schema(
     [
-        pa.field("frame_path", pa.string(), nullable=False),  # unique
+        pa.field("frame_path", pa.string(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
-        pa.field("error", pa.string()),  # why there are no boxes; null if `ok`
-        pa.field("width", pa.int32()),  # of the decoded frame, in pixels; null unless it was decoded
+        pa.field("error", pa.string()),
+        pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("faces", BOXES, nullable=False),
         pa.field("hands", BOXES, nullable=False),
     ]
 )
+"""The detections table of 0.2, which has no version in its metadata."""
+
+_PROPOSALS = pa.list_(pa.struct([pa.field(name, pa.float32()) for name in _BOX]))
+_TABLE, _VERSION = b"detectime.table", b"detectime.version"
+_DETECTIONS_VERSION = 2
+
+DETECTIONS = pa.schema(
+    [
+        pa.field("frame_path", pa.string(), nullable=False),  # unique
+        pa.field("stamp", pa.string()),  # of the source's listing when it was looked at: another one triggers a check
+        pa.field("content", pa.string()),  # size and CRC-32 of the encoded bytes: `images.describe_content`
+        pa.field("outcome", pa.string(), nullable=False),  # one of `DETECTION_OUTCOMES`
+        pa.field("error", pa.string()),  # why there are no boxes; null if `ok`
+        pa.field("width", pa.int32()),  # of the frame in pixels; null unless it was decoded
+        pa.field("height", pa.int32()),
+        pa.field("orientation", pa.int8()),  # EXIF's 1 to 8, as stored; null where unknown
+        pa.field("faces", BOXES, nullable=False),
+        pa.field("hands", BOXES, nullable=False),
+        # One element per hand; null where the detector does not tell.
+        pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 3 * LANDMARKS)), nullable=False),  # x, y, z of each
+        pa.field("presence", pa.list_(pa.float32()), nullable=False),  # probability that it is a hand
+        pa.field("handedness", pa.list_(pa.float32()), nullable=False),  # of a right hand, image not mirrored
+        pa.field("proposal", _PROPOSALS, nullable=False),  # the box before refinement, and its score
+        pa.field("crop_hash", pa.list_(pa.binary()), nullable=False),  # 32 bytes: `images.hash_crop` of the stored box
+    ],
+    metadata={
+        _TABLE: b"detections",
+        _VERSION: str(_DETECTIONS_VERSION).encode(),
+        b"detectime.crop_hash": str(CROP_HASH_VERSION).encode(),
+    },
+)
+"""One row for each frame that was looked at, whatever detector looked.
+
+Landmarks are in pixels of the frame, z in the same unit and 0 at the wrist.
+"""
+
+PAIRING_COLUMNS = ("frame_path", "outcome", "error", "width", "height", "orientation", "faces", "hands")
+"""The columns that pairing reads: a million rows of the others would be most of a gigabyte."""
+
+_PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
+
+
+def table_version(schema: pa.Schema, name: str) -> int | None:
+    """Return the version of a detections table by its schema; None if it is no detections table.
+
+    Parameters
+    ----------
+    schema
+        As read from the file, metadata included.
+    name
+        The file, for messages.
+
+    Raises
+    ------
+    TableVersionError
+        If a newer version of detectime made it.
+    """
+    metadata = schema.metadata or {}
+    if metadata.get(_TABLE) == b"detections":
+        version = int(metadata.get(_VERSION, b"0"))
+        if version > _DETECTIONS_VERSION:
+            raise TableVersionError(
+                f"{name}: made by a newer detectime (detections table version {version}, this one reads up to "
+                f"{_DETECTIONS_VERSION}); install that version"
+            )
+        return version if schema.equals(DETECTIONS) else None
+    return 1 if schema.equals(_DETECTIONS_1) else None
+
+
+def upgrade_table(table: pa.Table) -> pa.Table:
+    """Return detections of any earlier version with today's columns, null where that version did not know them.
+
+    Parameters
+    ----------
+    table
+        With all columns of its version: see `table_version`.
+
+    Returns
+    -------
+    Table
+        In the schema `DETECTIONS`.
+    """
+    if table.schema.equals(DETECTIONS):
+        return table.replace_schema_metadata(DETECTIONS.metadata)
+    columns = []
+    for field in DETECTIONS:
+        if field.name in table.column_names:
+            columns.append(table[field.name])
+        elif field.name in _PER_HAND:
+            columns.append(_unknown_per_hand(table["hands"], field.type))
+        else:
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+    return pa.Table.from_arrays(columns, schema=DETECTIONS)
+
+
+def _unknown_per_hand(hands: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return lists as long as those of hands, of nulls."""
+    chunks = []
+    for chunk in hands.chunks:
+        offsets = chunk.offsets  # of a slice they do not begin at 0
+        count = offsets[-1].as_py() - offsets[0].as_py() if len(chunk) else 0
+        starts = pa.array(offsets.to_numpy() - (offsets[0].as_py() if len(offsets) else 0), pa.int32())
+        chunks.append(pa.ListArray.from_arrays(starts, pa.nulls(count, kind.value_type), type=kind))
+    return pa.chunked_array(chunks, kind)

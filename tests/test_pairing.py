@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from detectime import pairing
 from detectime.config import Pairing
-from detectime.schema import DETECTIONS
+from detectime.schema import DETECTIONS, Outcome
 
 FACE = (300, 200, 340, 240)  # with 1.5 its square is [260, 160, 380, 280]
 
@@ -414,7 +415,7 @@ def test_random_tables_are_paired_as_by_the_plan(frames: list[dict[str, Any]], c
     assert counts.loc["all", "frames"] == len(table) == counts.drop(columns="frames").loc["all"].sum()
     for class_name, count in table["class_name"].value_counts().items():
         assert counts.loc[str(class_name), "frames"] == count
-    assert set(counts.columns) == {"frames", *samples["outcome"]} <= {"frames", *pairing.OUTCOMES}
+    assert set(counts.columns) == {"frames", *samples["outcome"]} <= {"frames", *(outcome.value for outcome in Outcome)}
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
@@ -428,3 +429,59 @@ def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_no
     pd.testing.assert_frame_equal(
         pairing.pair(table, detections(*looked), config), pairing.pair(table, detections(*near), config)
     )
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+@given(
+    some_frames,
+    a_config,
+    st.sampled_from([None, 0.5, 0.75, 0.9]),
+    st.sampled_from([None, 0.5, 0.75, 0.9]),
+    st.randoms(),
+)
+def test_least_scores_pair_as_a_detection_that_kept_no_others(
+    frames: list[dict[str, Any]], config: Pairing, face: float | None, hand: float | None, random: Any
+) -> None:
+    rows = rows_of(frames)
+    for row in rows:
+        for box in (*row["faces"], *row["hands"]):
+            box["score"] = random.choice([0.5, 0.7, 0.75, 0.8, 0.9, 1.0])
+    kept = [
+        row
+        | {"faces": [box for box in row["faces"] if box["score"] >= (face or 0)]}
+        | {"hands": [box for box in row["hands"] if box["score"] >= (hand or 0)]}
+        for row in rows
+    ]
+    table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
+    least = dataclasses.replace(config, min_face_score=face, min_hand_score=hand)
+    pd.testing.assert_frame_equal(
+        pairing.pair(table, detections(*rows), least),
+        pairing.pair(table, detections(*kept), config),
+        check_dtype=False,  # of names, where no hand is left
+    )
+
+
+def test_the_four_functions_stand_alone() -> None:
+    rows = [looked_at("a", [FACE], [NEAR, FAR]), looked_at("b"), looked_at("c", [FACE, FACE], [OTHER])]
+    candidates = pairing.find_candidates(detections(*rows))
+    assert candidates.face.tolist() == [0, 0, 1, 2]
+    assert candidates.hand.tolist() == [0, 1, 2, 2]
+    assert candidates.frame.tolist() == [0, 0, 2, 2]
+    overlap = pairing.score_candidates(candidates, 1.5)
+    assert (overlap > 0).tolist() == [True, False, True, True]
+    assert pairing.choose_candidates(candidates, overlap).tolist() == [0, -1, 2]  # of equals the first face's
+    hand = np.array([0, -1, 2])
+    corners, finders = pairing.reconcile_hands(candidates.hands, hand, np.ones(3, bool))
+    assert corners[[0, 2]].tolist() == [list(NEAR), list(OTHER)]
+    assert finders.tolist() == [1, 0, 1]
+    found = pairing.pair_candidates(candidates, Pairing())
+    assert found.hand.tolist() == hand.tolist()
+    assert found.square[0].tolist() == list(square_around(FACE, 1.5))
+
+
+def test_the_square_that_decided_is_in_the_row() -> None:
+    by_rule = pair_one([FACE], [NEAR])
+    wider = pair_one([FACE], [FAR], config=Pairing(fallback="wider"))
+    assert box_of(by_rule, "square") == list(square_around(FACE, 1.5))
+    assert box_of(wider, "square") == list(square_around(FACE, 2.5))
+    assert np.isnan(pair_one([FACE], [FAR])["square_x1"])

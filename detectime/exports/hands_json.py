@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from detectime import pairing, store
+from detectime.schema import SAMPLES
 
 NAME = "hands.json"
 
@@ -36,13 +37,24 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
         If the file cannot be written; what was there before is still there then.
     """
     place, name = store.of_file(path)
-    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
     with place.writing(name) as file:
-        file.write(b"[")
-        for k, record in enumerate(_records(paired)):
-            file.write(f"{',' if k else ''}\n{record}".encode())
-        file.write(b"\n]" if len(paired) else b"]")
-    return len(paired)
+        file.writelines(encode_samples(samples))
+    return int(samples["outcome"].isin(SAMPLES).sum())
+
+
+def encode_samples(samples: pd.DataFrame) -> Iterator[bytes]:
+    """Yield the pieces of the file that `write` writes, in order: so it can be hashed on the way.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair` returned.
+    """
+    paired = samples[samples["outcome"].isin(SAMPLES)]
+    yield b"["
+    for k, record in enumerate(_records(paired)):
+        yield f"{',' if k else ''}\n{record}".encode()
+    yield b"\n]" if len(paired) else b"]"
 
 
 def _records(paired: pd.DataFrame) -> Iterator[str]:

@@ -1,0 +1,121 @@
+"""Columns of the labels may have any name: pairing, counts, exports, figures and evaluation keep them as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import LABELS, detections, looked_at
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from detectime import evaluate, pairing, plots, schema, tables
+from detectime import store as stores
+from detectime.config import Pairing
+from detectime.exports import hands_json, outcomes_csv
+from detectime.schema import RESERVED_COLUMNS
+
+TABLE = {"frame_path", "video_name", "frame_id", "class_name"}
+ODD = [
+    *("row", "x1", "y2", "iou", "sample", "samples", "frames", "videos", "wanted_in_csv", "width_in_csv", "index"),
+    *("level_0", "label_in_csv", "label_in_csv_2", "size", "shape", "loc", "T", "values", "", " ", "count", "class"),
+    *("face", "hand", "bbox", "square", "score", "detector", "all", "ä", "a,b", 'a"b', "a\nb", "__index_level_0__"),
+]
+names = st.one_of(st.sampled_from(ODD), st.text(max_size=12).filter(lambda name: "\x00" not in name and _is_text(name)))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def frames_with(columns: dict[str, list[str]]) -> pd.DataFrame:
+    table = pd.DataFrame(columns, index=range(4)) if columns else pd.DataFrame(index=range(4))
+    table.insert(0, "frame_path", [f"{k}.jpg" for k in range(4)])
+    return table.assign(
+        video_name="v",
+        frame_id=range(4),
+        class_name=["ok", "mute", "ok", "stop"],
+        label=[LABELS[name] for name in ("ok", "mute", "ok", "stop")],
+        on_disk=True,
+        wanted=[True, True, True, False],
+    )
+
+
+FOUND = detections(
+    looked_at("0.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
+    looked_at("1.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
+    looked_at("2.jpg"),
+    looked_at("3.jpg", outcome="missing"),
+)
+TRUTH = pd.DataFrame([("0.jpg", 160.0, 100.0, 200.0, 150.0)], columns=["frame_path", "x1", "y1", "x2", "y2"])
+
+
+@effort(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(extra=st.lists(names, unique=True, max_size=6), data=st.data())
+def test_columns_of_any_name_go_through_unchanged(tmp_path: Path, extra: list[str], data: st.DataObject) -> None:
+    extra = [name for name in extra if name not in RESERVED_COLUMNS | TABLE]
+    values = {name: data.draw(st.lists(st.sampled_from(["1", "b", ""]), min_size=4, max_size=4)) for name in extra}
+    table = frames_with(values)
+    samples = pairing.pair(table, FOUND, Pairing())
+    assert samples[table.columns].equals(table)
+    assert samples["outcome"].tolist() == ["paired", "paired", "no_face", "left_out"]
+    assert samples.columns.is_unique
+
+    counts = pairing.count_outcomes(samples)
+    assert counts.loc["all"].to_dict() == {"paired": 2, "no_face": 1, "left_out": 1, "frames": 4}
+    score = evaluate.score(samples, TRUTH)
+    assert score.loc["all", ["frames", "correct"]].tolist() == [1, 1]
+    assert evaluate.best_iou(samples, TRUTH).tolist()[:1] == [1.0]
+
+    hands_json.write(samples, tmp_path / "hands.json")
+    assert [row["frame_path"] for row in json.loads((tmp_path / "hands.json").read_text())] == ["0.jpg", "1.jpg"]
+    outcomes_csv.write(samples, tmp_path / "outcomes.csv")
+    store = stores.of(tmp_path)
+    tables.write_outcomes(store, samples)
+    again = tables.read_outcomes(store)
+    assert again is not None
+    assert again.columns.tolist() == samples.columns.tolist()
+    assert all(again[name].tolist() == table[name].tolist() for name in extra)
+
+
+@pytest.mark.parametrize("extra", [[], ["row", "x1", "iou", "samples", "label_in_csv", "count"]])
+def test_figures_are_drawn_whatever_columns_there_are(extra: list[str]) -> None:
+    samples = pairing.pair(frames_with({name: ["a"] * 4 for name in extra}), FOUND, Pairing())
+    for figure in (plots.outcomes(samples), plots.distributions(samples), plots.classes(samples)):
+        assert figure.axes
+        plt.close(figure)
+
+
+def test_the_columns_that_pairing_adds_are_the_reserved_ones() -> None:
+    table = frames_with({})
+    added = set(pairing.pair(table, FOUND, Pairing()).columns) - TABLE
+    assert added | {"stamp", schema.TRUTH} == set(RESERVED_COLUMNS)
+
+
+@pytest.mark.parametrize("unknown", ["new_kind", "", np.nan, None])
+@pytest.mark.parametrize(
+    "use", [pairing.count_outcomes, plots.outcomes, plots.distributions], ids=["counts", "bars", "distributions"]
+)
+def test_an_outcome_that_is_not_known_is_an_error(use: Any, unknown: Any) -> None:
+    """Once six of ten frames vanished from a count without a word."""
+    samples = pairing.pair(frames_with({}), FOUND, Pairing())
+    samples["outcome"] = samples["outcome"].astype("object")
+    samples.loc[2, "outcome"] = unknown
+    with pytest.raises(ValueError, match="unknown outcomes"):
+        use(samples)
+
+
+def test_every_outcome_has_a_colour_and_a_sentence_of_its_own() -> None:
+    kinds = list(schema.Outcome)
+    assert len({kind.colour for kind in kinds}) == len({kind.sentence for kind in kinds}) == len(kinds)
+    assert [kind.value for kind in kinds if kind.is_sample] == list(schema.SAMPLES) == ["paired", "fallback"]
