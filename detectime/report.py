@@ -6,7 +6,10 @@ python -m detectime.report NOTEBOOK HTML
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -14,6 +17,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
 from detectime import store
+from detectime.notes import shorten
 from detectime.store import StoreError
 
 _PAGE = """<!DOCTYPE html>
@@ -52,29 +56,73 @@ thead th { border-bottom: 2px solid #c6ced8; } tbody th { text-align: left; }
 """
 
 
+_NBFORMAT = 4
+_MINOR_WITHOUT_IDS = 4  # 4.5 added ids of cells, which a report does not need and not every notebook has
+_REMEDY = f"accepted: a notebook (.ipynb) of nbformat {_NBFORMAT}, as Jupyter and papermill save it"
+
+
+class ReportError(ValueError):
+    """A file of which no report can be made; the message names it, what is wrong with it and what is accepted."""
+
+
 def write(notebook: str | Path, path: str | Path) -> None:
-    """Write what an executed notebook says and shows, without its code.
+    """Write the text and figures of an executed notebook, without its code.
 
     Parameters
     ----------
     notebook
-        An executed notebook.
+        An executed notebook of nbformat 4.
     path
         The HTML file.
 
     Raises
     ------
+    ReportError
+        If `notebook` cannot be read, or is no notebook of nbformat 4.
     StoreError
-        If the file cannot be written.
+        If the HTML file cannot be written.
     """
-    content = nbformat.read(notebook, as_version=4)
-    # The bare template: the others load MathJax, require.js and mermaid from elsewhere.
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
-    body, _ = exporter.from_notebook_node(content)
+    content = _read_notebook(notebook)
+    with _faults_of_the_notebook(notebook):
+        # The bare template: the others load MathJax, require.js and mermaid from elsewhere.
+        exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+        exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
+        body, _ = exporter.from_notebook_node(content)
     page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
     place, name = store.of_file(path)
     place.put(name, page.encode())
+
+
+def _read_notebook(path: str | Path) -> nbformat.NotebookNode:
+    """Read a notebook, and check that it is one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror or error}; {_REMEDY}") from error
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path}: this is no JSON, let alone a notebook ({error}); {_REMEDY}") from error
+    version = content.get("nbformat") if isinstance(content, dict) else None
+    if version != _NBFORMAT:
+        found = f"nbformat {shorten(str(version))}" if version is not None else "JSON without `nbformat`"
+        raise ReportError(f"{path}: this is {found}, not a notebook that can be shown; {_REMEDY}")
+    with _faults_of_the_notebook(path):
+        notebook: nbformat.NotebookNode = nbformat.v4.reads(text)
+        for cell in notebook.cells:
+            cell.pop("id", None)
+        notebook.nbformat_minor = _MINOR_WITHOUT_IDS
+        nbformat.validate(notebook, relax_add_props=True)
+    return notebook
+
+
+@contextlib.contextmanager
+def _faults_of_the_notebook(path: str | Path) -> Iterator[None]:
+    """Take whatever nbformat and nbconvert trip over, each in its own way, for a fault of the notebook."""
+    try:
+        yield
+    except Exception as error:
+        words = shorten(str(getattr(error, "message", error)))
+        raise ReportError(f"{path}: this notebook is damaged ({type(error).__name__}: {words}); {_REMEDY}") from error
 
 
 def main() -> None:
@@ -85,8 +133,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         write(arguments.notebook, arguments.html)
-    except (OSError, StoreError, nbformat.reader.NotJSONError) as error:
-        parser.exit(1, f"{arguments.notebook}: no report: {error}\n")
+    except (ReportError, StoreError) as error:
+        parser.exit(1, f"no report: {error}\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import errno
 import functools
 import hashlib
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -27,10 +28,12 @@ from typing import BinaryIO
 
 import filelock
 
-import definitions
-from detectime.progress import Progress, watched
+from detectime import paths
+from detectime.progress import Progress
 
 PACKAGED = Path(__file__).parent / "detectors" / "models"
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "DETECTIME_WEIGHTS"
 _MIRROR = "DETECTIME_MIRROR"
@@ -110,7 +113,7 @@ def packaged(name: str) -> Path:
 def folders() -> list[Path]:
     """Folders in which the user's weights are looked for, in this order; the first is where a message sends them."""
     named = os.environ.get(_FOLDER)
-    return [*([Path(named).expanduser().absolute()] if named else []), definitions.MODEL]
+    return [*([Path(named).expanduser().absolute()] if named else []), paths.MODEL]
 
 
 def find(file: File) -> Path:
@@ -173,7 +176,7 @@ def bring(file: File) -> Path:
         As `fetch`.
     """
     writable = [folder for folder in folders() if os.access(folder, os.W_OK)]  # a name with a typo is no folder to make
-    return _brought(file) or fetch(file, writable[0] if writable else definitions.MODEL)
+    return _brought(file) or fetch(file, writable[0] if writable else paths.MODEL)
 
 
 def torch_hub() -> Path:
@@ -264,7 +267,7 @@ def _download(file: File, target: Path) -> None:
             if failures >= _ATTEMPTS or isinstance(error, ValueError):
                 raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from None
             pause = _PAUSE * 2 ** (failures - 1)
-            print(f"{file.name}: {reason}; trying {address} again in {pause:g} s", flush=True)
+            _log.warning("%s: %s; trying %s again in %g s", file.name, reason, address, pause)
             time.sleep(pause)
             continue
         found = sha256(partial)
@@ -323,16 +326,15 @@ def _transfer(address: str, partial: Path, name: str) -> None:
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         size = "" if total is None else f", {total / 1e6:.1f} MB"
-        if not watched():  # the bar says as much
-            print(f"{name}: downloading from {address}{size}", flush=True)
+        _log.info("%s: downloading from %s%s", name, address, size)
         with (
             partial.open("r+b" if start else "wb") as file,
-            Progress(total, "B", name=name, done=start) as told,
+            Progress(total, "B", name=name, done=start) as progress,
         ):
             file.seek(start)
             while block := response.read(_BLOCK):
                 file.write(block)
-                told.add(len(block))
+                progress.add(len(block))
             got = file.tell()
     if total is not None and got < total:
         raise ConnectionError(f"the connection ended after {got} of {total} bytes")

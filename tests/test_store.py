@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -10,12 +11,18 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import buckets
 import faults
 import pytest
 
-from detectime.store import StoreError
+from detectime import store as stores
+from detectime.store import NameTakenError, Store, StoreError, bucket
+from detectime.store import folder as folder_store
 from detectime.store.folder import FolderStore
 
 NOBODY = 65534
@@ -242,3 +249,192 @@ def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
 
 
 small_disk = faults.small_disk
+
+
+# -- renaming, in a folder and in what fsspec can write to
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    """Serve buckets to this module."""
+    pytest.importorskip("moto", reason="the extra `buckets` is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
+    with buckets.serving() as (address, _), pytest.MonkeyPatch.context() as patch:
+        for name, value in buckets.environment(address).items():
+            patch.setenv(name, value)
+        yield
+    s3fs.S3FileSystem.clear_instance_cache()  # its connections lead to this server
+
+
+@pytest.fixture(params=["folder", "no hard links", "memory", pytest.param("s3", marks=pytest.mark.extra)])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Give an empty store."""
+    if request.param == "s3":
+        request.getfixturevalue("server")
+        return stores.of(f"{buckets.bucket()}/run")
+    if request.param == "memory":
+        pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+        return stores.of(f"memory://{uuid.uuid4().hex}/run")
+    if request.param == "no hard links":
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")  # as a FAT says it
+
+        monkeypatch.setattr(folder_store.os, "link", refuse)
+    return stores.of(tmp_path)
+
+
+def contents(place: Store, prefix: str) -> dict[str, bytes | None]:
+    return dict(place.contents(place.names(prefix)))
+
+
+def test_a_renamed_file_keeps_its_content(place: Store) -> None:
+    place.put("kept/hands.json", b"\x00 by hand")
+    place.rename("kept/hands.json", "kept/hands [1] *.json")
+    assert contents(place, "kept") == {"kept/hands [1] *.json": b"\x00 by hand"}
+    assert place.get("kept/hands.json") is None
+
+
+def test_nothing_is_renamed_over_another(place: Store) -> None:
+    place.put("kept/old", b"old")
+    place.put("kept/new", b"new")
+    with pytest.raises(NameTakenError, match=r"old: cannot be renamed to .*new, which is there already") as no:
+        place.rename("kept/old", "kept/new")
+    assert isinstance(no.value, StoreError)
+    assert str(place) in str(no.value)
+    with pytest.raises(NameTakenError):
+        place.rename("kept/old", "kept/old")
+    assert contents(place, "kept") == {"kept/old": b"old", "kept/new": b"new"}
+
+
+def test_what_is_not_there_is_not_renamed(place: Store) -> None:
+    place.put("kept/a.damaged", b"an earlier one")
+    for rename in (lambda: place.rename("kept/a", "kept/b"), lambda: place.set_aside("kept/a")):
+        with pytest.raises(StoreError, match="kept/a: cannot be renamed") as no:
+            rename()
+        assert not isinstance(no.value, NameTakenError)
+    assert contents(place, "kept") == {"kept/a.damaged": b"an earlier one"}
+
+
+def test_damaged_files_are_set_aside_one_beside_the_other(place: Store) -> None:
+    place.put("shards/2.parquet", b"whole")
+    for k in range(12):
+        place.put("shards/1.parquet", b"%d" % k)
+        number = f".{k + 1}" if k else ""
+        assert place.set_aside("shards/1.parquet") == f"shards/1.parquet.damaged{number}"
+    kept = {f"shards/1.parquet.damaged{f'.{k + 1}' if k else ''}": b"%d" % k for k in range(12)}
+    assert contents(place, "shards") == {"shards/2.parquet": b"whole", **kept}
+    place.put("run.json", b"{")
+    assert place.set_aside("run.json") == "run.json.damaged"  # in no folder
+    assert (place.get("run.json"), place.get("run.json.damaged")) == (None, b"{")
+
+
+def test_a_file_that_is_set_aside_is_the_same_file(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("shards/1", b"half")
+    (tmp_path / "shards" / "1").chmod(0o640)
+    os.utime(tmp_path / "shards" / "1", (1_000_000, 1_000_000))
+    before = (tmp_path / "shards" / "1").stat()
+    store.set_aside("shards/1")
+    after = (tmp_path / "shards" / "1.damaged").stat()
+    assert (after.st_ino, after.st_size, after.st_mode, after.st_mtime) == (before.st_ino, 4, before.st_mode, 1_000_000)
+    assert after.st_nlink == 1
+    assert files_in(tmp_path) == ["shards/1.damaged"]
+
+
+def test_a_link_is_set_aside_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"somebody's")
+    store = FolderStore(tmp_path / "run")
+    (tmp_path / "run" / "hands.json").symlink_to(tmp_path / "elsewhere")
+    store.rename("hands.json", "kept.json")
+    assert (tmp_path / "run" / "kept.json").is_symlink()
+    assert files_in(tmp_path) == ["elsewhere", "run/kept.json"]
+
+
+@pytest.mark.parametrize("taken_by", ["a folder", "a link to nothing"])
+def test_any_kind_of_thing_takes_a_name(taken_by: str, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a", b"a")
+    if taken_by == "a folder":
+        (tmp_path / "a.damaged").mkdir()
+    else:
+        (tmp_path / "a.damaged").symlink_to(tmp_path / "nothing")
+    assert store.set_aside("a") == "a.damaged.2"
+
+
+def test_a_folder_that_is_a_file_ends_no_search_for_a_name(tmp_path: Path) -> None:
+    (tmp_path / "shards").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"shards/1: cannot be renamed to .*shards/1\.damaged: Not a directory"):
+        FolderStore(tmp_path).set_aside("shards/1")
+
+
+def test_of_many_that_rename_to_one_name_one_succeeds(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    names = [f"{k:02d}" for k in range(32)]
+    for name in names:
+        store.put(name, name.encode())
+
+    def rename(name: str) -> bool:
+        try:
+            store.rename(name, "kept")
+        except NameTakenError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        renamed = [name for name, done in zip(names, pool.map(rename, names), strict=True) if done]
+    assert len(renamed) == 1
+    assert store.get("kept") == renamed[0].encode()
+    assert files_in(tmp_path) == sorted({*names, "kept"} - set(renamed))
+
+
+def test_a_bucket_that_gives_no_answer_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+    place = bucket.BucketStore(f"memory://{uuid.uuid4().hex}")
+    place.put("hands.json", b"by hand")
+    place.put("kept.json", b"earlier")
+
+    def fail(_: str) -> None:
+        raise ConnectionError("no route to the server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place._files), "info", lambda _, path: fail(path))
+        with pytest.raises(StoreError, match=r"hands\.json: cannot be renamed: no route to the server"):
+            place.rename("hands.json", "kept.json")
+    assert (place.get("hands.json"), place.get("kept.json")) == (b"by hand", b"earlier")
+
+
+# -- what the lock of a bucket logs
+
+
+def test_a_server_that_overwrites_a_lock_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+    caplog.set_level(logging.INFO, "detectime")
+    place = bucket.BucketStore(f"memory://{uuid.uuid4().hex}")
+    put = type(place._files).pipe_file
+    monkeypatch.setattr(type(place._files), "pipe_file", lambda self, path, content, **_: put(self, path, content))
+    with place.lock():
+        pass
+    ((module, level, words),) = caplog.record_tuples
+    assert (module, level) == ("detectime.store.bucket", logging.WARNING)
+    assert words.startswith(f"{place}: a second run could not be kept out")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_waiting_for_a_lock_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+    monkeypatch.setattr(bucket, "_BEAT", 0.05)
+    monkeypatch.setattr(bucket, "_ABANDONED", 0.2)
+    caplog.set_level(logging.INFO, "detectime")
+    place = stores.of(f"memory://{uuid.uuid4().hex}")
+    place.put(".lock/000000007", b'{"host": "far", "process": 12}')  # of a run that is gone
+    with place.lock():
+        assert place.names(".lock") == [".lock/000000008"]
+    module, level, words = caplog.record_tuples[0]
+    assert (module, level) == ("detectime.store.bucket", logging.INFO)
+    assert words == f"{place}: waiting to see if process 12 on 'far' still works here"
+    assert capfd.readouterr() == ("", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 from serving import Server, serving
 
-import definitions
-from detectime import detectors, weights
+from detectime import paths, weights
 from detectime.config import Detection
+from detectime.detectors.registry import FACES, HANDS
 from detectime.weights import File, WeightsError
 
 NAME = "faces.pth"
@@ -38,7 +39,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(definitions, "MODEL", tmp_path / "model")
+    monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
     monkeypatch.setattr(weights, "_PAUSE", 0.001)
 
 
@@ -67,15 +68,19 @@ def assert_whole(path: Path, cache: Path) -> None:
     assert [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")] == [NAME]
 
 
-def test_downloads_once(server: Server, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_downloads_once(
+    server: Server, cache: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "detectime")
     for _ in range(2):
         assert_whole(weights.fetch(wanted(server.address), cache), cache)
     assert server.asked == [(f"/files/{NAME}", None)]
-    said = capsys.readouterr()
-    begun, done = said.out.splitlines()
-    assert begun == f"{NAME}: downloading from {server.address}, 3.0 MB"
-    assert done.startswith(f"{NAME}: 100% 3.00M/3.00M ")
-    assert said.err == ""
+    said = f"{NAME}: downloading from {server.address}, 3.0 MB"
+    assert caplog.record_tuples == [("detectime.weights", logging.INFO, said)]
+    shown = capsys.readouterr()
+    (progress,) = shown.out.splitlines()
+    assert progress.startswith(f"{NAME}: 100% 3.00M/3.00M ")
+    assert shown.err == ""
 
 
 def test_a_bar_is_shown_where_somebody_watches(
@@ -83,10 +88,19 @@ def test_a_bar_is_shown_where_somebody_watches(
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "a notebook in a browser")
     weights.fetch(wanted(server.address), cache)
-    said = capsys.readouterr()
-    assert f"{NAME}: 100%" in said.err
-    assert "3.00M/3.00M" in said.err
-    assert said.out == ""
+    shown = capsys.readouterr()
+    assert f"\r{NAME}: 100%" in shown.out
+    assert "3.00M/3.00M" in shown.out
+    assert shown.err == ""
+
+
+def test_another_attempt_is_a_warning(server: Server, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server.cuts = [1_000_000]
+    weights.fetch(wanted(server.address), cache)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [
+        f"{NAME}: the connection ended after 1000000 of 3000000 bytes; trying {server.address} again in 0.001 s"
+    ]
 
 
 def test_goes_on_where_the_connection_was_cut(server: Server, cache: Path) -> None:
@@ -200,9 +214,9 @@ def test_a_folder_goes_before_the_address(
 
 
 def test_other_weights_in_a_folder_are_refused(server: Server, cache: Path) -> None:
-    definitions.MODEL.mkdir()
-    (definitions.MODEL / NAME).write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match=f"{definitions.MODEL / NAME}: these are other weights.*{SHA256}"):
+    paths.MODEL.mkdir()
+    (paths.MODEL / NAME).write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match=f"{paths.MODEL / NAME}: these are other weights.*{SHA256}"):
         weights.fetch(wanted(server.address), cache)
     assert server.asked == []
 
@@ -248,7 +262,7 @@ def test_a_full_disk_is_told_and_not_tried_again(server: Server, cache: Path) ->
 
 def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError) as refusal:
-        detectors.HANDS["mask_rcnn"].fingerprint()
+        HANDS["mask_rcnn"].fingerprint(Detection())
     for word in (
         "mask_rcnn_hand_detection.h5",
         "release 1.0 of",
@@ -261,35 +275,35 @@ def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_bytes(CONTENT)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(path.parent))
     assert weights.find(weights.MASK_RCNN_HANDS) == path
-    assert detectors.HANDS["mask_rcnn"].fingerprint() == {path.name: SHA256}
+    assert HANDS["mask_rcnn"].fingerprint(Detection()) == {path.name: SHA256}
     path.write_bytes(CONTENT + b"trained further")
-    assert detectors.HANDS["mask_rcnn"].fingerprint() != {path.name: SHA256}
+    assert HANDS["mask_rcnn"].fingerprint(Detection()) != {path.name: SHA256}
 
 
 def test_the_weights_of_hagrid_are_downloaded_once_into_the_user_s_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, entry = weights.HAGRID_HANDS.name, detectors.HANDS["hagrid"]
+    name, spec = weights.HAGRID_HANDS.name, HANDS["hagrid"]
     with serving((shared / "weights" / name).read_bytes()) as server:
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
         for _ in range(2):
-            assert entry.weights() == [tmp_path / "model" / name]
-            assert entry.fingerprint() == {name: weights.HAGRID_HANDS.sha256}
+            assert spec.find_weights(Detection()) == [tmp_path / "model" / name]
+            assert spec.fingerprint(Detection()) == {name: weights.HAGRID_HANDS.sha256}
     assert server.asked == [(f"/{name}", None)]
-    entry.build(Detection())  # and the network is nowhere needed again
+    spec.build(Detection(), "cpu")  # and the network is nowhere needed again
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
-    assert entry.weights() == [shared / "weights" / name]
+    assert spec.find_weights(Detection()) == [shared / "weights" / name]
 
 
 def test_other_weights_of_hagrid_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = weights.HAGRID_HANDS.name
     monkeypatch.setenv("DETECTIME_MIRROR", server.address)
     with pytest.raises(WeightsError, match=f"{name}: .*what came from there is something else.*{SHA256}"):
-        detectors.HANDS["hagrid"].build(Detection())
+        HANDS["hagrid"].build(Detection(), "cpu")
     assert not (tmp_path / "model" / name).exists()
     (tmp_path / "model" / name).write_bytes(CONTENT)
     with pytest.raises(WeightsError, match=f"model/{name}: these are other weights.*{weights.HAGRID_HANDS.sha256}"):
-        detectors.HANDS["hagrid"].build(Detection())
+        HANDS["hagrid"].build(Detection(), "cpu")
 
 
 def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
@@ -297,7 +311,7 @@ def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers there
     with pytest.raises(WeightsError) as refusal:
-        detectors.HANDS["hagrid"].build(Detection())
+        HANDS["hagrid"].build(Detection(), "cpu")
     for words in (
         "hand_detector.onnx: these weights are not there, and cannot be fetched from https://",
         "Connection refused",
@@ -309,7 +323,7 @@ def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
 def test_a_relative_folder_is_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTIME_WEIGHTS", "mine")
     monkeypatch.chdir(tmp_path)
-    assert weights.folders() == [tmp_path / "mine", definitions.MODEL]
+    assert weights.folders() == [tmp_path / "mine", paths.MODEL]
 
 
 @pytest.mark.parametrize(
@@ -342,12 +356,12 @@ def test_weights_in_a_folder_are_what_a_run_is_bound_to(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     file = weights.FACES[detector_type]
-    definitions.MODEL.mkdir()
-    (definitions.MODEL / file.name).write_bytes(CONTENT)
-    entry = detectors.FACES[Detection(detector_type=detector_type).detector_type]
+    paths.MODEL.mkdir()
+    (paths.MODEL / file.name).write_bytes(CONTENT)
+    spec = FACES[detector_type]
     if file.sha256 is None:
-        assert entry.fingerprint() == {file.name: SHA256}
+        assert spec.fingerprint(Detection(detector_type=detector_type)) == {file.name: SHA256}
         assert (tmp_path / "torch" / "hub" / "checkpoints" / file.name).read_bytes() == CONTENT
     else:
         with pytest.raises(WeightsError, match="other weights"):
-            entry.fingerprint()
+            spec.fingerprint(Detection(detector_type=detector_type))

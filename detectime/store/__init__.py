@@ -5,6 +5,7 @@ A folder of this machine, or one in a bucket that is named by a scheme, as ``s3:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -15,6 +16,10 @@ from detectime import remote
 
 class StoreError(RuntimeError):
     """Results cannot be kept where they should be; the message says why and what to do."""
+
+
+class NameTakenError(StoreError):
+    """A file of the new name is there already; neither of the two was touched."""
 
 
 class Store(Protocol):
@@ -47,6 +52,20 @@ class Store(Protocol):
         """Delete files that this store wrote; one that is gone already is no error."""
         ...
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name; its content stays as it is, and a file of the new name is never overwritten.
+
+        Raises
+        ------
+        NameTakenError
+            If there is something of the new name.
+        """
+        ...
+
+    def set_aside(self, name: str) -> str:
+        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name."""
+        ...
+
     def lock(self) -> AbstractContextManager[None]:
         """Keep other runs out while the block lasts; refused if another run works here."""
         ...
@@ -75,3 +94,26 @@ def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:
     path = remote.local(os.fspath(file))
     place, _, name = path.rpartition("/")
     return of(place or ("/" if path.startswith("/") else ".")), name
+
+
+def rename_to_free_name(store: Store, name: str) -> str:
+    """Rename a file to the first of ``<name>.damaged``, ``<name>.damaged.2``, … that is free: a store's `set_aside`.
+
+    Returns
+    -------
+    str
+        The new name.
+
+    Raises
+    ------
+    StoreError
+        If there is no such file, or if it cannot be renamed.
+    """
+    for number in itertools.count(1):
+        new_name = f"{name}.damaged" if number == 1 else f"{name}.damaged.{number}"
+        try:
+            store.rename(name, new_name)
+        except NameTakenError:
+            continue
+        return new_name
+    raise AssertionError("there are more names than files")

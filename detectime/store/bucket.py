@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import socket
@@ -15,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from detectime import remote
-from detectime.store import StoreError
+from detectime.store import NameTakenError, StoreError, rename_to_free_name
+
+_log = logging.getLogger(__name__)
 
 _LOCKS = ".lock"
 _BEAT = 4.0  # seconds between two signs of life of who holds the lock
@@ -117,6 +120,44 @@ class BucketStore:
                     with contextlib.suppress(FileNotFoundError):
                         gone.result()
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name: the server copies it, and the first copy is deleted then.
+
+        No server can do both at once. A process that is killed between the two leaves the file with both names.
+
+        Raises
+        ------
+        NameTakenError
+            If there is a file of the new name, which is never overwritten.
+        StoreError
+            If there is no such file, or if it cannot be renamed.
+        """
+        self._check_lease()
+        with self._telling("renamed", name):
+            if self._is_there(new_name):
+                raise NameTakenError(
+                    f"{self.place}/{name}: cannot be renamed to {new_name}, which is there already; move that "
+                    "elsewhere, and run again"
+                )
+            self._files.cp_file(f"{self._root}/{name}", f"{self._root}/{new_name}")
+            self._files.rm_file(f"{self._root}/{name}")
+
+    def _is_there(self, name: str) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.info(f"{self._root}/{name}")  # `exists` says no, too, where the server gave no answer
+            return True
+        return False
+
+    def set_aside(self, name: str) -> str:
+        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name.
+
+        Raises
+        ------
+        StoreError
+            If there is no such file, or if it cannot be renamed.
+        """
+        return rename_to_free_name(self, name)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs out of this place.
@@ -146,7 +187,7 @@ class BucketStore:
     def _telling(self, what: str, name: str) -> Iterator[None]:
         try:
             yield
-        except FileExistsError:
+        except (FileExistsError, NameTakenError):
             raise
         except Exception as error:  # each library has its own
             raise StoreError(
@@ -175,7 +216,7 @@ class _Lease:
                 if now - began > _PATIENCE:
                     raise StoreError(self._refusal(last[1]))
                 if not seen:
-                    print(f"{self._store}: waiting to see if {_who(last[1])} still works here", flush=True)
+                    _log.info("%s: waiting to see if %s still works here", self._store, _who(last[1]))
                 seen, changed = last, now
             elif now - changed > _ABANDONED:
                 break
@@ -185,7 +226,11 @@ class _Lease:
         if not self._tell(mode="create"):
             raise StoreError(self._refusal(self._store.get(self._name) or b""))
         if self._tell(mode="create"):
-            print(f"{self._store}: a second run could not be kept out of this place; let there be none", flush=True)
+            _log.warning(
+                "%s: a second run could not be kept out of this place, because the server overwrites what must not be "
+                "overwritten; do not start one",
+                self._store,
+            )
         self._store.delete([name for name in self._store.names(_LOCKS) if name < self._name])
         self._keeper.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import uuid
@@ -12,11 +13,18 @@ from typing import BinaryIO
 
 import filelock
 
-from detectime.store import StoreError
+from detectime.store import NameTakenError, StoreError, rename_to_free_name
 
 _LOCK = ".lock"
 _ABANDONED = 60.0  # seconds since the last write
 _PARTIAL = ".detectime-partial-"
+_NO_HARD_LINKS = (
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EINVAL,
+)  # as FAT and some FUSE say it
 
 
 class FolderStore:
@@ -117,6 +125,38 @@ class FolderStore:
             except OSError as error:
                 raise StoreError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name, in a folder that is there.
+
+        Raises
+        ------
+        NameTakenError
+            If there is something of the new name, which is never overwritten.
+        StoreError
+            If there is no such file, or if it cannot be renamed.
+        """
+        source, target = self.folder / name, self.folder / new_name
+        try:
+            _move_without_overwriting(source, target)
+        except FileExistsError as error:
+            raise NameTakenError(
+                f"{source}: cannot be renamed to {target}, which is there already; move that elsewhere, and run again"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{source}: cannot be renamed to {target}: {error.strerror or error}") from error
+        for folder in {target.parent, source.parent}:
+            _sync_folder(folder)
+
+    def set_aside(self, name: str) -> str:
+        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name.
+
+        Raises
+        ------
+        StoreError
+            If there is no such file, or if it cannot be renamed.
+        """
+        return rename_to_free_name(self, name)
+
     @contextlib.contextmanager
     def lock(self, patience: float = 10.0) -> Iterator[None]:
         """Keep other runs out of this folder.
@@ -158,6 +198,24 @@ class FolderStore:
                     # What is young may belong to somebody who writes hands.json at this moment, outside of a run.
                     if time.time() - partial.stat().st_mtime > _ABANDONED:
                         partial.unlink()
+
+
+def _move_without_overwriting(source: Path, target: Path) -> None:
+    """Rename a file; FileExistsError if there is something of the new name.
+
+    A plain rename would replace, without a word, what another process puts there at this moment. A second hard link
+    cannot; a process that is killed before the first one is removed leaves the file with both names.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError from error
+        source.replace(target)
+    else:
+        source.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
