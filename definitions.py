@@ -1,21 +1,5 @@
-"""The folders of the project, in the layout of 2021: everything hangs below ``ROOT_DIR``, the clone itself."""
+"""The folders of the project under their names of 2021; their home is `detectime.paths`."""
 
-from pathlib import Path
+from detectime.paths import CONFIG, INPUT_DATA, JSON, MODEL, ROOT_DIR, SAMPLE, TRAIN_CSV, TRAIN_DATA, ZIP
 
-ROOT_DIR = Path(__file__).resolve().parent
-
-INPUT_DATA = ROOT_DIR / "data" / "INPUT_DATA"
-TRAIN_DATA = INPUT_DATA / "TRAIN_DATA"
-"""The frames, ``<video_name>/<frame>.jpg``."""
-ZIP = INPUT_DATA / "ZIP"
-"""Downloaded archives."""
-JSON = INPUT_DATA / "JSON"
-"""What a run writes: ``hands.json``, ``run.json`` and the detections."""
-TRAIN_CSV = INPUT_DATA / "train.csv"
-"""The labels: one row a frame."""
-SAMPLE = ROOT_DIR / "data" / "sample"
-"""The rendered sample that ``make demo`` runs on."""
-MODEL = ROOT_DIR / "model"
-"""Weights that the user brings."""
-CONFIG = ROOT_DIR / "config.yml"
-"""The configuration that is used where none is named."""
+__all__ = ["CONFIG", "INPUT_DATA", "JSON", "MODEL", "ROOT_DIR", "SAMPLE", "TRAIN_CSV", "TRAIN_DATA", "ZIP"]

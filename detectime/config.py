@@ -8,75 +8,44 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-import definitions
-from detectime import remote
+from detectime import paths, releases, remote
+from detectime.detectors import face_cache, hagrid, mask_rcnn, mediapipe, retinaface
+from detectime.detectors.contract import SharedSettings
+from detectime.errors import ConfigError
+from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, field_names, nearest
+
+__all__ = ["Config", "ConfigError", "Detection", "Pairing", "as_dict", "from_dict", "from_notebook", "load", "nearest"]
 
 NO_GESTURE = "no_gesture"
 """The class that a run leaves out unless it is asked for."""
 
-FACE_CACHE = "face_cache"
-"""The `detector_type` that looks at no frame: the faces are known."""
+
+def _parse_redetect(value: Any) -> Any:
+    if value not in (False, True, "changed") or (isinstance(value, int | float) and not isinstance(value, bool)):
+        raise ValueError("accepted: false, true, changed")
+    return value
+
+
+Redetect = Annotated[bool | str, BeforeValidator(_parse_redetect)]
 
 HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
 """HaGRID's names of the contest's gestures, and the contest's."""
 
-_CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, the value and what is accepted."""
-
-
-def _as_list(value: Any) -> Any:
-    """Names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
-    if isinstance(value, str):
-        names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
-        return tuple(name for name in names if name)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)}: named more than once; accepted: each once")
-    return names
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_each_once)]
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _as_interval(value: Any) -> Any:
-    """Take a whole number of frames, in quotes or not, or seconds as text: ``0.5 s``."""
-    text = "" if isinstance(value, bool) else str(value).strip()
-    seconds = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?s", text)
-    if seconds and float(seconds[1]) > 0:
-        return f"{float(seconds[1]):g} s"
-    if re.fullmatch("[0-9]{1,18}", text) and int(text) > 0:
-        return int(text)
-    raise ValueError("accepted: a whole number of frames, as 10, or seconds, as '0.5 s'")
-
-
-Interval = Annotated[int | str, BeforeValidator(_as_interval)]
-
-
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Data:
-    """Where things are, and what they are. The paths, `PATHS`, are absolute once the configuration is loaded."""
+    """Where things are, and what they are. The paths are absolute once the configuration is loaded."""
 
     images: str
     labels: str
@@ -86,7 +55,7 @@ class Data:
     hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID))
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Selection:
     """Which rows of the frame table a run wants."""
 
@@ -94,34 +63,21 @@ class Selection:
     limit: Count | None = None
 
 
-@dataclass(frozen=True, config=_CHECKED)
-class Detection:
-    """What decides which boxes are found: a run is bound to these values, but for those that `FREE` names."""
+@dataclass(frozen=True, config=CHECKED)
+class Detection(
+    mask_rcnn.MaskRCNNSettings,
+    hagrid.HagridSettings,
+    mediapipe.MediaPipeSettings,
+    face_cache.FaceCacheSettings,
+    retinaface.RetinaFaceSettings,
+    SharedSettings,
+):  # dataclasses take the fields of the last base first
+    """What decides which boxes are found: the keys that all detectors share, those of each, and a section for others.
 
-    detector_type: str = "retinaface"
-    face_cache: str | None = None
-    face_cache_column: str | None = None
-    face_confidence: Share = 0.6
-    face_nms: Share = 0.3
-    face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
-    face_first_resolution: Annotated[int, Field(ge=32, le=8192)] = 160
-    hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)
-    near_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.5
-    hand_confidence: Share = 0.5
-    hagrid_confidence: Share = 0.7
-    search: Literal["face", "frame"] | None = None
-    search_coefficient: Coefficient | None = None
-    whole_frame: bool | None = None
-    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
-    mask_rcnn_confidence: Share = 0.95
-    # A year is a number to YAML and to papermill.
-    mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
-    reduced_decoding: bool = True
-    exif: Literal["ignore", "apply"] = "ignore"
-    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
+    A run is bound to the values of the detectors that it uses, but for those that `FREE` names.
+    """
+
+    detector_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 FREE = ("device", "batch", "face_cache")
@@ -129,7 +85,7 @@ FREE = ("device", "batch", "face_cache")
 what a face cache holds a run is bound, but it may be moved."""
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Pairing:
     """What is done with detections: free to change at any time."""
 
@@ -138,9 +94,11 @@ class Pairing:
     enlarged_classes: Names = ("mute",)
     fallback: Literal["none", "wider", "frame"] = "none"
     wider_coefficient: Coefficient = 2.5
+    min_face_score: Share | None = None
+    min_hand_score: Share | None = None
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Run:
     """How the work is done; no value changes a result."""
 
@@ -153,6 +111,7 @@ class Run:
     save_per_num_images: Count = 100
     frame_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     retry_failed: bool = False
+    redetect: Redetect = False
 
     @property
     def uses_ray(self) -> bool:
@@ -165,16 +124,20 @@ class Run:
             raise ConfigError(f"run.ray_address = {self.ray_address!r}: engine is local; accepted beside it: null")
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Display:
     """What the notebook shows."""
 
     samples_per_class: Annotated[int, Field(ge=0, le=100)] = 4
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Config:
-    """The whole of ``config.yml``."""
+    """The whole of ``config.yml``.
+
+    `explicit` names the keys, as ``pairing.fallback``, that the user set: by a parameter, or in a file to another value
+    than the default of that file's release. See `is_explicit`.
+    """
 
     data: Data
     labels: dict[str, Annotated[int, Field(ge=0, lt=2**31)]]
@@ -183,6 +146,7 @@ class Config:
     pairing: Pairing = Pairing()
     run: Run = Run()
     display: Display = Display()
+    explicit: frozenset[str] = frozenset()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,6 +154,23 @@ class Config:
         if self.selection.classes is not None:
             return self.selection.classes
         return tuple(name for name in self.labels if name != NO_GESTURE)
+
+    def is_explicit(self, key: str) -> bool:
+        """Whether the user set a key, as ``pairing.fallback``: a run's own value then does not stand in for it."""
+        section, _, name = key.partition(".")
+        values = getattr(self, section)
+        return key in self.explicit or getattr(values, name) != _defaults_of(type(values)).get(name)
+
+    def was_resumed(self, key: str) -> bool:
+        """Whether a key that the user did not set has another value than today's default: that of a run."""
+        section, _, name = key.partition(".")
+        values = getattr(self, section)
+        # One that was put together by hand says nothing of what is set.
+        return (
+            bool(self.explicit)
+            and key not in self.explicit
+            and getattr(values, name) != _defaults_of(type(values))[name]
+        )
 
     def __post_init__(self) -> None:
         """Check what no single key can say of itself."""
@@ -228,20 +209,11 @@ class Config:
             )
 
     def _check_face_cache(self) -> None:
-        if self.detection.detector_type == FACE_CACHE:
-            if self.detection.face_cache is None:
-                raise ConfigError(
-                    f"detection.face_cache = None: `detector_type: {FACE_CACHE}` needs it; accepted: a JSON list of "
-                    "rows with frame_path and bbox_…, the folder of a finished run, or its detections.parquet"
-                )
-            return
-        for key in ("face_cache", "face_cache_column"):
-            value = getattr(self.detection, key)
-            if value is not None:
-                raise ConfigError(
-                    f"detection.{key} = {value!r}: `detector_type: {self.detection.detector_type}` does not read it; "
-                    f"accepted: null, or `detector_type: {FACE_CACHE}` beside it"
-                )
+        if self.detection.detector_type == face_cache.SPEC.name and self.detection.face_cache is None:
+            raise ConfigError(
+                f"detection.face_cache = None: `detector_type: {face_cache.SPEC.name}` needs it; accepted: a JSON list "
+                "of rows with frame_path and bbox_…, the folder of a finished run, or its detections.parquet"
+            )
 
 
 _SECTIONS: dict[str, type] = {
@@ -295,24 +267,22 @@ def load(
     ConfigError
         If the file cannot be read, or a key or a value is not accepted.
     """
-    file = definitions.CONFIG if path is None else Path(_absolute(os.fspath(path), folder))
+    file = paths.CONFIG if path is None else Path(_absolute(os.fspath(path), folder))
+    tree = _read(file)
+    version = releases.check_version(tree.pop("config_version", None), str(file))
     # A section whose keys are all commented out is an empty one.
-    tree = {section: {} if value is None else value for section, value in _read(file).items()}
+    tree = {section: {} if value is None else value for section, value in tree.items()}
     for section, values in tree.items():
         if section in _SECTIONS and isinstance(values, dict):
             beside = {key: _absolute(values[key], file.resolve().parent) for key in _PATHS if key in values}
             tree[section] = values | beside
+    given: dict[str, Any] = {}
     for name, value in (parameters or {}).items():
         if name not in PARAMETERS:
             raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
-        if value is None:
-            continue
-        section = PARAMETERS[name]
-        if name in _PATHS:
-            value = _absolute(value, folder)
-        tree[section] = {**tree.get(section, {}), name: value}
-    given = [name for name, value in (parameters or {}).items() if value is not None]
-    return _check(tree, str(file), given)
+        if value is not None:
+            given[name] = _absolute(value, folder) if name in _PATHS else value
+    return _validate(tree, given, version, str(file))
 
 
 def from_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
@@ -340,15 +310,27 @@ def from_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
         # papermill writes infinity as `float('inf')`: only what is assigned is a name that was given
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in accepted:
             raise ConfigError(f"parameter {node.id}: there is no such parameter; {nearest(node.id, accepted)}")
-    in_its_folder = Path.cwd() == definitions.ROOT_DIR / "notebooks" and not injected
+    in_its_folder = Path.cwd() == paths.ROOT_DIR / "notebooks" and not injected
     parameters = {name: names[name] for name in PARAMETERS if name in names}
-    return load(names.get("config"), parameters, definitions.ROOT_DIR if in_its_folder else None)
+    return load(names.get("config"), parameters, paths.ROOT_DIR if in_its_folder else None)
 
 
 def as_dict(config: Any) -> dict[str, Any]:
     """Return a configuration, or a section of one, as plain values that JSON and YAML can hold."""
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    plain.pop("explicit", None)  # how it was given, not what it is
     return plain
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Return the configuration that `as_dict` gave, of this release or an earlier one.
+
+    Raises
+    ------
+    ConfigError
+        If a key or a value is not accepted.
+    """
+    return _check(dict(values), {}, "the configuration")
 
 
 class _KeysOnce(yaml.SafeLoader):
@@ -371,14 +353,56 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: this is no YAML that can be used: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_field_names(Config))}")
+        raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_sections())}")
     for key in (*tree, *(key for section in tree.values() if isinstance(section, dict) for key in section)):
         if not isinstance(key, str):  # `no`, `off` and `5` are no text to YAML
             raise ConfigError(f"{file}: YAML reads a key as {key!r}; accepted: text, so write it in quotes")
     return tree
 
 
-def _check(tree: dict[str, Any], file: str, given: Sequence[str]) -> Config:
+def _validate(tree: dict[str, Any], given: Mapping[str, Any], version: str, file: str) -> Config:
+    """Make a configuration of what a file says and of the parameters that were given.
+
+    A value of the file that is its release's default counts as unset: today's default stands in for it.
+    """
+    if "explicit" in tree:
+        raise ConfigError(f"{file}: explicit: there is no such key; accepted: {', '.join(_sections())}")
+    of_file = _check(_with_parameters(tree, given, file), given, file)
+    said = {f"{section}.{key}" for section in _SECTIONS if section in tree for key in tree[section]}
+    unset = {key for key in said if releases.is_default(version, key, _plain_value(of_file, key))}
+    unset -= {f"{PARAMETERS[name]}.{name}" for name in given}
+    kept = {
+        section: {key: value for key, value in values.items() if f"{section}.{key}" not in unset}
+        if section in _SECTIONS
+        else values
+        for section, values in tree.items()
+    }
+    config = _check(_with_parameters(kept, given, file), given, file)
+    explicit = (said - unset) | {f"{PARAMETERS[name]}.{name}" for name in given}
+    return dataclasses.replace(config, explicit=frozenset(explicit))
+
+
+def _with_parameters(tree: Mapping[str, Any], given: Mapping[str, Any], file: str) -> dict[str, Any]:
+    merged = dict(tree)
+    for name, value in given.items():
+        section = PARAMETERS[name]
+        values = merged.get(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: {section} = {values!r}: {_IN_WORDS['dataclass_type']}")
+        merged[section] = {**values, name: value}
+    return merged
+
+
+def _plain_value(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return as_dict(getattr(config, section))[name]
+
+
+def _sections() -> list[str]:
+    return ["config_version", *(name for name in field_names(Config) if name != "explicit")]
+
+
+def _check(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
     try:
         # As JSON, since its strict rules let a mapping be a dataclass and a list a tuple, and nothing more.
         return TypeAdapter(Config).validate_json(json.dumps(tree, default=str))
@@ -386,9 +410,7 @@ def _check(tree: dict[str, Any], file: str, given: Sequence[str]) -> Config:
         reasons = []
         for e in error.errors():
             reason = _explain(e)
-            section, key = [*re.split("[ :]", reason, maxsplit=1)[0].split("."), ""][
-                :2
-            ]  # and perhaps a place in a list
+            section, key = [*re.split("[ :]", reason, maxsplit=1)[0].split("."), ""][:2]  # and a place in a list
             by_parameter = key in given and PARAMETERS[key] == section
             reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + reason)
         raise ConfigError("; ".join(reasons)) from None
@@ -403,23 +425,22 @@ def _explain(error: Any) -> str:
     if not location:
         return reason
     if error["type"] == "unexpected_keyword_argument":
-        section: type = _SECTIONS[location[0]] if len(location) > 1 else Config
-        return f"{key}: there is no such key; {nearest(location[-1], _field_names(section))}"
+        accepted = field_names(_SECTIONS[location[0]]) if len(location) > 1 else _sections()
+        return f"{key}: there is no such key; {nearest(location[-1], accepted)}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{key}: this key is needed"
     return f"{key} = {error['input']!r}: {reason}"
 
 
-def nearest(name: str, accepted: Iterable[str]) -> str:
-    """Say which names are accepted, the one that was likely meant first."""
-    accepted = list(accepted)
-    close = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.5)
-    meant = f"did you mean {close[0]!r}? " if close else ""
-    return f"{meant}accepted: {', '.join(accepted)}"
-
-
-def _field_names(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
+def _defaults_of(section: type) -> dict[str, Any]:
+    """Return the default of each key that has one."""
+    defaults = {}
+    for field in dataclasses.fields(section):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+    return defaults
 
 
 def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:

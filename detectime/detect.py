@@ -1,4 +1,4 @@
-"""A worker: looks at frames and tells what it found, a row a frame."""
+"""A worker: looks at frames and tells what it found, one row per frame."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from detectime import boxes, detectors
-from detectime.config import Detection
-from detectime.detectors import Detections, Detector, Entry, Unknown
+from detectime import boxes
+from detectime.detectors.contract import Detections, Detector, DetectorSpec, Unknown
 from detectime.detectors.face_cache import FaceCache
-from detectime.images import RGB, Picture, Unreadable
-from detectime.schema import DETECTIONS
+from detectime.detectors.registry import Chosen
+from detectime.images import RGB, Picture, Unreadable, hash_crop
+from detectime.schema import DETECTIONS, LANDMARKS
 from detectime.sources import Missing, Source
 
 Row = dict[str, Any]
@@ -30,11 +30,12 @@ _DECODERS = 4  # threads that decode the batch to come
 
 @dataclass(frozen=True)
 class Hands:
-    """What one detector found in one look at a frame, in the frame's pixels."""
+    """What one detector found in one look at a frame, in the frame's pixels, and the hash of each box's pixels."""
 
     detector: str
     stage: str
     found: Detections
+    hashes: Sequence[bytes | None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _Look:
     """One hand detector's turn: near the faces, in the `frame` of a face, or there as `fallback`."""
 
     name: str
-    entry: Entry
+    spec: DetectorSpec
     detector: Detector
     stage: str
     coefficient: float
@@ -80,25 +81,28 @@ class Worker:
 
     Parameters
     ----------
-    config
+    chosen
         Which detectors, and how they look.
 
     Raises
     ------
     ConfigError
-        If there is no detector of that name, or if it needs an extra or a device that is not there.
+        If a detector needs an extra or a device that is not there, or is from outside and cannot be built.
+    WeightsError
+        If weights are not there.
     """
 
-    def __init__(self, config: Detection) -> None:
-        self.config = config
-        self._batch = config.batch or (_BATCH_ON_GPU if detectors.on_gpu(config) else 1)
-        faces = detectors.faces(config)
-        self._faces: Detector | FaceCache = faces.build(config)
-        at_once = replace(config, face_first_resolution=config.face_max_resolution)
-        self._all_faces: Detector | None = faces.build(at_once) if faces.coarse and at_once != config else None
+    def __init__(self, chosen: Chosen) -> None:
+        self.config = config = chosen.config
+        self._batch = config.batch or (_BATCH_ON_GPU if chosen.on_gpu else 1)
+        faces = chosen.faces
+        self._faces: Detector | FaceCache = chosen.build(faces)
+        in_one_look = {"face_first_resolution": config.face_max_resolution}
+        is_coarse = faces.coarse and config.face_first_resolution != config.face_max_resolution
+        self._all_faces: Detector | None = chosen.build(faces, **in_one_look) if is_coarse else None
         self._side = config.face_max_resolution if config.reduced_decoding and faces.reduced else None
-        built = [(name, entry, entry.build(config)) for name, entry in detectors.hands(config).items()]
-        searches = [(config.search or entry.search, config.search_coefficient or entry.reach) for _, entry, _ in built]
+        built = [(spec.name, spec, chosen.build(spec)) for spec in chosen.hands]
+        searches = [(config.search or spec.search, config.search_coefficient or spec.reach) for _, spec, _ in built]
         self._looks = [
             _Look(*hands, "near" if search == "face" else "frame", reach)
             for hands, (search, reach) in zip(built, searches, strict=True)
@@ -175,13 +179,14 @@ class Worker:
         """Take looks at frames, each at those that it is asked about."""
         for look in looks:
             asked = [one for one in seen if self._is_asked(look, one)]
-            shown = [one.for_hands() if look.entry.reduced else one.whole() for one in asked]
+            shown = [one.for_hands() if look.spec.reduced else one.whole() for one in asked]
             regions = None
             if look.stage == "near":
                 around = [boxes.square_around(one.faces.boxes, look.coefficient) for one in asked]
                 regions = [a * _scale(i, one.frame) for a, i, one in zip(around, shown, asked, strict=True)]
             for one, image, found in zip(asked, shown, look.detector.detect(shown, regions), strict=True):
-                one.hands.append(Hands(look.name, look.stage, _scaled(found, one.frame, image)))
+                hashes = [hash_crop(image, box) for box in found.boxes]
+                one.hands.append(Hands(look.name, look.stage, _scaled(found, one.frame, image), hashes))
 
     def _is_asked(self, look: _Look, one: _Seen) -> bool:
         if look.stage != "fallback":  # a hand counts only near a face
@@ -232,11 +237,15 @@ class Worker:
         except Exception as error:  # whatever a detector trips over costs one frame, not the batch and not the run
             if len(batch) > 1:
                 return [row for one in batch for row in self._rows([one])]
+            frame_path, frame = batch[0]
             outcome = "unreadable" if isinstance(error, Unreadable) else "failed"
             words = "" if isinstance(error, Unreadable | Unknown) else type(error).__name__
-            return [row_without_boxes(batch[0][0], outcome, f"{words}: {error}" if words else str(error))]
+            reason = f"{words}: {error}" if words else str(error)
+            return [row_without_boxes(frame_path, outcome, reason, frame.content)]
         return [
-            row_without_boxes(frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame))
+            row_without_boxes(
+                frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame), frame.content
+            )
             if isinstance(frame, Exception)
             else self._row(frame_path, frame, *next(found))
             for frame_path, frame in batch
@@ -245,25 +254,35 @@ class Worker:
     def _row(self, frame_path: str, frame: Picture, faces: Detections, hands: list[Hands]) -> Row:
         return {
             "frame_path": frame_path,
+            "stamp": None,  # the driver knows it, from the source's listing
+            "content": frame.content,
             "outcome": "ok",
             "error": None,
             "width": frame.width,
             "height": frame.height,
+            "orientation": frame.orientation,
             "faces": _boxes(faces, self.config.detector_type, "frame"),
             "hands": [box for look in hands for box in _boxes(look.found, look.detector, look.stage)],
+            "landmarks": [points for look in hands for points in _per_hand(look.found, "landmarks")],
+            "presence": [value for look in hands for value in _per_hand(look.found, "presence")],
+            "handedness": [value for look in hands for value in _per_hand(look.found, "handedness")],
+            "proposal": [_as_box(box) for look in hands for box in _per_hand(look.found, "proposals")],
+            "crop_hash": [value for look in hands for value in look.hashes],
         }
 
 
-def row_without_boxes(frame_path: str, outcome: str, error: str) -> Row:
-    """Row of a frame that could not be looked at."""
+def row_without_boxes(frame_path: str, outcome: str, error: str, content: str | None = None) -> Row:
+    """Return the row of a frame that could not be looked at, `content` being what is known of its bytes."""
     return {
         "frame_path": frame_path,
+        "stamp": None,
+        "content": content,
         "outcome": outcome,
         "error": error[:500].encode(errors="replace").decode(),  # a name that is no Unicode may stand in it
         "width": None,
         "height": None,
-        "faces": [],
-        "hands": [],
+        "orientation": None,
+        **{column: [] for column in ("faces", "hands", "landmarks", "presence", "handedness", "proposal", "crop_hash")},
     }
 
 
@@ -288,8 +307,27 @@ def _scaled(found: Detections, frame: Picture, image: RGB) -> Detections:
     """Bring boxes of a decoded image to the pixels of its frame."""
     if frame.is_whole(image):
         return found
-    full = boxes.clip(found.boxes / _scale(image, frame), frame.width, frame.height)
-    return Detections(boxes.as_boxes(full), found.scores)
+    scale = _scale(image, frame)
+    landmarks, proposals = found.landmarks, found.proposals
+    if landmarks is not None:
+        landmarks = (landmarks / scale[[0, 1, 0]]).astype(np.float32)
+    if proposals is not None:
+        proposals = (proposals / [*scale, 1]).astype(np.float32)
+    full = boxes.as_boxes(boxes.clip(found.boxes / scale, frame.width, frame.height))
+    return replace(found, boxes=full, landmarks=landmarks, proposals=proposals)
+
+
+def _per_hand(found: Detections, what: str) -> list[Any]:
+    """Return a property of each hand as plain values, None where the detector does not tell."""
+    values = getattr(found, what)
+    if values is None:
+        return [None] * len(found)
+    plain: list[Any] = (values.reshape(len(found), 3 * LANDMARKS) if what == "landmarks" else values).tolist()
+    return plain
+
+
+def _as_box(values: Sequence[float] | None) -> Row | None:
+    return None if values is None else dict(zip(("x1", "y1", "x2", "y2", "score"), values, strict=True))
 
 
 def _boxes(found: Detections, detector: str, stage: str) -> list[Row]:

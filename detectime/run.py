@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
-import io
-import json
-import re
+import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 import detectime
+from detectime import changes, engines, frames, manifest, shards, tables
 from detectime import config as configuration
-from detectime import detectors, engines
 from detectime import store as stores
 from detectime.boxes import Integers
+from detectime.changes import Changes
 from detectime.config import Config
 from detectime.detect import row_without_boxes
-from detectime.engines import Engine, Lost, Shard, local
+from detectime.detectors.registry import choose_detectors
+from detectime.engines import Engine, Lost, Shard
+from detectime.manifest import Manifest, RunError
+from detectime.notes import Note, note_found
 from detectime.progress import Progress
-from detectime.schema import DETECTIONS, DETECTIONS_FILE, OUTCOMES
+from detectime.schema import DETECTION_OUTCOMES, DETECTIONS, DETECTIONS_FILE
+from detectime.shards import DamagedError, Results
 from detectime.sources import Missing, Source, SourceError, Unreachable
 from detectime.store import Store
 
-_MANIFEST = "run.json"
-_SHARDS = "shards"
-_DIGITS = 9  # of a shard's number, so that names sort as numbers do
-_SHARD = re.compile(rf"{_SHARDS}/(\d{{{_DIGITS}}})\.parquet")
-_FEW = 500  # shards in memory as tables of their own
-_PIECE = 65_536  # rows that are handled together
+__all__ = ["RunError", "count_outcomes", "detect"]
+
 _PROBED = 20  # frames that tell whether others are there still
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
+_REPAIRS = 100  # damaged files that one call sets aside
 
-
-class RunError(RuntimeError):
-    """A run that must not start; the message says why and what to do."""
+_logger = logging.getLogger(__name__)
 
 
 def detect(table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine | None = None) -> pa.Table:
-    """Look at every wanted frame that was not looked at before.
+    """Look at every wanted frame that was not looked at before, or that changed since.
 
     What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
-    next. When all is done the shards become one ``detections.parquet``.
+    next. When all is done the shards become one ``detections.parquet``. What is worth telling is stored in ``run.json``
+    as notes: see `runs.open_run`.
 
     Parameters
     ----------
@@ -58,7 +52,8 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
     source
         Where the frames are.
     config
-        The run is bound to its `detection` section; everything else may change from call to call.
+        The run is bound to the settings of the detectors that it uses; a key that was not set takes the run's value,
+        see `manifest.resume_config`. Everything else may change from call to call.
     output
         The folder of the run.
     engine
@@ -67,222 +62,329 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
     Returns
     -------
     Table
-        In the schema of `schema.DETECTIONS`: a row for each frame looked at in this run, now or before, those of
-        `table` first and in its order.
+        The columns `schema.PAIRING_COLUMNS`: one row for each frame that was looked at in this run, now or before,
+        those of `table` first and in its order. ``detections.parquet`` has all columns of `schema.DETECTIONS`.
 
     Raises
     ------
     RunError
-        If the folder holds a run with another detection configuration, if `source` reads frames in another way than the
+        If the folder holds a run with another detection configuration, if its boxes would be mixed with those of other
+        detectors, if more than half of its frames changed, if `source` reads frames in another way than the
         configuration says, or if every wanted frame is missing.
     ConfigError
         If there is no such detector, or no such device, or if a face cache cannot be used.
     StoreError
         If the folder cannot be written to, or another run works in it.
+    TableVersionError
+        If a newer detectime made what lies in the folder.
     """
-    detectors.check(config.detection)
     store = stores.of(output)
     with store.lock():
-        config = _resolved(store, config)
-        manifest = _resume(store, config)
-        pieces = _read(store)
-        pending = _pending(table, pieces, config.run.retry_failed)
-        more = len(pending) > 0
-        if more:
-            if (source.exif, source.max_pixels) != (config.detection.exif, config.detection.max_pixels):
+        run = _Run(store, table, source, config, engine)
+        for _ in range(_REPAIRS):
+            try:
+                return run.work()
+            except DamagedError as error:
+                run.repair(error)
+        raise RunError(f"{store}: files are damaged again and again; is the disk broken?")
+
+
+class _Run:
+    """One call of `detect`, in the folder that it has locked."""
+
+    def __init__(
+        self, store: Store, table: pd.DataFrame, source: Source, config: Config, engine: Engine | None
+    ) -> None:
+        self.store, self.table, self.source = store, table, source
+        self.config, self.notes = manifest.resume_config(config, store)
+        self.chosen = choose_detectors(self.config.detection)
+        self.engine = engine or engines.of(self.config.run)
+        self.names = pa.array(table["frame_path"], pa.string(), from_pandas=True)
+        self.wanted = table["wanted"].to_numpy()
+        self.listing = changes.list_stamps(table, source)
+        self.retry_failed = self.config.run.retry_failed
+        self.at = manifest.now()
+        self.manifest = self._begin()
+
+    def work(self) -> pa.Table:
+        """Look at what is pending, make the results one file, and return it.
+
+        Raises
+        ------
+        DamagedError
+            If a file of results cannot be read: it is to be set aside, and this called again.
+        """
+        results = Results(self.store)
+        rows = results.find_rows(self.names)
+        found = changes.find_changes(self.table, self.listing, rows, results.index, self.source)
+        self._check_changes(found)
+        pending = pa.array(self._is_pending(results, rows) | found.changed)
+        growing = bool(pc.any(pending).as_py())
+        state = [*self._note_listing(results, rows), *self._bind(growing)]
+        if growing:
+            self.notes += changes.describe_changes(found, self.at)
+            del results, rows
+            self._look(self.names.filter(pending), self.listing.stamps.filter(pending))
+            results = Results(self.store)
+            self._check_complete(results)
+        else:
+            tables.write_frames(self.store, self.table)
+        if not results.is_compact or found.are_stamps_new:
+            results.compact(self.names, found.mask_stamps(self.listing.stamps, self.wanted))
+        del results
+        table = shards.sort_detections(shards.read_detections(self.store), self.names)
+        self._finish(table, growing, state)
+        return table
+
+    def repair(self, error: DamagedError) -> None:
+        """Set a damaged file aside; frames that have no row then are looked at again."""
+        kept, rescued = shards.set_aside_damaged(self.store, error.name)
+        saved = f", {rescued} of its rows were saved," if rescued else ""
+        text = f"file of detections was damaged; it is kept as {kept}{saved} and the other frames were looked at again"
+        self.notes.append(Note("damaged", 1, text, error.name, self.at))
+
+    def _begin(self) -> Manifest:
+        """Return the manifest of the run that goes on, or of a new one."""
+        before = manifest.read_manifest(self.store)
+        if before is None:
+            if shards.list_shards(self.store) or self.store.get(DETECTIONS_FILE) is not None:
                 raise RunError(
-                    "the source reads frames with another exif or max_pixels than detection.exif and "
-                    "detection.max_pixels say; make it by sources.of(config)"
+                    f"{self.store}: there are detections, but no {manifest.MANIFEST} that says how they were made; "
+                    "give another `output`, or put it back"
                 )
-            if not (table["wanted"] & table["on_disk"]).any():
-                there = None
-                with contextlib.suppress(SourceError):
-                    there = next(source.names(), None)
-                what = f"what is there is called {there!r}, for one" if there else "nothing is there"
-                raise RunError(
-                    f"{source.root}: not one of the {int(table['wanted'].sum())} wanted frames is there (the first is "
-                    f"{pending[0].as_py()!r}; {what}); is the drive mounted, is `images` the folder that "
-                    "frame_path is relative to?"
-                )
-            detectors.prepare(config.detection, table.loc[table["wanted"], "frame_path"])
-            manifest["finished"] = None
-            pieces.clear()
-            store.put(_MANIFEST, _as_json(manifest))
-            peak = _work(store, table, pending, source, config, engine or engines.of(config.run))
-            manifest["peak_memory_of_a_worker"] = max(peak, manifest["peak_memory_of_a_worker"])
-            del pending  # a million names
-            pieces = _read(store)
-            lacking = _pending(table, pieces, retry_failed=False)
-            if len(lacking):  # somebody wrote there too, or deleted something
-                raise RunError(
-                    f"{store}: {len(lacking)} frames have no result, though all were looked at (the first is "
-                    f"{lacking[0].as_py()!r}): does another run write there? Run again: it looks at these"
-                )
-        found = _in_order(pieces, table)
-        if more or _shards(store):
-            _compact(store, found)
-        if more or manifest["finished"] is None:
-            manifest["finished"] = _now()
-        manifest["outcomes"] = count_outcomes(found)
-        store.put(_MANIFEST, _as_json(manifest))
-    return found
-
-
-def _resolved(store: Store, config: Config) -> Config:
-    """Say whether whole frames are looked at: where it is not given, if `fallback` needs it or the run did before."""
-    if config.detection.whole_frame is not None:
-        return config
-    whole_frame = config.pairing.fallback == "frame"
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # `_resume` says what is wrong with it
-        before = json.loads(store.get(_MANIFEST) or b"{}")
-        if before["configuration"]["detection"]["whole_frame"] is True and not whole_frame:
-            print(f"This run looks at whole frames (detection.whole_frame) and goes on doing so: {store}")
-            whole_frame = True
-    return dataclasses.replace(config, detection=dataclasses.replace(config.detection, whole_frame=whole_frame))
-
-
-def _resume(store: Store, config: Config) -> dict[str, Any]:
-    """Return the manifest of this run, after a check that it may go on with this configuration."""
-    manifest = {
-        "detectime": detectime.__version__,
-        "started": _now(),
-        "finished": None,
-        "peak_memory_of_a_worker": 0,  # bytes, of all that worked on this run
-        "detectors": detectors.fingerprints(config.detection),
-        "configuration": configuration.as_dict(config),
-    }
-    content = store.get(_MANIFEST)
-    if content is None:
-        if _shards(store) or store.get(DETECTIONS_FILE) is not None:
-            raise RunError(
-                f"{store}: there are detections, but no {_MANIFEST} that says how they were made; "
-                "give another `output`, or put it back"
+            self.chosen.check()
+            return manifest.new_manifest(self.config, self.chosen.fingerprints())
+        if self.config.run.redetect is True and not self._goes_on_redetecting(before):
+            return self._begin_again()
+        was = before["configuration"]["data"]["images"]
+        if was != self.config.data.images:
+            text = (
+                f"place of frames is another one: what was looked at in {was} is taken for the frames of the same "
+                f"names in {self.config.data.images}"
             )
-        return manifest
-    try:
-        before = json.loads(content)
-        differing = _differences(_identity(before), _identity(manifest))
-        manifest["started"], manifest["finished"] = before["started"], before["finished"]
-        manifest["peak_memory_of_a_worker"] = before.get("peak_memory_of_a_worker", 0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{store}/{_MANIFEST}: this is no manifest of a run ({error!r}); give another `output`"
-        ) from error
-    moved = before["configuration"]["data"]["images"] != config.data.images
-    if moved and not differing:
-        print(
-            f"Frames that were looked at before, in {before['configuration']['data']['images']}, are taken to be those "
-            f"of the same names in {config.data.images}"
+            self.notes.append(Note("moved", 1, text))
+        return before
+
+    def _goes_on_redetecting(self, before: Manifest) -> bool:
+        """Whether a call with `redetect: true` was interrupted, and this one finishes its work."""
+        return (
+            before["redetect"]
+            and before["finished"] is None
+            and before["configuration"]["detection"] == configuration.as_dict(self.config.detection)
+            and before["detectors"] == self.chosen.fingerprints()
         )
-    if differing:
-        if config.pairing.fallback == "frame" and not before["configuration"]["detection"].get("whole_frame"):
-            differing.append("pairing.fallback = 'frame' is what asks for detection.whole_frame")
-        raise RunError(
-            f"{store}: this folder holds a run with another detection configuration; give another `output`, or go "
-            "back to its values: " + "; ".join(differing)
-        )
-    return manifest
 
+    def _begin_again(self) -> Manifest:
+        """Keep what the run has under other names, since it was costly, and return the manifest of a new one."""
+        self.chosen.check()
+        fresh = manifest.new_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
+        results = Results(self.store)
+        if len(results):
+            if not results.is_compact:
+                results.compact(self.names, pa.nulls(len(self.names), pa.string()))
+            time = self._find_free_time()
+            self.store.put(f"run.{time}.json", self.store.get(manifest.MANIFEST) or b"")
+            kept = f"detections.{time}.parquet"
+            self.store.rename(DETECTIONS_FILE, kept)
+            text = f"rows of detections were made anew; the old ones are kept as {kept}"
+            self.notes.append(Note("redetected", len(results), text, None, self.at))
+        manifest.replace_notes(fresh, "detection", self.notes)
+        manifest.write_manifest(self.store, fresh)
+        return fresh
 
-def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run is bound to, by key."""
-    values = manifest["configuration"]["detection"]
-    detection = {f"detection.{key}": value for key, value in values.items() if key not in configuration.FREE}
-    weights = {
-        "sha256 of the face cache's content"
-        if detector == configuration.FACE_CACHE
-        else f"weights of {detector}: {name}": sha256
-        for detector, files in manifest["detectors"].items()
-        for name, sha256 in files.items()
-    }
-    return detection | weights
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [
-        f"{key}: the run has {before.get(key)!r}, now it is {now.get(key)!r}"
-        for key in dict.fromkeys([*before, *now])
-        if before.get(key) != now.get(key)
-    ]
-
-
-def _pending(table: pd.DataFrame, pieces: list[pa.Table], retry_failed: bool) -> pa.Array:
-    """Wanted frames that no result is there for, in the order of the table."""
-    found = pa.concat_tables([piece.select(["frame_path", "outcome"]) for piece in pieces])
-    if retry_failed:
-        found = found.filter(pc.equal(found["outcome"], "ok"))
-    wanted = pa.array(table.loc[table["wanted"], "frame_path"], pa.string())
-    pending = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["frame_path"])))
-    del wanted, found
-    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is as much as the table
-    return pending
-
-
-def _work(store: Store, table: pd.DataFrame, pending: pa.Array, source: Source, config: Config, engine: Engine) -> int:
-    """Have all pending frames looked at, and save what comes; return the bytes that a worker took at most."""
-    # Small sets are divided among the workers; a large one is cut into shards of the size that was asked for.
-    workers = local.processes(config.detection, config.run)
-    size = min(config.run.save_per_num_images, -(-len(pending) // workers))
-    shards = _Shards(pending, size)
-    number = _last_number(store)
-    losses: Counter[str] = Counter()
-    peak = 0
-    results = engine(shards, config.detection, source, config.run)
-    with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
-        for shard, result in results:
-            if isinstance(result, Lost):
-                again, given_up = _bisect(shard, result, losses)
-                shards.put_back(again)  # at the end: what killed the worker may have been a passing shortage
-                if not given_up:
-                    continue
-                result = pa.Table.from_pylist([row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS)
-            _check_still_there(result, table, source)
+    def _find_free_time(self) -> str:
+        """Return the time as a part of a file's name, with a number where two calls fall into one second."""
+        time = manifest.file_time(self.at)
+        number = 1
+        while self.store.get(f"run.{time}{f'.{number}' if number > 1 else ''}.json") is not None:
             number += 1
-            _save(store, f"{_SHARDS}/{number:0{_DIGITS}d}.parquet", result.replace_schema_metadata())
-            peak = max(peak, engines.peak_memory(result))
-            progress.add(result.num_rows)
-    if peak:
-        print(f"A worker took {peak / 1e6:.0f} MB of memory at most")
-    return peak
+        return f"{time}.{number}" if number > 1 else time
+
+    def _is_pending(self, results: Results, rows: Integers) -> changes.Flags:
+        """Say of each row of the table whether its frame is wanted and has no result that counts."""
+        done = rows >= 0
+        if self.retry_failed and len(results):
+            is_ok = pc.equal(results.index["outcome"], "ok").to_numpy()
+            done &= is_ok[rows]
+        pending: changes.Flags = self.wanted & ~done
+        return pending
+
+    def _check_changes(self, found: Changes) -> None:
+        """Refuse to look again at most of a run: rather it is another data set, or a drive that lost its times."""
+        if self.config.run.redetect in (True, "changed") or 2 * found.count <= found.compared:
+            return
+        raise RunError(
+            f"{self.source.root}: {found.count} of {found.compared} frames have other content than when they were "
+            f"looked at (the first: {found.first!r}); is this the data set that {self.store} was made of? If so, say "
+            "`redetect: changed` to look at them again, or give another `output`"
+        )
+
+    def _note_listing(self, results: Results, rows: Integers) -> list[Note]:
+        """Tell of a place that is gone, of frames that are gone, and of missing ones that are there now."""
+        if self.listing.unreachable:
+            text = (
+                f"place of frames cannot be reached, and the run goes on with what it has: {self.listing.unreachable}"
+            )
+            return [Note("unreachable", 1, text)]
+        is_there = self.listing.stamps.is_valid().to_numpy(zero_copy_only=False)
+        if not len(results) or not is_there.any():
+            return []
+        known = self.wanted & (rows >= 0)
+        was_missing = pc.equal(results.index["outcome"], "missing").to_numpy()[rows] & known
+        gone = self.table["frame_path"][known & ~was_missing & ~is_there]
+        back = self.table["frame_path"][was_missing & is_there] if not self.retry_failed else gone[:0]
+        return [
+            *note_found("gone", list(gone), "frames that were looked at are gone; what was found in them is kept"),
+            *note_found("back", list(back), "frames that were missing are there now; `retry_failed` looks at them"),
+        ]
+
+    def _bind(self, growing: bool) -> list[Note]:
+        """Check that frames may be added to this run, and record what it is made with; returns notes."""
+        if growing:
+            self._check_place()
+        detectors, notes = manifest.check_detectors(self.manifest, self.chosen, self.store, growing)
+        if growing:
+            self.chosen.check()
+            self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
+        self.manifest |= {
+            "detectime": detectime.__version__,
+            "detectors": detectors,
+            "configuration": configuration.as_dict(self.config),
+            "frames": {"rows": len(self.table), "labels_sha256": self.table.attrs.get("labels_sha256")},
+        }
+        return notes
+
+    def _check_place(self) -> None:
+        """Refuse to look at frames that cannot be there."""
+        detection = self.config.detection
+        if (self.source.exif, self.source.max_pixels) != (detection.exif, detection.max_pixels):
+            raise RunError(
+                "the source reads frames with another exif or max_pixels than detection.exif and detection.max_pixels "
+                f"say ({self.source.exif}, {self.source.max_pixels} and {detection.exif}, {detection.max_pixels}); "
+                "make it by sources.of(config), with the config that manifest.resume_config returned"
+            )
+        there = self.wanted & self.table["on_disk"].to_numpy()
+        if there.any() and not self.table.attrs.get("unreachable"):
+            return
+        first = self.table["frame_path"][self.wanted].iloc[0]
+        reason = self.listing.unreachable
+        if reason is None:
+            name = None
+            with contextlib.suppress(SourceError):
+                name, _ = next(self.source.list_frames(), (None, None))
+            reason = f"what is there is called {name!r}, for one" if name else "nothing is there"
+        raise RunError(
+            f"{self.source.root}: not one of the {int(self.wanted.sum())} wanted frames is there (the first is "
+            f"{first!r}; {reason}); is the drive mounted, is `images` the folder that frame_path is relative to?"
+        )
+
+    def _look(self, pending: pa.Array, stamps: pa.Array) -> None:
+        """Have all pending frames looked at, and save what comes."""
+        self.manifest["finished"] = None
+        manifest.replace_notes(self.manifest, "detection", self.notes)  # this call may be interrupted
+        manifest.write_manifest(self.store, self.manifest)
+        tables.write_frames(self.store, self.table)
+        queue = _Queue(pending, stamps, self.config.run.save_per_num_images)
+        number = shards.last_shard_number(self.store)
+        losses: Counter[str] = Counter()
+        peak = 0
+        results = self.engine(queue, self.chosen, self.source, self.config.run)
+        with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
+            for shard, result in results:
+                if isinstance(result, Lost):
+                    again, given_up = _bisect(shard, result, losses)
+                    queue.put_back(shard, again)  # at the end: what killed the worker may have been a passing shortage
+                    if not given_up:
+                        continue
+                    result = pa.Table.from_pylist(
+                        [row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS
+                    )
+                self._check_still_there(result)
+                number += 1
+                shards.save_shard(self.store, number, _stamp(result, queue.take_stamps(shard)))
+                peak = max(peak, engines.peak_memory(result))
+                progress.add(result.num_rows)
+        if peak:
+            _logger.info("a worker took %.0f MB of memory at most", peak / 1e6)
+        self.manifest["peak_memory_of_a_worker"] = max(peak, self.manifest["peak_memory_of_a_worker"])
+        self.retry_failed = False  # if this is done again, for want of a damaged file, those frames have had their try
+
+    def _check_still_there(self, result: pa.Table) -> None:
+        """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
+        lost = result["frame_path"].filter(pc.not_equal(result["outcome"], "ok")).to_pylist()
+        if not lost:
+            return
+        there = self.table.loc[self.table["on_disk"], "frame_path"]
+        if not there.isin(lost).any():
+            return
+        few = there.iloc[:: max(1, len(there) // _PROBED)]
+        if all(isinstance(frame, Missing | Unreachable) for _, frame in self.source.open(few)):
+            raise RunError(
+                f"{self.source.root}: the frames that were there a while ago are gone (for one, {lost[0]!r}); is the "
+                "drive still mounted, does the server answer? Nothing is lost: run again when it does"
+            )
+
+    def _check_complete(self, results: Results) -> None:
+        lacking = self.names.filter(pa.array(self.wanted & (results.find_rows(self.names) < 0)))
+        if len(lacking):  # somebody wrote there too, or deleted something
+            raise RunError(
+                f"{self.store}: {len(lacking)} frames have no result, though all were looked at (the first is "
+                f"{lacking[0].as_py()!r}): does another run write there? Run again: it looks at these"
+            )
+
+    def _finish(self, table: pa.Table, growing: bool, state: list[Note]) -> None:
+        """Record that the run is finished, and what is worth telling."""
+        if growing or self.manifest["finished"] is None:
+            self.manifest["finished"] = manifest.now()
+        self.manifest |= {"redetect": False, "outcomes": count_outcomes(table)}
+        manifest.replace_notes(self.manifest, "frames", frames.notes(self.table))
+        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state])
+        manifest.write_manifest(self.store, self.manifest)
 
 
-class _Shards:
+class _Queue:
     """The frames that are pending, cut into shards when they are asked for: a million names are compact until then."""
 
-    def __init__(self, pending: pa.Array, size: int) -> None:
-        self._pending, self._size, self._next = pending, size, 0
+    def __init__(self, pending: pa.Array, stamps: pa.Array, size: int) -> None:
+        self._pending, self._stamps, self._size = pending, stamps, size
+        self._next = 0
         self._again: deque[Shard] = deque()
+        self._places: dict[Shard, int] = {}  # of shards that are not saved yet
 
     def __len__(self) -> int:
         return -(-(len(self._pending) - self._next) // self._size) + len(self._again)
+
+    def share_among(self, workers: int) -> None:
+        """Cut a small set so that each worker gets some of it."""
+        if not self._next:
+            self._size = max(1, min(self._size, -(-len(self._pending) // workers)))
 
     def popleft(self) -> Shard:
         """Take the next shard; those that were put back come last."""
         if self._next >= len(self._pending):
             return self._again.popleft()
         shard = tuple(self._pending.slice(self._next, self._size).to_pylist())
-        self._next += self._size
+        self._places[shard] = self._next
+        self._next += len(shard)
         return shard
 
-    def put_back(self, shards: Iterable[Shard]) -> None:
-        """Add shards that are to be tried again."""
-        self._again.extend(shards)
+    def put_back(self, shard: Shard, parts: Iterable[Shard]) -> None:
+        """Add the parts of a shard, in their order, that are to be tried again; none: it is done."""
+        place = self._places[shard]
+        for part in parts:
+            self._places[part] = place
+            self._again.append(part)
+            place += len(part)
+
+    def take_stamps(self, shard: Shard) -> pa.Array:
+        """Return the stamps of a shard that is done."""
+        return self._stamps.slice(self._places.pop(shard), len(shard))
 
 
-def _check_still_there(result: pa.Table, table: pd.DataFrame, source: Source) -> None:
-    """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
-    lost = result["frame_path"].filter(pc.not_equal(result["outcome"], "ok")).to_pylist()
-    if not lost:
-        return
-    there = table.loc[table["on_disk"], "frame_path"]
-    if not there.isin(lost).any():
-        return
-    few = there.iloc[:: max(1, len(there) // _PROBED)]
-    if all(isinstance(frame, Missing | Unreachable) for _, frame in source.open(few)):
-        raise RunError(
-            f"{source.root}: the frames that were there a while ago are gone (for one, {lost[0]!r}); is the drive "
-            "still mounted, does the server answer? Nothing is lost: run again when it does"
-        )
+def _stamp(result: pa.Table, stamps: pa.Array) -> pa.Table:
+    """Add to rows what the source listed of their frames, and the version of the table."""
+    place = DETECTIONS.get_field_index("stamp")
+    return result.set_column(place, DETECTIONS.field(place), stamps).replace_schema_metadata(DETECTIONS.metadata)
 
 
 def _bisect(shard: Shard, loss: Lost, losses: Counter[str]) -> tuple[list[Shard], str | None]:
@@ -298,108 +400,16 @@ def _bisect(shard: Shard, loss: Lost, losses: Counter[str]) -> tuple[list[Shard]
     return [part for part in parts if part], None
 
 
-def _read(store: Store) -> list[pa.Table]:
-    """All results in the order in which they were saved, in pieces: ten thousand small ones take several times more."""
-    pieces: list[pa.Table] = []
-    few: list[pa.Table] = []
-    for name, content in store.contents((DETECTIONS_FILE, *_shards(store))):
-        for table in _tables(f"{store}/{name}", content):
-            few.append(table)
-            if sum(map(len, few)) >= _PIECE or len(few) >= _FEW:
-                pieces.append(pa.concat_tables(few).combine_chunks())
-                few = []
-    return [*pieces, pa.concat_tables([*few, DETECTIONS.empty_table()]).combine_chunks()]
-
-
-def _tables(name: str, content: bytes | None) -> Iterator[pa.Table]:
-    if content is None:
-        return
-    try:
-        file = pq.ParquetFile(io.BytesIO(content))
-        for k in range(file.num_row_groups):
-            found = file.read_row_group(k, use_threads=False)  # for small files threads only cost
-            if not found.schema.equals(DETECTIONS):
-                raise RunError(f"{name}: this holds no detections; delete it, and its frames are looked at again")
-            yield found
-    except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{name}: damaged ({error}); delete it, and its frames are looked at again") from error
-
-
-def _in_order(pieces: list[pa.Table], table: pd.DataFrame) -> pa.Table:
-    """Unite results, a row a frame, of which what was saved last counts.
-
-    The frames of the table come first, in its order; the others follow by name. `pieces` is empty afterwards: they go
-    one by one as their rows are taken over, so that a million rows are not there twice.
-    """
-    names = pa.chunked_array([chunk for piece in pieces for chunk in piece["frame_path"].chunks], pa.string())
-    place = pc.index_in(names, value_set=pa.array(table["frame_path"], pa.string())).fill_null(len(table)).to_numpy()
-    order = _order(place, names, len(table))
-    del names, place
-    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is as much as the table
-    ends = np.cumsum([len(piece) for piece in pieces])
-    starts = ends - [len(piece) for piece in pieces]
-    owner = np.searchsorted(ends, order, side="right")
-    last_use = {int(k): i for i, k in enumerate(owner)}
-    united = []
-    for first in range(0, len(order), _PIECE):
-        owners = owner[first : first + _PIECE]
-        rows, places = [], []
-        for k in np.unique(owners).tolist():
-            there = np.flatnonzero(owners == k)
-            rows.append(pieces[k].take(order[first + there] - starts[k]))
-            places.append(there)
-            if last_use[k] < first + _PIECE:
-                pieces[k] = DETECTIONS.empty_table()
-        united.append(pa.concat_tables(rows).take(np.argsort(np.concatenate(places))).combine_chunks())
-    pieces.clear()
-    return pa.concat_tables([*united, DETECTIONS.empty_table()])
-
-
-def _order(place: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
-    """Rows by place, those of the place `outside` by name; of rows of one frame the last."""
-    if (place == outside).any():
-        keys = pa.table({"place": place, "name": names})
-        order = pc.sort_indices(keys, [("place", "ascending"), ("name", "ascending")]).to_numpy().astype(np.int64)
-    else:
-        order = np.argsort(place, kind="stable")
-    again = place[order[1:]] == place[order[:-1]]
-    beyond = int(np.searchsorted(place[order], outside))  # from here on one place is not one frame
-    others = names.take(order[beyond:]).combine_chunks()
-    again[beyond:] = pc.equal(others[1:], others[:-1]).to_numpy(zero_copy_only=False)
-    kept: Integers = order[np.append(~again, True)[: len(order)]]
-    return kept
-
-
-def _compact(store: Store, found: pa.Table) -> None:
-    shards = _shards(store)
-    _save(store, DETECTIONS_FILE, found)
-    store.delete(shards)  # a run that is killed here finds rows twice, and the same
-
-
-def _save(store: Store, name: str, table: pa.Table) -> None:
-    with store.writing(name) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=_PIECE)
-
-
-def _shards(store: Store) -> list[str]:
-    """Names of the shards in the order in which they were saved; what else lies there is somebody else's."""
-    return [name for name in store.names(_SHARDS) if _SHARD.fullmatch(name)]
-
-
-def _last_number(store: Store) -> int:
-    names = _shards(store)
-    return int(_SHARD.sub(r"\1", names[-1])) if names else 0
-
-
 def count_outcomes(detections: pa.Table) -> dict[str, int]:
-    """Count the frames of each outcome of detection."""
+    """Count the frames of each outcome of detection.
+
+    Raises
+    ------
+    ValueError
+        If a row has an outcome that `schema.DETECTION_OUTCOMES` does not name.
+    """
     counts = {row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(detections["outcome"])}
-    return {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
-
-
-def _as_json(manifest: dict[str, Any]) -> bytes:
-    return json.dumps(manifest, indent=4).encode() + b"\n"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    unknown = sorted(set(counts) - set(DETECTION_OUTCOMES))
+    if unknown:
+        raise ValueError(f"unknown outcomes of detection: {', '.join(unknown)}")
+    return {outcome: counts.get(outcome, 0) for outcome in DETECTION_OUTCOMES}

@@ -7,6 +7,7 @@ face), and what a run of detectime found, its ``detections.parquet``.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -20,13 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime import lookup, remote
-from detectime.config import ConfigError, Detection, nearest
-from detectime.detectors import Detections, Unknown
+from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, Unknown
+from detectime.errors import ConfigError
 from detectime.lookup import NAME, Lookup
-from detectime.schema import BOXES, DETECTIONS, DETECTIONS_FILE
+from detectime.schema import BOXES, DETECTIONS_FILE, table_version
+from detectime.settings import CHECKED, nearest
 
 _COLUMN = "bbox_"
 _PIECE = 65_536  # rows that are Python's objects at a time
@@ -47,6 +50,14 @@ _SCHEMA = pa.schema(
 )
 
 
+@checked_dataclass(frozen=True, config=CHECKED)
+class FaceCacheSettings(FaceSettings):
+    """Keys of the face cache."""
+
+    face_cache: str | None = None
+    face_cache_column: str | None = None
+
+
 @dataclass(frozen=True)
 class FaceCache:
     """What is known of faces.
@@ -54,7 +65,7 @@ class FaceCache:
     Parameters
     ----------
     known
-        A row a frame, in the schema of this module.
+        One row per frame, in the schema of this module.
     face_confidence
         A face's least score.
     """
@@ -89,7 +100,7 @@ class FaceCache:
         return Detections(inside[kept], scores[kept])
 
 
-def build(config: Detection) -> FaceCache:
+def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
     """Open the cache that ``detection.face_cache`` names; the first time its rows are checked.
 
     Raises
@@ -97,25 +108,25 @@ def build(config: Detection) -> FaceCache:
     ConfigError
         If there is no such file, or if it holds anything but rows of faces: the first twenty wrong rows are named.
     """
-    path = str(file_of(config))
+    path = str(find_file(settings))
     try:
         with open(path, "rb") as file:
             is_run = file.read(4) == b"PAR1"
-        if is_run and config.face_cache_column is not None:
+        if is_run and settings.face_cache_column is not None:
             raise ConfigError(
-                f"detection.face_cache_column = {config.face_cache_column!r}: {path} is what a run found, which has no "
-                "such columns; accepted: null"
+                f"detection.face_cache_column = {settings.face_cache_column!r}: {path} is what a run found, which has "
+                "no such columns; accepted: null"
             )
-        make, column = (_of_run, ()) if is_run else (_of_json, (config.face_cache_column or "",))
-        return FaceCache(lookup.made_once(make, (path,), *column), config.face_confidence)
+        make, column = (_of_run, ()) if is_run else (_of_json, (settings.face_cache_column or "",))
+        return FaceCache(lookup.made_once(make, (path,), *column), settings.face_confidence)
     except OSError as error:
         raise ConfigError(
-            f"detection.face_cache = {config.face_cache!r}: {path} cannot be read: {error.strerror or error}; "
+            f"detection.face_cache = {settings.face_cache!r}: {path} cannot be read: {error.strerror or error}; "
             "accepted: a JSON file, the folder of a finished run, or its detections.parquet"
         ) from error
 
 
-def file_of(config: Detection) -> Path:
+def find_file(settings: FaceCacheSettings) -> Path:
     """Path of the file that ``detection.face_cache`` names, in a run's folder too.
 
     Raises
@@ -123,11 +134,42 @@ def file_of(config: Detection) -> Path:
     ConfigError
         If it is in a bucket.
     """
-    place = config.face_cache or ""
+    place = settings.face_cache or ""
     if remote.is_remote(place):
         raise ConfigError(f"detection.face_cache = {place!r}: it cannot be read in a bucket; bring the file here")
     path = Path(remote.local(place))
     return path / DETECTIONS_FILE if path.is_dir() else path
+
+
+def hash_faces(settings: FaceCacheSettings) -> dict[str, str]:
+    """Return the sha256 of what a cache knows: a run's table may be rewritten with the same faces.
+
+    Raises
+    ------
+    ConfigError
+        As `build`.
+    """
+    rows = build(settings).known.rows
+    digest = hashlib.sha256()
+    for first in range(0, len(rows), _PIECE):
+        piece = rows.slice(first, _PIECE)
+        faces = piece.column("faces")
+        digest.update(b"\0".join(piece.column(NAME).to_pylist()))
+        numbers = [piece.column("width"), piece.column("height"), faces.value_lengths()]
+        numbers += [faces.flatten().field(name) for name in (*_CORNERS, "score")]
+        for column in numbers:
+            digest.update(column.fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+    return {"faces": digest.hexdigest()}
+
+
+SPEC = DetectorSpec(
+    "face_cache",
+    FaceCacheSettings,
+    build,
+    find_weights=lambda settings: [find_file(settings)],
+    by_name=True,
+    own_fingerprint=hash_faces,
+)
 
 
 def _of_run(files: tuple[str, ...]) -> pa.Table:
@@ -135,11 +177,11 @@ def _of_run(files: tuple[str, ...]) -> pa.Table:
     (path,) = files
     try:
         file = pq.ParquetFile(path)
-        if not file.schema_arrow.equals(DETECTIONS):
+        if table_version(file.schema_arrow, path) is None:
             raise ConfigError(f"{path}: these are not the detections of a run; accepted: its {DETECTIONS_FILE}")
         pieces = []
         for k in range(file.num_row_groups):
-            rows = file.read_row_group(k)
+            rows = file.read_row_group(k, columns=["frame_path", "outcome", "width", "height", "faces"])
             rows = rows.filter(pc.equal(rows["outcome"], "ok"))
             rows = rows.rename_columns({"frame_path": NAME}).select(_SCHEMA.names)
             pieces.append(rows.set_column(3, "faces", _without_detectors(rows["faces"])).cast(_SCHEMA))

@@ -12,6 +12,7 @@ import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectime import boxes as geometry
-from detectime import detectors, weights
+from detectime import weights
 from detectime.boxes import Floats
-from detectime.config import Detection
-from detectime.detectors import Detections
+from detectime.detectors.contract import Detections, DetectorSpec, SearchedFaceSettings
+from detectime.detectors.onnx import torch_device
 from detectime.images import RGB
 from detectime.weights import WeightsError
 
@@ -58,7 +59,7 @@ class TorchFaces:
                 name,
                 confidence_threshold=confidence,
                 nms_iou_threshold=nms,
-                device=detectors.torch_device(device),
+                device=torch_device(device),
                 max_resolution=max_resolution,
             )
         except RuntimeError as error:
@@ -113,11 +114,27 @@ class TorchFaces:
             cache.clear()
 
 
-def build(config: Detection) -> TorchFaces:
-    """Build the detector that the configuration names."""
-    return TorchFaces(
-        config.detector_type, config.face_confidence, config.face_nms, config.face_max_resolution, config.device
+def build(name: str, settings: SearchedFaceSettings, device: str) -> TorchFaces:
+    """Build the detector of a name that the settings describe."""
+    return TorchFaces(name, settings.face_confidence, settings.face_nms, settings.face_max_resolution, device)
+
+
+def _find_weights(name: str, _: SearchedFaceSettings) -> list[Path]:
+    return [weights.fetch(weights.FACES[name], weights.torch_hub())]
+
+
+SPECS = tuple(
+    DetectorSpec(
+        name,
+        SearchedFaceSettings,
+        partial(build, name),
+        partial(_find_weights, name),
+        reduced=False,
+        needs=("torch", "torchvision", "face_detection"),
+        extra="torch",
     )
+    for name in weights.FACES
+)
 
 
 def _detections(rows: NDArray[np.float32], width: int, height: int) -> Detections:

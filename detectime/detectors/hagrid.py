@@ -10,17 +10,26 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from detectime import boxes as geometry
-from detectime import detectors, weights
+from detectime import weights
 from detectime.boxes import Floats
-from detectime.config import Detection
-from detectime.detectors import Detections
+from detectime.detectors import onnx
+from detectime.detectors.contract import Detections, DetectorSpec
 from detectime.images import RGB, shrink
+from detectime.settings import CHECKED, Share
 
 _WIDTH, _HEIGHT = 320, 240  # pixels of the network's input
 _MEAN, _SCALE = 127.0, 128.0
 _SAME_HAND = 0.5  # hands of two regions that overlap more (IoU) are one
+
+
+@dataclass(frozen=True, config=CHECKED)
+class HagridSettings:
+    """Keys of this detector."""
+
+    hagrid_confidence: Share = 0.7
 
 
 class HagridHands:
@@ -36,12 +45,12 @@ class HagridHands:
 
     def __init__(self, confidence: float, device: str = "cpu") -> None:
         self.confidence = confidence
-        self._session = detectors.session(weights.bring(weights.HAGRID_HANDS), device)
+        self._session = onnx.open_session(weights.bring(weights.HAGRID_HANDS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find hands in each image, best first, in the image's pixels and inside it.
 
-        The network tells no box's image, so that each region goes in by itself.
+        The output has no batch index, so regions run one at a time.
 
         Parameters
         ----------
@@ -69,7 +78,7 @@ class HagridHands:
 
     def _search(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
         """Boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""
-        cut = detectors.crop(image, region)
+        cut = onnx.crop_region(image, region)
         if cut is None:
             return np.empty((0, 4)), np.empty(0)
         pixels, corner = cut
@@ -83,6 +92,17 @@ class HagridHands:
         return shares[sure] * [width, height, width, height] + np.tile(corner, 2), scores[sure]
 
 
-def build(config: Detection) -> HagridHands:
-    """Build the detector that the configuration describes."""
-    return HagridHands(config.hagrid_confidence, config.device)
+def build(settings: HagridSettings, device: str) -> HagridHands:
+    """Build the detector that the settings describe."""
+    return HagridHands(settings.hagrid_confidence, device)
+
+
+SPEC = DetectorSpec(
+    "hagrid",
+    HagridSettings,
+    build,
+    find_weights=lambda _: [weights.bring(weights.HAGRID_HANDS)],
+    trust=3,  # 2 and 1 follow: measured by ``benchmarks/disagreement.py``
+    reach=2.6,
+    pinned=(weights.HAGRID_HANDS,),
+)

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
-from detectime import detectors, weights
+from detectime import weights
 from detectime.boxes import Floats
-from detectime.config import Detection
-from detectime.detectors import Detections
+from detectime.detectors import onnx
+from detectime.detectors.contract import Detections, DetectorSpec, find_packaged
 from detectime.images import RGB
+from detectime.schema import LANDMARKS
+from detectime.settings import CHECKED, Share
 
+_PALM_WEIGHTS, _HAND_WEIGHTS = "palm_detection.onnx", "hand_landmark.onnx"
 _PALM_SIDE = 192  # pixels of the palm network's square input
 _HAND_SIDE = 224  # pixels of the landmark network's
 _GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell
@@ -33,6 +39,7 @@ _KNUCKLES = [5, 9, 9, 13]  # landmarks of index, middle (counts twice) and ring 
 _SECOND_REACH = 1.6  # side of the region of the second look, in hands
 _SEEN_WELL = 0.05  # a second look is not worth its time where its region would lie this close, in its sides
 _SAME_HAND = 0.5  # hands that overlap more (IoU) are one
+_DEPTH = 0.4  # what MediaPipe's graph divides z by, "to account for the Z coordinate distribution in the training data"
 
 
 @dataclass(frozen=True)
@@ -53,15 +60,28 @@ class _Palm:
 
 @dataclass(frozen=True)
 class _Hand:
-    """A hand's landmarks, shape (21, 2), in pixels of the image, and the score of being one."""
+    """What the landmark network says of a region: see `Detections` for `presence` and `handedness`.
+
+    `points` (21, 2) are the landmarks in pixels of the image, `depth` (21,) their z in the same unit.
+    """
 
     points: Floats
+    depth: Floats
     presence: float
+    handedness: float
 
     def box(self, margin: float) -> Floats:
         low, high = self.points.min(axis=0), self.points.max(axis=0)
         grown = margin * (high - low).max()
         return np.concatenate([low - grown, high + grown])
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class MediaPipeSettings:
+    """Keys of this detector."""
+
+    hand_confidence: Share = 0.5
+    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
 
 
 class MediaPipeHands:
@@ -79,8 +99,8 @@ class MediaPipeHands:
     def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
-        self._palm_session = detectors.session(weights.packaged("palm_detection.onnx"), device)
-        self._hand_session = detectors.session(weights.packaged("hand_landmark.onnx"), device)
+        self._palm_session = onnx.open_session(weights.packaged(_PALM_WEIGHTS), device)
+        self._hand_session = onnx.open_session(weights.packaged(_HAND_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find hands in each image, best first, in the image's pixels and inside it.
@@ -109,14 +129,23 @@ class MediaPipeHands:
         scores = np.array([min(p.score, h.presence) for p, h in zip(palms, hands, strict=True)], np.float32)
         found = geometry.clip([hand.box(self.margin) for hand in hands], width, height)
         sure = np.flatnonzero((scores >= self.confidence) & (geometry.area(found) > 0))
-        kept = geometry.non_maximum_suppression(found[sure], scores[sure], _SAME_HAND)
-        return Detections(geometry.as_boxes(found[sure][kept]), scores[sure][kept])
+        kept = sure[geometry.non_maximum_suppression(found[sure], scores[sure], _SAME_HAND)]
+        chosen = [(palms[k], hands[k]) for k in kept.tolist()]
+        points = [np.column_stack([hand.points, hand.depth - hand.depth[0]]) for _, hand in chosen]
+        return Detections(
+            geometry.as_boxes(found[kept]),
+            scores[kept],
+            landmarks=np.asarray(points, np.float32).reshape(-1, LANDMARKS, 3),
+            presence=np.array([hand.presence for _, hand in chosen], np.float32),
+            handedness=np.array([hand.handedness for _, hand in chosen], np.float32),
+            proposals=np.array([[*palm.box, palm.score] for palm, _ in chosen], np.float32).reshape(-1, 5),
+        )
 
     def _palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
         """Palms of each image, best first, each once."""
         squares, places = [], []
         for n, (image, own) in enumerate(zip(images, regions, strict=True)):
-            for cut in (detectors.crop(image, region) for region in own):
+            for cut in (onnx.crop_region(image, region) for region in own):
                 if cut is not None:
                     square, scale, inner = _letterbox(cut[0])
                     squares.append(square)
@@ -124,7 +153,7 @@ class MediaPipeHands:
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = detectors.run(self._palm_session, ("boxes", "scores"), squares, _as_input)
+        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, _as_input)
         for (n, scale, corner), own, score in zip(places, offsets, _sigmoid(logits[:, :, 0]), strict=True):
             found[n] += self._decode(own, score, scale, corner)[:_MOST_PALMS]
         for n, palms in enumerate(found):
@@ -170,16 +199,30 @@ class MediaPipeHands:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         side = (_HAND_SIDE, _HAND_SIDE)
         crops = [np.asarray(cv2.warpAffine(image, to_image, side, flags=flags), np.uint8) for image, to_image in places]
-        landmarks, presence = detectors.run(self._hand_session, ("landmarks", "presence"), crops, _as_input)
-        return [
-            _Hand(points.reshape(21, 3)[:, :2] @ to_image[:, :2].T + to_image[:, 2], float(score))
-            for points, score, (_, to_image) in zip(landmarks, presence[:, 0], places, strict=True)
-        ]
+        outputs = onnx.run_session(self._hand_session, ("landmarks", "presence", "handedness"), crops, _as_input)
+        hands = []
+        for values, presence, handedness, (_, to_image) in zip(*outputs, places, strict=True):
+            points = values.reshape(LANDMARKS, 3)
+            scale = float(np.hypot(*to_image[:, 0]))
+            hands.append(
+                _Hand(
+                    points[:, :2] @ to_image[:, :2].T + to_image[:, 2],
+                    points[:, 2] / _DEPTH * scale,
+                    float(presence[0]),
+                    float(handedness[0]),
+                )
+            )
+        return hands
 
 
-def build(config: Detection) -> MediaPipeHands:
-    """Build the detector that the configuration describes."""
-    return MediaPipeHands(config.hand_confidence, config.landmark_margin, config.device)
+def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:
+    """Build the detector that the settings describe."""
+    return MediaPipeHands(settings.hand_confidence, settings.landmark_margin, device)
+
+
+SPEC = DetectorSpec(
+    "mediapipe", MediaPipeSettings, build, find_packaged(_PALM_WEIGHTS, _HAND_WEIGHTS), trust=2, reach=2.1
+)
 
 
 def _make_anchors() -> NDArray[np.float32]:

@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from detectime import boxes as geometry
-from detectime import detectors, weights
+from detectime import weights
 from detectime.boxes import Floats
-from detectime.config import Detection
-from detectime.detectors import Detections
+from detectime.detectors import onnx
+from detectime.detectors.contract import Detections, DetectorSpec, SearchedFaceSettings, find_packaged
 from detectime.images import RGB, shrink
+from detectime.settings import CHECKED
 
 # The network's constants (Pytorch_Retinaface, cfg_mnet): its mean colour, and the anchors' strides and sides in pixels.
 _MEAN_BGR = (104.0, 117.0, 123.0)
 _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _VARIANCES = (0.1, 0.2)
 
+_WEIGHTS = "retinaface_mobilenet025.onnx"
 _CANDIDATE = 0.3  # least score in a shrunk image of what is worth a closer look
 _CROWD = 6  # more candidates than these: the next size costs less than to look at each
 _CLOSER_SIDE = 112  # pixels of the longer side of a closer look
 _CLOSER = 1.3125  # coefficient of the square of a closer look
 _SAME_FACE = 0.3  # least IoU of a candidate and the face that the closer look shows
+
+
+@dataclass(frozen=True, config=CHECKED)
+class RetinaFaceSettings(SearchedFaceSettings):
+    """Keys of this detector."""
+
+    face_first_resolution: Annotated[int, Field(ge=32, le=8192)] = 160
 
 
 class RetinaFace:
@@ -56,7 +68,7 @@ class RetinaFace:
         self.nms = nms
         self.first = first
         self.most = most
-        self._session = detectors.session(weights.packaged("retinaface_mobilenet025.onnx"), device)
+        self._session = onnx.open_session(weights.packaged(_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find faces in each image, best first, in the image's pixels and inside it.
@@ -87,7 +99,7 @@ class RetinaFace:
         cuts, shown = [], []
         for n, candidates in enumerate(self._find(whole, side, _CANDIDATE)):
             for box in candidates.boxes if len(candidates) <= _CROWD else ():
-                cut = detectors.crop(whole[n], geometry.square_around(box, _CLOSER))
+                cut = onnx.crop_region(whole[n], geometry.square_around(box, _CLOSER))
                 if cut is not None:
                     shown.append(cut[0])
                     cuts.append((n, box, cut[1]))
@@ -113,7 +125,7 @@ class RetinaFace:
         found: dict[int, Detections] = {}
         for shape in dict.fromkeys(image.shape for image in small):
             batch = [n for n, image in enumerate(small) if image.shape == shape]
-            offsets, scores = detectors.run(self._session, ("loc", "conf"), [small[n] for n in batch], _as_input)
+            offsets, scores = onnx.run_session(self._session, ("loc", "conf"), [small[n] for n in batch], _as_input)
             anchors = _anchors(*shape[:2])
             for n, own_offsets, own_scores in zip(batch, offsets, scores[:, :, 1], strict=True):
                 sure = np.flatnonzero(own_scores >= confidence)
@@ -130,15 +142,18 @@ class RetinaFace:
         return [found[n] for n in range(len(whole))]
 
 
-def build(config: Detection) -> RetinaFace:
-    """Build the detector that the configuration describes."""
+def build(settings: RetinaFaceSettings, device: str) -> RetinaFace:
+    """Build the detector that the settings describe."""
     return RetinaFace(
-        config.face_confidence,
-        config.face_nms,
-        config.face_first_resolution,
-        config.face_max_resolution,
-        config.device,
+        settings.face_confidence,
+        settings.face_nms,
+        settings.face_first_resolution,
+        settings.face_max_resolution,
+        device,
     )
+
+
+SPEC = DetectorSpec("retinaface", RetinaFaceSettings, build, find_packaged(_WEIGHTS), coarse=True)
 
 
 def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
 """Engines run shards on workers: on this machine, or on a cluster.
 
-An engine is a function ``detect(shards, config, source, settings)``: it takes shards from the left of `shards`, a deque
-or another `Work`, until it is empty and yields, for each one, the shard and what became of it, a table or `Lost`, in no
-order. Whoever takes what it yields may put more shards there. A table may say in its metadata, under `PEAK_MEMORY`, how
-many bytes its worker has had at most.
+An engine is a function ``detect(shards, chosen, source, settings)``. It takes shards from the left of `shards` until
+none is left and yields, in no order, each shard and what became of it: a table, or `Lost`. Whoever takes what it yields
+may put more shards there. A table may say in its metadata, under `PEAK_MEMORY`, how many bytes its worker has had at
+most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from detectime.config import Detection, Run
+from detectime.config import Run
+from detectime.detectors.registry import Chosen
 from detectime.sources import Source
 
 Shard = tuple[str, ...]
@@ -32,6 +33,10 @@ class Work(Protocol):
 
     def popleft(self) -> Shard:
         """Take the first of them."""
+        ...
+
+    def share_among(self, workers: int) -> None:
+        """Learn how many workers there are, so that each gets some of a small set: called before the first is taken."""
         ...
 
 
@@ -53,7 +58,7 @@ def peak_memory(table: pa.Table) -> int:
     return int((table.schema.metadata or {}).get(PEAK_MEMORY, 0))
 
 
-Engine = Callable[[Work, Detection, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
+Engine = Callable[[Work, Chosen, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
 
 
 def of(settings: Run) -> Engine:

@@ -27,8 +27,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from detectime import detectors
-from detectime.config import Detection, Run
+from detectime.config import Run
+from detectime.detectors.registry import Chosen
 from detectime.engines import PEAK_MEMORY, EngineError, Lost, Shard, Work, peak_memory
 from detectime.sources import Source
 
@@ -46,14 +46,14 @@ _GROWN = 2**30
 _COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
 
 
-def detect(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Run shards on worker processes: see `detectime.engines`.
 
     Parameters
     ----------
     shards
         The work; each shard is the paths of its frames.
-    config, source
+    chosen, source
         What every worker is built with.
     settings
         `workers` processes (None: see `processes`); a worker that says nothing for `frame_timeout` seconds is stopped.
@@ -63,13 +63,14 @@ def detect(shards: Work, config: Detection, source: Source, settings: Run) -> It
     EngineError
         If workers cannot start.
     """
-    most = processes(config, settings)
+    most = count_workers(chosen, settings)
+    shards.share_among(most)
     workers: list[_Worker] = []
     failed_starts = 0
     try:
         while shards or any(worker.shard for worker in workers):
             while len(workers) < min(most, len(shards) + sum(1 for worker in workers if worker.shard)):
-                workers.append(_Worker(config, source, settings.frame_timeout))
+                workers.append(_Worker(chosen, source, settings.frame_timeout))
             for worker in workers:
                 if worker.ready and not worker.shard and shards:
                     worker.give(shards.popleft())
@@ -95,9 +96,9 @@ def detect(shards: Work, config: Detection, source: Source, settings: Run) -> It
             worker.stop()
 
 
-def processes(config: Detection, settings: Run) -> int:
-    """Workers that a run has: as many as are asked for, or one a core, or one alone where a GPU does the work."""
-    return settings.workers or (1 if detectors.on_gpu(config) else available_cores())
+def count_workers(chosen: Chosen, settings: Run) -> int:
+    """Return how many workers a run has: as many as are asked for, or one per core; one where a GPU does the work."""
+    return settings.workers or (1 if chosen.on_gpu else available_cores())
 
 
 def available_cores() -> int:
@@ -124,7 +125,7 @@ class _Ready:
 class _Worker:
     """A worker process, seen from the process that started it."""
 
-    config: Detection
+    chosen: Chosen
     source: Source
     limit: float
     shard: Shard = ()
@@ -154,7 +155,7 @@ class _Worker:
             theirs.close()
         self.deadline = time.monotonic() + START_LIMIT
         try:
-            self._send((self.config, self.source))
+            self._send((self.chosen, self.source))
         except Exception as error:  # whatever pickling meets
             self.stop()
             raise EngineError(f"{type(self.source).__name__} cannot be sent to a worker: {error}") from error
@@ -225,7 +226,7 @@ def serve(handle: int) -> None:
     Parameters
     ----------
     handle
-        File descriptor of this end of the pipe. It brings ``(config, source)``, then shards; it takes ``("ready",
+        File descriptor of this end of the pipe. It brings ``(chosen, source)``, then shards; it takes ``("ready",
         None)``, then for each shard ``("at", position)`` before each frame, or ``("at", None)`` before several, and
         ``("done", table)``, or ``("broken", reason)``.
     """
@@ -254,13 +255,15 @@ def serve(handle: int) -> None:
         built_with = inbox.get()
         if isinstance(built_with, Exception):
             raise built_with
-        config, source = built_with
-        worker = Worker(config)
+        chosen, source = built_with
+        worker = Worker(chosen)
         pipe.send(("ready", None))
         while True:
             shard = inbox.get()
             table = worker(source, shard, lambda position: pipe.send(("at", position)))
-            pipe.send(("done", table.replace_schema_metadata({PEAK_MEMORY: str(_peak_memory())})))
+            pipe.send(
+                ("done", table.replace_schema_metadata({**table.schema.metadata, PEAK_MEMORY: str(_peak_memory())}))
+            )
     except Exception as error:
         traceback.print_exc()
         pipe.send(("broken", f"{type(error).__name__}: {error}"))

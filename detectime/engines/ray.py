@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import subprocess
@@ -23,8 +24,8 @@ from typing import Any
 import pyarrow as pa
 
 import detectime
-from detectime import detectors
-from detectime.config import Detection, Run
+from detectime.config import Run
+from detectime.detectors.registry import Chosen, choose_detectors
 from detectime.engines import EngineError, Lost, Shard, Work, local
 from detectime.sources import Source
 
@@ -41,17 +42,19 @@ _STORE = 150_000_000  # bytes of shared memory for results on this machine; a sh
 _OWN = "this machine"
 _CHECK = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
+_logger = logging.getLogger(__name__)
+
 _cluster = ""  # the one that this process has worked with
 
 
-def detect(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Run shards on actors: see `detectime.engines`.
 
     Parameters
     ----------
     shards
         The work; each shard is the paths of its frames.
-    config, source
+    chosen, source
         What every worker is built with. Every node must see the frames.
     settings
         `ray_address`, the cluster, None: Ray is started on this machine; `workers` actors, None: as many as there is
@@ -64,8 +67,9 @@ def detect(shards: Work, config: Detection, source: Source, settings: Run) -> It
         If Ray or the cluster is not there, if a node lacks what a worker needs or does not see the frames, or if no
         worker can start.
     """
-    with _connected(config, settings) as ray:
-        pool = _Pool(ray, config, source, settings, shards)
+    with _connected(chosen, settings) as ray:
+        pool = _Pool(ray, chosen, source, settings, shards)
+        shards.share_among(settings.workers or max(1, _room(ray, settings)))
         if settings.ray_address:
             pool.check_nodes()
         elif not _room(ray, settings):
@@ -81,24 +85,31 @@ class _Shown:
     """What a machine has."""
 
     version: str
-    weights: dict[str, dict[str, str]]
+    detectors: dict[str, dict[str, Any]]
     seen: tuple[str, ...]
     """Frames that are there."""
+
+
+class _OwnShards(deque[Shard]):
+    """The shards of one worker: there is nobody to share them with."""
+
+    def share_among(self, workers: int) -> None:
+        """Leave them as they are."""
 
 
 class _Host:
     """An actor: one worker process on its node, and after it another."""
 
-    def __init__(self, config: Detection, source: Source, settings: Run) -> None:
-        self._config = config
-        self._shards: deque[Shard] = deque()
-        self._results = local.detect(self._shards, config, source, dataclasses.replace(settings, workers=1))
+    def __init__(self, chosen: Chosen, source: Source, settings: Run) -> None:
+        self._chosen = chosen
+        self._shards = _OwnShards()
+        self._results = local.detect(self._shards, chosen, source, dataclasses.replace(settings, workers=1))
         self._broken: EngineError | None = None
 
     def show(self, few: Shard) -> _Shown:
         """Say what this node has, after a look at a few frames."""
         seen = tuple(name for name in few if _is_seen(self.look((name,))))
-        return _Shown(detectime.__version__, detectors.fingerprints(self._config), seen)
+        return _Shown(detectime.__version__, self._chosen.fingerprints(), seen)
 
     def look(self, shard: Shard) -> pa.Table | Lost:
         if self._broken:
@@ -130,10 +141,10 @@ class _Actor:
 class _Pool:
     """The actors of a run, as many as there is work and room for."""
 
-    def __init__(self, ray: Any, config: Detection, source: Source, settings: Run, shards: Work) -> None:
+    def __init__(self, ray: Any, chosen: Chosen, source: Source, settings: Run, shards: Work) -> None:
         self._ray, self._settings, self._shards = ray, settings, shards
         self._host = ray.remote(num_cpus=settings.worker_cpus, num_gpus=settings.worker_gpus)(_Host)
-        self._built_with = config, source, settings
+        self._built_with = chosen, source, settings
         self._again: deque[Shard] = deque()  # comes before the others
         self._few: Shard = ()  # frames that a node must see
         self._here: _Shown | None = None
@@ -254,12 +265,12 @@ class _Pool:
         if self._failed_starts >= _FAILED_STARTS * self._most:  # a node that is lost takes all with it that start there
             raise EngineError(f"workers cannot start on Ray: {reason}")
         if self._failed_starts == 1:
-            print(f"A worker could not start on Ray and is started anew: {reason}", flush=True)
+            _logger.warning("a worker could not start on Ray and is started again: %s", reason)
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
         for actor in [actor for actor in self._actors if now > min(actor.shards.values(), default=math.inf)]:
-            print("An actor of Ray did not answer in time; others do its work", flush=True)
+            _logger.warning("an actor of Ray did not answer in time; others do its work")
             self._lose(actor)
         if any(actor.ready for actor in self._actors):
             self._heard = now
@@ -271,7 +282,7 @@ class _Pool:
 
 
 @contextlib.contextmanager
-def _connected(config: Detection, settings: Run) -> Iterator[Any]:
+def _connected(chosen: Chosen, settings: Run) -> Iterator[Any]:
     """Connect to the cluster while the block lasts, or start Ray on this machine while this process lasts.
 
     Ray cannot leave one cluster and work with another in one process: its actors then never start.
@@ -296,7 +307,9 @@ def _connected(config: Detection, settings: Run) -> Iterator[Any]:
             ray.init(address, **quiet)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told without being asked
-            cores = max(local.available_cores(), math.ceil(local.processes(config, settings) * settings.worker_cpus))
+            cores = max(
+                local.available_cores(), math.ceil(local.count_workers(chosen, settings) * settings.worker_cpus)
+            )
             modules = {"env_vars": {"PYTHONPATH": local.modules()}}
             # By an explicit address: without one Ray joins a cluster that happens to run.
             ray.init(
@@ -351,15 +364,15 @@ def _check_address(address: str) -> None:
         )
 
 
-def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, few: Shard) -> _Shown:
+def _check_nodes(ray: Any, chosen: Chosen, source: Source, settings: Run, few: Shard) -> _Shown:
     """Have each node show what it has; returns what this machine has."""
     probe = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_probe)  # in a process that ends with it
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"] and _fits(node, settings)):
         there = probe.options(scheduling_strategy=affinity(node["NodeID"], soft=False))
-        asked[there.remote(config, source, settings, few)] = node
-    here = _probe(config, source, settings, few)
+        asked[there.remote(chosen, source, settings, few)] = node
+    here = _probe(chosen, source, settings, few)
     if asked:
         ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE)
     faults = []
@@ -379,18 +392,19 @@ def _check_nodes(ray: Any, config: Detection, source: Source, settings: Run, few
     return here
 
 
-def _probe(config: Detection, source: Source, settings: Run, few: Shard) -> _Shown:
+def _probe(chosen: Chosen, source: Source, settings: Run, few: Shard) -> _Shown:
     """Show what this machine has: runs on each node, without its GPU, and here."""
     quick = dataclasses.replace(settings, frame_timeout=min(settings.frame_timeout, _PROBE / 6))
-    return _Host(dataclasses.replace(config, device="cpu"), source, quick).show(few)
+    on_cpu = choose_detectors(dataclasses.replace(chosen.config, device="cpu"))
+    return _Host(on_cpu, source, quick).show(few)
 
 
 def _difference(there: _Shown, here: _Shown) -> str | None:
     """Say what keeps a node from work."""
     if there.version != here.version:
         return f"it has detectime {there.version}, and here is {here.version}"
-    if there.weights != here.weights:
-        return f"its weights are others than here: {there.weights}, and here {here.weights}"
+    if there.detectors != here.detectors:
+        return f"its detectors are others than here: {there.detectors}, and here {here.detectors}"
     if here.seen and not there.seen:
         return (
             f"it does not see the frames (for one, {here.seen[0]!r}): let `images` be a place that all nodes see, as a "

@@ -7,17 +7,31 @@ changes a box. Read in this order: `config`, `images`, `convolution`, `backbone`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from detectime.detectors.contract import DetectorSpec
+from detectime.settings import CHECKED, Share
 from detectime.weights import MASK_RCNN_HANDS, find
 
 if TYPE_CHECKING:
-    from detectime.config import Detection
     from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
 
 
-def build(config: Detection) -> MaskRCNNHands:
-    """Build the detector that the configuration describes.
+@dataclass(frozen=True, config=CHECKED)
+class MaskRCNNSettings:
+    """Keys of this detector."""
+
+    mask_rcnn_confidence: Share = 0.95
+    # A year is a number to YAML and to papermill.
+    mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+def build(settings: MaskRCNNSettings, device: str) -> MaskRCNNHands:
+    """Build the detector that the settings describe.
 
     Raises
     ------
@@ -34,9 +48,23 @@ def build(config: Detection) -> MaskRCNNHands:
     from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
     from detectime.detectors.mask_rcnn.network import Network
 
-    settings = Settings(confidence=config.mask_rcnn_confidence)
-    network = Network(settings, weights.read(find(MASK_RCNN_HANDS), settings), config.device, config.precision)
-    return MaskRCNNHands(network, config.mask_rcnn_resize)
+    network_settings = Settings(confidence=settings.mask_rcnn_confidence)
+    state = weights.read(find(MASK_RCNN_HANDS), network_settings)
+    network = Network(network_settings, state, device, settings.precision)
+    return MaskRCNNHands(network, settings.mask_rcnn_resize)
+
+
+SPEC = DetectorSpec(
+    "mask_rcnn",
+    MaskRCNNSettings,
+    build,
+    find_weights=lambda _: [find(MASK_RCNN_HANDS)],
+    trust=1,
+    search="frame",
+    reduced=False,
+    needs=("torch", "h5py"),
+    extra="torch",
+)
 
 
 def need() -> None:

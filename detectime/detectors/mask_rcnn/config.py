@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from detectime.config import ConfigError
+from detectime.errors import ConfigError
 
 BLOCKS = {"resnet50": 6, "resnet101": 23}
 """Residual blocks in stage 4: what tells the two backbones apart."""

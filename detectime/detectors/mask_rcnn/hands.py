@@ -8,12 +8,12 @@ import numpy as np
 
 from detectime import boxes as geometry
 from detectime.boxes import Floats
-from detectime.config import ConfigError
-from detectime.detectors import Detections
+from detectime.detectors.contract import Detections
 from detectime.detectors.mask_rcnn import images as molding
 from detectime.detectors.mask_rcnn.detection import Found
 from detectime.detectors.mask_rcnn.images import Molded
 from detectime.detectors.mask_rcnn.network import Network
+from detectime.errors import ConfigError
 from detectime.images import RGB
 
 

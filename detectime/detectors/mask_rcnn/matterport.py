@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from detectime.config import ConfigError
 from detectime.detectors.mask_rcnn import images as molding
 from detectime.detectors.mask_rcnn import weights
 from detectime.detectors.mask_rcnn.config import follow
 from detectime.detectors.mask_rcnn.network import Network
+from detectime.errors import ConfigError
 from detectime.images import RGB
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detectime import detectors
-from detectime.config import ConfigError
 from detectime.detectors.mask_rcnn import detection
 from detectime.detectors.mask_rcnn.backbone import Backbone
 from detectime.detectors.mask_rcnn.config import Settings
@@ -19,6 +17,8 @@ from detectime.detectors.mask_rcnn.heads import BoxHead, MaskHead
 from detectime.detectors.mask_rcnn.images import Molded
 from detectime.detectors.mask_rcnn.proposals import Array, ProposalNetwork, anchors, propose
 from detectime.detectors.mask_rcnn.weights import Tensors
+from detectime.detectors.onnx import torch_device
+from detectime.errors import ConfigError
 from detectime.images import RGB
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -48,7 +48,7 @@ class Network:
         self.settings = settings
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device = {device!r}: accepted: auto, cpu, cuda")
-        self.device = detectors.torch_device(device)
+        self.device = torch_device(device)
         if precision not in PRECISIONS:
             raise ConfigError(f"precision = {precision!r}: accepted: {', '.join(PRECISIONS)}")
         if precision == "float16" and self.device.type == "cpu":

@@ -1,0 +1,174 @@
+"""Frames that changed since they were looked at: another stamp triggers a check, the content decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from detectime.boxes import Integers
+from detectime.notes import Note
+from detectime.progress import Progress
+from detectime.sources import Source, SourceError
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source lists now, for the rows of a frame table.
+
+    Attributes
+    ----------
+    stamps
+        Text; null where the source does not have the frame, or tells nothing of it.
+    unreachable
+        Why nothing could be listed; None if it could.
+    """
+
+    stamps: pa.Array
+    unreachable: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of frames that were looked at before.
+
+    Attributes
+    ----------
+    changed
+        For each row of the frame table, whether the frame has other content now.
+    compared
+        How many frames could be compared.
+    first
+        The first frame that changed.
+    unknown
+        How many of those that changed have no content recorded, so that another stamp has to count as another content.
+    unread
+        For each row of the frame table, whether a frame with another stamp could not be read.
+    are_stamps_new
+        Whether a row is to get another stamp than the one that it has.
+    """
+
+    changed: Flags
+    unread: Flags
+    compared: int
+    first: str | None
+    unknown: int
+    are_stamps_new: bool
+
+    @property
+    def count(self) -> int:
+        """How many frames changed."""
+        return int(self.changed.sum())
+
+    def mask_stamps(self, stamps: pa.Array, wanted: Flags) -> pa.Array:
+        """Return the stamps that rows are to have: null, so that they keep theirs, where nothing was compared."""
+        return pc.if_else(pa.array(wanted & ~self.unread), stamps, pa.scalar(None, pa.string()))
+
+
+def list_stamps(table: pd.DataFrame, source: Source) -> Listing:
+    """Return the stamps of a frame table: its own column, or where it has none what the source lists now.
+
+    An empty place counts as one that cannot be reached: an unmounted drive leaves its folder behind.
+    """
+    if "stamp" in table:
+        stamps = pa.array(table["stamp"], pa.string(), from_pandas=True)
+        return Listing(_flat(stamps), table.attrs.get("unreachable"))
+    nothing = pa.nulls(len(table), pa.string())
+    try:
+        listed = list(source.list_frames())
+    except SourceError as error:
+        return Listing(nothing, str(error))
+    if not listed:
+        return Listing(nothing, f"{source.root} lists nothing")
+    names, stamps = zip(*listed, strict=True)
+    wanted = pa.array(table["frame_path"], pa.string())
+    places = pc.index_in(_flat(wanted), value_set=pa.array([_as_text(name) for name in names], pa.string()))
+    return Listing(pa.array(stamps, pa.string()).take(places), None)
+
+
+def find_changes(table: pd.DataFrame, listing: Listing, rows: Integers, index: pa.Table, source: Source) -> Changes:
+    """Compare wanted frames with what was recorded when they were looked at.
+
+    A frame whose stamp is another one is read: with equal content it is the same frame, as in a copy of a data set.
+
+    Parameters
+    ----------
+    table
+        The frame table, with `wanted`.
+    listing
+        What `list_stamps` returned.
+    rows
+        For each row of the table the row of `index` that counts, -1 where there is none.
+    index
+        With `stamp` and `content`: see `shards.Results`.
+    source
+        Where the frames are.
+    """
+    taken = pa.array(rows, mask=rows < 0)
+    then, content = _flat(index["stamp"].take(taken)), _flat(index["content"].take(taken))
+    known = table["wanted"].to_numpy() & (rows >= 0) & ~_is_null(listing.stamps)
+    differs = known & _differ(then, listing.stamps)
+    suspects = np.flatnonzero(differs & ~_is_null(then))
+    changed = np.zeros(len(table), bool)
+    unread = np.zeros(len(table), bool)
+    for k, found in zip(suspects.tolist(), _read_contents(table, suspects, source), strict=True):
+        if found is None:  # it is gone meanwhile, or may not be read: nothing says that it is another one
+            unread[k] = True
+        else:
+            changed[k] = found != content[k].as_py()
+    differs &= ~unread
+    count = int(np.count_nonzero(known & ~_is_null(then)))
+    first = str(table["frame_path"].iloc[int(np.argmax(changed))]) if changed.any() else None
+    unknown = int((changed & _is_null(content)).sum())
+    return Changes(changed, unread, count, first, unknown, bool(differs.any()))
+
+
+def describe_changes(changes: Changes, at: str) -> list[Note]:
+    """Return the note about frames that changed and are looked at again."""
+    if not changes.count:
+        return []
+    unknown = f" ({changes.unknown} by their stamp alone: no content was recorded)" if changes.unknown else ""
+    one = "frame changed since it was looked at, and was"
+    were = one if changes.count == 1 else "frames changed since they were looked at, and were"
+    return [Note("changed", changes.count, f"{were} looked at again{unknown}", changes.first, at)]
+
+
+def _read_contents(table: pd.DataFrame, rows: Integers, source: Source) -> Iterator[str | None]:
+    """Read frames and yield what `images.describe_content` says of each; None where one cannot be read."""
+    if not len(rows):
+        return
+    with Progress(len(rows), name="checking frames that may have changed") as progress:
+        for _, content in source.read_contents(table["frame_path"].iloc[rows]):
+            yield content
+            progress.add(1)
+
+
+def _differ(a: pa.Array, b: pa.Array) -> Flags:
+    """Whether texts differ, null being a text of its own."""
+    equal: Flags = pc.equal(a, b).fill_null(False).to_numpy(zero_copy_only=False)
+    return ~(equal | (_is_null(a) & _is_null(b)))
+
+
+def _is_null(values: pa.Array) -> Flags:
+    flags: Flags = values.is_null().to_numpy(zero_copy_only=False)
+    return flags
+
+
+def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _as_text(name: str) -> str | None:
+    """Return the name of a file; None if it is no Unicode, which no row of a frame table is either."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    return name

@@ -1,0 +1,178 @@
+"""Pairing of a finished run: the one place that writes its outcomes and ``hands.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+import detectime
+from detectime import config as configuration
+from detectime import manifest, pairing, tables
+from detectime.config import Pairing
+from detectime.exports import hands_json, outcomes_csv
+from detectime.manifest import Manifest
+from detectime.notes import Note, note_found
+from detectime.runs import FinishedRun
+from detectime.schema import Outcome
+from detectime.store import NameTakenError, Store
+
+_logger = logging.getLogger(__name__)
+
+_BROKEN = (Outcome.MISSING, Outcome.UNREADABLE, Outcome.FAILED)
+_FIELDS = ("bbox", "label", "video_name", "frame_id")
+
+
+def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
+    """Pair what a run found, and write ``outcomes.parquet``, ``outcomes.csv`` and ``hands.json``.
+
+    No frame is needed. A ``hands.json`` that somebody edited is not overwritten: it is kept as ``hands.<time>.json``,
+    and a note says what differs.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned. Its manifest and notes are brought up to date.
+    settings
+        How to pair; None: as the run was paired last.
+
+    Returns
+    -------
+    DataFrame
+        What `pairing.pair` returns: one row for each row of the frame table.
+
+    Raises
+    ------
+    RunError
+        If the frame table or the detections cannot be read.
+    StoreError
+        If the folder cannot be written to, or another run works in it.
+    """
+    store = run.store
+    with store.lock():
+        run.manifest.update(manifest.read_manifest(store) or {})
+        if settings is None:
+            settings = run.pairing
+        samples = pairing.pair(run.frames, run.detections, settings)
+        before = store.get(hands_json.NAME)
+        edited = [] if before is None else _keep_edited(store, before, run)
+        tables.write_outcomes(store, samples)
+        outcomes_csv.write(samples, f"{store}/{outcomes_csv.NAME}")
+        made = {
+            "rule": pairing.RULE,
+            "settings": configuration.as_dict(settings),
+            "labels_sha256": run.frames.attrs.get("labels_sha256"),
+            "detectime": detectime.__version__,
+            "previous_sha256": None if before is None else hashlib.sha256(before).hexdigest(),
+        }
+        manifest.replace_notes(run.manifest, "pairing", [*edited, *_describe(samples, settings, run.manifest)])
+        with store.writing(hands_json.NAME) as file:
+            digest = hashlib.sha256()
+            for piece in hands_json.encode_samples(samples):
+                digest.update(piece)
+                file.write(piece)
+            # Before the file appears: if this is killed in between, the old file is still known as unedited.
+            run.manifest["pairing"] = made | {"hands_sha256": digest.hexdigest()}
+            manifest.write_manifest(store, run.manifest)
+    return samples
+
+
+def _describe(samples: pd.DataFrame, settings: Pairing, made: Manifest) -> list[Note]:
+    """Return notes about frames that could not be looked at, and about settings that do nothing."""
+    notes = []
+    for outcome in _BROKEN:
+        found = samples.loc[samples["outcome"] == outcome.value, "frame_path"]
+        notes += note_found(outcome.value, found.tolist(), f"frames are {outcome.value}: {outcome.sentence}")
+    detection = made["configuration"]["detection"]
+    kept = {"min_face_score": [detection.get("face_confidence")], "min_hand_score": _hand_confidences(detection)}
+    for key, least in kept.items():
+        value = getattr(settings, key)
+        known = [confidence for confidence in least if confidence is not None]
+        if value is not None and known and value <= min(known):
+            text = f"setting does nothing: pairing.{key} = {value}, and detection kept nothing below {min(known)}"
+            notes.append(Note("ignored", 1, text))
+    return notes
+
+
+def _hand_confidences(detection: dict[str, Any]) -> list[float | None]:
+    keys = {"mediapipe": "hand_confidence", "hagrid": "hagrid_confidence", "mask_rcnn": "mask_rcnn_confidence"}
+    return [detection.get(keys.get(name, "")) for name in detection["hand_detector"]]
+
+
+def _keep_edited(store: Store, content: bytes, run: FinishedRun) -> list[Note]:
+    """Keep a ``hands.json`` that is not the one that was written under another name, and say what differs."""
+    made = run.manifest["pairing"] or {}
+    found = hashlib.sha256(content).hexdigest()
+    written = _read_written(run)
+    if made.get("hands_sha256") is None:  # 0.2 did not record it
+        known = {None if written is None else _hash(hands_json.encode_samples(written))}
+    else:
+        known = {made["hands_sha256"], made["previous_sha256"]}
+    if found in known:
+        return []
+    at = manifest.now()
+    kept = _rename_free(store, hands_json.NAME, f"hands.{manifest.file_time(at)}")
+    differences, first = _compare(content, written)
+    counted = ", ".join(f"{count} {what}" for what, count in differences.items() if count) or "other text"
+    text = (
+        f"differences between {hands_json.NAME} and what was written there ({counted}): it was edited, is kept as "
+        f"{kept}, and its changes are not in the new one"
+    )
+    return [Note("edited", max(1, sum(differences.values())), text, first, at)]
+
+
+def _read_written(run: FinishedRun) -> pd.DataFrame | None:
+    """Return the outcomes that the present ``hands.json`` was written of; None where they cannot be had."""
+    written = tables.read_outcomes(run.store)
+    if written is not None:
+        return written
+    table = tables.read_old_frames(run.store)
+    return None if table is None else pairing.pair(table, run.detections, run.pairing)
+
+
+def _compare(content: bytes, written: pd.DataFrame | None) -> tuple[dict[str, int], str | None]:
+    """Count what differs between an edited file and what was written; and name the first frame of it."""
+    differences = {"boxes": 0, "labels": 0, "other values": 0, "samples more": 0, "samples less": 0}
+    try:
+        edited = {row["frame_path"]: row for row in json.loads(content)}
+    except (ValueError, TypeError, KeyError):
+        return {"file that is no list of samples": 1}, None
+    if written is None:
+        return differences, None
+    before = {row["frame_path"]: row for row in json.loads(b"".join(hands_json.encode_samples(written)))}
+    first = None
+    for path in [*before, *(path for path in edited if path not in before)]:
+        old, new = before.get(path), edited.get(path)
+        if old == new:
+            continue
+        first = first or str(path)
+        if old is None or new is None:
+            differences["samples more" if old is None else "samples less"] += 1
+            continue
+        changed = next((field for field in _FIELDS if old.get(field) != new.get(field)), None)
+        differences[{"bbox": "boxes", "label": "labels"}.get(str(changed), "other values")] += 1
+    return differences, first
+
+
+def _rename_free(store: Store, name: str, stem: str) -> str:
+    """Rename a file to ``<stem>.json``, or ``<stem>.2.json`` and so on where that is taken."""
+    number = 1
+    while True:
+        new_name = f"{stem}.json" if number == 1 else f"{stem}.{number}.json"
+        try:
+            store.rename(name, new_name)
+        except NameTakenError:
+            number += 1
+        else:
+            return new_name
+
+
+def _hash(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""Defaults of earlier releases: what a key meant that an older ``config.yml`` repeats, or an older run does not name.
+
+When a release is made its defaults are added here, and never changed again: see ``CONTRIBUTING.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectime.errors import ConfigError
+
+CONFIG_VERSION = "0.3"
+"""What ``config.yml`` of this release carries as `config_version`."""
+
+OLDEST = "0.2"
+"""The release of a ``config.yml`` or a ``run.json`` that names none."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "0.2": {
+        "data.source": None,
+        "data.every": None,
+        "data.hagrid_classes": {
+            "stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike",
+        },
+        "selection.classes": None,
+        "selection.limit": None,
+        "detection.detector_type": "retinaface",
+        "detection.face_cache": None,
+        "detection.face_cache_column": None,
+        "detection.face_confidence": 0.6,
+        "detection.face_nms": 0.3,
+        "detection.face_max_resolution": 640,
+        "detection.face_first_resolution": 160,
+        "detection.hand_detector": ["mediapipe"],
+        "detection.near_coefficient": 1.5,
+        "detection.hand_confidence": 0.5,
+        "detection.hagrid_confidence": 0.7,
+        "detection.search": None,
+        "detection.search_coefficient": None,
+        "detection.whole_frame": None,
+        "detection.landmark_margin": 0.1,
+        "detection.mask_rcnn_confidence": 0.95,
+        "detection.mask_rcnn_resize": "2021",
+        "detection.precision": "float32",
+        "detection.device": "auto",
+        "detection.batch": None,
+        "detection.reduced_decoding": True,
+        "detection.exif": "ignore",
+        "detection.max_pixels": 100_000_000,
+        "pairing.crop_coefficient": 1.5,
+        "pairing.crop_hand_coefficient": 1.5,
+        "pairing.enlarged_classes": ["mute"],
+        "pairing.fallback": "none",
+        "pairing.wider_coefficient": 2.5,
+        "run.workers": None,
+        "run.save_per_num_images": 100,
+        "run.frame_timeout": 60.0,
+        "run.retry_failed": False,
+        "run.engine": None,
+        "run.ray_address": None,
+        "run.worker_cpus": 1.0,
+        "run.worker_gpus": 0.0,
+        "run.start_timeout": 300.0,
+        "display.samples_per_class": 4,
+    },
+}  # fmt: skip
+DEFAULTS["0.3"] = DEFAULTS["0.2"] | {
+    "detection.detector_settings": {},
+    "pairing.min_face_score": None,
+    "pairing.min_hand_score": None,
+    "run.redetect": False,
+}
+
+
+def check_version(version: Any, file: str) -> str:
+    """Return the release that a ``config.yml`` was written for, as text; the oldest if it names none.
+
+    Raises
+    ------
+    ConfigError
+        If it is no release that this version knows.
+    """
+    known = OLDEST if version is None else str(version)
+    if known not in DEFAULTS:
+        raise ConfigError(
+            f"{file}: config_version = {version!r}: this detectime does not know it; accepted: {', '.join(DEFAULTS)}, "
+            "or install the detectime that the file was written for"
+        )
+    return known
+
+
+def is_default(version: str, key: str, value: Any) -> bool:
+    """Whether a value, as `config.as_dict` gives it, was the default of a key in a release.
+
+    Examples
+    --------
+    >>> is_default("0.2", "detection.hand_detector", ["mediapipe"])
+    True
+    """
+    return key in DEFAULTS[version] and bool(DEFAULTS[version][key] == value)

@@ -1,0 +1,148 @@
+"""A finished run, opened by its folder alone: what pairing, exports, reports and widgets work on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+
+import pandas as pd
+import pyarrow as pa
+
+from detectime import frames, manifest, pairing, remote, shards, sources, tables
+from detectime import store as stores
+from detectime.config import Config, Pairing, from_dict
+from detectime.manifest import Manifest, RunError
+from detectime.notes import Note
+from detectime.schema import PAIRING_COLUMNS
+from detectime.shards import DamagedError
+from detectime.sources import Source
+from detectime.store import Store
+
+__all__ = ["FinishedRun", "RunError", "open_run"]
+
+
+class FinishedRun:
+    """A run of this release or an earlier one. Tables are read when they are asked for, frames are not listed.
+
+    Parameters
+    ----------
+    store
+        Its folder.
+
+    Attributes
+    ----------
+    manifest
+        The content of ``run.json``, in this release's form.
+    config
+        The configuration that it was made with.
+
+    Raises
+    ------
+    RunError
+        If there is no run, or it is not finished.
+    """
+
+    def __init__(self, store: Store) -> None:
+        found = manifest.read_manifest(store)
+        if found is None:
+            raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST} is not there)")
+        if found["finished"] is None:
+            raise RunError(f"{store}: this run is not finished; run it again, and it goes on where it was left")
+        self.store = store
+        self.manifest: Manifest = found
+        self.config: Config = manifest.config_of(found)
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.store)!r}, finished {self.manifest['finished']})"
+
+    @cached_property
+    def frames(self) -> pd.DataFrame:
+        """The frame table as it was resolved: one row per frame, with `wanted`.
+
+        Raises
+        ------
+        RunError
+            If the run was made by 0.2, whose table can only be read from its ``outcomes.csv`` or its labels, and
+            neither is there.
+        """
+        table = tables.read_frames(self.store)
+        if table is not None:
+            return table
+        try:
+            table = frames.of(self.config, self.source)
+        except (frames.TableError, sources.SourceError) as error:
+            raise RunError(
+                f"{self.store}: this run of an earlier release has no frame table, and its labels cannot be read "
+                f"({str(error).splitlines()[-1]}); run the notebook once with its labels"
+            ) from error
+        return frames.select(table, self.config.classes, self.config.selection.limit)
+
+    @property
+    def detections(self) -> pa.Table:
+        """What was found, the columns that pairing reads: `schema.PAIRING_COLUMNS`."""
+        return self.read_detections(PAIRING_COLUMNS)
+
+    def read_detections(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read columns of the detections table; None: all of `schema.DETECTIONS`.
+
+        Raises
+        ------
+        RunError
+            If the file is damaged.
+        """
+        try:
+            return shards.read_detections(self.store, columns)
+        except DamagedError as error:
+            raise RunError(
+                f"{self.store}/{error}; run it again: the file is kept, and what is lost of it is looked at again"
+            ) from error
+
+    @property
+    def outcomes(self) -> pd.DataFrame:
+        """What became of each row of the frame table: as `outcomes.pair_run` wrote it, or else paired now."""
+        table = tables.read_outcomes(self.store)
+        return pairing.pair(self.frames, self.detections, self.pairing) if table is None else table
+
+    @property
+    def pairing(self) -> Pairing:
+        """The settings of the last pairing."""
+        settings = (self.manifest["pairing"] or {}).get("settings")
+        if not settings:
+            return self.config.pairing
+        return from_dict({**self.manifest["configuration"], "pairing": settings}).pairing
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the frames were.
+
+        Raises
+        ------
+        SourceError
+            If what the source needs is not installed.
+        """
+        return sources.of(self.config)
+
+    @property
+    def notes(self) -> list[Note]:
+        """What is worth telling of the run."""
+        return manifest.read_notes(self.manifest)
+
+
+def open_run(output: str | os.PathLike[str]) -> FinishedRun:
+    """Open a finished run by its folder.
+
+    Parameters
+    ----------
+    output
+        The folder, or a place with a scheme, that a run wrote to. Nothing in it is changed.
+
+    Raises
+    ------
+    RunError
+        If there is no run, it is not finished, or a newer detectime made it.
+    """
+    place = os.fspath(output)
+    if not remote.is_remote(place) and not os.path.isdir(remote.local(place)):
+        raise RunError(f"{place}: there is no such folder; give the `output` of a run")
+    return FinishedRun(stores.of(place))

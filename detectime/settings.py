@@ -1,0 +1,68 @@
+"""What sections of settings share: checked types of their values, and the nearest name to a misspelt one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
+"""The pydantic configuration of every section: unknown keys and values of another type are errors."""
+
+
+def _split_names(value: Any) -> Any:
+    """Return names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
+    if isinstance(value, str):
+        names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
+        return tuple(name for name in names if name)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)}: named more than once; accepted: each once")
+    return names
+
+
+def _parse_interval(value: Any) -> Any:
+    """Accept a whole number of frames, in quotes or not, or seconds as text: ``0.5 s``."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    seconds = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?s", text)
+    if seconds and float(seconds[1]) > 0:
+        return f"{float(seconds[1]):g} s"
+    if re.fullmatch("[0-9]{1,18}", text) and int(text) > 0:
+        return int(text)
+    raise ValueError("accepted: a whole number of frames, as 10, or seconds, as '0.5 s'")
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)]
+"""A list of names, or text with commas; each once."""
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Interval = Annotated[int | str, BeforeValidator(_parse_interval)]
+"""Every how many frames, or seconds as ``0.5 s``."""
+
+
+def field_names(section: type) -> list[str]:
+    """Return the keys of a section of settings."""
+    return [field.name for field in dataclasses.fields(section)]
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """Say which names are accepted, the one that was likely meant first.
+
+    Examples
+    --------
+    >>> nearest("medapipe", ["hagrid", "mediapipe"])
+    "did you mean 'mediapipe'? accepted: hagrid, mediapipe"
+    """
+    accepted = list(accepted)
+    close = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.5)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"{meant}accepted: {', '.join(accepted)}"
