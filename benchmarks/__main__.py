@@ -3,6 +3,7 @@
 python -m benchmarks                                    the rendered sample alone
 python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/train.csv; DIR/hagrid_dataset, …
 python -m benchmarks --only cost --rounds 5 > FILE      one chapter, in Markdown
+python -m benchmarks --against COMMIT --contest DIR     this tree beside another commit, nothing else; not for CI
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import cv2
 
 import definitions
 import detectime
-from benchmarks import cost, disagreement, measure, peers, quality, throughput
+from benchmarks import against, cost, disagreement, measure, peers, quality, throughput
+from benchmarks.against import CommitError
 from benchmarks.data import Frames
 from detectime import config as configuration
 from detectime.config import ConfigError
@@ -41,17 +43,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="these chapters")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn")
     parser.add_argument("--no-peer", action="store_true", help="without MediaPipe, whose environment takes 1 GB")
+    parser.add_argument("--against", metavar="COMMIT", help="compare CPU time and hands.json with this commit's")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     settings = configuration.load()
     contest = Frames.contest(arguments.contest, settings)
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    print(f"{datetime.date.today()}, detectime {detectime.__version__}, {local.available_cores()} cores: `{command}`")
+    print("\nMedian of the rounds, and the least and the most of them.")
+    if arguments.against:
+        against.report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
+        return
     sets = [Frames.contest(definitions.SAMPLE, settings)]
     sets += [Frames.hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
     sets += [contest] if arguments.contest != definitions.SAMPLE else []
 
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    print(f"{datetime.date.today()}, detectime {detectime.__version__}, {local.available_cores()} cores: `{command}`")
-    print("\nMedian of the rounds, and the least and the most of them.")
     with contextlib.ExitStack() as stack:
         peer = None
         with measure.one_core():
@@ -79,5 +85,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (ConfigError, SourceError, TableError, WeightsError) as error:
+    except (CommitError, ConfigError, SourceError, TableError, WeightsError) as error:
         sys.exit(str(error))

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks import measure, peers
-from benchmarks.data import Frames
+from benchmarks.data import Frames, make_worker
 from benchmarks.peers import Loop
 from detectime import boxes, pairing
 from detectime.config import Config
@@ -74,7 +74,7 @@ def compare(folder: Path, names: Sequence[str], title: str, settings: Config, pe
     """Time the whole work on one folder, all contenders in turn, and then each stage."""
     paths = [str(folder / name) for name in names]
     source = Folder(str(folder))
-    workers = {name: Worker(variant.detection) for name, variant in variants(settings).items()}
+    workers = {name: make_worker(variant.detection) for name, variant in variants(settings).items()}
     profiles: dict[str, list[Counter[str]]] = {name: [] for name in workers}
 
     def decode_all() -> None:  # none is kept, as in a loop
@@ -181,7 +181,7 @@ def agreement(frames: Frames, settings: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         larger = {side: enlarge(frames, side, Path(folder, str(side))) for side in SIDES if side}
         for name, variant in list(variants(settings).items())[:2]:
-            worker = Worker(variant.detection)
+            worker = make_worker(variant.detection)
             samples = frames.samples(worker, frames.images, variant)
             here = samples["outcome"] == "paired"
             cells = [f"{int(here.sum())} of {len(frames.names)}"]
@@ -203,7 +203,7 @@ def _shares(samples: pd.DataFrame) -> boxes.Floats:
 def arithmetic(frames: Frames, settings: Config, rounds: int) -> None:
     """Time what needs no image."""
     variant = variants(settings)["hagrid, mediapipe"]
-    found = Worker(variant.detection)(Folder(str(frames.images)), frames.names)
+    found = make_worker(variant.detection)(Folder(str(frames.images)), frames.names)
     times = -(-PAIRED // len(frames.names))
     many = pa.concat_tables([found] * times).combine_chunks()
     paths = pa.array([f"{k}/{path}" for k in range(times) for path in frames.names])

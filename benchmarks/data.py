@@ -9,12 +9,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from detectime import evaluate, pairing, schema
+from detectime import evaluate, pairing
 from detectime import frames as frame_table
-from detectime.config import Config
+from detectime.config import Config, Detection
 from detectime.detect import Worker
-from detectime.schema import DETECTIONS
+from detectime.detectors.registry import choose_detectors
+from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TRUTH
 from detectime.sources.folder import Folder
+
+
+def make_worker(detection: Detection) -> Worker:
+    """Build a worker in this process."""
+    return Worker(choose_detectors(detection))
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Frames:
     @property
     def has_truth(self) -> bool:
         """Whether there are annotated boxes."""
-        return self.truth is not None or schema.TRUTH in self.table
+        return self.truth is not None or TRUTH in self.table
 
     @property
     def names(self) -> list[str]:
@@ -58,7 +64,8 @@ class Frames:
 
     def paired(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
         """Pair what was found."""
-        found = pa.Table.from_pylist(rows, schema=DETECTIONS) if isinstance(rows, list) else rows
+        schema = pa.schema([DETECTIONS.field(name) for name in PAIRING_COLUMNS])
+        found = pa.Table.from_pylist(rows, schema) if isinstance(rows, list) else rows
         return pairing.pair(self.table, found, settings.pairing)
 
     def samples(self, worker: Worker, images: Path, settings: Config) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Whose hand to keep where two detectors found different ones near a face: what `pairing.TRUSTED` rests on."""
+"""Whose hand to keep where two detectors found different ones near a face: what the `trust` of a detector rests on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import measure
-from benchmarks.data import Frames
+from benchmarks.data import Frames, make_worker
 from benchmarks.quality import EVERY
 from detectime import boxes, evaluate, pairing
 from detectime.config import Config
@@ -26,7 +26,7 @@ def report(frames: Frames, settings: Config) -> None:
     """Print the table: each detector by itself on frames that are spoilt in many ways."""
     detection = dataclasses.replace(settings.detection, **EVERY)
     variant = dataclasses.replace(settings, detection=detection)
-    worker = Worker(detection)
+    worker = make_worker(detection)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, spoil in spoilings().items():

@@ -23,11 +23,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-import definitions
-from detectime import detectors, images
+from detectime import images
 from detectime.boxes import Floats, area, iou, overlap, square_around
 from detectime.config import Detection, Pairing
-from detectime.detectors import Detections
+from detectime.detectors.contract import Detections
 from detectime.detectors.mask_rcnn import detection, heads, proposals, weights
 from detectime.detectors.mask_rcnn import images as molding
 from detectime.detectors.mask_rcnn.backbone import pool_same
@@ -36,7 +35,9 @@ from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
 from detectime.detectors.mask_rcnn.images import Molded
 from detectime.detectors.mask_rcnn.network import Network
 from detectime.detectors.mask_rcnn.weights import Tensors
+from detectime.detectors.registry import HANDS, choose_detectors
 from detectime.images import RGB
+from detectime.paths import SAMPLE
 
 SETTINGS = Settings()
 PLAIN = "plain port, float32"
@@ -47,7 +48,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="a Matterport .h5")
-    parser.add_argument("--images", type=Path, metavar="DIR", default=definitions.SAMPLE / "TRAIN_DATA")
+    parser.add_argument("--images", type=Path, metavar="DIR", default=SAMPLE / "TRAIN_DATA")
     parser.add_argument("--frames", type=int, default=8, help="how many frames are searched near their faces")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch; as it is set to, if not given")
@@ -101,15 +102,15 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
     With weights drawn at random a frame has a hundred "hands", of which the largest near a face makes the pair, and
     what is beyond a region weighs as much as what is in it: such weights tell what it costs, not what it keeps.
     """
-    settings = Detection()
     hands = MaskRCNNHands(Network(SETTINGS, tensors, "cpu"))
-    finder = detectors.faces(settings).build(settings)
+    default = choose_detectors(Detection())
+    finder = default.build(default.faces)
     rows = []
     for frame in frames:
         faces = finder.detect([frame])[0]
         if not len(faces):
             continue
-        regions = square_around(faces.boxes, detectors.HANDS["mask_rcnn"].reach)
+        regions = square_around(faces.boxes, HANDS["mask_rcnn"].reach)
         started = time.perf_counter()
         whole = hands.detect([frame])[0]
         between = time.perf_counter()

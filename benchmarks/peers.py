@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import definitions
+from detectime import paths
 
 PINNED = "mediapipe==0.10.21"  # the last that brings its models; it needs Python 3.12 or older
-_ENVIRONMENT = definitions.ROOT_DIR / ".venv-mediapipe"
+_ENVIRONMENT = paths.ROOT_DIR / ".venv-mediapipe"
 _HERE = Path(__file__).parent
 
 

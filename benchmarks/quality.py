@@ -9,10 +9,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmarks import measure
-from benchmarks.data import Frames
+from benchmarks.data import Frames, make_worker
 from benchmarks.peers import Loop
 from detectime.config import Config
-from detectime.detect import Worker
 
 BOTH: dict[str, Any] = {"hand_detector": ("hagrid", "mediapipe")}
 EVERY = {**BOTH, "near_coefficient": 0.0}
@@ -34,7 +33,7 @@ def report(sets: Iterable[Frames], settings: Config, peer: Loop | None) -> None:
             detection = dataclasses.replace(settings.detection, **keys)
             pairing = dataclasses.replace(settings.pairing, fallback=fallback)
             variant = dataclasses.replace(settings, detection=detection, pairing=pairing)
-            rows.append((name, frames.samples(Worker(detection), frames.images, variant)))
+            rows.append((name, frames.samples(make_worker(detection), frames.images, variant)))
         if peer:
             rows.append(
                 ("MediaPipe 0.10 on the whole frame, the best hand, no face", best_hands(frames, peer, rows[0][1]))

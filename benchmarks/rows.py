@@ -22,11 +22,11 @@ import pyarrow as pa
 
 from benchmarks import measure
 from detectime import config as configuration
-from detectime import frames, pairing, run
-from detectime.config import Detection, Run
+from detectime import frames, outcomes, run, runs
+from detectime.config import Run
+from detectime.detectors.registry import Chosen
 from detectime.engines import Lost, Shard, Work
-from detectime.exports import hands_json
-from detectime.schema import BOXES, DETECTIONS
+from detectime.schema import BOXES, DETECTIONS, LANDMARKS
 from detectime.sources import Source
 from detectime.sources.folder import Folder
 
@@ -42,9 +42,9 @@ class Imagined(Folder):
 
     rows: int = ROWS
 
-    def names(self) -> Iterator[str]:
-        """Name the frames."""
-        return map(name, range(self.rows))
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """Name the frames, each with a stamp."""
+        return ((name(k), f"{100_000 + k}-{1_700_000_000_000_000_000 + k}") for k in range(self.rows))
 
 
 def name(k: int) -> str:
@@ -52,15 +52,47 @@ def name(k: int) -> str:
     return f"video_{k // A_VIDEO:05d}/{k:07d}.jpg"
 
 
-def costless(shards: Work, config: Detection, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def costless(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
     """Find, at once, a face and a hand in each frame."""
     random = np.random.default_rng(0)
+    shards.share_among(1)
     while shards:
         shard = shards.popleft()
-        count = len(shard)
-        columns: list[Any] = [pa.array(shard), pa.array(["ok"] * count), pa.nulls(count, pa.string())]
-        columns += [pa.array(np.full(count, side, np.int32)) for side in (640, 480)]
-        yield shard, pa.Table.from_arrays([*columns, boxes(random, count), boxes(random, count)], schema=DETECTIONS)
+        yield shard, pa.table(found_in(shard, random), schema=DETECTIONS)
+
+
+def found_in(shard: Shard, random: np.random.Generator) -> dict[str, Any]:
+    """Return the columns of a table of detections."""
+    count = len(shard)
+    points = pa.array(random.uniform(0, 500, count * 3 * LANDMARKS).astype("f4"))
+    hashes = pa.array([random.bytes(32) for _ in shard], DETECTIONS.field("crop_hash").type.value_type)
+    probabilities = pa.array(random.uniform(0, 1, count).astype("f4"))
+    proposals = boxes(random, count).flatten()
+    fields = list(DETECTIONS.field("proposal").type.value_type)
+    return {
+        "frame_path": shard,
+        "stamp": pa.nulls(count, pa.string()),
+        "content": [f"{k}-{k:08x}" for k in random.integers(2**31, size=count)],
+        "outcome": ["ok"] * count,
+        "error": pa.nulls(count, pa.string()),
+        "width": np.full(count, 640, np.int32),
+        "height": np.full(count, 480, np.int32),
+        "orientation": pa.nulls(count, pa.int8()),
+        "faces": boxes(random, count),
+        "hands": boxes(random, count),
+        "landmarks": one_each(pa.FixedSizeListArray.from_arrays(points, 3 * LANDMARKS)),
+        "presence": one_each(probabilities),
+        "handedness": one_each(probabilities),
+        "proposal": one_each(
+            pa.StructArray.from_arrays([proposals.field(field.name) for field in fields], fields=fields)
+        ),
+        "crop_hash": one_each(hashes),
+    }
+
+
+def one_each(values: pa.Array) -> pa.ListArray:
+    """Return lists of one element."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)
 
 
 def boxes(random: np.random.Generator, count: int) -> pa.ListArray:
@@ -69,7 +101,7 @@ def boxes(random: np.random.Generator, count: int) -> pa.ListArray:
     numbers = [*corner, *(corner + size), np.full(count, 0.9, "f4")]
     values = [*(pa.array(n) for n in numbers), pa.array(["costless"] * count), pa.array(["near"] * count)]
     struct = pa.StructArray.from_arrays(values, fields=list(BOXES.value_type))
-    return pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32)), struct)
+    return one_each(struct)
 
 
 def stages(rows: int, folder: Path) -> dict[str, list[Step]]:
@@ -85,17 +117,14 @@ def stages(rows: int, folder: Path) -> dict[str, list[Step]]:
     def detect() -> pa.Table:
         return run.detect(known[0], source, settings, output, costless)
 
-    def pair(found: pa.Table) -> Any:
-        return pairing.pair(known[0], found, settings.pairing)
-
-    def write(samples: Any) -> None:
-        hands_json.write(samples, folder / "hands.json")
+    def pair(_: pa.Table) -> Any:
+        return outcomes.pair_run(runs.open_run(output), settings.pairing)
 
     read: Step = ("the frame table: read, check, match", lambda _: table())
     return {
         "a run, shards of 1,000": [read, ("detection", lambda _: detect())],
         "the finished run again": [read, ("detection", lambda _: detect())],
-        "and its pairing": [read, ("detection", lambda _: detect()), ("pairing", pair), ("hands.json", write)],
+        "and its pairing": [read, ("detection", lambda _: detect()), ("pairing, the outcomes and hands.json", pair)],
     }
 
 

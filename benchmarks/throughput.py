@@ -18,7 +18,8 @@ from benchmarks import measure
 from benchmarks.data import Frames
 from detectime import engines, run
 from detectime.config import Config
-from detectime.engines import local
+from detectime.detectors.registry import choose_detectors
+from detectime.engines import Shard, local
 from detectime.sources.folder import Folder
 
 SHARD = 10  # frames
@@ -58,12 +59,20 @@ def report(frames: Frames, settings: Config, rounds: int) -> None:
     )
 
 
+class Shards(deque[Shard]):
+    """Shards that are cut already, however many workers there are."""
+
+    def share_among(self, workers: int) -> None:
+        """Leave them as they are."""
+
+
 def rate(names: list[str], frames: Frames, settings: Config, workers: int) -> float:
     """Frames a second of one pass, the start of the workers left out."""
-    shards = deque(tuple(names[i : i + SHARD]) for i in range(0, len(names), SHARD))
+    shards = Shards(tuple(names[i : i + SHARD]) for i in range(0, len(names), SHARD))
     config = dataclasses.replace(settings.run, workers=workers)
     done, started, first = 0, 0.0, 0
-    for shard, _ in local.detect(shards, settings.detection, Folder(str(frames.images)), config):
+    chosen = choose_detectors(settings.detection)
+    for shard, _ in local.detect(shards, chosen, Folder(str(frames.images)), config):
         done += len(shard)
         if not started and done >= 2 * SHARD * workers:  # two shards for each worker: all of them are warm by then
             started, first = time.perf_counter(), done

@@ -17,6 +17,7 @@ from PIL import Image
 from detectime import images, weights
 from detectime.config import Detection
 from detectime.detect import Worker
+from detectime.detectors.registry import choose_detectors
 from detectime.schema import DETECTIONS
 
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
@@ -35,6 +36,9 @@ OWN_FOLDERS = {
 
 Box = tuple[float, float, float, float]
 
+PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
+"""Columns of the detections table with one element per hand."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests first."""
@@ -44,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def worker() -> Worker:
     """Give a worker with the default detectors."""
-    return Worker(Detection())
+    return make_worker()
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +67,11 @@ def hagrid_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.setenv("DETECTIME_WEIGHTS", str(folder))
             return folder / weights.HAGRID_HANDS.name
     pytest.skip(f"{weights.HAGRID_HANDS.name} is neither in {SHARED / 'weights'} nor where detectime looks for it")
+
+
+def make_worker(**parameters: Any) -> Worker:
+    """Build a worker here, with the detectors that these keys of `detection` choose."""
+    return Worker(choose_detectors(Detection(**parameters)))
 
 
 def read_image(path: Path) -> images.RGB:
@@ -106,6 +115,7 @@ def looked_at(
 ) -> dict[str, Any]:
     """Make a row of the detections table; a hand is a box, or made by `detected`."""
     ok = outcome == "ok"
+    found = [hand if isinstance(hand, dict) else detected(hand) for hand in hands]
     return {
         "frame_path": frame_path,
         "outcome": outcome,
@@ -113,7 +123,8 @@ def looked_at(
         "width": size[0] if ok else None,
         "height": size[1] if ok else None,
         "faces": [detected(box) for box in faces],
-        "hands": [hand if isinstance(hand, dict) else detected(hand) for hand in hands],
+        "hands": found,
+        **{column: [None] * len(found) for column in PER_HAND},
     }
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,13 @@ import pytest
 
 from detectime import config as configuration
 from detectime import run
-from detectime.config import Config, Detection
-from detectime.engines import Lost
-from detectime.engines.local import Shard
+from detectime.config import Config
+from detectime.detect import row_without_boxes
+from detectime.detectors.registry import Chosen
+from detectime.engines import Lost, Shard, Work
 from detectime.images import RGB, Picture, Unreadable
 from detectime.schema import DETECTIONS
-from detectime.sources import Missing
+from detectime.sources import Missing, Source
 from detectime.sources.folder import Folder
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +45,8 @@ class Choking(Picture):
 
     def __init__(self) -> None:
         self.width = self.height = 0
+        self.content = "a content"
+        self.orientation = None
 
     def pixels(self, side: int | None = None) -> RGB:
         return np.zeros((0, 0, 3), np.uint8)
@@ -213,17 +215,24 @@ def settings(**parameters: Any) -> Config:
 def row(frame_path: str, missing: bool = False) -> dict[str, Any]:
     """A row that depends on the frame alone."""
     if missing:
-        return {"frame_path": frame_path, "outcome": "missing", "error": "gone", "faces": [], "hands": []}
+        return row_without_boxes(frame_path, "missing", "gone")
     corner = zlib.crc32(frame_path.encode()) % 1000
     box = {"x1": corner, "y1": 1.5, "x2": corner + 20, "y2": 30.25, "score": 0.75}
+    count = corner % 3
     return {
         "frame_path": frame_path,
+        "content": f"{corner}-{zlib.crc32(frame_path.encode()):08x}",
         "outcome": "ok",
         "error": None,
         "width": 2000,
         "height": 480,
         "faces": [{**box, "detector": "retinaface", "stage": "frame"}],
-        "hands": [{**box, "detector": "mediapipe", "stage": "near"}] * (corner % 3),
+        "hands": [{**box, "detector": "mediapipe", "stage": "near"}] * count,
+        "landmarks": [None] * count,
+        "presence": [0.5] * count,
+        "handedness": [None] * count,
+        "proposal": [box] * count,
+        "crop_hash": [zlib.crc32(frame_path.encode()).to_bytes(32)] * count,
     }
 
 
@@ -258,8 +267,9 @@ class Instant:
         self.asked: list[Shard] = []
 
     def __call__(
-        self, shards: deque[Shard], config: Detection, source: Folder, settings: configuration.Run
+        self, shards: Work, chosen: Chosen, source: Source, settings: configuration.Run
     ) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+        shards.share_among(settings.workers or 1)
         waiting: list[Shard] = []
         while shards or waiting:
             while shards and (self.random is None or len(waiting) < 4):
@@ -286,6 +296,10 @@ class Instant:
 def stored(output: Path) -> set[str]:
     """Names of all that lies in a run's folder, but for the lock."""
     return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()} - {".lock"}
+
+
+FINISHED = {"run.json", "frames.parquet", "detections.parquet"}
+"""What a finished run leaves in its folder, before it is paired."""
 
 
 def saved_rows(output: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -21,12 +22,14 @@ import numpy as np
 import pytest
 from conftest import LABELS, encode, pattern
 from faults import make_frames, names, settings, table_of
+from test_sources import names_of
 
 from detectime import config as configuration
 from detectime import frames, pairing, run, sources, store
 from detectime.exports import hands_json, outcomes_csv
-from detectime.images import Picture, Unreadable
+from detectime.images import Picture, Unreadable, describe_content
 from detectime.sources import Missing, SourceError, Unreachable
+from detectime.sources import bucket as bucket_source
 from detectime.sources.bucket import Bucket
 from detectime.sources.folder import Folder
 from detectime.store import StoreError
@@ -208,7 +211,7 @@ def test_a_server_that_refuses_is_told_before_frames_are_read(
         with pytest.raises(StoreError, match=r"s3://closed/run/.*permission"):
             run.detect(table_of(NAMES), Folder(str(images)), settings(), "s3://closed/run")
         with pytest.raises(SourceError, match="s3://closed/images: the images cannot be listed"):
-            list(Bucket("s3://closed/images").names())
+            names_of(Bucket("s3://closed/images"))
         ((_, frame),) = Bucket("s3://closed/images").open(["a.jpg"])
         assert isinstance(frame, Unreadable)
         assert time.monotonic() - before < 60
@@ -352,7 +355,7 @@ def test_every_object_gives_what_a_file_gives(bucket: str, tmp_path: Path) -> No
         path.write_bytes(content)
     buckets.upload(tmp_path, f"{bucket}/images")
     here, there = Folder(str(tmp_path)), Bucket(f"{bucket}/images/")
-    assert sorted(there.names()) == sorted(files)
+    assert sorted(names_of(there)) == sorted(files)
     asked = [*files, "nowhere.jpg", "v", "a.jpg/below.jpg", "a.jpg"]
     for (name, ours), (again, theirs) in zip(here.open(asked), there.open(asked), strict=True):
         assert name == again
@@ -364,6 +367,38 @@ def test_every_object_gives_what_a_file_gives(bucket: str, tmp_path: Path) -> No
             assert isinstance(theirs, Missing)
         else:
             assert type(ours) is type(theirs), name
+
+
+def test_a_stamp_is_what_the_server_tells_of_the_object(bucket: str) -> None:
+    place, source = store.of(bucket), Bucket(bucket)
+    place.put("v/a.jpg", b"hello")
+    place.put("v/b.jpg", b"jello")
+    before = dict(source.list_frames())
+    assert before["v/a.jpg"] == f"5-{hashlib.md5(b'hello').hexdigest()}"
+    place.put("v/a.jpg", b"hullo")
+    after = dict(source.list_frames())
+    assert (after["v/b.jpg"], source.notes()) == (before["v/b.jpg"], [])
+    assert after["v/a.jpg"] not in (before["v/a.jpg"], None)
+    assert list(source.read_contents(["v/b.jpg", "nowhere.jpg"])) == [
+        ("v/b.jpg", describe_content(b"jello")),
+        ("nowhere.jpg", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "stamp"),
+    [
+        ({"size": 5, "ETag": '"abc"'}, "5-abc"),
+        ({"size": 5, "etag": "abc", "updated": "2026"}, "5-abc"),
+        ({"size": 5, "LastModified": "2026-01-01"}, "5-2026-01-01"),
+        ({"size": 0, "mtime": 0.0}, "0-0.0"),
+        ({"size": None, "ETag": None, "created": "2026"}, "2026"),
+        ({"size": None}, None),
+        ({}, None),
+    ],
+)
+def test_each_library_tells_of_versions_in_its_own_words(entry: dict[str, Any], stamp: str | None) -> None:
+    assert bucket_source._stamp(entry) == stamp
 
 
 def test_a_large_object_is_not_fetched_ahead_and_a_too_large_one_not_at_all(
@@ -385,18 +420,18 @@ def test_frames_of_a_server_that_is_gone_are_unreachable(monkeypatch: pytest.Mon
     for _, frame in Bucket("s3://somewhere/images").open(["a.jpg", "orange/a.jpg"]):
         assert isinstance(frame, Unreachable)
     with pytest.raises(SourceError, match="s3://somewhere/images: the images cannot be listed"):
-        list(Bucket("s3://somewhere/images").names())
+        names_of(Bucket("s3://somewhere/images"))
 
 
 def test_a_folder_without_a_name_ends_no_listing(bucket: str) -> None:
     for name in ("a.jpg", "v//b.jpg", "v/c.jpg"):
         store.of(bucket).put(name, b"")
-    assert sorted(Bucket(bucket).names()) == ["a.jpg", "v/c.jpg"]
+    assert sorted(names_of(Bucket(bucket))) == ["a.jpg", "v/c.jpg"]
 
 
 def test_images_that_are_not_there_are_named(bucket: str) -> None:
     with pytest.raises(SourceError, match=f"{bucket}/nowhere: the images cannot be listed"):
-        list(Bucket(f"{bucket}/nowhere").names())
+        names_of(Bucket(f"{bucket}/nowhere"))
 
 
 # -- runs

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-import definitions
-from detectime import config
+from detectime import config, paths, releases
 from detectime.config import ConfigError, Detection, Display, Pairing, Run, Selection
 
 LEAST = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
@@ -40,16 +39,17 @@ def test_the_file_equals_the_defaults() -> None:
         assert getattr(loaded, section) == kind(), section
     assert loaded.labels == {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
     assert loaded.classes == ("stop", "victory", "mute", "ok", "like", "dislike")
-    assert loaded.data.images == str(definitions.TRAIN_DATA)
-    assert loaded.data.labels == str(definitions.TRAIN_CSV)
-    assert loaded.data.output == str(definitions.JSON)
+    assert loaded.data.images == str(paths.TRAIN_DATA)
+    assert loaded.data.labels == str(paths.TRAIN_CSV)
+    assert loaded.data.output == str(paths.JSON)
 
 
 def test_the_file_names_every_key_and_says_what_it_is() -> None:
-    text = definitions.CONFIG.read_text(encoding="utf-8")
+    text = paths.CONFIG.read_text(encoding="utf-8")
     documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# [\w…]", text, re.MULTILINE))
     assert documented == set(config.PARAMETERS)
     tree = yaml.safe_load(text)
+    assert tree.pop("config_version") == releases.CONFIG_VERSION
     assert {key for section in tree if section != "labels" for key in tree[section]} == set(config.PARAMETERS)
 
 
@@ -98,16 +98,6 @@ def test_a_configuration_cannot_be_changed() -> None:
             ["detection.face_cache = None", "`detector_type: face_cache` needs it", "bbox_"],
             id="face cache that is not named",
         ),
-        pytest.param(
-            "detection: {face_cache: faces.json}",
-            ["faces.json'", "`detector_type: retinaface` does not read it", "`detector_type: face_cache`"],
-            id="face cache that is not read",
-        ),
-        pytest.param(
-            "detection: {face_cache_column: bbox_a}",
-            ["detection.face_cache_column = 'bbox_a'", "does not read it"],
-            id="column that is not read",
-        ),
         pytest.param("pairing: {fallback: wide}", ["fallback = 'wide'", "'none', 'wider' or 'frame'"], id="fallback"),
         pytest.param(
             "pairing: {fallback: frame}\ndetection: {whole_frame: false}",
@@ -144,10 +134,10 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b"", "no keys; accepted: data, labels", id="empty"),
-        pytest.param(b"# only this\n", "no keys; accepted: data, labels", id="comment"),
-        pytest.param(b"- data\n- labels\n", "no keys; accepted: data, labels", id="list"),
-        pytest.param(b"hello", "no keys; accepted: data, labels", id="text"),
+        pytest.param(b"", "no keys; accepted: config_version, data, labels", id="empty"),
+        pytest.param(b"# only this\n", "no keys; accepted: config_version, data, labels", id="comment"),
+        pytest.param(b"- data\n- labels\n", "no keys; accepted: config_version, data, labels", id="list"),
+        pytest.param(b"hello", "no keys; accepted: config_version, data, labels", id="text"),
         pytest.param(b"data: [1, 2", "this is no YAML.* line 1", id="broken"),
         pytest.param(b"data: !!python/object/apply:os.abort []", "this is no YAML", id="code"),
         pytest.param(bytes(range(256)), "this is no YAML", id="binary"),
@@ -228,13 +218,13 @@ def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: py
 
 
 def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(definitions.ROOT_DIR / "notebooks")
+    monkeypatch.chdir(paths.ROOT_DIR / "notebooks")
     names = {"config": "config.yml", "output": "out"}
-    assert config.from_notebook(names, CELLS).data.output == str(definitions.ROOT_DIR / "out")
+    assert config.from_notebook(names, CELLS).data.output == str(paths.ROOT_DIR / "out")
     # papermill was called there: what it was given is relative to there
     names = {"config": "../config.yml", "output": "out"}
     given = '# Parameters\nconfig = "../config.yml"\noutput = "out"\n'
-    assert config.from_notebook(names, [*CELLS, given]).data.output == str(definitions.ROOT_DIR / "notebooks" / "out")
+    assert config.from_notebook(names, [*CELLS, given]).data.output == str(paths.ROOT_DIR / "notebooks" / "out")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +251,8 @@ def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
     loaded = load(LEAST, folder, classes="mute", workers=2)
     plain = config.as_dict(loaded)
     assert plain["selection"] == {"classes": ["mute"], "limit": None}
-    assert load(yaml.safe_dump(plain), folder) == loaded
+    assert load(yaml.safe_dump(plain | {"config_version": releases.CONFIG_VERSION}), folder) == loaded
+    assert config.from_dict(plain) == dataclasses.replace(loaded, explicit=frozenset())
 
 
 @pytest.mark.parametrize(

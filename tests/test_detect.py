@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Box, encode, read_image
+from conftest import PER_HAND, Box, encode, make_worker, pattern, read_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-import definitions
-from detectime import boxes, detectors
+from detectime import boxes, paths
 from detectime.boxes import Floats
 from detectime.config import ConfigError, Detection
 from detectime.detect import Hands, Worker
-from detectime.detectors import FACES, HANDS, Detections, Entry
-from detectime.images import RGB, Picture, shrink
+from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings
+from detectime.detectors.registry import FACES, HANDS, Chosen, choose_detectors
+from detectime.images import RGB, Picture, describe_content, hash_crop, shrink
 from detectime.schema import DETECTIONS
 from detectime.sources.folder import Folder
 
@@ -71,20 +72,31 @@ class Coloured:
         return Detections(boxes.as_boxes(found), np.ones(len(found), np.float32))
 
 
+def describe(name: str, detector: Any, **values: Any) -> DetectorSpec:
+    """Describe a detector that is built already and has no settings."""
+    settings = FaceSettings if name in ("face", "stumbling") else NoSettings
+    return DetectorSpec(
+        name, settings, lambda _, device: detector, lambda _: [], reach=10.0, own_fingerprint=lambda _: {}, **values
+    )
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Keys of a detector that has none."""
+
+
 @pytest.fixture
 def coloured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Coloured]:
     """Register a detector for each colour; `green` wants every pixel of a frame."""
     made = {name: Coloured(colour) for name, colour in COLOURS.items()}
     for name, detector in made.items():
-        monkeypatch.setattr(sys.modules[__name__], f"build_{name}", lambda _, d=detector: d, raising=False)
-        entry = Entry(f"{__name__}:build_{name}", list, reach=10, reduced=name != "green")
-        monkeypatch.setitem(FACES if name == "face" else HANDS, name, entry)
+        monkeypatch.setitem(FACES if name == "face" else HANDS, name, describe(name, detector, reduced=name != "green"))
     return made
 
 
 def coloured_worker(**parameters: Any) -> Worker:
     """Build a worker that looks for colours."""
-    return Worker(Detection(**{"detector_type": "face", "hand_detector": "red,green", **parameters}))
+    return make_worker(**{"detector_type": "face", "hand_detector": "red,green", **parameters})
 
 
 def draw(rows: Sequence[str], cell: int = CELL) -> NDArray[np.uint8]:
@@ -301,12 +313,19 @@ def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: P
     for reduced, whole in zip(
         *(
             (faces, *(look.found for look in hands))
-            for faces, hands in (Worker(Detection(reduced_decoding=way)).look([frame])[0] for way in (True, False))
+            for faces, hands in (make_worker(reduced_decoding=way).look([frame])[0] for way in (True, False))
         ),
         strict=True,
     ):
         assert len(reduced) == len(whole) == 1
         assert boxes.iou(reduced.boxes[0], whole.boxes[0]) > 0.9
+        side = float((whole.boxes[0, 2:] - whole.boxes[0, :2]).max())
+        if whole.landmarks is not None and whole.proposals is not None:  # it is a hand
+            assert reduced.landmarks is not None
+            assert reduced.proposals is not None
+            np.testing.assert_allclose(reduced.landmarks[0], whole.landmarks[0], atol=0.1 * side)
+            assert boxes.iou(reduced.proposals[0, :4], whole.proposals[0, :4]) > 0.8
+            assert np.abs(whole.landmarks[0, :, 2]).max() > 0.1 * side  # so that it would show
 
 
 # -- real detectors
@@ -318,10 +337,10 @@ def test_a_frame_without_a_face_has_no_hands(shared: Path, worker: Worker) -> No
     assert [len(faces), *(len(look.found) for look in hands)] == [1, 1]
     x1, y1, x2, y2 = boxes.to_integers(hands[0].found.boxes[0])
     alone = Picture(encode(np.ascontiguousarray(image[y1:y2, x1:x2])))
-    assert len(HANDS["mediapipe"].build(Detection()).detect([alone.pixels()])[0]) == 1
+    assert len(HANDS["mediapipe"].build(Detection(), "cpu").detect([alone.pixels()])[0]) == 1
     ((faces, hands),) = worker.look([alone])
     assert (len(faces), hands) == (0, [])
-    ((faces, (look,)),) = Worker(Detection(whole_frame=True)).look([alone])
+    ((faces, (look,)),) = make_worker(whole_frame=True).look([alone])
     assert (look.detector, look.stage, len(look.found)) == ("mediapipe", "fallback", 1)
 
 
@@ -330,14 +349,14 @@ def test_the_second_detector_finds_a_hand_that_the_first_overlooks(contest: Path
     looks = {
         names: [(look.detector, look.stage, len(look.found)) for look in hands]
         for names in ("hagrid", CASCADE)
-        for _, hands in Worker(Detection(hand_detector=names)).look([picture(contest / "selfie" / "0003.jpg")])
+        for _, hands in make_worker(hand_detector=names).look([picture(contest / "selfie" / "0003.jpg")])
     }
     assert looks == {"hagrid": [("hagrid", "near", 0)], CASCADE: [("hagrid", "near", 0), ("mediapipe", "near", 1)]}
 
 
 @pytest.mark.usefixtures("hagrid_weights")
 def test_a_hand_that_the_first_detector_finds_is_left_to_it(contest: Path) -> None:
-    ((_, hands),) = Worker(Detection(hand_detector=CASCADE)).look([picture(contest / "palm_pA" / "0034.jpg")])
+    ((_, hands),) = make_worker(hand_detector=CASCADE).look([picture(contest / "palm_pA" / "0034.jpg")])
     assert [(look.detector, look.stage, len(look.found)) for look in hands] == [("hagrid", "near", 1)]
 
 
@@ -348,6 +367,60 @@ def test_a_worker_gives_the_one_schema(worker: Worker, contest: Path) -> None:
     assert (first["outcome"], first["width"], first["height"], lost["outcome"]) == ("ok", 1280, 720, "missing")
     assert {(box["detector"], box["stage"]) for box in first["faces"] + second["faces"]} == {("retinaface", "frame")}
     assert {(box["detector"], box["stage"]) for box in first["hands"] + second["hands"]} == {("mediapipe", "near")}
+    assert first["content"] == describe_content((contest / "room" / "0001.jpg").read_bytes())
+    assert (lost["content"], lost["stamp"], first["stamp"]) == (None, None, None)  # stamps are the driver's to know
+
+
+def test_a_row_has_an_element_for_each_hand(contest: Path) -> None:
+    worker = make_worker(reduced_decoding=False)
+    path = contest / "room" / "0001.jpg"
+    (row,) = worker(Folder(str(contest)), ["room/0001.jpg"]).to_pylist()
+    ((faces, (look,)),) = worker.look([picture(path)])
+    assert len(faces) == 1
+    assert {column: len(row[column]) for column in ("hands", *PER_HAND)} == dict.fromkeys(("hands", *PER_HAND), 1)
+    found = look.found
+    assert found.landmarks is not None
+    assert found.presence is not None
+    assert found.handedness is not None
+    assert found.proposals is not None
+    np.testing.assert_array_equal(row["landmarks"][0], found.landmarks[0].ravel())
+    assert row["presence"] == found.presence.tolist()
+    assert row["handedness"] == found.handedness.tolist()
+    assert list(row["proposal"][0].values()) == found.proposals[0].tolist()
+    assert row["crop_hash"] == [hash_crop(read_image(path), found.boxes[0])]
+
+
+@pytest.mark.parametrize("name", ["room/0001.jpg", "selfie/0003.jpg", "palm_pA/0034.jpg"])
+def test_the_hash_of_a_crop_hardly_depends_on_how_much_of_a_frame_is_decoded(
+    name: str, contest: Path, worker: Worker
+) -> None:
+    (row,) = worker(Folder(str(contest)), [name]).to_pylist()
+    image = read_image(contest / name)
+    for hand, found in zip(row["hands"], row["crop_hash"], strict=True):
+        whole = hash_crop(image, [hand[corner] for corner in ("x1", "y1", "x2", "y2")])
+        assert whole is not None
+        assert (int.from_bytes(whole) ^ int.from_bytes(found)).bit_count() <= 31  # PDQ's limit for what looks alike
+
+
+@pytest.mark.usefixtures("hagrid_weights")
+def test_what_a_detector_does_not_tell_is_null(contest: Path) -> None:
+    worker = make_worker(hand_detector=CASCADE, near_coefficient=0.0)
+    (row,) = worker(Folder(str(contest)), ["palm_pA/0034.jpg"]).to_pylist()
+    tells = [box["detector"] == "mediapipe" for box in row["hands"]]
+    assert sorted(set(tells)) == [False, True]
+    for column in PER_HAND:
+        assert [value is not None for value in row[column]] == (tells if column != "crop_hash" else [True] * len(tells))
+
+
+@pytest.mark.parametrize(("exif", "orientation", "size"), [("ignore", None, (64, 48)), ("apply", 6, (48, 64))])
+def test_the_orientation_is_recorded_where_it_is_read(
+    exif: str, orientation: int | None, size: tuple[int, int], tmp_path: Path, worker: Worker
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encode(pattern(), "JPEG", exif=turned))
+    (row,) = worker(Folder(str(tmp_path), exif=exif), ["a.jpg"]).to_pylist()
+    assert (row["orientation"], (row["width"], row["height"])) == (orientation, size)
 
 
 # -- batches
@@ -364,9 +437,12 @@ def test_the_batch_changes_no_byte(contest: Path, tmp_path: Path, hagrid_weights
     names = [*good[:2], "cut off.jpg", *good[2:4], "nowhere.jpg", "empty.jpg", *good[4:], "nowhere either.jpg"]
     tables, positions = {}, {}
     for batch in (1, 3, 16):
-        worker = Worker(Detection(hand_detector=CASCADE, whole_frame=True, batch=batch))
+        worker = make_worker(hand_detector=CASCADE, whole_frame=True, batch=batch)
         positions[batch] = []
         tables[batch] = worker(Folder(str(tmp_path)), names, positions[batch].append)
+    for row in tables[1].to_pylist():
+        file = tmp_path / row["frame_path"]
+        assert row["content"] == (describe_content(file.read_bytes()) if file.exists() else None)
     assert tables[3].equals(tables[1])
     assert tables[16].equals(tables[1])
     outcomes = dict(zip(names, tables[1]["outcome"].to_pylist(), strict=True))
@@ -388,7 +464,7 @@ def test_a_batch_holds_no_more_pixels_than_fit_into_memory(tmp_path: Path, monke
     for name, side in (("a.png", 9), ("b.png", 9), ("c.png", 30), ("d.png", 5)):
         (tmp_path / name).write_bytes(encode(Image.new("RGB", (side, side))))
     positions: list[int | None] = []
-    table = Worker(Detection(batch=16))(Folder(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
+    table = make_worker(batch=16)(Folder(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
     assert positions == [None] * (4 + 3)
     assert table["width"].to_pylist() == [9, 9, 30, 5]
 
@@ -402,19 +478,14 @@ class Stumbling:
         return [Detections.none() for _ in images]
 
 
-def build_stumbling(config: Detection) -> Stumbling:
-    """Build the detector that the registry names."""
-    return Stumbling()
-
-
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_what_a_detector_trips_over_costs_one_frame(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FACES, "stumbling", Entry(f"{__name__}:build_stumbling", list))
+    monkeypatch.setitem(FACES, "stumbling", describe("stumbling", Stumbling()))
     (tmp_path / "wide.png").write_bytes(encode(Image.new("RGB", (9, 5))))
     (tmp_path / "high.png").write_bytes(encode(Image.new("RGB", (5, 9))))
-    worker = Worker(Detection(detector_type="stumbling", batch=batch))
+    worker = make_worker(detector_type="stumbling", batch=batch)
     names = ["high.png", "wide.png", "high.png", "gone.png", "high.png", "wide.png"]
     rows = worker(Folder(str(tmp_path)), names).to_pylist()
     assert [row["outcome"] for row in rows] == ["ok", "failed", "ok", "missing", "ok", "failed"]
@@ -428,16 +499,16 @@ def test_what_a_detector_trips_over_costs_one_frame(
 @pytest.mark.parametrize("key", ["detector_type", "hand_detector"])
 def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"detection\.{key}: there is no detector 'retinafaces'; .*accepted: "):
-        Worker(Detection(**{key: "retinafaces"}))
+        make_worker(**{key: "retinafaces"})
 
 
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime knows CUDA"
 )
-@pytest.mark.parametrize("refuse", [Worker, detectors.check])
+@pytest.mark.parametrize("refuse", [Worker, Chosen.check])
 def test_a_gpu_that_is_not_there_is_refused_before_any_frame_is_read(refuse: Any) -> None:
     with pytest.raises(ConfigError) as refusal:
-        refuse(Detection(device="cuda"))
+        refuse(choose_detectors(Detection(device="cuda")))
     for words in ("detection.device = 'cuda'", "onnxruntime", "accepted here: auto, cpu"):
         assert words in str(refusal.value)
 
@@ -455,7 +526,7 @@ def test_odd_sizes(hand_detector: str, whole_frame: bool, tmp_path: Path, reques
         noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
         for kind in ("JPEG", "PNG"):
             (tmp_path / f"{width}.{kind}").write_bytes(encode(noise, kind))
-    worker = Worker(Detection(hand_detector=hand_detector, whole_frame=whole_frame, batch=4))
+    worker = make_worker(hand_detector=hand_detector, whole_frame=whole_frame, batch=4)
     names = [f"{width}.{kind}" for width, _ in sizes for kind in ("JPEG", "PNG")]
     for row, size in zip(worker(Folder(str(tmp_path)), names).to_pylist(), np.repeat(sizes, 2, axis=0), strict=True):
         assert (row["outcome"], row["error"], row["width"], row["height"]) == ("ok", None, *size)
@@ -470,13 +541,14 @@ LOOK = """
 import sys
 from detectime.config import Detection
 from detectime.detect import Worker
+from detectime.detectors.registry import choose_detectors
 from detectime.sources.folder import Folder
 
 def peak():  # of this process alone: what getrusage tells may be of the one that started it
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 
 most = int(sys.argv[3])
-worker = Worker(Detection(max_pixels=most))
+worker = Worker(choose_detectors(Detection(max_pixels=most)))
 before = peak()
 (row,) = worker(Folder(sys.argv[1], max_pixels=most), [sys.argv[2]]).to_pylist()
 print(row["outcome"], row["width"], peak() - before, row["error"], sep="|")
@@ -510,7 +582,7 @@ def test_the_memory_that_a_large_frame_takes_is_bounded(suffix: str, most: float
 @pytest.mark.parametrize("smaller", [2, 3])
 def test_a_smaller_person_beside_one_who_shows_nothing_is_found(smaller: int, worker: Worker) -> None:
     """A first look at few pixels sees the larger face alone."""
-    sample = definitions.SAMPLE / "TRAIN_DATA"
+    sample = paths.SAMPLE / "TRAIN_DATA"
     bystander, other = (read_image(sample / name) for name in ("no_gesture_01/0001.jpg", "stop_01/0001.jpg"))
     height, width = other.shape[0] // smaller, other.shape[1] // smaller
     both = np.zeros((bystander.shape[0], bystander.shape[1] + width, 3), np.uint8)

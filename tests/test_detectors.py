@@ -13,21 +13,21 @@ import pytest
 from conftest import Box, read_image
 from numpy.typing import NDArray
 
-import definitions
-from detectime import boxes, detectors, weights
+from detectime import boxes, paths, weights
 from detectime.config import ConfigError, Detection
-from detectime.detect import Worker
-from detectime.detectors import FACES, HANDS, Detections, Detector, Entry
+from detectime.detectors import onnx
+from detectime.detectors.contract import Detections, Detector, DetectorSpec
+from detectime.detectors.registry import FACES, HANDS, choose_detectors
 from detectime.images import RGB
 
 # Those of an extra have tests of their own, and so has what is no detector.
-BUILT_IN = [name for name, entry in (FACES | HANDS).items() if not entry.extra and not entry.by_name]
+BUILT_IN = [name for name, spec in (FACES | HANDS).items() if not spec.extra and not spec.by_name]
 EXTRA = [("detector_type", name) for name in FACES if FACES[name].extra]
 EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
 
 
 @pytest.fixture(params=BUILT_IN)
-def entry(request: pytest.FixtureRequest) -> Entry:
+def spec(request: pytest.FixtureRequest) -> DetectorSpec:
     """Take each built-in detector."""
     if request.param == "hagrid":
         request.getfixturevalue("hagrid_weights")
@@ -60,10 +60,12 @@ def assert_contract(found: list[Detections], images: list[RGB]) -> None:
         x1, y1, x2, y2 = one.boxes.T
         height, width = image.shape[:2]
         assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
+        for probability in (one.presence, one.handedness):
+            assert probability is None or ((probability >= 0) & (probability <= 1)).all()
 
 
-def test_real_frames(entry: Entry, frames: list[RGB]) -> None:
-    found = entry.build(Detection()).detect(frames)
+def test_real_frames(spec: DetectorSpec, frames: list[RGB]) -> None:
+    found = spec.build(Detection(), "cpu").detect(frames)
     assert_contract(found, frames)
     assert sum(map(len, found)) >= 4
     assert all((np.diff(one.scores) <= 0).all() for one in found)  # best first
@@ -72,31 +74,31 @@ def test_real_frames(entry: Entry, frames: list[RGB]) -> None:
 @pytest.mark.parametrize(
     "size", [(1, 1), (31, 7), (1, 20_000), (20_000, 1), (640, 480)], ids=lambda s: f"{s[0]}x{s[1]}"
 )
-def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(entry: Entry, size: tuple[int, int]) -> None:
-    detector = entry.build(Detection(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3))
+def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(spec: DetectorSpec, size: tuple[int, int]) -> None:
+    detector = spec.build(Detection(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3), "cpu")
     dark = np.zeros((size[1], size[0], 3), np.uint8)
     found = detector.detect([dark, noise(*size)])
     assert_contract(found, [dark, noise(*size)])
     assert len(found[0]) == 0
 
 
-def test_whatever_the_threshold_boxes_are_inside_the_image(entry: Entry) -> None:
+def test_whatever_the_threshold_boxes_are_inside_the_image(spec: DetectorSpec) -> None:
     """With hardly any threshold noise gives many boxes, at the borders too, or else halves of frames do."""
-    rendered = [read_image(path) for path in sorted(definitions.SAMPLE.rglob("*.jpg"))[::40]]
+    rendered = [read_image(path) for path in sorted(paths.SAMPLE.rglob("*.jpg"))[::40]]
     halves = [np.ascontiguousarray(image[:, image.shape[1] // 2 :]) for image in rendered]
     images = [noise(61, 97), noise(81, 97), *halves]
     least = Detection(face_confidence=0.001, hand_confidence=0.001, hagrid_confidence=0.001)
-    found = entry.build(least).detect(images)
+    found = spec.build(least, "cpu").detect(images)
     assert_contract(found, images)
     assert sum(map(len, found)) > 0
 
 
-def test_no_images_give_no_detections(entry: Entry) -> None:
-    assert entry.build(Detection()).detect([]) == []
+def test_no_images_give_no_detections(spec: DetectorSpec) -> None:
+    assert spec.build(Detection(), "cpu").detect([]) == []
 
 
-def test_images_do_not_depend_on_each_other(entry: Entry, frames: list[RGB]) -> None:
-    detector = entry.build(Detection())
+def test_images_do_not_depend_on_each_other(spec: DetectorSpec, frames: list[RGB]) -> None:
+    detector = spec.build(Detection(), "cpu")
 
     def in_groups_of(size: int) -> list[bytes]:
         groups = [detector.detect(frames[i : i + size]) for i in range(0, len(frames), size)]
@@ -118,10 +120,10 @@ def test_images_do_not_depend_on_each_other(entry: Entry, frames: list[RGB]) -> 
 )
 def test_faces(name: str, face: Box, tolerance: float, shared: Path) -> None:
     image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name)
-    (once,) = FACES["retinaface"].build(Detection(face_first_resolution=640)).detect([image])
+    (once,) = FACES["retinaface"].build(Detection(face_first_resolution=640), "cpu").detect([image])
     assert len(once) == 1
     np.testing.assert_allclose(once.boxes[0], face, atol=tolerance)
-    (coarse_to_fine,) = FACES["retinaface"].build(Detection()).detect([image])
+    (coarse_to_fine,) = FACES["retinaface"].build(Detection(), "cpu").detect([image])
     assert len(coarse_to_fine) == 1
     assert boxes.iou(coarse_to_fine.boxes[0], face) > 0.85
 
@@ -137,7 +139,7 @@ def two_hands(shared: Path) -> tuple[RGB, NDArray[np.float64]]:
 @pytest.fixture(scope="module")
 def hand_detector() -> Detector:
     """Build the default hand detector."""
-    return HANDS["mediapipe"].build(Detection())
+    return HANDS["mediapipe"].build(Detection(), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -167,39 +169,94 @@ def test_hands_are_searched_in_the_regions_alone(
     assert len(found[1]) == 0
 
 
+def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
+    two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector
+) -> None:
+    image, hands = two_hands
+    (found,) = hand_detector.detect([image], [boxes.square_around(hands, 0.75)])
+    assert len(found) == 2
+    assert found.landmarks is not None
+    assert found.presence is not None
+    assert found.proposals is not None
+    points, depth = found.landmarks[:, :, :2], found.landmarks[:, :, 2]
+    margin = 0.1 * (points.max(axis=1) - points.min(axis=1)).max(axis=1, keepdims=True)
+    grown = np.concatenate([points.min(axis=1) - margin, points.max(axis=1) + margin], axis=1)
+    np.testing.assert_allclose(found.boxes, boxes.clip(grown, image.shape[1], image.shape[0]), atol=0.01)
+    # Depth is told from the wrist, in pixels too: no point is farther from it than the hand is long.
+    assert (depth[:, 0] == 0).all()
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1)
+    farthest = np.abs(depth).max(axis=1)
+    assert ((farthest > 0.02 * sides) & (farthest < sides)).all()
+    # A hand's score is the lesser of being a hand and of its palm, which is a part of it.
+    np.testing.assert_array_equal(found.scores, np.minimum(found.presence, found.proposals[:, 4]))
+    palms = found.proposals[:, :4]
+    assert (boxes.overlap(palms, found.boxes) > 0.5 * boxes.area(palms)).all()
+
+
+def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
+    image, hands = two_hands
+    x1, y1, x2, y2 = hands.T
+    flipped = np.stack([image.shape[1] - x2, y1, image.shape[1] - x1, y2], axis=1)
+    for place, mirrored in zip(hands, flipped, strict=True):
+        pictures = [image, np.ascontiguousarray(image[:, ::-1])]
+        places = [boxes.square_around(box[None], 0.75) for box in (place, mirrored)]
+        (right,), (left,) = (found.handedness for found in hand_detector.detect(pictures, places))
+        assert right == pytest.approx(1 - left, abs=0.1)
+        assert abs(right - 0.5) > 0.3  # it is sure of it
+
+
 def test_faces_have_no_regions() -> None:
     with pytest.raises(NotImplementedError):
-        FACES["retinaface"].build(Detection()).detect([noise(9, 9)], [np.empty((0, 4))])
+        FACES["retinaface"].build(Detection(), "cpu").detect([noise(9, 9)], [np.empty((0, 4))])
+
+
+GOOD = {
+    "boxes": np.zeros((2, 4), np.float32),
+    "scores": np.zeros(2, np.float32),
+    "landmarks": np.zeros((2, 21, 3), np.float32),
+    "presence": np.zeros(2, np.float32),
+    "handedness": np.zeros(2, np.float32),
+    "proposals": np.zeros((2, 5), np.float32),
+}
 
 
 @pytest.mark.parametrize(
-    ("corners", "scores"),
+    ("name", "values"),
     [
-        pytest.param(np.zeros((2, 4), np.float32), np.zeros(1, np.float32), id="counts"),
-        pytest.param(np.zeros((2, 5), np.float32), np.zeros(2, np.float32), id="columns"),
-        pytest.param(np.zeros(4, np.float32), np.zeros(1, np.float32), id="one row"),
-        pytest.param(np.zeros((1, 4)), np.zeros(1, np.float32), id="float64 boxes"),
-        pytest.param(np.zeros((1, 4), np.float32), np.zeros(1), id="float64 scores"),
+        pytest.param("boxes", np.zeros((1, 4), np.float32), id="counts"),
+        pytest.param("boxes", np.zeros((2, 5), np.float32), id="columns"),
+        pytest.param("boxes", np.zeros(4, np.float32), id="one row"),
+        pytest.param("boxes", np.zeros((2, 4)), id="float64 boxes"),
+        pytest.param("scores", np.zeros(2), id="float64 scores"),
+        pytest.param("scores", np.zeros((2, 1), np.float32), id="a score in two dimensions"),
+        pytest.param("landmarks", np.zeros((2, 63), np.float32), id="flat landmarks"),
+        pytest.param("landmarks", np.zeros((2, 20, 3), np.float32), id="landmarks"),
+        pytest.param("landmarks", np.zeros((2, 21, 3)), id="float64 landmarks"),
+        pytest.param("presence", np.zeros(3, np.float32), id="presence"),
+        pytest.param("handedness", np.zeros(1, np.float32), id="handedness"),
+        pytest.param("proposals", np.zeros((2, 4), np.float32), id="proposals"),
     ],
 )
-def test_detections_of_another_shape_or_type_are_refused(corners: np.ndarray, scores: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="needed"):
-        Detections(corners, scores)
+def test_detections_of_another_shape_or_type_are_refused(name: str, values: np.ndarray) -> None:
+    assert len(Detections(**GOOD)) == 2
+    with pytest.raises(ValueError, match=r"; expected "):
+        Detections(**GOOD | {name: values})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the extra is installed")
 @pytest.mark.parametrize(("key", "name"), EXTRA)
 def test_a_missing_extra_names_itself(key: str, name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        Worker(Detection(**{key: name}))
+        choose_detectors(Detection(**{key: name})).check()
     for words in (f"detection.{key} = '{name}': it needs torch", "pip install -e .[torch]"):
         assert words in str(refusal.value)
 
 
-def test_the_fingerprint_names_every_weights_file(entry: Entry) -> None:
-    files = {path.name: path for path in entry.weights()}
+def test_the_fingerprint_names_every_weights_file(spec: DetectorSpec) -> None:
+    files = {path.name: path for path in spec.find_weights(Detection())}
     assert files
-    assert entry.fingerprint() == {n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in files.items()}
+    expected = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert spec.fingerprint(Detection()) == expected
 
 
 def test_weights_that_are_not_there_are_named() -> None:
@@ -208,5 +265,5 @@ def test_weights_that_are_not_there_are_named() -> None:
 
 
 def test_a_session_runs_on_one_thread() -> None:
-    options = detectors.session(weights.packaged("palm_detection.onnx")).get_session_options()
+    options = onnx.open_session(weights.packaged("palm_detection.onnx")).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)

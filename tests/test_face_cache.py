@@ -14,25 +14,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS, Box, detected, detections, encode, looked_at, pattern, read_image
+from conftest import LABELS, Box, detected, detections, encode, looked_at, make_worker, pattern, read_image
 from faults import Instant, names, settings, table_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-import definitions
-from detectime import detectors, frames, lookup, pairing, run
+from detectime import frames, lookup, outcomes, paths, run, runs, shards
+from detectime import store as stores
 from detectime.config import ConfigError, Detection
-from detectime.detect import Worker
-from detectime.detectors import Unknown, face_cache
+from detectime.detectors import face_cache
+from detectime.detectors.contract import Unknown
 from detectime.detectors.face_cache import FaceCache
-from detectime.exports import hands_json
+from detectime.detectors.registry import choose_detectors
 from detectime.images import shrink
 from detectime.run import RunError
 from detectime.schema import DETECTIONS_FILE
 from detectime.sources.folder import Folder
 
-SAMPLE = definitions.SAMPLE / "TRAIN_DATA"
+SAMPLE = paths.SAMPLE / "TRAIN_DATA"
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,12 @@ def cached(path: Path, **parameters: Any) -> Detection:
 
 
 def opened(path: Path, **parameters: Any) -> FaceCache:
-    return face_cache.build(cached(path, **parameters))
+    return face_cache.build(cached(path, **parameters), "cpu")
+
+
+def check(config: Detection) -> None:
+    """Refuse a cache as a run does before it starts."""
+    choose_detectors(config).check()
 
 
 def write(path: Path, rows: object) -> Path:
@@ -174,7 +179,7 @@ WRONG: dict[str, tuple[object, Sequence[str]]] = {
 def test_a_wrong_json_is_refused_before_work_starts(name: str, tmp_path: Path) -> None:
     content, words = WRONG[name]
     with pytest.raises(ConfigError) as refusal:
-        detectors.check(cached(write(tmp_path / "faces.json", content)))
+        check(cached(write(tmp_path / "faces.json", content)))
     for word in (*words, "faces.json"):
         assert word in str(refusal.value)
     assert "row 22: " not in str(refusal.value)
@@ -194,7 +199,7 @@ def test_a_wrong_json_is_refused_before_work_starts(name: str, tmp_path: Path) -
 def test_a_broken_file_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "faces").write_bytes(content)
     with pytest.raises(ConfigError, match=f"faces: .*{words}"):
-        detectors.check(cached(tmp_path / "faces"))
+        check(cached(tmp_path / "faces"))
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -204,10 +209,10 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ("s3://bucket/faces.json", "it cannot be read in a bucket"),
     ):
         with pytest.raises(ConfigError, match=words):
-            detectors.check(Detection(detector_type="face_cache", face_cache=place))
+            check(Detection(detector_type="face_cache", face_cache=place))
     pq.write_table(pa.table({"frame_path": ["a.jpg"]}), tmp_path / DETECTIONS_FILE)
     with pytest.raises(ConfigError, match="these are not the detections of a run"):
-        detectors.check(cached(tmp_path))
+        check(cached(tmp_path))
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -216,6 +221,18 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path, looked_at("a.jpg"))
     with pytest.raises(ConfigError, match=r"column = 'bbox_b': .* what a run found, which has no such columns"):
         opened(tmp_path, face_cache_column="bbox_b")
+
+
+@pytest.mark.parametrize("key", ["face_cache", "face_cache_column"])
+def test_a_cache_that_nobody_would_read_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        choose_detectors(Detection(**{key: "a"}))
+    for words in (
+        f"detection.{key} = 'a': only face_cache reads it",
+        "this run uses retinaface",
+        "accepted here: None",
+    ):
+        assert words in str(refusal.value)
 
 
 # -- a worker
@@ -228,7 +245,7 @@ def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path
     (tmp_path / "text.png").write_text("hello")
     rows = [looked_at(name, [(8, 8, 32, 32)], size=(64, 48)) for name in ("a.png", "b.png", "other.png", "text.png")]
     write_run(tmp_path, *rows)
-    worker = Worker(cached(tmp_path, batch=batch))
+    worker = make_worker(detector_type="face_cache", face_cache=str(tmp_path), batch=batch)
     found = worker(Folder(str(tmp_path)), ["a.png", "new.png", "other.png", "text.png", "b.png"]).to_pylist()
     assert [row["outcome"] for row in found] == ["ok", "failed", "failed", "unreadable", "ok"]
     assert found[1]["error"] == "the face cache has no row for this frame"
@@ -243,9 +260,9 @@ def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path
 def finished(folder: Path, output: Path, table: Any, **parameters: Any) -> tuple[pa.Table, bytes]:
     """Run, pair and export: the detections, and the bytes of the samples."""
     given = settings(images=str(folder), output=str(output), **parameters)
-    found = run.detect(table, Folder(str(folder)), given, str(output))
-    hands_json.write(pairing.pair(table, found, given.pairing), output / hands_json.NAME)
-    return found, (output / hands_json.NAME).read_bytes()
+    run.detect(table, Folder(str(folder)), given, str(output))
+    outcomes.pair_run(runs.open_run(output), given.pairing)
+    return shards.read_detections(stores.of(str(output)), None), (output / "hands.json").read_bytes()
 
 
 def as_json(found: pa.Table) -> list[dict[str, Any]]:
@@ -263,7 +280,7 @@ def test_with_the_faces_of_a_run_the_same_hands_are_found(
     frame_set: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     contest = frame_set == "contest"
-    folder = request.getfixturevalue("shared") / "frames" / "contest" if contest else definitions.SAMPLE
+    folder = request.getfixturevalue("shared") / "frames" / "contest" if contest else paths.SAMPLE
     images = folder / "TRAIN_DATA"
     table = frames.select(
         frames.read(folder / "train.csv", Folder(str(images)), LABELS), [*LABELS], None if contest else 30
@@ -314,8 +331,11 @@ def test_a_run_is_bound_to_what_the_cache_holds_not_to_where_it_lies(tmp_path: P
     detect(table, first, tmp_path / "out")
     moved = first.rename(tmp_path / "other.json")
     assert len(detect(longer, moved, tmp_path / "out")) == 6
-    moved.write_text(moved.read_text() + "\n")
-    with pytest.raises(RunError, match=r"sha256 of the face cache's content: the run has '[0-9a-f]{64}', now it is"):
+    moved.write_text(json.dumps([row(name) for name in listed], indent=1))  # in other words the same
+    assert len(detect(longer, moved, tmp_path / "out")) == 6
+    write(moved, [row(name, 0, 0, 5, 5) for name in listed])
+    words = r"the face cache holds other faces \('[0-9a-f]{64}' then, '[0-9a-f]{64}' now\)"
+    with pytest.raises(RunError, match=words):
         detect(longer, moved, tmp_path / "out")
 
 

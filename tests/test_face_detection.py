@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import read_image
+from conftest import make_worker, read_image
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import serving
 
-import definitions
-from detectime import boxes, detectors, weights
-from detectime.config import ConfigError, Detection
-from detectime.detect import Worker
-from detectime.detectors import Detections, face_detection
+from detectime import boxes, paths, weights
+from detectime.config import ConfigError
+from detectime.detectors import face_detection, onnx
+from detectime.detectors.contract import Detections
 from detectime.detectors.face_detection import TorchFaces
 from detectime.images import RGB, Picture
 from detectime.weights import WeightsError
@@ -50,7 +49,7 @@ FACES_2021 = {
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep out the weights of whoever runs this."""
-    monkeypatch.setattr(definitions, "MODEL", tmp_path / "model")
+    monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
     for name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -145,7 +144,7 @@ def test_finds_what_the_notebook_of_2021_finds(frame: str, real: Path) -> None:
 
 def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
     """The library shrinks in its own way, and what is shrunk twice is another picture."""
-    worker = Worker(Detection(detector_type=MOBILENET, face_confidence=0.5, device="cpu"))
+    worker = make_worker(detector_type=MOBILENET, face_confidence=0.5, device="cpu")
     for frame, expected in FACES_2021.items():
         image = read_image(real / frame)
         ((faces, _),) = worker.look([Picture((real / frame).read_bytes())])
@@ -368,7 +367,7 @@ def test_no_regions(build: Callable[..., TorchFaces]) -> None:
 def test_a_gpu_that_is_not_there(build: Callable[..., TorchFaces]) -> None:
     with pytest.raises(ConfigError, match="device = 'cuda': torch sees no CUDA device"):
         build(MOBILENET, device="cuda")
-    assert detectors.torch_device("auto").type == "cpu"
+    assert onnx.torch_device("auto").type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -384,7 +383,7 @@ def test_a_gpu_finds_the_same_within_a_pixel(name: str, build: Callable[..., Tor
 def test_hands_are_searched_where_it_is_said(search: Any, stage: str, real: Path) -> None:
     from detectime.sources.folder import Folder
 
-    worker = Worker(Detection(detector_type=MOBILENET, search=search, device="cpu"))
+    worker = make_worker(detector_type=MOBILENET, search=search, device="cpu")
     (row,) = worker(Folder(str(real)), ["palm_pA/0030.jpg"]).to_pylist()
     assert row["outcome"] == "ok", row["error"]
     assert [hand["stage"] for hand in row["hands"]] == [stage] * len(row["hands"])

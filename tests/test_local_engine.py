@@ -18,11 +18,11 @@ from typing import Any
 import faults
 import pyarrow as pa
 import pytest
+from conftest import make_worker
 from faults import Faulty, children, make_frames, names, settings, state, wait_until
 
-from detectime.config import Detection
-from detectime.detect import Worker
-from detectime.engines import EngineError, Lost, local, peak_memory
+from detectime.detectors.registry import HANDS, Chosen, choose_detectors
+from detectime.engines import EngineError, Lost, Shard, local, peak_memory
 from detectime.sources.folder import Folder
 
 pytestmark = pytest.mark.slow
@@ -55,20 +55,29 @@ def handles() -> list[str]:
     return sorted(name.partition(":")[0] for name in opened if name.startswith("socket") or "(deleted)" in name)
 
 
-def cut(frame_paths: list[str], size: int) -> deque[local.Shard]:
-    return deque(tuple(frame_paths[i : i + size]) for i in range(0, len(frame_paths), size))
+class Shards(deque[Shard]):
+    """Shards that are cut already; `shared` says among how many workers."""
+
+    shared: int | None = None
+
+    def share_among(self, workers: int) -> None:
+        self.shared = workers
 
 
-def start(source: Folder, shards: deque[local.Shard], config: Detection | None = None, **parameters: Any) -> Any:
+def cut(frame_paths: list[str], size: int) -> Shards:
+    return Shards(tuple(frame_paths[i : i + size]) for i in range(0, len(frame_paths), size))
+
+
+def start(source: Folder, shards: Shards, chosen: Chosen | None = None, **parameters: Any) -> Any:
     run = settings(**{"workers": 1, **parameters}).run
-    return local.detect(shards, config or settings().detection, source, run)
+    return local.detect(shards, chosen or choose_detectors(settings().detection), source, run)
 
 
-def look(source: Folder, frame_paths: list[str], size: int = 4, **parameters: Any) -> dict[local.Shard, Any]:
+def look(source: Folder, frame_paths: list[str], size: int = 4, **parameters: Any) -> dict[Shard, Any]:
     return dict(start(source, cut(frame_paths, size), **parameters))
 
 
-def outcomes(results: dict[local.Shard, Any]) -> list[str]:
+def outcomes(results: dict[Shard, Any]) -> list[str]:
     """Outcome of each frame, in the order of the shards; a shard that was lost is one dash."""
     return [
         outcome
@@ -81,7 +90,7 @@ def outcomes(results: dict[local.Shard, Any]) -> list[str]:
 def test_what_a_process_finds_is_what_a_worker_finds_here(images: Path, workers: int) -> None:
     source = Folder(str(images))
     results = look(source, [*NAMES, "video/not there"], workers=workers)
-    here = Worker(settings().detection)
+    here = make_worker()
     assert sorted(results) == sorted(cut([*NAMES, "video/not there"], 4))
     for shard, table in results.items():
         assert table.equals(here(source, shard))
@@ -152,7 +161,7 @@ COSTS = {
 
 
 def test_a_frame_that_costs_its_worker_is_named_with_the_reason(tmp_path: Path) -> None:
-    shards = deque((f"v/frame_0{fault}.jpg", f"v/{fault}_1.jpg", f"v/frame_2{fault}.jpg") for fault in COSTS)
+    shards = Shards((f"v/frame_0{fault}.jpg", f"v/{fault}_1.jpg", f"v/frame_2{fault}.jpg") for fault in COSTS)
     make_frames(tmp_path, [name for shard in shards for name in shard])
     before = time.monotonic()
     results = dict(start(Faulty(str(tmp_path)), shards, workers=4, frame_timeout=1.0))
@@ -177,7 +186,7 @@ def test_the_time_limit_is_one_frames_not_the_shards(tmp_path: Path) -> None:
 def test_time_that_the_driver_takes_is_not_the_workers(images: Path) -> None:
     # Saving to a slow drive, or a computer that sleeps: meanwhile the workers went on, and said so.
     results = {}
-    shards = deque([tuple(NAMES[:2]), tuple(NAMES[2:8])])
+    shards = Shards([tuple(NAMES[:2]), tuple(NAMES[2:8])])
     for shard, result in start(Faulty(str(images), pause=0.3), shards, workers=2, frame_timeout=1.0):
         results[shard] = result
         time.sleep(1.3)
@@ -226,9 +235,12 @@ def test_a_worker_that_cannot_start_is_one_clear_error(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_detector_that_is_not_there_is_one_clear_error(images: Path) -> None:
+def test_a_detector_that_is_not_there_is_one_clear_error(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It can be chosen here, but not where the worker is: `Chosen` travels as its configuration.
+    monkeypatch.setitem(HANDS, "nonesuch", HANDS["mediapipe"])
+    chosen = choose_detectors(settings(hand_detector="nonesuch").detection)
     with pytest.raises(EngineError, match="there is no detector 'nonesuch'"):
-        look(Folder(str(images)), NAMES, config=Detection(detector_type="nonesuch"))
+        look(Folder(str(images)), NAMES, chosen=chosen)
 
 
 def test_a_source_that_cannot_be_sent_is_one_clear_error(images: Path) -> None:
@@ -297,7 +309,7 @@ def asked(tmp_path: Path) -> dict[str, Any]:
 
 def test_a_worker_uses_one_core(tmp_path: Path) -> None:
     make_frames(tmp_path, ["a.jpg"], size=(1280, 960))
-    running = start(faults.Telling(str(tmp_path), journal=str(tmp_path)), deque([("a.jpg",) * 60]))
+    running = start(faults.Telling(str(tmp_path), journal=str(tmp_path)), Shards([("a.jpg",) * 60]))
     _, table = next(running)
     running.close()
     told = asked(tmp_path)
@@ -344,7 +356,7 @@ def test_much_output_of_a_library_blocks_nothing(tmp_path: Path) -> None:
 
 
 def test_it_works_in_a_thread(images: Path) -> None:
-    results: list[dict[local.Shard, Any]] = []
+    results: list[dict[Shard, Any]] = []
     threads = [
         threading.Thread(target=lambda: results.append(look(Folder(str(images)), NAMES, workers=1))) for _ in range(2)
     ]
@@ -401,3 +413,11 @@ def test_the_schema_is_asserted(images: Path) -> None:
     (table,) = look(Folder(str(images)), NAMES[:2]).values()
     assert isinstance(table, pa.Table)
     assert table.schema.equals(DETECTIONS)
+
+
+@pytest.mark.parametrize("workers", [1, 3, None])
+def test_the_work_is_shared_among_as_many_as_there_may_be(images: Path, workers: int | None) -> None:
+    shards = cut(NAMES[:1], 1)
+    chosen = choose_detectors(settings(device="cpu").detection)
+    dict(start(Folder(str(images)), shards, chosen, workers=workers))
+    assert shards.shared == (workers or local.available_cores())

@@ -75,9 +75,8 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_writes_what_it_promises(sample_run: Path) -> None:
-    assert {"hands.json", "outcomes.csv", "run.json", "detections.parquet"} <= {
-        path.name for path in (sample_run / "run").iterdir()
-    }
+    tables = {"frames.parquet", "detections.parquet", "outcomes.parquet", "outcomes.csv"}
+    assert {"hands.json", "run.json", ".lock", *tables} == {path.name for path in (sample_run / "run").iterdir()}
     hands = json.loads((sample_run / "run" / "hands.json").read_text())
     assert len(hands) >= 0.85 * 108
     assert {hand["label"] for hand in hands} == {1, 2, 3, 4, 5, 6}
@@ -159,8 +158,8 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
         "config images labels source every output detector_type hand_detector enlarged_classes crop_coefficient "
-        "crop_hand_coefficient near_coefficient fallback classes limit workers save_per_num_images retry_failed "
-        "engine ray_address face_cache samples_per_class".split()
+        "crop_hand_coefficient near_coefficient fallback min_face_score min_hand_score classes limit workers "
+        "save_per_num_images retry_failed redetect engine ray_address face_cache samples_per_class".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     said = " ".join(done.stdout.split())

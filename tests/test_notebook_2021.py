@@ -182,7 +182,7 @@ def project(shared: Path, model: Path, tmp_path: Path) -> Path:
     data = root / "data" / "INPUT_DATA"
     data.mkdir(parents=True)
     (root / "model").mkdir()
-    (root / "detectime").symlink_to(definitions.ROOT_DIR / "detectime")
+    shutil.copytree(definitions.ROOT_DIR / "detectime", root / "detectime")  # a link's ROOT_DIR would be the project
     shutil.copy(definitions.ROOT_DIR / "definitions.py", root)
     text, count = re.subn(r"(detector_type: )\w+", r"\1RetinaNetMobileNetV1", definitions.CONFIG.read_text(), count=1)
     assert count == 1
@@ -282,8 +282,8 @@ def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: P
 
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert manifest["detectors"] == {
-        "RetinaNetMobileNetV1": {FACES: weights.sha256(model / FACES)},
-        "mask_rcnn": {HANDS: weights.sha256(model / HANDS)},
+        "RetinaNetMobileNetV1": {"revision": 1, "weights": {FACES: weights.sha256(model / FACES)}},
+        "mask_rcnn": {"revision": 1, "weights": {HANDS: weights.sha256(model / HANDS)}},
     }
     assert isinstance(json.loads((tmp_path / "run" / "hands.json").read_text()), list)
 

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,26 @@ import faults
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import encode, pattern
-from faults import Instant, names, row, settings, stored, table_of
+from faults import FINISHED, Instant, names, row, settings, stored, table_of
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-import definitions
-from detectime import config as configuration
-from detectime import detectors, frames, pairing, progress, run
+from detectime import frames, outcomes, pairing, paths, run, runs, shards
+from detectime import store as stores
 from detectime.config import ConfigError
-from detectime.engines import local
+from detectime.detectors import registry
+from detectime.detectors.registry import Chosen, find_used_keys
+from detectime.engines import PEAK_MEMORY, local
 from detectime.exports import hands_json
 from detectime.images import Picture
+from detectime.notes import Note
 from detectime.run import RunError
-from detectime.schema import DETECTIONS
+from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TableVersionError
 from detectime.sources.folder import Folder
 from detectime.store import StoreError
 from detectime.store.folder import FolderStore
@@ -46,6 +49,9 @@ CONTEST = faults.ROOT.parent / "shared" / "frames" / "contest"
 class Imaginary(Folder):
     """A folder that has whatever frame it is asked for; engines that cost nothing do not ask."""
 
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        return ((name, f"stamp of {name}") for name in names(2000))
+
     def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture]]:
         return ((frame_path, Picture(encode(pattern()))) for frame_path in frame_paths)
 
@@ -55,17 +61,29 @@ NAMES = names(23)
 
 
 def detect(table: pd.DataFrame, output: Path, engine: Any = None, **parameters: Any) -> pa.Table:
+    """Run, and return all columns of what is stored then, of which the call itself returns some."""
     parameters = {"workers": 2, "save_per_num_images": 5, **parameters}
-    return run.detect(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
+    found = run.detect(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
+    whole = shards.read_detections(stores.of(str(output)), None)
+    assert len(whole) == len(found)
+    whole = whole.take(pc.index_in(found["frame_path"], whole["frame_path"]))
+    assert whole.select(PAIRING_COLUMNS).equals(found)
+    return whole
 
 
 def expected(frame_paths: list[str]) -> pa.Table:
-    return pa.Table.from_pylist([row(name) for name in frame_paths], schema=DETECTIONS)
+    rows = [row(name) | {"stamp": f"stamp of {name}"} for name in frame_paths]
+    return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
 
-def hands(table: pd.DataFrame, found: pa.Table, path: Path, **parameters: Any) -> bytes:
-    hands_json.write(pairing.pair(table, found, settings(**parameters).pairing), path)
-    return path.read_bytes()
+def hands(table: pd.DataFrame, found: pa.Table, **parameters: Any) -> bytes:
+    samples = pairing.pair(table, found, settings(**parameters).pairing)
+    return b"".join(hands_json.encode_samples(samples))
+
+
+def noted(output: Path, kind: str) -> list[Note]:
+    """Notes of a kind that a finished run has."""
+    return [note for note in runs.open_run(output).notes if note.kind == kind]
 
 
 def manifest(output: Path) -> dict[str, Any]:
@@ -90,7 +108,7 @@ def test_shard_size_and_order_change_nothing(tmp_path: Path, size: int, seed: in
     assert found.schema.equals(DETECTIONS)
     assert sorted(engine.frames) == sorted(NAMES)
     assert max(map(len, engine.asked)) == min(size, 12)  # two workers share what is less than two shards
-    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+    assert stored(tmp_path) == FINISHED
 
 
 @pytest.mark.parametrize("seed", [None, 3])
@@ -112,7 +130,7 @@ def test_a_run_that_is_interrupted_again_and_again_repeats_and_loses_nothing(
             break
     assert found.equals(expected(NAMES))
     assert sorted(asked) == sorted(NAMES)
-    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+    assert stored(tmp_path) == FINISHED
 
 
 @effort(max_examples=12, deadline=None)
@@ -174,7 +192,7 @@ def test_a_reordered_table_needs_no_work_and_comes_in_its_order(tmp_path: Path) 
     straight = detect(table_of(shuffled), tmp_path / "two")
     table = table_of(shuffled)
     again = detect(table, tmp_path / "one", nothing_to_do)
-    assert hands(table, again, tmp_path / "a.json") == hands(table, straight, tmp_path / "b.json")
+    assert hands(table, again) == hands(table, straight)
 
 
 def test_limit_and_classes_grow_the_run(tmp_path: Path) -> None:
@@ -283,7 +301,7 @@ def test_a_run_that_is_killed_while_it_is_compacted_repeats_nothing(
     assert manifest(tmp_path)["finished"] is None
     assert len(list((tmp_path / "shards").iterdir())) == 5 - deleted
     assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(expected(NAMES))
-    assert stored(tmp_path) == {"run.json", "detections.parquet"}
+    assert stored(tmp_path) == FINISHED
     assert manifest(tmp_path)["finished"] is not None
 
 
@@ -312,14 +330,10 @@ OTHER: dict[str, Any] = {
     "face_first_resolution": 320,
     "near_coefficient": 0.0,
     "hand_confidence": 0.41,
-    "hagrid_confidence": 0.41,
     "search_coefficient": 2.5,
     "search": "frame",
     "whole_frame": True,
     "landmark_margin": 0.2,
-    "mask_rcnn_confidence": 0.9,
-    "mask_rcnn_resize": "plain",
-    "precision": "bfloat16",
     "reduced_decoding": False,
     "exif": "apply",
     "max_pixels": 1000,
@@ -342,10 +356,10 @@ def test_another_detection_configuration_is_refused_by_name(tmp_path: Path, chan
     assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
 
 
-def test_every_key_of_the_detection_is_tried_above() -> None:
-    keys = {field.name for field in dataclasses.fields(settings().detection)}
-    # The two detectors: see the weights. The column: see the face cache.
-    assert keys == {*OTHER, "detector_type", "hand_detector", "face_cache_column", *configuration.FREE}
+def test_every_key_that_the_default_detectors_read_is_tried_above() -> None:
+    # The keys of others: see test_binding.
+    elsewhere = {"detector_type", "hand_detector", "detector_settings", "device", "batch"}
+    assert set(find_used_keys(settings().detection)) == {*OTHER, *elsewhere}
 
 
 @pytest.mark.parametrize(
@@ -368,23 +382,23 @@ def test_everything_else_is_free(tmp_path: Path, changed: dict[str, Any]) -> Non
     assert detect(table_of(NAMES), tmp_path, nothing_to_do, **changed).equals(found)
 
 
-def test_a_run_of_an_earlier_version_that_looked_in_another_way_is_refused(tmp_path: Path) -> None:
-    detect(table_of(NAMES), tmp_path)
-    before = manifest(tmp_path)
+def test_a_run_of_an_earlier_version_looks_on_as_it_did(tmp_path: Path) -> None:
+    detect(table_of(NAMES[:9]), tmp_path)
+    before = manifest(tmp_path) | {"detectime": "0.2.0"}
     before["configuration"]["detection"] |= {"hand_detector": "mediapipe", "search_coefficient": 2.0}
     for key in ("near_coefficient", "reduced_decoding", "whole_frame", "batch"):
         del before["configuration"]["detection"][key]
     (tmp_path / "run.json").write_text(json.dumps(before))
-    with pytest.raises(RunError) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do)
-    named = re.findall(r"detection\.(\w+): the run has", str(refusal.value))
-    assert sorted(named) == [
-        "hand_detector",
-        "near_coefficient",
-        "reduced_decoding",
-        "search_coefficient",
-        "whole_frame",
-    ]
+    for changed, was in (({"search_coefficient": 3.0}, "2.0"), ({"near_coefficient": 2.0}, "1.5")):
+        (key,) = changed
+        with pytest.raises(RunError, match=rf"detection\.{key}: the run has {was}, now it is"):
+            detect(table_of(NAMES), tmp_path, nothing_to_do, **changed)
+    assert json.loads((tmp_path / "run.json").read_text()) == before
+    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
+    kept = manifest(tmp_path)["configuration"]["detection"]
+    assert (kept["search_coefficient"], kept["near_coefficient"], kept["whole_frame"]) == (2.0, 1.5, False)
+    (note,) = noted(tmp_path, "resumed")
+    assert "detection.search_coefficient = 2.0" in note.text
 
 
 @pytest.mark.parametrize("fallback", ["none", "wider"])
@@ -392,9 +406,9 @@ def test_a_run_that_looked_at_whole_frames_goes_on_doing_so(tmp_path: Path, fall
     detect(table_of(NAMES[:9]), tmp_path, fallback="frame")
     asked: list[bool | None] = []
 
-    def engine(shards: Any, config: configuration.Detection, *rest: Any) -> Any:
-        asked.append(config.whole_frame)
-        yield from Instant()(shards, config, *rest)
+    def engine(shards: Any, chosen: Chosen, *rest: Any) -> Any:
+        asked.append(chosen.config.whole_frame)
+        yield from Instant()(shards, chosen, *rest)
 
     found = detect(table_of(NAMES), tmp_path, engine, fallback=fallback)
     assert found.equals(expected(NAMES))
@@ -447,30 +461,41 @@ def test_hand_detectors_that_cannot_be_are_refused_before_any_work(tmp_path: Pat
 def test_another_vocabulary_is_free(tmp_path: Path) -> None:
     found = detect(table_of(NAMES), tmp_path)
     config = dataclasses.replace(settings(), labels={"no_gesture": 0, "wave": 9})
-    assert run.detect(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do).equals(found)
+    again = run.detect(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do)
+    assert again.equals(found.select(PAIRING_COLUMNS))
     assert manifest(tmp_path)["configuration"]["labels"] == {"no_gesture": 0, "wave": 9}
 
 
-def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    detect(table_of(NAMES), tmp_path / "run")
-    entry = detectors.FACES["retinaface"]
+def test_other_weights_are_refused_by_name_when_frames_are_to_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = detect(table_of(NAMES), tmp_path / "run")
+    recorded = manifest(tmp_path / "run")["detectors"]
     other = tmp_path / "retinaface_mobilenet025.onnx"
     other.write_bytes(b"trained a little longer")
-    replaced = dataclasses.replace(entry, weights=lambda: [other])
-    monkeypatch.setitem(detectors.FACES, "retinaface", replaced)
-    with pytest.raises(RunError, match=r"weights of retinaface: retinaface_mobilenet025\.onnx: the run has") as refusal:
-        detect(table_of(NAMES), tmp_path / "run", nothing_to_do)
-    assert str(refusal.value).count("the run has") == 1
+    replaced = dataclasses.replace(registry.FACES["retinaface"], find_weights=lambda _: [other])
+    monkeypatch.setitem(registry.FACES, "retinaface", replaced)
+    words = r"weights of retinaface: retinaface_mobilenet025\.onnx \('[0-9a-f]{64}' then, '[0-9a-f]{64}' now\)"
+    with pytest.raises(RunError, match=words) as refusal:
+        detect(table_of([*NAMES, "video/more.jpg"]), tmp_path / "run", nothing_to_do)
+    assert str(refusal.value).count(" then, ") == 1
+    # What is finished stays usable, and says so.
+    assert detect(table_of(NAMES), tmp_path / "run", nothing_to_do).equals(found)
+    (note,) = noted(tmp_path / "run", "detectors")
+    assert re.search(words, note.text)
+    assert manifest(tmp_path / "run")["detectors"] == recorded
 
 
 def test_another_detector_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detect(table_of(NAMES), tmp_path)
-    monkeypatch.setitem(detectors.HANDS, "second", detectors.HANDS["mediapipe"])
+    second = dataclasses.replace(registry.HANDS["mediapipe"], name="second")
+    monkeypatch.setitem(registry.HANDS, "second", second)
     with pytest.raises(RunError) as refusal:
         detect(table_of(NAMES), tmp_path, nothing_to_do, hand_detector="mediapipe,second")
-    words = "detection.hand_detector: the run has ['mediapipe'], now it is ['mediapipe', 'second']; weights of second"
+    words = "detection.hand_detector: the run has ['mediapipe'], now it is ['mediapipe', 'second']"
     assert words in str(refusal.value)
-    monkeypatch.setitem(detectors.FACES, "another", detectors.FACES["retinaface"])
+    another = dataclasses.replace(registry.FACES["retinaface"], name="another")
+    monkeypatch.setitem(registry.FACES, "another", another)
     with pytest.raises(RunError, match=r"detection\.detector_type: the run has 'retinaface', now it is 'another'"):
         detect(table_of(NAMES), tmp_path, nothing_to_do, detector_type="another")
 
@@ -535,27 +560,66 @@ def test_a_manifest_that_is_gone_is_missed(tmp_path: Path, finished: bool) -> No
     assert stored(tmp_path) == before
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def _other_table(path: Path) -> None:
-    pq.write_table(pa.table({"frame_path": ["a"]}), path)
-
-
-@pytest.mark.parametrize("damage", [_cut, _other_table])
 @pytest.mark.parametrize("finished", [True, False])
-def test_detections_that_are_damaged_are_named(tmp_path: Path, finished: bool, damage: Callable[[Path], None]) -> None:
+def test_detections_that_are_damaged_are_set_aside_and_looked_for_again(tmp_path: Path, finished: bool) -> None:
     with pytest.raises(KeyboardInterrupt):
         detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
     if finished:
         detect(table_of(NAMES), tmp_path)
     damaged = tmp_path / "detections.parquet" if finished else sorted((tmp_path / "shards").iterdir())[0]
-    damage(damaged)
-    with pytest.raises(RunError, match=re.escape(str(damaged))) as refusal:
+    content = damaged.read_bytes()[:-20]
+    damaged.write_bytes(content)
+    engine = Instant()
+    assert detect(table_of(NAMES), tmp_path, engine).equals(expected(NAMES))
+    assert sorted(engine.frames) == sorted(NAMES if finished else NAMES[:5] + NAMES[10:])
+    name = str(damaged.relative_to(tmp_path))
+    assert stored(tmp_path) == FINISHED | {f"{name}.damaged"}
+    assert (tmp_path / f"{name}.damaged").read_bytes() == content
+    (note,) = noted(tmp_path, "damaged")
+    assert (note.count, note.example) == (1, name)
+    assert f"{name}.damaged" in note.text
+    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(expected(NAMES))
+    assert noted(tmp_path, "damaged") == [note]  # that it happened stays on record
+
+
+@pytest.mark.parametrize("column", ["frame_path", "faces.list.element.x1"])
+def test_what_can_still_be_read_of_a_damaged_file_is_saved(
+    column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "PIECE", 4)
+    detect(table_of(NAMES), tmp_path)
+    damage(tmp_path / "detections.parquet", column, group=2)
+    engine = Instant()
+    assert detect(table_of(NAMES), tmp_path, engine).equals(expected(NAMES))
+    assert sorted(engine.frames) == sorted(NAMES[8:12])
+    (note,) = noted(tmp_path, "damaged")
+    assert "19 of its rows were saved" in note.text
+
+
+def damage(file: Path, column: str, group: int) -> None:
+    """Change the last byte of a column in a row group."""
+    rows = pq.ParquetFile(file).metadata.row_group(group)
+    (chunk,) = (rows.column(k) for k in range(rows.num_columns) if rows.column(k).path_in_schema == column)
+    first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    content = bytearray(file.read_bytes())
+    content[first + chunk.total_compressed_size - 1] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_file_that_is_no_table_of_detections_is_named_and_kept(tmp_path: Path, finished: bool) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+    if finished:
+        detect(table_of(NAMES), tmp_path)
+    other = tmp_path / "detections.parquet" if finished else sorted((tmp_path / "shards").iterdir())[0]
+    pq.write_table(pa.table({"frame_path": ["a"]}), other)
+    before = stored(tmp_path)
+    with pytest.raises(TableVersionError, match=re.escape(str(other))) as refusal:
         detect(table_of(NAMES), tmp_path, nothing_to_do)
-    assert "delete" in str(refusal.value)
-    damaged.unlink()  # the remedy that it names
+    assert "move the file elsewhere" in str(refusal.value)
+    assert stored(tmp_path) == before
+    other.rename(tmp_path.parent / "elsewhere.parquet")  # the remedy that it names
     assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
 
 
@@ -566,7 +630,7 @@ def test_files_that_others_put_beside_the_shards_do_no_harm(tmp_path: Path) -> N
     for name in others:
         (tmp_path / name).write_bytes(b"\x00")
     assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
-    assert stored(tmp_path) == {"run.json", "detections.parquet", *others}
+    assert stored(tmp_path) == FINISHED | others
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -620,7 +684,7 @@ def test_a_run_into_a_full_disk_goes_on_when_there_is_room(small_disk: Path, tmp
     found = detect(table, output, small_disk_again, save_per_num_images=200)
     assert len(small_disk_again.frames) == 2000 - done
     assert found.equals(straight)
-    assert hands(table, found, output / "hands.json") == hands(table, straight, tmp_path / "hands.json")
+    assert hands(table, found) == hands(table, straight)
     assert not [name for name in stored(output) if "partial" in name]
 
 
@@ -640,64 +704,6 @@ def test_a_disk_that_is_full_when_the_run_is_compacted_loses_nothing(small_disk:
         detect(table_of(names(2000)), output, nothing_to_do)
     ballast.unlink()
     assert detect(table_of(names(2000)), output, nothing_to_do).equals(expected(names(2000)))
-
-
-# -- progress
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that goes when it is told to; nobody watches."""
-    now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress, "watched", lambda: False)
-
-    def go(seconds: float) -> None:
-        now[0] += seconds
-
-    return go
-
-
-def test_nobody_watches_a_line_now_and_then(clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
-    with progress.Progress(1000) as told:
-        for _ in range(100):
-            clock(1.0)
-            told.add(10)
-    out, err = capfd.readouterr()
-    assert err == ""
-    assert "\r" not in out
-    assert "\x1b" not in out
-    lines = out.splitlines()
-    assert [re.findall(r"\d+/1000", line) for line in lines] == [
-        ["300/1000"],
-        ["600/1000"],
-        ["900/1000"],
-        ["1000/1000"],
-    ]
-    assert "10.00frame/s" in lines[-1]
-
-
-def test_an_error_has_its_last_line_too(clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
-    def work() -> None:
-        with progress.Progress(1000) as told:
-            clock(5.0)
-            told.add(250)
-            raise KeyError("work")
-
-    with pytest.raises(KeyError):
-        work()
-    (line,) = capfd.readouterr().out.splitlines()
-    assert "250/1000" in line
-
-
-def test_watched_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("JPY_SESSION_NAME", "a browser")
-    with progress.Progress(10) as told:
-        told.add(10)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "\r" in err
-    assert "10/10" in err
 
 
 # -- real frames, real models
@@ -722,24 +728,25 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
         how = dataclasses.replace(base.run, workers=workers, save_per_num_images=size)
         config = dataclasses.replace(base, run=how, detection=dataclasses.replace(base.detection, batch=batch))
         if stops:
-
-            def engine(*arguments: Any) -> Any:
-                for done, result in enumerate(run.local.detect(*arguments)):
-                    if done == 8:
-                        raise KeyboardInterrupt
-                    yield result
-
             with pytest.raises(KeyboardInterrupt):
-                run.detect(table, source, config, str(output), engine)
-        found.append(run.detect(table, source, config, str(output)))
-        hands_json.write(pairing.pair(table, found[-1], base.pairing), output / "hands.json")
+                run.detect(table, source, config, str(output), stop_after_8)
+        run.detect(table, source, config, str(output))
+        found.append(shards.read_detections(stores.of(str(output)), None))
+        outcomes.pair_run(runs.open_run(output))
         contents.append((output / "hands.json").read_bytes())
     assert len(json.loads(contents[0])) > len(table) / 2
     assert contents[1] == contents[0]
     assert contents[2] == contents[0]
     assert found[1].equals(found[0])
     assert found[2].equals(found[0])
-    assert pq.read_table(output / "detections.parquet").equals(found[0])
+
+
+def stop_after_8(*arguments: Any) -> Iterator[Any]:
+    """Be the local engine until Ctrl-C comes."""
+    for done, result in enumerate(local.detect(*arguments)):
+        if done == 8:
+            raise KeyboardInterrupt
+        yield result
 
 
 @pytest.mark.parametrize("vanishes", ["the folder", "all that was in it"])
@@ -788,7 +795,33 @@ def test_a_finished_run_is_paired_again_without_the_weights(
     found = detect(table_of(NAMES), tmp_path, **parameters)
     monkeypatch.setenv("DETECTIME_MIRROR", "file:///nowhere")
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "nothing"))
-    monkeypatch.setattr(definitions, "MODEL", tmp_path / "nothing either")
+    monkeypatch.setattr(paths, "MODEL", tmp_path / "nothing either")
     assert detect(table_of(NAMES), tmp_path, nothing_to_do, **parameters).equals(found)
     with pytest.raises(WeightsError, match="not there"):
         detect(table_of([*NAMES, "video/more.jpg"]), tmp_path, nothing_to_do, **parameters)
+
+
+def test_the_memory_of_workers_is_logged_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def engine(*work: Any) -> Iterator[Any]:
+        for number, (shard, result) in enumerate(Instant()(*work), start=1):
+            yield shard, result.replace_schema_metadata({PEAK_MEMORY: str(100_000_000 * number).encode()})
+
+    caplog.set_level("INFO", "detectime")
+    detect(table_of(NAMES), tmp_path, engine)
+    assert [record.getMessage() for record in caplog.records] == ["a worker took 500 MB of memory at most"]
+    assert manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000
+    caplog.clear()
+    detect(table_of([*NAMES, *names(30)[23:]]), tmp_path, Instant())
+    assert caplog.records == []
+    assert manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000  # of all that worked on this run
+
+
+def test_a_run_prints_nothing_but_its_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    detect(table_of(NAMES[:9]), tmp_path, fallback="frame")
+    detect(table_of(NAMES), tmp_path, images="elsewhere", fallback="none")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert all("frame/s" in line for line in out.splitlines())
+    assert [note.count for note in noted(tmp_path, "moved")] == [1]
+    (note,) = noted(tmp_path, "resumed")
+    assert "detection.whole_frame = True" in note.text

@@ -6,11 +6,8 @@ make demo && python tools/draw_picture.py
 from __future__ import annotations
 
 import matplotlib as mpl
-import pyarrow.parquet as pq
 
-import definitions
-from detectime import config, frames, pairing, plots
-from detectime.sources.folder import Folder
+from detectime import pairing, paths, plots, runs
 
 VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
 
@@ -18,17 +15,14 @@ VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
 def main() -> None:
     """Write docs/sample.jpg from what ``make demo`` found."""
     mpl.use("agg")
-    settings = config.load()
-    source = Folder(str(definitions.SAMPLE / "TRAIN_DATA"))
-    table = frames.read(definitions.SAMPLE / "train.csv", source, settings.labels)
-    detections = pq.read_table(definitions.ROOT_DIR / "reports" / "demo" / "detections.parquet")
-    samples = pairing.pair(frames.select(table, settings.classes), detections, settings.pairing)
+    run = runs.open_run(paths.ROOT_DIR / "reports" / "demo")
+    samples = run.outcomes
     paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
     chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
     title = "What is found in a frame, and what is cut out of it"
-    figure = plots.gallery(chosen, detections, source, settings.pairing, title=title, most=4)
+    figure = plots.gallery(chosen, run.detections, run.source, run.pairing, title=title, most=4)
     assert figure is not None
-    target = definitions.ROOT_DIR / "docs" / "sample.jpg"
+    target = paths.ROOT_DIR / "docs" / "sample.jpg"
     target.parent.mkdir(exist_ok=True)
     figure.savefig(target, dpi=110, pil_kwargs={"quality": 85})
 

@@ -25,7 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-import definitions
+from detectime.paths import SAMPLE
 
 RANGES = Path(__file__).with_name("hand_landmark_ranges.json")
 IN_FLOAT = 8  # convolutions, from the input
@@ -98,6 +98,7 @@ def main() -> None:
     from detectime import config, sources
     from detectime.detect import Worker
     from detectime.detectors.mediapipe import MediaPipeHands
+    from detectime.detectors.registry import choose_detectors
     from tools import convert_weights
 
     crops: list[NDArray[np.float32]] = []
@@ -112,14 +113,14 @@ def main() -> None:
             crops.extend(np.split(inputs["input"], len(inputs["input"])))
             return self._session.run(names, inputs)
 
-    train = definitions.SAMPLE / "TRAIN_DATA"
+    train = SAMPLE / "TRAIN_DATA"
     settings = config.load(parameters={"images": str(train)})
     source = sources.of(settings)
-    worker = Worker(settings.detection)
+    worker = Worker(choose_detectors(settings.detection))
     for look in worker._looks:
         if isinstance(look.detector, MediaPipeHands):
             look.detector._hand_session = Recording(look.detector._hand_session)
-    worker(source, sorted(source.names()))
+    worker(source, sorted(name for name, _ in source.list_frames()))
     with tempfile.TemporaryDirectory() as folder:
         convert_weights.download_wheels(Path(folder))
         model = dict(convert_weights.float_models(Path(folder), "full"))["hand_landmark.onnx"]

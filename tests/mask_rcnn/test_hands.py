@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detectime.config import ConfigError
-from detectime.detectors import Detections
+from detectime.detectors.contract import Detections
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 

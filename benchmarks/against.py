@@ -1,0 +1,287 @@
+"""Compares this tree with another commit: CPU time of detection, and whether `hands.json` has the same bytes.
+
+A difference of three percent is smaller than what a shared machine does to a process from one second to the next. So
+the trees look at the same few frames in turn, a fraction of a second each, in a random order; each few frames
+are seen several times, of which the least counts; and the processes are started anew each round, since the place of its
+memory makes one a percent faster than the next. The commit takes part twice: its ratio to itself is the noise that is
+left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import measure
+from benchmarks.data import Frames
+from benchmarks.peers import Loop
+from detectime import paths, weights
+from detectime.weights import WeightsError
+
+Seconds = NDArray[np.float64]
+
+THIS = "this tree"
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "hagrid, mediapipe": {"hand_detector": ["hagrid", "mediapipe"]},
+}
+
+_SLICE = 8  # frames that a tree looks at before it is the next one's turn
+_PASSES = 4  # over all frames in a round
+_RESAMPLES = 2000
+_LOOP = Path(__file__).with_name("against_loop.py")
+_NOTEBOOK = Path("notebooks", "01_get_train_data.ipynb")
+
+
+class CommitError(RuntimeError):
+    """A commit that cannot be checked out, or whose notebook fails; the message is git's, or papermill's."""
+
+
+def report(commit: str, contest: Path, frames: Frames, rounds: int) -> None:
+    """Print the tables.
+
+    Parameters
+    ----------
+    commit
+        Anything that git takes for a commit.
+    contest
+        The folder of `frames`, which has ``TRAIN_DATA`` and ``train.csv``.
+    frames
+        What is looked at.
+    rounds
+        How often all processes are started.
+
+    Raises
+    ------
+    CommitError
+        If git cannot check the commit out, or if a notebook fails.
+    """
+    configurations, environment = _find_weights()
+    with check_out(commit) as tree:
+        trees = {commit: tree, f"{commit} again": tree, THIS: paths.ROOT_DIR}
+        for name, detection in configurations.items():
+            with measure.one_core():
+                measured = [measure_round(trees, detection, frames, environment, number) for number in range(rounds)]
+                shares = _measure_shares(detection, frames, environment)
+            _print(f"{name}: {len(frames.names)} frames, reading included, one thread", measured, len(frames.names))
+            _print_shares(shares)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, detection in configurations.items():
+                written = [
+                    write_hands(t, contest, detection, Path(folder, f"{k} {name}"), environment)
+                    for k, t in enumerate((tree, paths.ROOT_DIR))
+                ]
+                same = "the same bytes" if written[0] == written[1] else "DIFFERENT BYTES"
+                print(f"\nhands.json, {name}: {same} ({len(json.loads(written[1]))} samples)", flush=True)
+
+
+@contextlib.contextmanager
+def check_out(commit: str) -> Iterator[Path]:
+    """Check a commit out into a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="detectime-against-") as folder:
+        tree = Path(folder, "tree")
+        try:
+            _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            yield tree
+        finally:
+            if tree.exists():
+                _git("worktree", "remove", "--force", str(tree))
+
+
+def measure_round(
+    trees: Mapping[str, Path], detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str], number: int
+) -> dict[str, Seconds]:
+    """Let all trees look at the same frames in turn, in new processes.
+
+    Parameters
+    ----------
+    trees, detection, frames, environment
+        The folders by name; keys of `detection`; what is looked at; variables that the processes need.
+    number
+        Of the round: who starts first and whose turn it is follow from it.
+
+    Returns
+    -------
+    dict
+        For each tree the least CPU seconds of each slice of the frames: float64, shape (slices,).
+    """
+    slices = [frames.names[k : k + _SLICE] for k in range(0, len(frames.names), _SLICE)]
+    random = np.random.default_rng(number)
+    with contextlib.ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(_start(trees[name], detection, frames, environment))
+            for name in random.permutation(list(trees)).tolist()
+        }
+        taken = {name: np.full((_PASSES, len(slices)), np.inf) for name in trees}
+        for turn, (k, part) in itertools.product(range(_PASSES), enumerate(slices)):
+            for name in random.permutation(list(trees)).tolist():
+                taken[name][turn, k] = workers[name].look(part)["all"]
+    return {name: seconds.min(axis=0) for name, seconds in taken.items()}
+
+
+def write_hands(
+    tree: Path, contest: Path, detection: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> bytes:
+    """Run a tree's notebook, the one interface that all commits share, and return its hands.json.
+
+    Raises
+    ------
+    CommitError
+        If the notebook fails.
+    """
+    folder.mkdir()
+    given: dict[str, object] = {
+        "images": contest / "TRAIN_DATA",
+        "labels": contest / "train.csv",
+        "output": folder / "run",
+    }
+    given |= {key: ", ".join(value) for key, value in detection.items()}
+    parameters = [part for key, value in given.items() for part in ("-p", key, str(value))]
+    command = [sys.executable, "-m", "papermill", str(tree / _NOTEBOOK), str(folder / "out.ipynb"), *parameters]
+    variables = _environment(tree, environment)
+    done = subprocess.run([*command, "--no-progress-bar"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise CommitError(f"{tree}: its notebook ends with an error:\n{done.stderr.strip()}")
+    return (folder / "run" / "hands.json").read_bytes()
+
+
+def bootstrap_ratio(ours: Seconds, theirs: Seconds, seed: int = 0) -> tuple[float, float, float]:
+    """Return the ratio of two trees and the limits between which it lies with a probability of 95 %.
+
+    Rounds are drawn, and slices of each: what a process has for its whole life counts once, not once per slice.
+
+    Parameters
+    ----------
+    ours, theirs
+        CPU seconds: float64, shape (rounds, slices).
+    seed
+        Of the random draws.
+
+    Returns
+    -------
+    median, lower, upper
+        Of ratios of sums.
+
+    Examples
+    --------
+    >>> same = np.array([[0.2, 0.1], [0.4, 0.1]])
+    >>> bootstrap_ratio(1.5 * same, same)
+    (1.5, 1.5, 1.5)
+    """
+    random = np.random.default_rng(seed)
+    rounds, slices = ours.shape
+    row = random.integers(rounds, size=(_RESAMPLES, rounds))[..., None]
+    column = random.integers(slices, size=(_RESAMPLES, rounds, slices))
+    ratios = ours[row, column].sum(axis=(1, 2)) / theirs[row, column].sum(axis=(1, 2))
+    lower, median, upper = (round(float(value), 6) for value in np.percentile(ratios, (2.5, 50, 97.5)))
+    return median, lower, upper
+
+
+class _Worker(Loop):
+    """A detection worker in a process that waits for orders."""
+
+    def load(self, images: Path, detection: Mapping[str, Any], profile: bool) -> Path:
+        """Load the models; return the tree that detectime was imported from."""
+        return Path(self._ask({"images": str(images), "detection": dict(detection), "profile": profile}))
+
+    def look(self, names: Sequence[str]) -> dict[str, float]:
+        """Look at frames: CPU seconds of `all` of it and, with `profile`, of the functions that are new."""
+        seconds: dict[str, float] = self._ask({"frames": list(names)})
+        return seconds
+
+
+@contextlib.contextmanager
+def _start(
+    tree: Path, detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str], *, profile: bool = False
+) -> Iterator[_Worker]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(_LOOP)],  # -P: the loop's own folder is no place to import from
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tree,
+        env=_environment(tree, environment),
+    )
+    try:
+        worker = _Worker(process)
+        imported = worker.load(frames.images, detection, profile)
+        if imported != tree.resolve():
+            raise RuntimeError(f"{imported} was imported instead of {tree}")
+        worker.look(frames.names)  # models warm up, the files come into memory
+        yield worker
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _measure_shares(
+    detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str]
+) -> list[dict[str, float]]:
+    """Time, in this tree, the functions that fill columns which 0.2.0 did not have."""
+    with _start(paths.ROOT_DIR, detection, frames, environment, profile=True) as worker:
+        return [worker.look(frames.names) for _ in range(_PASSES)]
+
+
+def _print(title: str, measured: Sequence[Mapping[str, Seconds]], frames: int) -> None:
+    """Print a row for each tree: CPU time, and its ratio to the first one."""
+    seconds = {name: np.array([one[name] for one in measured]) for name in measured[0]}
+    base = next(iter(seconds.values()))
+    rows = []
+    for name, taken in seconds.items():
+        median, lower, upper = bootstrap_ratio(taken, base)
+        rows.append(
+            (
+                name,
+                measure.spread(1000 * taken.sum(axis=1) / frames, 2),
+                measure.spread(taken.sum(axis=1) / base.sum(axis=1), 3),
+                f"{median:.3f} ({lower:.3f}…{upper:.3f})",
+            )
+        )
+    measure.print_table(title, ("", "CPU ms per frame", "ratio per round", "ratio, 95 % interval"), rows)
+
+
+def _print_shares(shares: Sequence[Mapping[str, float]]) -> None:
+    """Print how much of the CPU time each new function takes."""
+    rows = [
+        (name, measure.spread((100 * one[name] / one["all"] for one in shares), 2))
+        for name in shares[0]
+        if name != "all"
+    ]
+    if rows:
+        measure.print_table(f"Of it, in {THIS}", ("", "% of its CPU time"), rows)
+
+
+def _find_weights() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return the configurations whose weights are here, and the variables by which any tree finds them."""
+    try:
+        folder = weights.find(weights.HAGRID_HANDS).parent
+    except WeightsError as error:
+        print(f"\nWithout hagrid: {error}")
+        return {"default": CONFIGURATIONS["default"]}, {}
+    return CONFIGURATIONS, {"DETECTIME_WEIGHTS": str(folder)}
+
+
+def _environment(tree: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, **more, "PYTHONPATH": str(tree)}
+
+
+def _git(*arguments: str) -> None:
+    try:
+        subprocess.run(
+            ["git", "-C", str(paths.ROOT_DIR), *arguments], check=True, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    except subprocess.CalledProcessError as error:
+        raise CommitError(f"--against {arguments[-1]}: {error.stderr.splitlines()[0]}") from error
+    except FileNotFoundError as error:
+        raise CommitError("--against: it needs git, which is not installed") from error

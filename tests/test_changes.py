@@ -1,0 +1,230 @@
+"""Frames that changed since they were looked at, and places that are gone: contract 5, with real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import encode, pattern
+
+from detectime import config as configuration
+from detectime import frames, manifest, outcomes, run, runs, sources
+from detectime import store as stores
+from detectime.images import describe_content
+from detectime.manifest import RunError
+from detectime.notes import Note
+
+pytestmark = pytest.mark.slow
+
+COUNT = 6
+
+
+def picture(seed: int) -> bytes:
+    shades = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    return encode(np.kron(shades, np.ones((16, 16, 1), np.uint8)), "JPEG", quality=90)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Make a folder of frames, their labels, and nothing else."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rows = [f"{k}.jpg,v,{k},stop" for k in range(COUNT)]
+    for k in range(COUNT):
+        (images / f"{k}.jpg").write_bytes(picture(k))
+    (tmp_path / "t.csv").write_text("\n".join(["frame_path,video_name,frame_id,class_name", *rows]))
+    return tmp_path
+
+
+def detect(place: Path, images: Path | None = None, **parameters: Any) -> list[Note]:
+    given = {"images": str(images or place / "images"), "labels": str(place / "t.csv"), "output": str(place / "out")}
+    config, _ = manifest.resume_config(configuration.load(parameters={**given, "workers": 1, **parameters}))
+    source = sources.of(config)
+    table = frames.select(frames.of(config, source), config.classes, config.selection.limit)
+    run.detect(table, source, config, config.data.output)
+    return runs.open_run(place / "out").notes
+
+
+def rows(place: Path) -> pd.DataFrame:
+    table: pd.DataFrame = pq.read_table(place / "out" / "detections.parquet").to_pandas()
+    return table.set_index("frame_path")
+
+
+def kinds(notes: list[Note]) -> dict[str, int]:
+    return {note.kind: note.count for note in notes}
+
+
+def age(path: Path, seconds: int = 100) -> None:
+    """Give a file another time, whatever the clock's step is."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + seconds * 10**9))
+
+
+def test_stamp_and_content_are_stored_at_detection(place: Path) -> None:
+    detect(place)
+    for path, row in rows(place).iterrows():
+        file = place / "images" / str(path)
+        assert row["stamp"] == f"{file.stat().st_size}-{file.stat().st_mtime_ns}"
+        assert row["content"] == describe_content(file.read_bytes())
+
+
+def test_a_frame_that_was_replaced_is_looked_at_again(place: Path) -> None:
+    detect(place)
+    before = rows(place)
+    file = place / "images" / "3.jpg"
+    file.write_bytes(encode(pattern(200, 100), "JPEG"))
+    age(file)
+    notes = detect(place)
+    after = rows(place)
+    assert (after.loc["3.jpg", "width"], after.loc["3.jpg", "height"]) == (200, 100)
+    assert after.loc["3.jpg", "content"] == describe_content(file.read_bytes())
+    assert (
+        after.drop("3.jpg")
+        .drop(columns=["faces", "hands"])
+        .equals(before.drop("3.jpg").drop(columns=["faces", "hands"]))
+    )
+    (note,) = [note for note in notes if note.kind == "changed"]
+    assert (note.count, note.example) == (1, "3.jpg")
+    (again,) = [note for note in detect(place) if note.kind == "changed"]
+    assert again == note  # an event stays on record, and nothing is new
+
+
+@pytest.mark.parametrize("how", ["touched", "copied"])
+def test_new_times_alone_detect_nothing_again(place: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(place)
+    images = place / "images"
+    if how == "copied":
+        images = Path(shutil.copytree(images, place / "copy"))
+    for file in images.iterdir():
+        age(file)
+    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    notes = detect(place, images)
+    assert "changed" not in kinds(notes)
+    file = images / "2.jpg"
+    assert rows(place).loc["2.jpg", "stamp"] == f"{file.stat().st_size}-{file.stat().st_mtime_ns}"  # renewed
+    read: list[Any] = []
+    monkeypatch.setattr("detectime.changes._read_contents", lambda table, suspects, source: read.extend(suspects) or [])
+    detect(place, images)
+    assert read == []
+
+
+def test_a_set_of_which_most_changed_is_refused_until_it_is_said(place: Path) -> None:
+    detect(place)
+    for k in range(4):
+        file = place / "images" / f"{k}.jpg"
+        file.write_bytes(picture(100 + k))
+        age(file)
+    before = rows(place)
+    with pytest.raises(RunError, match=r"4 of 6 frames have other content.*0\.jpg.*redetect: changed"):
+        detect(place)
+    assert rows(place)["content"].equals(before["content"])
+    notes = detect(place, redetect="changed")
+    assert kinds(notes)["changed"] == 4
+    assert rows(place).loc["0.jpg", "content"] == describe_content(picture(100))
+    assert kinds(detect(place))["changed"] == 4  # of the event, none anew
+
+
+def test_half_may_change(place: Path) -> None:
+    detect(place)
+    for k in range(COUNT // 2):
+        (place / "images" / f"{k}.jpg").write_bytes(picture(100 + k))
+        age(place / "images" / f"{k}.jpg")
+    assert kinds(detect(place))["changed"] == COUNT // 2
+
+
+def test_a_frame_that_was_broken_and_is_mended_is_looked_at_again(place: Path) -> None:
+    good = (place / "images" / "1.jpg").read_bytes()
+    (place / "images" / "1.jpg").write_bytes(good[: len(good) // 2])
+    detect(place)
+    assert rows(place).loc["1.jpg", "outcome"] == "unreadable"
+    assert rows(place).loc["1.jpg", "content"] == describe_content(good[: len(good) // 2])
+    (place / "images" / "1.jpg").write_bytes(good)
+    age(place / "images" / "1.jpg")
+    detect(place)
+    assert rows(place).loc["1.jpg", "outcome"] == "ok"
+
+
+@pytest.mark.parametrize("gone", ["unmounted", "empty"])
+def test_a_finished_run_whose_drive_is_gone_goes_on(place: Path, gone: str) -> None:
+    detect(place)
+    outcomes.pair_run(runs.open_run(place / "out"))
+    hands, stamps = (place / "out" / "hands.json").read_bytes(), rows(place)["stamp"]
+    shutil.move(place / "images", place / "elsewhere")
+    if gone == "empty":
+        (place / "images").mkdir()
+    notes = detect(place)
+    assert kinds(notes)["unreachable"] == 1
+    assert "missing" not in kinds(notes)
+    opened = runs.open_run(place / "out")
+    outcomes.pair_run(opened)
+    assert (place / "out" / "hands.json").read_bytes() == hands
+    assert opened.frames["on_disk"].all()  # as far as is known
+    assert rows(place)["stamp"].equals(stamps)
+    if gone == "empty":
+        (place / "images").rmdir()
+    shutil.move(place / "elsewhere", place / "images")
+    assert "unreachable" not in kinds(detect(place))
+
+
+def test_a_run_that_lacks_frames_is_refused_while_the_drive_is_gone(place: Path) -> None:
+    detect(place, limit=3)
+    shutil.move(place / "images", place / "elsewhere")
+    with pytest.raises(RunError, match="is the drive mounted"):
+        detect(place)
+    shutil.move(place / "elsewhere", place / "images")
+    detect(place)
+    assert len(rows(place)) == COUNT
+
+
+def test_frames_that_are_gone_and_frames_that_are_back_are_told(place: Path) -> None:
+    (place / "images" / "5.jpg").rename(place / "5.jpg")
+    notes = detect(place)
+    assert kinds(notes)["missing"] == 1
+    (place / "5.jpg").rename(place / "images" / "5.jpg")
+    (place / "images" / "0.jpg").unlink()
+    notes = detect(place)
+    assert (kinds(notes)["back"], kinds(notes)["gone"]) == (1, 1)
+    assert rows(place).loc["0.jpg", "outcome"] == "ok"
+    detect(place, retry_failed=True)
+    assert rows(place).loc["5.jpg", "outcome"] == "ok"
+
+
+def test_a_folder_that_becomes_a_zip_of_the_same_frames_is_the_same_set(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect(place)
+    with zipfile.ZipFile(place / "frames.zip", "w") as archive:
+        for file in (place / "images").iterdir():
+            archive.write(file, file.name)
+    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    detect(place, place / "frames.zip")
+    assert rows(place)["stamp"].str.fullmatch(r"\d+-[0-9a-f]{8}").all()
+
+
+def test_a_drive_that_may_not_be_read_changes_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame whose stamp is another one and that cannot be read is kept, and compared the next time."""
+    detect(place)
+    age(place / "images" / "2.jpg")
+    before = rows(place)
+    monkeypatch.setattr(
+        sources.folder.Folder,
+        "read_contents",
+        lambda self, paths: ((path, None) for path in paths),  # type: ignore[attr-defined]
+    )
+    detect(place)
+    assert rows(place)["stamp"].equals(before["stamp"])
+
+
+def test_an_older_manifest_is_written_back_in_todays_form(place: Path) -> None:
+    detect(place)
+    content = json.loads((place / "out" / "run.json").read_text())
+    assert content["manifest_version"] == 2
+    assert manifest.read_manifest(stores.of(place / "out")) == content

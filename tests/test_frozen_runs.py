@@ -1,0 +1,280 @@
+"""Runs of earlier releases open, pair, resume and grow with nothing set by the user: see ``tests/frozen``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from detectime import boxes, frames, manifest, outcomes, paths, run, runs, shards, sources
+from detectime import config as configuration
+from detectime import store as stores
+from detectime.config import Config, Detection, Pairing
+from detectime.detectors import mediapipe, registry
+from detectime.manifest import RunError
+
+FROZEN = Path(__file__).parent / "frozen" / "0.2.0"
+FINISHED = ["default", "cascade", "averaged"]
+CONTEST_BY_0_2 = {
+    "default": "50828930587b9821c8e518db703a76633d68244522fb308e595f86aac4374175",
+    "cascade": "01834072c7e404c239258ff373f3549de8639b54ee78bab957f2d8b4dee83b7e",
+}
+"""The sha256 of the hands.json that 0.2.0 wrote of the contest's frames."""
+
+
+@pytest.fixture
+def frozen(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Copy the run that the test is parametrised with."""
+    return copy(request.param, tmp_path)
+
+
+def copy(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(FROZEN / name, folder / name))
+
+
+def load(output: Path, **parameters: Any) -> Config:
+    given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
+    return configuration.load(parameters={**{key: str(value) for key, value in given.items()}, **parameters})
+
+
+def detect(output: Path, **parameters: Any) -> Config:
+    config, _ = manifest.resume_config(load(output, **parameters))
+    source = sources.of(config)
+    table = frames.select(frames.of(config, source), config.classes, config.selection.limit)
+    run.detect(table, source, config, str(output))
+    return config
+
+
+def hands(output: Path) -> bytes:
+    return (output / "hands.json").read_bytes()
+
+
+def made_by_0_2(name: str) -> bytes:
+    return (FROZEN / name / "hands.json").read_bytes()
+
+
+def hand_boxes(output: Path) -> dict[str, np.ndarray]:
+    table = shards.read_detections(stores.of(output))
+    return {
+        row["frame_path"]: np.array([[hand[c] for c in ("x1", "y1", "x2", "y2")] for hand in row["hands"]]).reshape(
+            -1, 4
+        )
+        for row in table.to_pylist()
+    }
+
+
+CHANGED = {
+    "detectors/mediapipe.py": {"hand_confidence: Share = 0.5": "hand_confidence: Share = 0.9"},
+    "detectors/contract.py": {
+        "face_confidence: Share = 0.6": "face_confidence: Share = 0.95",
+        'exif: Literal["ignore", "apply"] = "ignore"': 'exif: Literal["ignore", "apply"] = "apply"',
+        'hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)': "hand_detector: "
+        'Annotated[Names, Field(min_length=1)] = ("hagrid",)',
+    },
+    "config.py": {
+        " crop_coefficient: Coefficient = 1.5": " crop_coefficient: Coefficient = 0.4",
+        "crop_hand_coefficient: Coefficient = 1.5": "crop_hand_coefficient: Coefficient = 3.0",
+        'fallback: Literal["none", "wider", "frame"] = "none"': 'fallback: Literal["none", "wider", "frame"] = "wider"',
+        'enlarged_classes: Names = ("mute",)': 'enlarged_classes: Names = ("ok",)',
+    },
+}
+"""Defaults of a release to come, by where they stand."""
+
+
+@pytest.fixture(scope="module")
+def later_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a package with other defaults."""
+    folder = tmp_path_factory.mktemp("later")
+    package = folder / "detectime"
+    shutil.copytree(paths.ROOT_DIR / "detectime", package, ignore=shutil.ignore_patterns("models", "__pycache__"))
+    (package / "detectors" / "models").symlink_to(paths.ROOT_DIR / "detectime" / "detectors" / "models")
+    for name, changes in CHANGED.items():
+        text = (package / name).read_text()
+        for old, new in changes.items():
+            assert text.count(old) == 1, (name, old)
+            text = text.replace(old, new)
+        (package / name).write_text(text)
+    shutil.copy(FROZEN / "config.yml", folder / "config.yml")
+    return folder
+
+
+def run_later(folder: Path, script: str, *arguments: object) -> str:
+    """Run Python with the later release, in a process of its own; return what it prints."""
+    command = [sys.executable, "-P", "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+PAIR = "import sys; from detectime import outcomes, runs; outcomes.pair_run(runs.open_run(sys.argv[1]))"
+GO_ON = """
+import sys
+from detectime import config, frames, manifest, outcomes, run, runs, sources
+images, labels, output = sys.argv[1:]
+given = {"images": images, "labels": labels, "output": output}
+settings, _ = manifest.resume_config(config.load(parameters=given))
+source = sources.of(settings)
+table = frames.select(frames.of(settings, source), settings.classes)
+run.detect(table, source, settings, output)
+outcomes.pair_run(runs.open_run(output), settings.pairing)
+"""
+DEFAULTS = """
+import sys
+from detectime import config
+for given in ({}, {"exif": "ignore"}):
+    settings = config.load(sys.argv[1], given)
+    print(settings.detection.exif, settings.pairing.fallback, settings.is_explicit("detection.exif"))
+"""
+
+
+@pytest.mark.parametrize("frozen", FINISHED, indirect=True)
+def test_a_finished_run_opens_and_pairs_by_its_folder_alone(frozen: Path) -> None:
+    before = hands(frozen)
+    opened = runs.open_run(frozen)
+    assert len(opened.detections) == 108
+    assert len(opened.frames) == 120
+    assert opened.frames["frame_id"].dtype == "int64"
+    samples = outcomes.pair_run(opened)
+    assert hands(frozen) == before == made_by_0_2(frozen.name)
+    assert not [note for note in opened.notes if note.kind == "edited"]
+    assert {path.name for path in frozen.glob("hands*")} == {"hands.json"}
+    written = pd.read_csv(FROZEN / frozen.name / "outcomes.csv", keep_default_na=False)
+    assert samples["outcome"].astype(str).tolist() == written["outcome"].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", FINISHED, indirect=True)
+def test_a_finished_run_pairs_the_same_when_defaults_have_changed(frozen: Path, later_release: Path) -> None:
+    run_later(later_release, PAIR, frozen)
+    assert hands(frozen) == made_by_0_2(frozen.name)
+    run_later(later_release, GO_ON, paths.SAMPLE / "TRAIN_DATA", paths.SAMPLE / "train.csv", frozen)
+    assert hands(frozen) == made_by_0_2(frozen.name)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_finished_by_its_own_settings(tmp_path: Path, later_release: Path) -> None:
+    output = copy("interrupted", tmp_path)
+    run_later(later_release, GO_ON, paths.SAMPLE / "TRAIN_DATA", paths.SAMPLE / "train.csv", output)
+    assert hands(output) == made_by_0_2("default")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", FINISHED, indirect=True)
+def test_a_finished_run_goes_on_with_nothing_set(frozen: Path) -> None:
+    """Without the weights of hagrid, and as the notebook does it: nothing is looked at again."""
+    config = detect(frozen)
+    opened = runs.open_run(frozen)
+    outcomes.pair_run(opened, config.pairing)
+    assert hands(frozen) == made_by_0_2(frozen.name)
+    if frozen.name == "averaged":
+        assert config.pairing.fallback == "frame"
+        assert config.pairing.crop_coefficient == 1.2
+    if frozen.name != "default":
+        (note,) = [note for note in opened.notes if note.kind == "resumed"] or manifest.resume_config(load(frozen))[1]
+        assert "detection.hand_detector = ['hagrid', 'mediapipe']" in str(note)
+    table = pq.read_table(frozen / "detections.parquet")
+    assert table["stamp"].null_count == 0  # adopted
+    assert table["content"].null_count == len(table)  # nothing was read
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_finished(tmp_path: Path) -> None:
+    output = copy("interrupted", tmp_path)
+    config = detect(output)
+    outcomes.pair_run(runs.open_run(output), config.pairing)
+    assert hands(output) == made_by_0_2("default")
+    table = pq.read_table(output / "detections.parquet")
+    assert table["content"].null_count == 45  # the five shards of 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FINISHED)
+def test_a_grown_run_is_a_whole_run_under_its_own_settings(
+    tmp_path: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    if name != "default":
+        request.getfixturevalue("hagrid_weights")
+    classes = ["no_gesture", *configuration.load().classes]
+    output = copy(name, tmp_path)
+    config = detect(output, classes=classes)
+    outcomes.pair_run(runs.open_run(output), config.pairing)
+
+    whole = tmp_path / "whole"
+    values = configuration.as_dict(config)
+    keys = ("hand_detector", "near_coefficient", "whole_frame")
+    own = detect(whole, classes=classes, **{key: values["detection"][key] for key in keys}, **values["pairing"])
+    outcomes.pair_run(runs.open_run(whole), own.pairing)
+    assert pq.read_metadata(output / "detections.parquet").num_rows == 120
+    assert hands(output) == hands(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FINISHED)
+def test_todays_detectors_find_the_boxes_of_0_2(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
+    """While the revisions are the same."""
+    if name != "default":
+        request.getfixturevalue("hagrid_weights")
+    values = json.loads((FROZEN / name / "run.json").read_text())["configuration"]["detection"]
+    detect(tmp_path, **{key: values[key] for key in ("hand_detector", "near_coefficient", "whole_frame")})
+    now, then = hand_boxes(tmp_path), hand_boxes(copy(name, tmp_path / "copy"))
+    assert now.keys() == then.keys()
+    for path, found in now.items():
+        assert len(found) == len(then[path])
+        assert (boxes.iou(found, then[path]) >= 0.99).all()
+
+
+@pytest.mark.slow
+def test_a_raised_revision_refuses_growing_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = dataclasses.replace(mediapipe.SPEC, revision=2)
+    monkeypatch.setitem(registry.HANDS, "mediapipe", raised)
+    output = copy("default", tmp_path)
+    config = detect(output)  # nothing is to be looked at
+    outcomes.pair_run(runs.open_run(output), config.pairing)
+    assert hands(output) == made_by_0_2("default")
+    with pytest.raises(RunError, match=r"mediapipe has revision 2.*revision 1.*another `output`.*redetect: true"):
+        detect(output, classes=["no_gesture", "stop"])
+    detect(output, classes=["no_gesture", "stop"], redetect=True)
+    assert manifest.read_manifest(stores.of(output))["detectors"]["mediapipe"]["revision"] == 2  # type: ignore[index]
+    (kept,) = output.glob("detections.*Z.parquet")
+    assert pq.read_metadata(kept).num_rows == 108
+
+
+def test_the_config_of_0_2_loads_unchanged() -> None:
+    old, new = configuration.load(FROZEN / "config.yml"), configuration.load()
+    assert configuration.as_dict(old)["labels"] == configuration.as_dict(new)["labels"]
+    assert old.detection == Detection()
+    assert old.pairing == Pairing()
+    assert old.explicit == {"data.images", "data.labels", "data.output"}
+
+
+@pytest.mark.slow
+def test_a_value_of_an_old_config_that_was_its_default_takes_todays(later_release: Path) -> None:
+    """A parameter always counts as set, also where it is the default of the file's release."""
+    assert run_later(later_release, DEFAULTS, later_release / "config.yml").splitlines() == [
+        "apply wider False",
+        "ignore wider True",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "parameters"), [("default", {}), ("cascade", {"hand_detector": "hagrid,mediapipe"})])
+def test_real_frames_give_the_bytes_of_0_2(
+    tmp_path: Path, name: str, parameters: dict[str, str], shared: Path, request: pytest.FixtureRequest
+) -> None:
+    if name != "default":
+        request.getfixturevalue("hagrid_weights")
+    contest = shared / "frames" / "contest"
+    given = {"images": str(contest / "TRAIN_DATA"), "labels": str(contest / "train.csv")}
+    config = detect(tmp_path, **given, **parameters)
+    outcomes.pair_run(runs.open_run(tmp_path), config.pairing)
+    assert hashlib.sha256(hands(tmp_path)).hexdigest() == CONTEST_BY_0_2[name]
