@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
 import tempfile
 import time
@@ -91,7 +92,7 @@ def whole_run(frames: Frames, settings: Config, name: Literal["local", "ray"]) -
             yield result
 
     # Many names for few frames: links, so that each is a frame of its own.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         names = [f"{k:04d}.jpg" for k in range(MANY)]
         for k, link in enumerate(names):
             os.symlink(frames.images / frames.names[k % len(frames.names)], os.path.join(folder, link))

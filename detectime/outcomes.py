@@ -107,12 +107,11 @@ def _keep_edited(store: Store, content: bytes, run: FinishedRun) -> list[Note]:
     """Keep a ``hands.json`` that is not the one that was written under another name, and say what differs."""
     made = run.manifest["pairing"] or {}
     found = hashlib.sha256(content).hexdigest()
+    if made.get("hands_sha256") and found in (made["hands_sha256"], made["previous_sha256"]):
+        return []
     written = _read_written(run)
-    if made.get("hands_sha256") is None:  # 0.2 did not record it
-        known = {None if written is None else _hash(hands_json.encode_samples(written))}
-    else:
-        known = {made["hands_sha256"], made["previous_sha256"]}
-    if found in known:
+    # 0.2 did not record what it wrote.
+    if not made.get("hands_sha256") and written is not None and found == _hash(hands_json.encode_samples(written)):
         return []
     at = manifest.now()
     kept = _rename_free(store, hands_json.NAME, f"hands.{manifest.file_time(at)}")

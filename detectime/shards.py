@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,12 @@ SHARDS = "shards"
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")
 _RESCUED = f"{SHARDS}/{0:0{_DIGITS}d}.parquet"  # sorts before all others: what it holds is older
+_NAMED = [f"{boxes}.list.element.{name}" for boxes in ("faces", "hands") for name in ("detector", "stage")]
+_AS_WRITTEN: dict[str, Any] = {
+    "compression": "zstd",
+    "write_page_checksum": True,
+    "use_dictionary": ["outcome", "error", *_NAMED],  # numbers and names of frames hardly repeat
+}
 _INDEX = ("frame_path", "stamp", "content", "outcome")
 
 
@@ -92,9 +99,7 @@ class Results:
         self.is_compact = True
         pieces: list[pa.Table] = []
         few: list[pa.Table] = []
-        for name, content in store.contents((DETECTIONS_FILE, *list_shards(store))):
-            if content is None:
-                continue
+        for name, content in self._read_files():
             self.is_compact &= name == DETECTIONS_FILE
             with _damage(name):
                 file = _open(store, name, content)
@@ -114,6 +119,15 @@ class Results:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def _read_files(self) -> Iterator[tuple[str, BinaryIO]]:
+        """Yield the files of results, the oldest first; shards are small, and read whole."""
+        compact = self._store.open(DETECTIONS_FILE)
+        if compact is not None:
+            yield DETECTIONS_FILE, compact
+        for name, content in self._store.contents(list_shards(self._store)):
+            if content is not None:
+                yield name, io.BytesIO(content)
 
     def find_rows(self, frame_paths: pa.Array) -> Integers:
         """Return the row of the index that counts for each frame, -1 where there is none; int64."""
@@ -144,7 +158,7 @@ class Results:
         shards = list_shards(self._store)
         with (
             self._store.writing(DETECTIONS_FILE) as file,
-            pq.ParquetWriter(file, DETECTIONS, compression="zstd", write_page_checksum=True) as writer,
+            pq.ParquetWriter(file, DETECTIONS, **_AS_WRITTEN) as writer,
         ):
             for rows, table in self._read_in_order(order):
                 writer.write_table(_restamp(table, place[rows], stamps), row_group_size=PIECE)
@@ -209,7 +223,7 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
     """
     wanted = DETECTIONS.names if columns is None else list(columns)
     schema = pa.schema([DETECTIONS.field(name) for name in wanted], metadata=DETECTIONS.metadata)
-    content = store.get(DETECTIONS_FILE)
+    content = store.open(DETECTIONS_FILE)
     if content is None:
         return schema.empty_table()
     with _damage(DETECTIONS_FILE):
@@ -233,7 +247,7 @@ def sort_detections(detections: pa.Table, frame_paths: pa.Array) -> pa.Table:
 def save_shard(store: Store, number: int, table: pa.Table) -> None:
     """Write a shard: rows in the schema `schema.DETECTIONS`."""
     with store.writing(f"{SHARDS}/{number:0{_DIGITS}d}.parquet") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=PIECE, write_page_checksum=True)
+        pq.write_table(table, file, row_group_size=PIECE, **_AS_WRITTEN)
 
 
 def list_shards(store: Store) -> list[str]:
@@ -263,7 +277,7 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
                 rescued.append(upgrade_table(file.read_row_group(group, use_threads=False)))
     if rescued:
         with store.writing(_RESCUED) as target:
-            pq.write_table(pa.concat_tables(rescued), target, compression="zstd", row_group_size=PIECE)
+            pq.write_table(pa.concat_tables(rescued), target, row_group_size=PIECE, **_AS_WRITTEN)
     return store.set_aside(name), sum(map(len, rescued))
 
 
@@ -276,13 +290,13 @@ def _damage(name: str) -> Iterator[None]:
         raise DamagedError(name, str(error)) from error
 
 
-def _open(store: Store, name: str, content: bytes | None = None) -> pq.ParquetFile:
+def _open(store: Store, name: str, content: BinaryIO | None = None) -> pq.ParquetFile:
     """Open a table of detections of any version that this one reads."""
     if content is None:
-        content = store.get(name)
+        content = store.open(name)
     if content is None:
         raise FileNotFoundError(f"{store}/{name}: not there")
-    file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+    file = pq.ParquetFile(content, page_checksum_verification=True)
     if table_version(file.schema_arrow, f"{store}/{name}") is None:
         raise TableVersionError(
             f"{store}/{name}: this is no table of detections; give another `output`, or move the file elsewhere"

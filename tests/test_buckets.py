@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import os
 import signal
@@ -19,14 +20,14 @@ from typing import Any
 import buckets
 import faults
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import LABELS, encode, pattern
 from faults import make_frames, names, settings, table_of
 from test_sources import names_of
 
 from detectime import config as configuration
-from detectime import frames, pairing, run, sources, store
-from detectime.exports import hands_json, outcomes_csv
+from detectime import frames, outcomes, run, runs, sources, store
 from detectime.images import Picture, Unreadable, describe_content
 from detectime.sources import Missing, SourceError, Unreachable
 from detectime.sources import bucket as bucket_source
@@ -452,18 +453,21 @@ def test_from_a_bucket_into_a_bucket_all_is_the_same(
         config = configuration.load(None, {**given, "output": place, "workers": 2, "save_per_num_images": 7})
         source = sources.of(config)
         table = frames.select(frames.read(config.data.labels, source, LABELS), config.classes)
-        found = run.detect(table, source, config, config.data.output)
-        samples = pairing.pair(table, found, config.pairing)
-        hands_json.write(samples, f"{config.data.output}/hands.json")
-        outcomes_csv.write(samples, f"{config.data.output}/outcomes.csv")
+        run.detect(table, source, config, config.data.output)
+        outcomes.pair_run(runs.open_run(config.data.output))
         here = tmp_path / "run"
         kept = buckets.stored(place) if folder == bucket else None
         written.append(kept or {name: (here / name).read_bytes() for name in faults.stored(here)})
     there, local = written
-    assert {*there} == {*local} == {"hands.json", "outcomes.csv", "run.json", "detections.parquet"}
-    for name in ("hands.json", "outcomes.csv", "detections.parquet"):
-        assert there[name] == local[name], name
-    assert there["detections.parquet"] == straight
+    assert {*there} == {*local} == {"hands.json", "outcomes.csv", "outcomes.parquet", *faults.FINISHED}
+    assert there["hands.json"] == local["hands.json"]
+    assert local["detections.parquet"] == straight
+    # But for the stamps, which a bucket gives in another way.
+    for name in ("detections.parquet", "outcomes.parquet", "frames.parquet"):
+        tables = [pq.read_table(io.BytesIO(files[name])) for files in written]
+        stamps = [set(table["stamp"].to_pylist()) for table in tables if "stamp" in table.column_names]
+        assert not set.intersection(*stamps), name
+        assert tables[0].drop_columns("stamp").equals(tables[1].drop_columns("stamp")), name
 
 
 _DRIVER = """
@@ -498,7 +502,7 @@ def test_a_driver_that_is_killed_is_resumed_in_the_bucket(
     assert 0 < done < COUNT / 3
     run.detect(table_of(NAMES), Folder(str(images)), settings(workers=2), f"{bucket}/run")
     left = buckets.stored(f"{bucket}/run")
-    assert {*left} == {"run.json", "detections.parquet"}
+    assert {*left} == faults.FINISHED
     assert left["detections.parquet"] == straight
 
 

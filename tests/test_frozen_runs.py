@@ -278,3 +278,17 @@ def test_real_frames_give_the_bytes_of_0_2(
     config = detect(tmp_path, **given, **parameters)
     outcomes.pair_run(runs.open_run(tmp_path), config.pairing)
     assert hashlib.sha256(hands(tmp_path)).hexdigest() == CONTEST_BY_0_2[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["default", "nothing"])
+def test_the_notebook_of_0_2_still_runs(tmp_path: Path, start: str) -> None:
+    output = copy("default", tmp_path) if start == "default" else tmp_path / "new"
+    given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
+    command = [str(Path(sys.executable).parent / "papermill"), str(FROZEN / "01_get_train_data.ipynb")]
+    command += [str(tmp_path / "out.ipynb"), "--no-progress-bar", "-p", "config", str(paths.CONFIG)]
+    command += [part for name, value in given.items() for part in ("-p", name, str(value))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert hands(output) == made_by_0_2("default")
+    assert runs.open_run(output).outcomes["outcome"].value_counts()["paired"] == 99

@@ -18,15 +18,15 @@ from typing import Any
 
 import nbformat
 import pytest
+from faults import stored
 
-import definitions
-from detectime import config, report
+from detectime import config, paths, report
 
 pytestmark = pytest.mark.slow
 
-NOTEBOOK = definitions.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
+NOTEBOOK = paths.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
 PAPERMILL = Path(sys.executable).parent / "papermill"
-SAMPLE = {"images": definitions.SAMPLE / "TRAIN_DATA", "labels": definitions.SAMPLE / "train.csv"}
+SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
 MEGABYTE = 1_000_000
 
 
@@ -76,7 +76,7 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_writes_what_it_promises(sample_run: Path) -> None:
     tables = {"frames.parquet", "detections.parquet", "outcomes.parquet", "outcomes.csv"}
-    assert {"hands.json", "run.json", ".lock", *tables} == {path.name for path in (sample_run / "run").iterdir()}
+    assert stored(sample_run / "run") == {"hands.json", "run.json", *tables}
     hands = json.loads((sample_run / "run" / "hands.json").read_text())
     assert len(hands) >= 0.85 * 108
     assert {hand["label"] for hand in hands} == {1, 2, 3, 4, 5, 6}
@@ -133,6 +133,21 @@ def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, tmp_
     assert max(per_figure) > 0.7 * max(len(picture) for picture in outputs(sample_run / "out.ipynb", "image/jpeg"))
 
 
+def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(sample_run / "run", tmp_path / "run")
+    hands = tmp_path / "run" / "hands.json"
+    edited = hands.read_text().replace('"label": 1', '"label": 2', 1)
+    hands.write_text(edited)
+    for given in ({"enlarged_classes": "ok", "crop_coefficient": 2.0}, {}):
+        assert execute(tmp_path / "out.ipynb", tmp_path, output="run", **given, **SAMPLE).returncode == 0
+        text = "".join(outputs(tmp_path / "out.ipynb", "text"))
+        assert "1 differences between hands.json and what was written there (1 labels)" in text
+    assert "pairing.crop_coefficient = 2.0, pairing.enlarged_classes = ['ok']" in text
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["pairing"]["settings"]["crop_coefficient"] == 2.0
+    (kept,) = (tmp_path / "run").glob("hands.2*.json")
+    assert kept.read_text() == edited
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -142,7 +157,7 @@ def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, tmp_
         ({"classes": "stop,stp"}, "'stp' is no label; did you mean 'stop'?"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
-        ({"labels": definitions.CONFIG}, "the column frame_path is missing"),
+        ({"labels": paths.CONFIG}, "the column frame_path is missing"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

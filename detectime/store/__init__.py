@@ -40,6 +40,10 @@ class Store(Protocol):
         """Return the content of a file, or None if there is no such file."""
         ...
 
+    def open(self, name: str) -> BinaryIO | None:
+        """Open a file to read parts of it; None if there is no such file. What goes wrong later is an `OSError`."""
+        ...
+
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """`get` several files, one after the other."""
         ...

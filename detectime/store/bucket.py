@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -93,6 +94,11 @@ class BucketStore:
             except FileNotFoundError:
                 return None
         return content
+
+    def open(self, name: str) -> BinaryIO | None:
+        """Open a file to read parts of it; None if there is no such file."""
+        content = self.get(name)  # what fails in the middle would be another error for each library
+        return None if content is None else io.BytesIO(content)
 
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """`get` several files, some ahead: each takes its time to come."""

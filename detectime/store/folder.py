@@ -100,6 +100,15 @@ class FolderStore:
         except OSError as error:
             raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
+    def open(self, name: str) -> BinaryIO | None:
+        """Open a file to read parts of it; None if there is no such file."""
+        try:
+            return (self.folder / name).open("rb")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
+
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """`get` several files, one after the other."""
         return ((name, self.get(name)) for name in names)
