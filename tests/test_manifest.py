@@ -1,0 +1,104 @@
+"""``run.json`` of any version, and what is wrong with one; a section of config.yml that is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detectime import config as configuration
+from detectime import manifest, runs
+from detectime import store as stores
+from detectime.config import ConfigError
+from detectime.manifest import RunError
+
+FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default" / "run.json"
+
+
+def write(folder: Path, content: Any) -> None:
+    (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_a_manifest_of_0_2_is_brought_to_todays_form(tmp_path: Path) -> None:
+    old = json.loads(FROZEN.read_text())
+    write(tmp_path, old)
+    found = manifest.read_manifest(stores.of(tmp_path))
+    assert found is not None
+    assert found["manifest_version"] == 2
+    assert found["detectors"]["mediapipe"] == {"revision": 1, "weights": old["detectors"]["mediapipe"]}
+    assert found["pairing"]["settings"]["crop_coefficient"] == 1.5
+    assert manifest.config_of(found).detection.hand_detector == ("mediapipe",)
+
+
+def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = json.loads(FROZEN.read_text())
+    del old["configuration"]["detection"]["hand_confidence"]
+    write(tmp_path, old)
+    monkeypatch.setitem(manifest.releases.DEFAULTS["0.2"], "detection.hand_confidence", 0.25)
+    found = manifest.read_manifest(stores.of(tmp_path))
+    assert found is not None
+    assert manifest.config_of(found).detection.hand_confidence == 0.25
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "5", "[]", "null", '"text"', "{}", {"configuration": {}}, {"detectors": []}],
+)
+def test_what_is_no_manifest_is_said(tmp_path: Path, content: Any) -> None:
+    write(tmp_path, content)
+    with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
+        manifest.read_manifest(stores.of(tmp_path))
+
+
+@pytest.mark.parametrize("lacking", ["data", "images", "detectors", "started", "finished", "detectime", "detection"])
+@pytest.mark.parametrize("use", ["open", "resume"])
+def test_a_manifest_that_lacks_something_is_said(tmp_path: Path, lacking: str, use: str) -> None:
+    content = json.loads(FROZEN.read_text())
+    for place in (content, content["configuration"], content["configuration"]["data"]):
+        place.pop(lacking, None)
+    if lacking == "detection":  # each key has a default
+        write(tmp_path, content)
+        assert runs.open_run(tmp_path).config.detection.hand_detector == ("mediapipe",)
+        return
+    write(tmp_path, content)
+    with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
+        if use == "open":
+            runs.open_run(tmp_path)
+        else:
+            manifest.resume_config(configuration.load(parameters={"output": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("changes", [{"manifest_version": 99}, {"detectime": "9.1.0", "manifest_version": 3}])
+def test_a_newer_manifest_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write(tmp_path, json.loads(FROZEN.read_text()) | changes)
+    with pytest.raises(RunError, match="made by a newer detectime"):
+        runs.open_run(tmp_path)
+
+
+def test_a_value_that_is_not_accepted_any_more_is_said(tmp_path: Path) -> None:
+    content = json.loads(FROZEN.read_text())
+    content["configuration"]["detection"]["hand_confidence"] = "much"
+    write(tmp_path, content)
+    with pytest.raises(RunError, match=r"hand_confidence = 'much'"):
+        runs.open_run(tmp_path)
+
+
+def test_a_folder_without_a_run_is_said_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run in this folder"):
+        runs.open_run(tmp_path)
+    with pytest.raises(RunError, match="there is no such folder"):
+        runs.open_run(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["5", "text", "[1, 2]", "true"])
+@pytest.mark.parametrize("parameters", [{}, {"workers": 2}, {"limit": 3}])
+def test_a_section_that_is_a_value_is_refused(tmp_path: Path, value: str, parameters: dict[str, int]) -> None:
+    text = "data: {images: a, labels: b, output: c}\nlabels: {stop: 1}\n"
+    (tmp_path / "config.yml").write_text(f"{text}run: {value}\n")
+    with pytest.raises(ConfigError, match=r"run = .*should be keys with values"):
+        configuration.load(tmp_path / "config.yml", parameters)
