@@ -207,7 +207,7 @@ def notes(table: pd.DataFrame) -> list[Note]:
         found.append(Note("missing", len(missing), what, None if missing.empty else str(missing.iloc[0])))
     if "wanted" in table:
         left_out = table["frame_path"][~table["wanted"]]
-        what = f"{'frame is' if len(left_out) == 1 else 'frames are'} left out: not of a wanted class, or past the limit"
+        what = f"{'frame is' if len(left_out) == 1 else 'frames are'} left out: of another class, or past the limit"
         found.append(Note("left_out", len(left_out), what, None if left_out.empty else str(left_out.iloc[0])))
     return [*(note for note in found if note.count), *attrs.get("notes", ())]
 

@@ -20,6 +20,7 @@ from typing import Any
 import buckets
 import faults
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import LABELS, encode, pattern
@@ -463,6 +464,8 @@ def test_from_a_bucket_into_a_bucket_all_is_the_same(
     assert there["hands.json"] == local["hands.json"]
     assert local["detections.parquet"] == straight
     # But for the stamps, which a bucket gives in another way.
+    views = [pd.read_csv(io.BytesIO(files["outcomes.csv"])).drop(columns="stamp") for files in written]
+    pd.testing.assert_frame_equal(*views)
     for name in ("detections.parquet", "outcomes.parquet", "frames.parquet"):
         tables = [pq.read_table(io.BytesIO(files[name])) for files in written]
         stamps = [set(table["stamp"].to_pylist()) for table in tables if "stamp" in table.column_names]
