@@ -18,12 +18,12 @@ from pathlib import Path
 
 import cv2
 
-import definitions
 import detectime
 from benchmarks import against, cost, disagreement, measure, peers, quality, throughput
 from benchmarks.against import CommitError
 from benchmarks.data import Frames
 from detectime import config as configuration
+from detectime import paths
 from detectime.config import ConfigError
 from detectime.engines import local
 from detectime.frames import TableError
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--contest", type=Path, metavar="DIR", default=definitions.SAMPLE, help="labelled frames")
+    parser.add_argument("--contest", type=Path, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
     parser.add_argument("--hagrid", type=Path, metavar="DIR", help="images and annotations in HaGRID's own layout")
     parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="these chapters")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn")
@@ -54,9 +54,9 @@ def main() -> None:
     if arguments.against:
         against.report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
         return
-    sets = [Frames.contest(definitions.SAMPLE, settings)]
+    sets = [Frames.contest(paths.SAMPLE, settings)]
     sets += [Frames.hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
-    sets += [contest] if arguments.contest != definitions.SAMPLE else []
+    sets += [contest] if arguments.contest != paths.SAMPLE else []
 
     with contextlib.ExitStack() as stack:
         peer = None

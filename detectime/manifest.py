@@ -406,10 +406,6 @@ def _compare(name: str, was: Mapping[str, Any], today: Mapping[str, Any]) -> lis
     for file in dict.fromkeys([*was["weights"], *today["weights"]]):
         old, new = was["weights"].get(file), today["weights"].get(file)
         if old != new:
-            what = (
-                "the face cache holds other faces"
-                if name == face_cache.SPEC.name
-                else f"weights of {name}: {file}"
-            )
+            what = "the face cache holds other faces" if name == face_cache.SPEC.name else f"weights of {name}: {file}"
             found.append(f"{what} ({old!r} then, {new!r} now)")
     return found

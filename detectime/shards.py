@@ -104,11 +104,9 @@ class Results:
             with _damage(name):
                 file = _open(store, name, content)
                 self.is_compact &= file.schema_arrow.equals(DETECTIONS)
-                # A shard is read whole: what is wrong with it shows before work starts.
-                known = [column for column in _INDEX if column in file.schema_arrow.names]
-                columns = known if name == DETECTIONS_FILE else None
+                # All columns are read, though few are kept: what is wrong with a file shows before work starts.
                 for group in range(file.num_row_groups):
-                    rows = file.read_row_group(group, columns=columns, use_threads=False)
+                    rows = file.read_row_group(group, use_threads=False)
                     self._parts.append(_Part(name, group, len(rows)))
                     few.append(_project(rows))
             if sum(map(len, few)) >= PIECE or len(few) >= 500:  # small tables take many times more memory

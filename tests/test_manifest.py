@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +55,30 @@ def test_what_is_no_manifest_is_said(tmp_path: Path, content: Any) -> None:
         manifest.read_manifest(stores.of(tmp_path))
 
 
-@pytest.mark.parametrize("lacking", ["data", "images", "detectors", "started", "finished", "detectime", "detection"])
-@pytest.mark.parametrize("use", ["open", "resume"])
-def test_a_manifest_that_lacks_something_is_said(tmp_path: Path, lacking: str, use: str) -> None:
+def open_it(folder: Path) -> None:
+    runs.open_run(folder)
+
+
+def resume_it(folder: Path) -> None:
+    manifest.resume_config(configuration.load(parameters={"output": str(folder)}))
+
+
+@pytest.mark.parametrize("lacking", ["data", "images", "detectors", "started", "finished", "detectime"])
+@pytest.mark.parametrize("use", [open_it, resume_it])
+def test_a_manifest_that_lacks_something_is_said(tmp_path: Path, lacking: str, use: Callable[[Path], None]) -> None:
     content = json.loads(FROZEN.read_text())
     for place in (content, content["configuration"], content["configuration"]["data"]):
         place.pop(lacking, None)
-    if lacking == "detection":  # each key has a default
-        write(tmp_path, content)
-        assert runs.open_run(tmp_path).config.detection.hand_detector == ("mediapipe",)
-        return
     write(tmp_path, content)
     with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
-        if use == "open":
-            runs.open_run(tmp_path)
-        else:
-            manifest.resume_config(configuration.load(parameters={"output": str(tmp_path)}))
+        use(tmp_path)
+
+
+def test_a_section_that_a_manifest_lacks_has_that_releases_defaults(tmp_path: Path) -> None:
+    content = json.loads(FROZEN.read_text())
+    del content["configuration"]["detection"]
+    write(tmp_path, content)
+    assert runs.open_run(tmp_path).config.detection.hand_detector == ("mediapipe",)
 
 
 @pytest.mark.parametrize("changes", [{"manifest_version": 99}, {"detectime": "9.1.0", "manifest_version": 3}])
