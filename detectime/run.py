@@ -226,7 +226,7 @@ class _Run:
                 f"place of frames cannot be reached, and the run goes on with what it has: {self.listing.unreachable}"
             )
             return [Note("unreachable", 1, text)]
-        is_there = self.listing.stamps.is_valid().to_numpy(zero_copy_only=False)
+        is_there = self.table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
         if not len(results) or not is_there.any():
             return []
         known = self.wanted & (rows >= 0)
