@@ -48,9 +48,15 @@ class Changes:
     first
         The first frame that changed.
     unknown
-        How many of those that changed have no content recorded, so that another stamp has to count as another content.
+        How many of those that changed have no content recorded and another size.
+    contents
+        For each row of the frame table the content that was read of a frame that did not change; null elsewhere.
+    assumed
+        How many of these had no content recorded, as in runs of 0.2, and count as the same since their size is.
     unread
         For each row of the frame table, whether a frame with another stamp could not be read.
+    considered
+        For each row of the frame table, whether its stamp is taken over.
     are_stamps_new
         Whether a row is to get another stamp than the one that it has.
     """
@@ -60,6 +66,9 @@ class Changes:
     compared: int
     first: str | None
     unknown: int
+    contents: pa.Array
+    assumed: int
+    considered: Flags
     are_stamps_new: bool
 
     @property
@@ -67,9 +76,9 @@ class Changes:
         """How many frames changed."""
         return int(self.changed.sum())
 
-    def mask_stamps(self, stamps: pa.Array, wanted: Flags) -> pa.Array:
+    def mask_stamps(self, stamps: pa.Array) -> pa.Array:
         """Return the stamps that rows are to have: null, so that they keep theirs, where nothing was compared."""
-        return pc.if_else(pa.array(wanted & ~self.unread), stamps, pa.scalar(None, pa.string()))
+        return pc.if_else(pa.array(self.considered & ~self.unread), stamps, pa.scalar(None, pa.string()))
 
 
 def list_stamps(table: pd.DataFrame, source: Source) -> Listing:
@@ -93,10 +102,13 @@ def list_stamps(table: pd.DataFrame, source: Source) -> Listing:
     return Listing(pa.array(stamps, pa.string()).take(places), None)
 
 
-def find_changes(table: pd.DataFrame, listing: Listing, rows: Integers, index: pa.Table, source: Source) -> Changes:
+def find_changes(
+    table: pd.DataFrame, listing: Listing, rows: Integers, index: pa.Table, pending: Flags, source: Source
+) -> Changes:
     """Compare wanted frames with what was recorded when they were looked at.
 
-    A frame whose stamp is another one is read: with equal content it is the same frame, as in a copy of a data set.
+    A frame whose stamp is another one is read: with equal content it is the same frame, as in a copy of a data set. One
+    that was missing was never looked at, and has nothing to compare.
 
     Parameters
     ----------
@@ -107,37 +119,75 @@ def find_changes(table: pd.DataFrame, listing: Listing, rows: Integers, index: p
     rows
         For each row of the table the row of `index` that counts, -1 where there is none.
     index
-        With `stamp` and `content`: see `shards.Results`.
+        With `stamp`, `content` and `outcome`: see `shards.Results`.
+    pending
+        bool, shape (rows of the table,): frames that are looked at in any case.
     source
         Where the frames are.
     """
     taken = pa.array(rows, mask=rows < 0)
     then, content = _flat(index["stamp"].take(taken)), _flat(index["content"].take(taken))
-    known = table["wanted"].to_numpy() & (rows >= 0) & ~_is_null(listing.stamps)
+    missing = pc.equal(index["outcome"].take(taken), "missing").fill_null(False)
+    looked_at = table["wanted"].to_numpy() & (rows >= 0) & ~_flat(missing).to_numpy(zero_copy_only=False) & ~pending
+    known = looked_at & ~_is_null(listing.stamps)
     differs = known & _differ(then, listing.stamps)
     suspects = np.flatnonzero(differs & ~_is_null(then))
     changed = np.zeros(len(table), bool)
     unread = np.zeros(len(table), bool)
+    contents: dict[int, str] = {}
+    assumed = 0
     for k, found in zip(suspects.tolist(), _read_contents(table, suspects, source), strict=True):
         if found is None:  # it is gone meanwhile, or may not be read: nothing says that it is another one
             unread[k] = True
-        else:
-            changed[k] = found != content[k].as_py()
+            continue
+        was, stamp = content[k].as_py(), then[k].as_py()
+        if was is None and stamp != found and _size(stamp) == _size(found):
+            assumed += 1
+        elif found not in (was, stamp):  # the stamp of a member of a zip is its content
+            changed[k] = True
+            continue
+        contents[k] = found
     differs &= ~unread
     count = int(np.count_nonzero(known & ~_is_null(then)))
     first = str(table["frame_path"].iloc[int(np.argmax(changed))]) if changed.any() else None
     unknown = int((changed & _is_null(content)).sum())
-    return Changes(changed, unread, count, first, unknown, bool(differs.any()))
+    read = pa.nulls(len(table), pa.string())
+    if contents:
+        read = pa.array([contents.get(k) for k in range(len(table))], pa.string())
+    return Changes(changed, unread, count, first, unknown, read, assumed, looked_at, bool(differs.any()))
 
 
 def describe_changes(changes: Changes, at: str) -> list[Note]:
     """Return the note about frames that changed and are looked at again."""
     if not changes.count:
         return []
-    unknown = f" ({changes.unknown} by their stamp alone: no content was recorded)" if changes.unknown else ""
+    unknown = f" ({changes.unknown} by their size alone: no content was recorded)" if changes.unknown else ""
     one = "frame changed since it was looked at, and was"
     were = one if changes.count == 1 else "frames changed since they were looked at, and were"
     return [Note("changed", changes.count, f"{were} looked at again{unknown}", changes.first, at)]
+
+
+def describe_doubts(table: pd.DataFrame, changes: Changes, at: str) -> list[Note]:
+    """Return notes about frames of which another stamp could not be followed by a comparison of contents."""
+    notes = []
+    if changes.assumed:
+        frame = "frame has" if changes.assumed == 1 else "frames have"
+        text = f"{frame} another time and the same size; with no content recorded by 0.2 they count as the same"
+        notes.append(Note("assumed", changes.assumed, text, None, at))
+    unread = table["frame_path"][changes.unread]
+    if len(unread):
+        frame = (
+            "frame may have changed and cannot be read"
+            if len(unread) == 1
+            else "frames may have changed and cannot be read"
+        )
+        notes.append(Note("unread", len(unread), f"{frame}; what was found before is kept", str(unread.iloc[0])))
+    return notes
+
+
+def _size(text: str) -> str:
+    """Return the size that a stamp or a content begins with."""
+    return text.partition("-")[0]
 
 
 def _read_contents(table: pd.DataFrame, rows: Integers, source: Source) -> Iterator[str | None]:

@@ -69,7 +69,15 @@ def of(config: Config, source: Source) -> pd.DataFrame:
     """
     labels, known = config.data.labels, partial(_read_known, config.data.output)
     are_hagrid = os.path.isdir(labels)
-    if not are_hagrid and not spans.are_spans(columns(labels)):
+    try:
+        are_spans = not are_hagrid and spans.are_spans(columns(labels))
+    except TableError:  # they may lie on the drive that is gone
+        listing = list_source(source)
+        before = known() if listing.unreachable else None
+        if before is None:
+            raise
+        return _reuse(before, {}, listing, config.labels)
+    if not are_hagrid and not are_spans:
         return read(labels, source, config.labels, known)
     listing = list_source(source) if are_hagrid else spans.list_videos(labels, source)
     made_with = {"hagrid_classes": config.data.hagrid_classes} if are_hagrid else {"every": config.data.every}

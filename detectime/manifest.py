@@ -153,12 +153,16 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
     if not taken:
         return config, []
     listed = ", ".join(f"{key} = {_shown(value)}" for key, value in taken.items())
-    were = "setting was not given and keeps" if len(taken) == 1 else "settings were not given and keep"
-    return config, [Note("resumed", len(taken), f"{were} the value of the run in {store}: {listed}")]
+    were = (
+        "setting was not given and keeps the value"
+        if len(taken) == 1
+        else "settings were not given and keep the values"
+    )
+    return config, [Note("resumed", len(taken), f"{were} of the run in {store}: {listed}")]
 
 
 def check_detectors(
-    manifest: Manifest, chosen: Chosen, store: Store, growing: bool
+    manifest: Manifest, chosen: Chosen, config: Config, store: Store, growing: bool
 ) -> tuple[dict[str, Any], list[Note]]:
     """Compare the detectors of a run with those of today.
 
@@ -168,6 +172,8 @@ def check_detectors(
         Of the run.
     chosen
         The detectors by the configuration of the run.
+    config
+        The configuration, for what the user set.
     store
         The folder of the run, for messages.
     growing
@@ -192,14 +198,14 @@ def check_detectors(
         if growing:
             raise
         reason = str(error).partition("\n")[0]
-        return before, [Note("detectors", 1, f"detector could not be compared with that of the run: {reason}")]
+        return before, [Note("detectors", 1, f"A detector could not be compared with that of the run: {reason}")]
     differing, notes = [], []
     for name, now_it_is in today.items():
         was = before.get(name, {"revision": 1, "weights": {}})
         differing += _compare(name, was, _comparable(name, was, now_it_is, chosen))
         if was.get("version") != now_it_is.get("version"):
             notes.append(
-                Note("detectors", 1, f"detector, {name}, has version {now_it_is['version']}; the run began with "
+                Note("detectors", 1, f"The detector {name} has version {now_it_is['version']}; the run began with "
                      f"{was.get('version')}")
             )  # fmt: skip
     if not differing:
@@ -207,9 +213,8 @@ def check_detectors(
             name: now_it_is | {"weights": _keep_old_cache(before.get(name), now_it_is)}
             for name, now_it_is in today.items()
         }, notes
-    is_explicit = (
-        face_cache.SPEC.name in today and chosen.config.face_cache is not None and before.get(face_cache.SPEC.name)
-    )
+    key = "detection.face_cache"
+    is_explicit = face_cache.SPEC.name in today and config.is_explicit(key) and not config.was_resumed(key)
     if growing or (is_explicit and any(difference.startswith("the face cache") for difference in differing)):
         raise RunError(
             f"{store}: this folder holds a run of other detectors, whose boxes must not be mixed with today's: "
@@ -218,7 +223,7 @@ def check_detectors(
         )
     return before, [
         *notes,
-        Note("detectors", len(differing), f"detectors changed since this run: {'; '.join(differing)}"),
+        Note("detectors", len(differing), f"Detectors changed since this run: {'; '.join(differing)}"),
     ]
 
 
@@ -389,7 +394,10 @@ def _shown(value: Any) -> str:
 def _comparable(name: str, was: Mapping[str, Any], today: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
     """Return what is known of a detector today, in the form of the release that recorded it."""
     if name == face_cache.SPEC.name and _OLD_CACHE in was["weights"]:
-        return today | {"weights": {_OLD_CACHE: weights.sha256(face_cache.find_file(chosen.config))}}
+        file = face_cache.find_file(chosen.config)
+        replaced = face_cache.find_replaced(file)  # a run of 0.2 that was rewritten since, with the same faces
+        same = replaced == was["weights"][_OLD_CACHE]
+        return today | {"weights": {_OLD_CACHE: replaced if same else weights.sha256(file)}}
     return today
 
 

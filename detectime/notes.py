@@ -25,7 +25,8 @@ class Note:
     count
         How many there are of what `text` names.
     text
-        What was found, as a phrase that follows the count: ``rows repeated another and were dropped``.
+        What was found, as a phrase that follows the count (``rows repeated another and were dropped``), or as a whole
+        sentence, with a capital letter, where a count in front of it would mean nothing.
     example
         The first of them, such as a path; None if there is nothing to name.
     at
@@ -35,6 +36,8 @@ class Note:
     --------
     >>> str(Note("repeated", 2, "rows repeated another and were dropped", "anna/0001.jpg"))
     "2 rows repeated another and were dropped (the first: 'anna/0001.jpg')"
+    >>> str(Note("moved", 1, "The images moved."))
+    'The images moved.'
     """
 
     kind: str
@@ -45,7 +48,8 @@ class Note:
 
     def __str__(self) -> str:
         shown = "" if self.example is None else f" (the first: {shorten(self.example)})"
-        return f"{self.count} {self.text}{shown}"
+        counted = self.text if self.text[:1].isupper() else f"{self.count} {self.text}"
+        return f"{counted}{shown}"
 
 
 def note_found(kind: str, found: Sequence[str], text: str) -> list[Note]:

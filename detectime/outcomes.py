@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -15,15 +16,19 @@ from detectime import config as configuration
 from detectime import manifest, pairing, tables
 from detectime.config import Pairing
 from detectime.exports import hands_json, outcomes_csv
-from detectime.manifest import Manifest
-from detectime.notes import Note, note_found
+from detectime.manifest import Manifest, RunError
+from detectime.notes import Note
 from detectime.runs import FinishedRun
-from detectime.schema import Outcome
+from detectime.schema import Outcome, TableVersionError
 from detectime.store import NameTakenError, Store
 
 _logger = logging.getLogger(__name__)
 
-_BROKEN = (Outcome.MISSING, Outcome.UNREADABLE, Outcome.FAILED)
+_BROKEN = (
+    (Outcome.MISSING, "frame is missing", "frames are missing"),
+    (Outcome.UNREADABLE, "frame cannot be decoded", "frames cannot be decoded"),
+    (Outcome.FAILED, "frame failed", "frames failed"),
+)
 _FIELDS = ("bbox", "label", "video_name", "frame_id")
 
 
@@ -54,12 +59,12 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
     """
     store = run.store
     with store.lock():
-        run.manifest.update(manifest.read_manifest(store) or {})
+        run.refresh()
         if settings is None:
             settings = run.pairing
         samples = pairing.pair(run.frames, run.detections, settings)
         before = store.get(hands_json.NAME)
-        edited = [] if before is None else _keep_edited(store, before, run)
+        edited = [] if before is None else _keep_edited(store, before, samples, run)
         tables.write_outcomes(store, samples)
         outcomes_csv.write(samples, f"{store}/{outcomes_csv.NAME}")
         made = {
@@ -67,7 +72,7 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
             "settings": configuration.as_dict(settings),
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
             "detectime": detectime.__version__,
-            "previous_sha256": None if before is None else hashlib.sha256(before).hexdigest(),
+            "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }
         manifest.replace_notes(run.manifest, "pairing", [*edited, *_describe(samples, settings, run.manifest)])
         with store.writing(hands_json.NAME) as file:
@@ -84,16 +89,19 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
 def _describe(samples: pd.DataFrame, settings: Pairing, made: Manifest) -> list[Note]:
     """Return notes about frames that could not be looked at, and about settings that do nothing."""
     notes = []
-    for outcome in _BROKEN:
-        found = samples.loc[samples["outcome"] == outcome.value, "frame_path"]
-        notes += note_found(outcome.value, found.tolist(), f"frames are {outcome.value}: {outcome.sentence}")
+    for outcome, one, many in _BROKEN:
+        found = samples.loc[samples["outcome"] == outcome.value, ["frame_path", "error"]]
+        if len(found):
+            what = one if len(found) == 1 else many
+            text = f"{what}; the reason of the first: {found['error'].iloc[0]}"
+            notes.append(Note(outcome.value, len(found), text, str(found["frame_path"].iloc[0])))
     detection = made["configuration"]["detection"]
     kept = {"min_face_score": [detection.get("face_confidence")], "min_hand_score": _hand_confidences(detection)}
     for key, least in kept.items():
         value = getattr(settings, key)
         known = [confidence for confidence in least if confidence is not None]
         if value is not None and known and value <= min(known):
-            text = f"setting does nothing: pairing.{key} = {value}, and detection kept nothing below {min(known)}"
+            text = f"The setting pairing.{key} = {value} does nothing: detection kept nothing below {min(known)}."
             notes.append(Note("ignored", 1, text))
     return notes
 
@@ -103,43 +111,55 @@ def _hand_confidences(detection: dict[str, Any]) -> list[float | None]:
     return [detection.get(keys.get(name, "")) for name in detection["hand_detector"]]
 
 
-def _keep_edited(store: Store, content: bytes, run: FinishedRun) -> list[Note]:
+def _keep_edited(store: Store, content: bytes, samples: pd.DataFrame, run: FinishedRun) -> list[Note]:
     """Keep a ``hands.json`` that is not the one that was written under another name, and say what differs."""
     made = run.manifest["pairing"] or {}
     found = hashlib.sha256(content).hexdigest()
     if made.get("hands_sha256") and found in (made["hands_sha256"], made["previous_sha256"]):
         return []
-    written = _read_written(run)
-    # 0.2 did not record what it wrote.
-    if not made.get("hands_sha256") and written is not None and found == _hash(hands_json.encode_samples(written)):
+    if found == _hash(hands_json.encode_samples(samples)):  # what is about to be written
         return []
-    at = manifest.now()
-    kept = _rename_free(store, hands_json.NAME, f"hands.{manifest.file_time(at)}")
+    written = None
+    for written in _read_written(run):
+        # 0.2 did not record the hash of what it wrote.
+        if not made.get("hands_sha256") and found == _hash(hands_json.encode_samples(written)):
+            return []
     differences, first = _compare(content, written)
     counted = ", ".join(f"{count} {what}" for what, count in differences.items() if count) or "other text"
+    at = manifest.now()
+    kept = _rename_free(store, hands_json.NAME, f"hands.{manifest.file_time(at)}")
     text = (
-        f"differences between {hands_json.NAME} and what was written there ({counted}): it was edited, is kept as "
-        f"{kept}, and its changes are not in the new one"
+        f"The {hands_json.NAME} was edited ({counted}); it is kept as {kept}, and its changes are not in the new one."
     )
     return [Note("edited", max(1, sum(differences.values())), text, first, at)]
 
 
-def _read_written(run: FinishedRun) -> pd.DataFrame | None:
-    """Return the outcomes that the present ``hands.json`` was written of; None where they cannot be had."""
-    written = tables.read_outcomes(run.store)
-    if written is not None:
-        return written
-    table = tables.read_old_frames(run.store)
-    return None if table is None else pairing.pair(table, run.detections, run.pairing)
+def _read_written(run: FinishedRun) -> Iterator[pd.DataFrame]:
+    """Yield the outcomes that the present ``hands.json`` may have been written of, the likeliest last."""
+    with contextlib.suppress(TableVersionError, RunError):  # the table of 0.2's run may be gone
+        if not (run.manifest["pairing"] or {}).get("hands_sha256"):
+            yield pairing.pair(run.frames, run.detections, run.pairing)
+    with contextlib.suppress(TableVersionError):
+        written = tables.read_outcomes(run.store)
+        if written is None:
+            written = tables.read_outcomes_csv(run.store)
+        if written is not None:
+            yield written
 
 
 def _compare(content: bytes, written: pd.DataFrame | None) -> tuple[dict[str, int], str | None]:
     """Count what differs between an edited file and what was written; and name the first frame of it."""
-    differences = {"boxes": 0, "labels": 0, "other values": 0, "samples more": 0, "samples less": 0}
+    differences = {
+        "changed boxes": 0,
+        "changed labels": 0,
+        "other changes": 0,
+        "added samples": 0,
+        "removed samples": 0,
+    }
     try:
         edited = {row["frame_path"]: row for row in json.loads(content)}
-    except (ValueError, TypeError, KeyError):
-        return {"file that is no list of samples": 1}, None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {"file that is not a list of samples": 1}, None
     if written is None:
         return differences, None
     before = {row["frame_path"]: row for row in json.loads(b"".join(hands_json.encode_samples(written)))}
@@ -150,10 +170,10 @@ def _compare(content: bytes, written: pd.DataFrame | None) -> tuple[dict[str, in
             continue
         first = first or str(path)
         if old is None or new is None:
-            differences["samples more" if old is None else "samples less"] += 1
+            differences["added samples" if old is None else "removed samples"] += 1
             continue
         changed = next((field for field in _FIELDS if old.get(field) != new.get(field)), None)
-        differences[{"bbox": "boxes", "label": "labels"}.get(str(changed), "other values")] += 1
+        differences[{"bbox": "changed boxes", "label": "changed labels"}.get(str(changed), "other changes")] += 1
     return differences, first
 
 

@@ -116,13 +116,16 @@ class _Run:
         """
         results = Results(self.store)
         rows = results.find_rows(self.names)
-        found = changes.find_changes(self.table, self.listing, rows, results.index, self.source)
+        lacking = self._is_pending(results, rows)
+        found = changes.find_changes(self.table, self.listing, rows, results.index, lacking, self.source)
         self._check_changes(found)
-        pending = pa.array(self._is_pending(results, rows) | found.changed)
+        pending = pa.array(lacking | found.changed)
         growing = bool(pc.any(pending).as_py())
         state = [*self._note_listing(results, rows), *self._bind(growing)]
+        self.notes += [*self._note_lost(results), *changes.describe_doubts(self.table, found, self.at)]
         if growing:
-            self.notes += changes.describe_changes(found, self.at)
+            if not self._is_told("changed"):
+                self.notes += changes.describe_changes(found, self.at)
             del results, rows
             self._look(self.names.filter(pending), self.listing.stamps.filter(pending))
             results = Results(self.store)
@@ -130,7 +133,7 @@ class _Run:
         else:
             tables.write_frames(self.store, self.table)
         if not results.is_compact or found.are_stamps_new:
-            results.compact(self.names, found.mask_stamps(self.listing.stamps, self.wanted))
+            results.compact(self.names, found.mask_stamps(self.listing.stamps), found.contents)
         del results
         table = shards.sort_detections(shards.read_detections(self.store), self.names)
         self._finish(table, growing, state)
@@ -140,7 +143,7 @@ class _Run:
         """Set a damaged file aside; frames that have no row then are looked at again."""
         kept, rescued = shards.set_aside_damaged(self.store, error.name)
         saved = f", {rescued} of its rows were saved," if rescued else ""
-        text = f"file of detections was damaged; it is kept as {kept}{saved} and the other frames were looked at again"
+        text = f"file of detections was damaged; it is kept as {kept}{saved} and other frames were looked at again"
         self.notes.append(Note("damaged", 1, text, error.name, self.at))
 
     def _begin(self) -> Manifest:
@@ -154,21 +157,19 @@ class _Run:
                 )
             self.chosen.check()
             return manifest.new_manifest(self.config, self.chosen.fingerprints())
+        self._finish_renaming(before)
         if self.config.run.redetect is True and not self._goes_on_redetecting(before):
             return self._begin_again()
         was = before["configuration"]["data"]["images"]
-        if was != self.config.data.images:
-            text = (
-                f"place of frames is another one: what was looked at in {was} is taken for the frames of the same "
-                f"names in {self.config.data.images}"
-            )
+        if was != self.config.data.images and not self.listing.unreachable:
+            text = f"The images moved from {was} to {self.config.data.images}; frames of the same names are the same."
             self.notes.append(Note("moved", 1, text))
         return before
 
     def _goes_on_redetecting(self, before: Manifest) -> bool:
         """Whether a call with `redetect: true` was interrupted, and this one finishes its work."""
         return (
-            before["redetect"]
+            bool(before["redetect"])
             and before["finished"] is None
             and before["configuration"]["detection"] == configuration.as_dict(self.config.detection)
             and before["detectors"] == self.chosen.fingerprints()
@@ -176,7 +177,9 @@ class _Run:
 
     def _begin_again(self) -> Manifest:
         """Keep what the run has under other names, since it was costly, and return the manifest of a new one."""
+        self._check_place()
         self.chosen.check()
+        self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
         fresh = manifest.new_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
         results = Results(self.store)
         if len(results):
@@ -185,12 +188,23 @@ class _Run:
             time = self._find_free_time()
             self.store.put(f"run.{time}.json", self.store.get(manifest.MANIFEST) or b"")
             kept = f"detections.{time}.parquet"
-            self.store.rename(DETECTIONS_FILE, kept)
             text = f"rows of detections were made anew; the old ones are kept as {kept}"
             self.notes.append(Note("redetected", len(results), text, None, self.at))
+            fresh["redetect"] = {"rename": kept}  # if this is killed the next call does it
         manifest.replace_notes(fresh, "detection", self.notes)
         manifest.write_manifest(self.store, fresh)
+        self._finish_renaming(fresh)
         return fresh
+
+    def _finish_renaming(self, of_run: Manifest) -> None:
+        """Rename the detections of before `redetect: true`, where that is still to be done."""
+        if not isinstance(of_run["redetect"], dict):
+            return
+        kept = of_run["redetect"]["rename"]
+        if self.store.open(kept) is None and self.store.open(DETECTIONS_FILE) is not None:
+            self.store.rename(DETECTIONS_FILE, kept)
+        of_run["redetect"] = True
+        manifest.write_manifest(self.store, of_run)
 
     def _find_free_time(self) -> str:
         """Return the time as a part of a file's name, with a number where two calls fall into one second."""
@@ -215,16 +229,31 @@ class _Run:
             return
         raise RunError(
             f"{self.source.root}: {found.count} of {found.compared} frames have other content than when they were "
-            f"looked at (the first: {found.first!r}); is this the data set that {self.store} was made of? If so, say "
-            "`redetect: changed` to look at them again, or give another `output`"
+            f"looked at{self._count_unknown(found)} (the first: {found.first!r}); is this the data set that "
+            f"{self.store} was made of? If so, say `redetect: changed` to look at them again, or give another `output`"
         )
+
+    def _count_unknown(self, found: Changes) -> str:
+        return f", {found.unknown} of them another size and no content recorded" if found.unknown else ""
+
+    def _is_told(self, kind: str) -> bool:
+        """Whether this pass was interrupted, and told of such an event before."""
+        notes = manifest.read_notes(self.manifest)
+        return self.manifest["finished"] is None and any(note.kind == kind and note.at for note in notes)
+
+    def _note_lost(self, results: Results) -> list[Note]:
+        """Tell that a finished run has no detections any more."""
+        count = sum(self.manifest["outcomes"].values())
+        if len(results) or not count or self.manifest["finished"] is None:
+            return []
+        return [
+            Note("lost", count, f"rows of {DETECTIONS_FILE} are gone; their frames are looked at again", None, self.at)
+        ]
 
     def _note_listing(self, results: Results, rows: Integers) -> list[Note]:
         """Tell of a place that is gone, of frames that are gone, and of missing ones that are there now."""
         if self.listing.unreachable:
-            text = (
-                f"place of frames cannot be reached, and the run goes on with what it has: {self.listing.unreachable}"
-            )
+            text = f"The images cannot be reached, and the run goes on with what it has: {self.listing.unreachable}"
             return [Note("unreachable", 1, text)]
         is_there = self.table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
         if not len(results) or not is_there.any():
@@ -242,14 +271,17 @@ class _Run:
         """Check that frames may be added to this run, and record what it is made with; returns notes."""
         if growing:
             self._check_place()
-        detectors, notes = manifest.check_detectors(self.manifest, self.chosen, self.store, growing)
+        detectors, notes = manifest.check_detectors(self.manifest, self.chosen, self.config, self.store, growing)
         if growing:
             self.chosen.check()
             self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
+        config = configuration.as_dict(self.config)
+        if self.listing.unreachable:  # perhaps a slip of the pen; the run knows a place that was there
+            config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
         self.manifest |= {
             "detectime": detectime.__version__,
             "detectors": detectors,
-            "configuration": configuration.as_dict(self.config),
+            "configuration": config,
             "frames": {"rows": len(self.table), "labels_sha256": self.table.attrs.get("labels_sha256")},
         }
         return notes

@@ -14,7 +14,7 @@ from detectime import store as stores
 from detectime.config import Config, Pairing, from_dict
 from detectime.manifest import Manifest, RunError
 from detectime.notes import Note
-from detectime.schema import PAIRING_COLUMNS
+from detectime.schema import DETECTIONS_FILE, PAIRING_COLUMNS
 from detectime.shards import DamagedError
 from detectime.sources import Source
 from detectime.store import Store
@@ -44,17 +44,21 @@ class FinishedRun:
     """
 
     def __init__(self, store: Store) -> None:
-        found = manifest.read_manifest(store)
-        if found is None:
-            raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST} is not there)")
-        if found["finished"] is None:
-            raise RunError(f"{store}: this run is not finished; run it again, and it goes on where it was left")
         self.store = store
-        self.manifest: Manifest = found
-        self.config: Config = manifest.config_of(found)
+        self.manifest: Manifest = _read_finished(store)
+        self.config: Config = manifest.config_of(self.manifest)
 
     def __repr__(self) -> str:
         return f"FinishedRun({str(self.store)!r}, finished {self.manifest['finished']})"
+
+    def refresh(self) -> None:
+        """Take over what another process did to the run meanwhile; raises as the class."""
+        found = _read_finished(self.store)
+        if found["finished"] != self.manifest["finished"]:
+            self.__dict__.pop("frames", None)
+        self.manifest.clear()
+        self.manifest.update(found)
+        self.config = manifest.config_of(found)
 
     @cached_property
     def frames(self) -> pd.DataFrame:
@@ -89,10 +93,16 @@ class FinishedRun:
         Raises
         ------
         RunError
-            If the file is damaged.
+            If the file is damaged, or gone.
         """
         try:
-            return shards.read_detections(self.store, columns)
+            table = shards.read_detections(self.store, columns)
+            if not len(table) and any(self.manifest["outcomes"].values()):
+                raise RunError(
+                    f"{self.store}/{DETECTIONS_FILE}: the detections of this run are gone; put the file back, or run "
+                    "again to look at its frames again"
+                )
+            return table
         except DamagedError as error:
             raise RunError(
                 f"{self.store}/{error}; run it again: the file is kept, and what is lost of it is looked at again"
@@ -145,4 +155,14 @@ def open_run(output: str | os.PathLike[str]) -> FinishedRun:
     place = os.fspath(output)
     if not remote.is_remote(place) and not os.path.isdir(remote.local(place)):
         raise RunError(f"{place}: there is no such folder; give the `output` of a run")
-    return FinishedRun(stores.of(place))
+    return FinishedRun(stores.of(place, reading=True))
+
+
+def _read_finished(store: Store) -> Manifest:
+    """Read the manifest of a run that is finished."""
+    found = manifest.read_manifest(store)
+    if found is None:
+        raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST} is not there)")
+    if found["finished"] is None:
+        raise RunError(f"{store}: this run is not finished; run it again, and it goes on where it was left")
+    return found

@@ -41,6 +41,10 @@ class TableVersionError(RuntimeError):
     """A table that this version of detectime cannot read; the message says what it is and what to do."""
 
 
+class DamagedTableError(TableVersionError):
+    """A table that cannot be read whole; the message says what to do."""
+
+
 class Outcome(StrEnum):
     """What became of a row of the frame table: name, colour in figures, sentence, and whether it is a sample."""
 

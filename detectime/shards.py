@@ -7,6 +7,7 @@ the oldest, then the shards by number.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,9 @@ from detectime.tables import PIECE
 
 SHARDS = "shards"
 """Folder of the shards in the folder of a run."""
+
+REPLACED = b"detectime.replaced_sha256"
+"""Key of the metadata of ``detections.parquet``: the sha256 of the file of 0.2 whose place it took."""
 
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")
@@ -96,6 +100,7 @@ class Results:
         """
         self._store = store
         self._parts: list[_Part] = []
+        self._replaced: bytes | None = None
         self.is_compact = True
         pieces: list[pa.Table] = []
         few: list[pa.Table] = []
@@ -104,6 +109,8 @@ class Results:
             with _damage(name):
                 file = _open(store, name, content)
                 self.is_compact &= file.schema_arrow.equals(DETECTIONS)
+                if name == DETECTIONS_FILE:
+                    self._replaced = _find_replaced(file.schema_arrow, store)
                 # All columns are read, though few are kept: what is wrong with a file shows before work starts.
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, use_threads=False)
@@ -135,7 +142,7 @@ class Results:
         rows: Integers = len(names) - 1 - found.astype(np.int64)
         return rows
 
-    def compact(self, frame_paths: pa.Array, stamps: pa.Array) -> None:
+    def compact(self, frame_paths: pa.Array, stamps: pa.Array, contents: pa.Array | None = None) -> None:
         """Write all rows to ``detections.parquet``, one per frame, and delete the shards.
 
         Parameters
@@ -144,6 +151,8 @@ class Results:
             Of the frame table: its frames come first, in its order; the others follow by name.
         stamps
             For each of these frames the stamp that it has now; null: the row keeps its own.
+        contents
+            The same for `content`.
 
         Raises
         ------
@@ -156,11 +165,23 @@ class Results:
         shards = list_shards(self._store)
         with (
             self._store.writing(DETECTIONS_FILE) as file,
-            pq.ParquetWriter(file, DETECTIONS, **_AS_WRITTEN) as writer,
+            pq.ParquetWriter(file, self._schema(), **_AS_WRITTEN) as writer,
         ):
             for rows, table in self._read_in_order(order):
-                writer.write_table(_restamp(table, place[rows], stamps), row_group_size=PIECE)
+                table = _renew(table, "stamp", place[rows], stamps)
+                if contents is not None:
+                    table = _renew(table, "content", place[rows], contents)
+                writer.write_table(table, row_group_size=PIECE)
         self._store.delete(shards)  # a run that is killed here finds rows twice, and the same
+
+    def _schema(self) -> pa.Schema:
+        """Return the schema of a new file, which tells the hash of a file of 0.2 that it takes the place of.
+
+        Runs of 0.2 whose faces come from that file are bound to its bytes.
+        """
+        if self._replaced is None:
+            return DETECTIONS
+        return DETECTIONS.with_metadata({**DETECTIONS.metadata, REPLACED: self._replaced})
 
     def _read_in_order(self, order: Integers) -> Iterator[tuple[Integers, pa.Table]]:
         """Yield rows of the index, a piece at a time, and these rows with all columns.
@@ -270,13 +291,26 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
     rescued: list[pa.Table] = []
     with contextlib.suppress(pa.ArrowException, OSError, TableVersionError):
         file = _open(store, name)
-        for group in range(file.num_row_groups if name == DETECTIONS_FILE else 0):
-            with contextlib.suppress(pa.ArrowException, OSError):
-                rescued.append(upgrade_table(file.read_row_group(group, use_threads=False)))
+        for group in range(file.num_row_groups):
+            rows = _read_what_is_whole(file, group)
+            if rows is not None:
+                rescued.append(rows)
     if rescued:
         with store.writing(_RESCUED) as target:
             pq.write_table(pa.concat_tables(rescued), target, row_group_size=PIECE, **_AS_WRITTEN)
     return store.set_aside(name), sum(map(len, rescued))
+
+
+def _read_what_is_whole(file: pq.ParquetFile, group: int) -> pa.Table | None:
+    """Read the columns of a row group that can be read; None if one is not that must be known."""
+    whole = []
+    for name in file.schema_arrow.names:
+        with contextlib.suppress(pa.ArrowException, OSError):
+            file.read_row_group(group, columns=[name], use_threads=False)
+            whole.append(name)
+    if not set(PAIRING_COLUMNS) - {"orientation"} <= set(whole):
+        return None
+    return upgrade_table(file.read_row_group(group, columns=whole, use_threads=False))
 
 
 @contextlib.contextmanager
@@ -331,9 +365,20 @@ def _order_rows(place: Integers, names: pa.ChunkedArray, outside: int) -> Intege
     return kept
 
 
-def _restamp(table: pa.Table, place: Integers, stamps: pa.Array) -> pa.Table:
-    """Give rows the stamp that their frame has now, where it is known."""
-    there = np.where(place < len(stamps), place, -1)
-    now = stamps.take(pa.array(there, mask=there < 0))
-    column = DETECTIONS.get_field_index("stamp")
-    return table.set_column(column, DETECTIONS.field(column), pc.coalesce(now, table["stamp"]))
+def _renew(table: pa.Table, name: str, place: Integers, values: pa.Array) -> pa.Table:
+    """Give rows the value that their frame has now, where it is known."""
+    there = np.where(place < len(values), place, -1)
+    now = values.take(pa.array(there, mask=there < 0))
+    column = DETECTIONS.get_field_index(name)
+    return table.set_column(column, DETECTIONS.field(column), pc.coalesce(now, table[name]))
+
+
+def _find_replaced(schema: pa.Schema, store: Store) -> bytes | None:
+    """Return the sha256 of the file of 0.2 that this is, or takes the place of; None if there was none."""
+    if schema.metadata and REPLACED in schema.metadata:
+        return bytes(schema.metadata[REPLACED])
+    content = store.open(DETECTIONS_FILE) if table_version(schema, DETECTIONS_FILE) == 1 else None
+    if content is None:
+        return None
+    with content:
+        return hashlib.file_digest(content, "sha256").hexdigest().encode()  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detectime.notes import notes_from_json, notes_to_json
-from detectime.schema import FRAMES_FILE, OUTCOMES_FILE, TableVersionError
+from detectime.schema import FRAMES_FILE, OUTCOMES_FILE, DamagedTableError, TableVersionError
 from detectime.store import Store
 
 PIECE = 65_536
@@ -21,6 +21,7 @@ PIECE = 65_536
 _FRAMES_VERSION = 1
 _OUTCOMES_VERSION = 1
 _OUTCOMES_CSV = "outcomes.csv"
+_BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 _NAME, _VERSION, _ABOUT = b"detectime.table", b"detectime.version", b"detectime.about"
 
 
@@ -32,8 +33,17 @@ def write_frames(store: Store, table: pd.DataFrame) -> None:
 
 
 def read_frames(store: Store) -> pd.DataFrame | None:
-    """Read the frame table of a run, ``attrs`` and all; None if it has none. Raises as `read_frame`."""
-    found = read_frame(store, FRAMES_FILE, _FRAMES_VERSION)
+    """Read the frame table of a run, ``attrs`` and all; None if it has none. Raises as `read_frame`.
+
+    A damaged file is no loss while ``outcomes.csv`` is there, which has the same rows.
+    """
+    try:
+        found = read_frame(store, FRAMES_FILE, _FRAMES_VERSION)
+    except DamagedTableError:
+        old = read_old_frames(store)
+        if old is None:
+            raise
+        return old
     if found is None:
         return read_old_frames(store)
     table, about = found
@@ -44,17 +54,35 @@ def read_frames(store: Store) -> pd.DataFrame | None:
 
 def read_old_frames(store: Store) -> pd.DataFrame | None:
     """Take the frame table out of an ``outcomes.csv``, as runs of 0.2 have no other; None if there is none."""
+    rows = read_outcomes_csv(store)
+    return None if rows is None else rows.iloc[:, : rows.columns.get_loc("outcome")]  # what follows is of pairing
+
+
+def read_outcomes_csv(store: Store) -> pd.DataFrame | None:
+    """Read an ``outcomes.csv`` of any version; None if there is none.
+
+    Returns
+    -------
+    DataFrame
+        Columns of the frame table in their types, `bbox_x1` … `bbox_y2` as float64, all others as text.
+
+    Raises
+    ------
+    TableVersionError
+        If it is no table of outcomes.
+    """
     content = store.get(_OUTCOMES_CSV)
     if content is None:
         return None
     try:
         rows = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_filter=False)
-        table = rows.iloc[:, : rows.columns.get_loc("outcome")]  # what follows is of pairing
-        numbers = {name: table[name].astype("int64") for name in ("frame_id", "label")}
-        flags = {name: table[name] == "True" for name in ("on_disk", "wanted")}
+        numbers = {name: rows[name].astype("int64") for name in ("frame_id", "label")}
+        flags = {name: rows[name] == "True" for name in ("on_disk", "wanted")}
+        corners = {name: pd.to_numeric(rows[name], errors="coerce") for name in _BBOX}
+        rows["outcome"]
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise TableVersionError(f"{store}/{_OUTCOMES_CSV}: this is no table of outcomes ({error})") from error
-    table = table.assign(**numbers, **flags)
+    table = rows.assign(**numbers, **flags, **corners)
     table.attrs = {}
     return table
 
@@ -123,10 +151,12 @@ def read_frame(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame
     try:
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise TableVersionError(f"{store}/{file_name}: damaged ({error}); run again: it is made anew") from error
+        raise DamagedTableError(
+            f"{store}/{file_name}: damaged ({error}); run again, and it is written again"
+        ) from error
     metadata = table.schema.metadata or {}
     if metadata.get(_NAME) != file_name.removesuffix(".parquet").encode():
-        raise TableVersionError(f"{store}/{file_name}: this is no table of a run; run again: it is made anew")
+        raise DamagedTableError(f"{store}/{file_name}: this is no table of a run; run again, and it is written again")
     if int(metadata[_VERSION]) > version:
         raise TableVersionError(
             f"{store}/{file_name}: made by a newer detectime (version {int(metadata[_VERSION])}, this one reads up to "

@@ -366,7 +366,7 @@ def test_a_broken_archive_is_refused_before_work_starts(name: str, tmp_path: Pat
     (tmp_path / f"good.{kind}").rename(tmp_path / "folder" / f"a.{kind}")
     (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n3.jpg,v,1,ok\n")
     source = Archives(str(tmp_path / "folder"))
-    reason = rf"{name}: this {kind} is cut off or broken: .*({words}).*; bring it anew"
+    reason = rf"{name}: this {kind} is cut off or broken: .*({words}).*; get it again"
     with pytest.raises(SourceError, match=reason):
         names_of(source)
     table = frames.read(tmp_path / "train.csv", source, LABELS)

@@ -201,7 +201,7 @@ def test_several_keys_that_are_not_set_are_one_note(tmp_path: Path) -> None:
     detect(tmp_path, face_confidence=0.7)
     (note,) = notes_of(tmp_path, "resumed")
     assert note.count == 3
-    assert str(note).startswith("3 settings were not given and keep the value of the run in ")
+    assert str(note).startswith("3 settings were not given and keep the values of the run in ")
     assert "hand_detector = ['hagrid']" in note.text
     assert "face_confidence" not in note.text
 

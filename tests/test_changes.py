@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import encode, pattern
@@ -21,6 +22,8 @@ from detectime import store as stores
 from detectime.images import describe_content
 from detectime.manifest import RunError
 from detectime.notes import Note
+from detectime.store.folder import FolderStore
+from detectime.weights import WeightsError
 
 pytestmark = pytest.mark.slow
 
@@ -228,3 +231,140 @@ def test_an_older_manifest_is_written_back_in_todays_form(place: Path) -> None:
     content = json.loads((place / "out" / "run.json").read_text())
     assert content["manifest_version"] == 2
     assert manifest.read_manifest(stores.of(place / "out")) == content
+
+
+# -- runs of 0.2, which recorded neither stamps nor contents
+
+
+def forget(place: Path, *columns: str) -> None:
+    """Make a run look as one of 0.2 that was opened once: without the contents of its frames."""
+    path = place / "out" / "detections.parquet"
+    table = pq.read_table(path)
+    for name in columns:
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.nulls(len(table), pa.string()))
+    pq.write_table(table, path)
+
+
+def test_without_contents_a_copy_is_the_same_by_its_size(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(place)
+    forget(place, "content")
+    for file in (place / "images").iterdir():
+        age(file)
+    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    notes = detect(place)
+    assert kinds(notes)["assumed"] == COUNT  # not without a word
+    assert rows(place).loc["0.jpg", "content"] == describe_content((place / "images" / "0.jpg").read_bytes())
+
+
+def test_without_contents_another_size_is_another_frame(place: Path) -> None:
+    detect(place)
+    forget(place, "content")
+    file = place / "images" / "4.jpg"
+    file.write_bytes(encode(pattern(200, 100), "JPEG"))
+    age(file)
+    notes = detect(place)
+    assert kinds(notes)["changed"] == 1
+    assert rows(place).loc["4.jpg", "width"] == 200
+
+
+def test_a_missing_frame_that_came_back_is_not_compared(place: Path) -> None:
+    for k in range(4):
+        (place / "images" / f"{k}.jpg").rename(place / f"{k}.jpg")
+    detect(place)
+    for k in range(4):
+        (place / f"{k}.jpg").rename(place / "images" / f"{k}.jpg")
+    detect(place)
+    for k in range(4):
+        age(place / "images" / f"{k}.jpg")
+    assert kinds(detect(place))["back"] == 4
+    detect(place, retry_failed=True)
+    assert set(rows(place)["outcome"]) == {"ok"}
+
+
+def test_a_frame_that_may_have_changed_and_cannot_be_read_is_noted(place: Path) -> None:
+    detect(place)
+    (place / "images" / "2.jpg").unlink()
+    os.mkfifo(place / "images" / "2.jpg")
+    (note,) = [note for note in detect(place) if note.kind == "unread"]
+    assert (note.count, note.example) == (1, "2.jpg")
+    assert rows(place).loc["2.jpg", "outcome"] == "ok"
+
+
+# -- a place that is gone
+
+
+def test_a_wrong_place_does_not_replace_the_right_one(place: Path) -> None:
+    detect(place)
+    notes = detect(place, place / "typo")
+    assert "moved" not in kinds(notes)
+    assert runs.open_run(place / "out").config.data.images == str(place / "images")
+
+
+def test_labels_that_lie_on_the_drive_that_is_gone_are_taken_from_the_run(place: Path) -> None:
+    detect(place)
+    shutil.move(place / "t.csv", place / "images")
+    shutil.move(place / "images", place / "elsewhere")
+    assert kinds(detect(place))["unreachable"] == 1
+
+
+@pytest.mark.parametrize("how", ["gone", "no weights"])
+def test_a_redetect_that_cannot_begin_changes_nothing(place: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(place)
+    before = {file.name: file.read_bytes() for file in (place / "out").iterdir() if file.is_file()}
+    if how == "gone":
+        shutil.move(place / "images", place / "elsewhere")
+        error: type[Exception] = RunError
+    else:
+        monkeypatch.setenv("DETECTIME_WEIGHTS", str(place / "nowhere"))
+        monkeypatch.setattr("detectime.paths.MODEL", place / "model")
+        monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")
+        monkeypatch.setattr("detectime.weights._PAUSE", 0.0)
+        error = WeightsError
+    with pytest.raises(error):
+        detect(place, redetect=True, **({} if how == "gone" else {"hand_detector": "hagrid"}))
+    assert {file.name: file.read_bytes() for file in (place / "out").iterdir() if file.is_file()} == before
+
+
+def test_a_redetect_that_is_killed_while_it_renames_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(place)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FolderStore, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        detect(place, redetect=True)
+    monkeypatch.undo()
+    notes = detect(place)
+    assert kinds(notes)["redetected"] == COUNT
+    assert len(rows(place)) == COUNT
+    (kept,) = (place / "out").glob("detections.*Z.parquet")
+    assert pq.read_metadata(kept).num_rows == COUNT
+
+
+def test_detections_that_are_gone_are_noted(place: Path) -> None:
+    detect(place)
+    (place / "out" / "detections.parquet").unlink()
+    assert kinds(detect(place))["lost"] == COUNT
+    assert len(rows(place)) == COUNT
+
+
+def test_damage_in_a_column_that_pairing_does_not_read_costs_that_column(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect(place)
+    path = place / "out" / "detections.parquet"
+    chunk = pq.read_metadata(path).row_group(0)
+    landmarks = next(
+        c for k in range(chunk.num_columns) if (c := chunk.column(k)).path_in_schema.startswith("landmarks")
+    )
+    content = bytearray(path.read_bytes())
+    middle = landmarks.data_page_offset + landmarks.total_compressed_size // 2
+    content[middle : middle + 20] = bytes(20)
+    path.write_bytes(content)
+    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    assert kinds(detect(place))["damaged"] == 1
+    found = pq.read_table(path)
+    assert len(found) == COUNT
+    assert (place / "out" / "detections.parquet.damaged").read_bytes() == bytes(content)

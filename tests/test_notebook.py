@@ -141,7 +141,7 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
     for given in ({"enlarged_classes": "ok", "crop_coefficient": 2.0}, {}):
         assert execute(tmp_path / "out.ipynb", tmp_path, output="run", **given, **SAMPLE).returncode == 0
         text = "".join(outputs(tmp_path / "out.ipynb", "text"))
-        assert "1 differences between hands.json and what was written there (1 labels)" in text
+        assert "The hands.json was edited (1 changed labels); it is kept as hands.2" in text
     assert "pairing.crop_coefficient = 2.0, pairing.enlarged_classes = ['ok']" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pairing"]["settings"]["crop_coefficient"] == 2.0
     (kept,) = (tmp_path / "run").glob("hands.2*.json")

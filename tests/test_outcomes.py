@@ -16,6 +16,7 @@ from detectime import manifest, outcomes, runs, tables
 from detectime import store as stores
 from detectime.config import Pairing
 from detectime.exports import hands_json
+from detectime.manifest import RunError
 from detectime.notes import Note
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default"
@@ -71,10 +72,10 @@ def test_opens_what_was_written(output: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda rows: rows[3]["bbox"].__setitem__(0, 7), "1 boxes"),
-        (lambda rows: rows[3].update(label=6), "1 labels"),
-        (lambda rows: rows.pop(3), "1 samples less"),
-        (lambda rows: rows.append({**rows[3], "frame_path": "new.jpg"}), "1 samples more"),
+        (lambda rows: rows[3]["bbox"].__setitem__(0, 7), "1 changed boxes"),
+        (lambda rows: rows[3].update(label=6), "1 changed labels"),
+        (lambda rows: rows.pop(3), "1 removed samples"),
+        (lambda rows: rows.append({**rows[3], "frame_path": "new.jpg"}), "1 added samples"),
     ],
 )
 def test_an_edited_file_is_kept_and_told(output: Path, change: Any, told: str) -> None:
@@ -144,7 +145,7 @@ def test_a_run_of_0_2_whose_file_was_edited_keeps_it(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FROZEN, tmp_path / "run"))
     content = edit(folder, lambda rows: rows[0]["bbox"].__setitem__(2, 1))
     (note,) = pair(folder)
-    assert "1 boxes" in str(note)
+    assert "1 changed boxes" in str(note)
     assert [copy.read_bytes() for copy in kept(folder)] == [content]
     assert (folder / "hands.json").read_bytes() == (FROZEN / "hands.json").read_bytes()
 
@@ -191,3 +192,66 @@ def test_the_frame_table_survives_its_file(output: Path) -> None:
 def test_nothing_but_pair_run_is_needed_to_write_the_samples(output: Path) -> None:
     samples = runs.open_run(output).outcomes
     assert b"".join(hands_json.encode_samples(samples)) == (output / "hands.json").read_bytes()
+
+
+def test_an_edited_file_that_is_put_back_is_kept_again(output: Path) -> None:
+    """Whoever wants the edited file back moves it there; the next pairing must not overwrite it without a word."""
+    content = edit(output, lambda rows: rows.pop(3))
+    pair(output)
+    (copy,) = kept(output)
+    copy.rename(output / "hands.json")
+    assert pair(output)
+    assert [file.read_bytes() for file in kept(output)] == [content]
+
+
+@pytest.mark.parametrize("gone", ["outcomes.csv", "outcomes.parquet", "both"])
+def test_a_file_of_0_2_is_known_without_its_tables(tmp_path: Path, gone: str) -> None:
+    folder = Path(shutil.copytree(FROZEN, tmp_path / "run"))
+    table = runs.open_run(folder).frames
+    if gone != "outcomes.parquet":
+        (folder / "outcomes.csv").unlink()
+        tables.write_frames(stores.of(folder), table)
+    assert pair(folder) == []
+    assert kept(folder) == []
+
+
+def test_a_damaged_table_of_outcomes_is_written_again(output: Path) -> None:
+    content = edit(output, lambda rows: rows.pop(3))
+    table = output / "outcomes.parquet"
+    table.write_bytes(table.read_bytes()[:100])
+    assert len(pair(output)) == 1
+    assert [file.read_bytes() for file in kept(output)] == [content]
+    assert len(pq.read_table(table)) == 120
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'[{"frame_path": 5}]'])
+def test_odd_json_is_kept(output: Path, content: bytes) -> None:
+    (output / "hands.json").write_bytes(content)
+    assert len(pair(output)) == 1
+    assert [file.read_bytes() for file in kept(output)] == [content]
+
+
+def test_detections_that_are_gone_are_said(output: Path) -> None:
+    (output / "detections.parquet").unlink()
+    with pytest.raises(RunError, match=r"detections\.parquet: the detections of this run are gone"):
+        pair(output)
+
+
+def test_a_run_that_another_process_grows_meanwhile_is_seen_as_it_is(output: Path) -> None:
+    opened = runs.open_run(output)
+    assert len(opened.frames) == 120
+    store = stores.of(output)
+    tables.write_frames(store, opened.frames.assign(wanted=opened.frames["class_name"] == "ok"))
+    made = manifest.read_manifest(store)
+    assert made is not None
+    manifest.write_manifest(store, made | {"finished": "2026-12-24T00:00:00+00:00"})
+    samples = outcomes.pair_run(opened)
+    assert set(samples.loc[samples["outcome"] == "paired", "class_name"]) == {"ok"}
+
+
+def test_opening_writes_nothing_and_needs_no_permission_to(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    monkeypatch.setattr("os.access", lambda *_: False)  # a disk that is read-only; root may write anyway
+    opened = runs.open_run(output)
+    assert len(opened.outcomes) == len(opened.frames)
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before

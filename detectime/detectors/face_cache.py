@@ -7,6 +7,7 @@ face), and what a run of detectime found, its ``detections.parquet``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -139,6 +140,14 @@ def find_file(settings: FaceCacheSettings) -> Path:
         raise ConfigError(f"detection.face_cache = {place!r}: it cannot be read in a bucket; bring the file here")
     path = Path(remote.local(place))
     return path / DETECTIONS_FILE if path.is_dir() else path
+
+
+def find_replaced(path: Path) -> str | None:
+    """Return the sha256 of the file of 0.2 whose place a run's table took; None if it did not, or is no such table."""
+    with contextlib.suppress(pa.ArrowException, OSError):
+        found = (pq.read_schema(path).metadata or {}).get(b"detectime.replaced_sha256")
+        return None if found is None else found.decode()
+    return None
 
 
 def hash_faces(settings: FaceCacheSettings) -> dict[str, str]:

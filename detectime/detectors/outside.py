@@ -142,7 +142,7 @@ def _build(name: str, key: str, settings: Mapping[str, Any], device: str) -> Any
     build = _import(name, key)
     try:
         return build(copy.deepcopy(dict(settings)), device)
-    except Exception as error:  # whatever somebody else's code raises
+    except (Exception, SystemExit) as error:  # whatever somebody else's code raises
         raise ConfigError(
             f"{key} = {name!r}: it cannot be built with {dict(settings)!r}: {type(error).__name__}: {error}"
         ) from error
@@ -152,7 +152,7 @@ def _import(name: str, key: str) -> Callable[[dict[str, Any], str], Any]:
     module, _, attribute = name.partition(":")
     try:
         build = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever an import meets
+    except (Exception, SystemExit) as error:  # whatever an import meets
         raise ConfigError(
             f"{key} = {name!r}: it cannot be imported: {type(error).__name__}: {error}; accepted: "
             "package.module:function, which this Python can import"

@@ -473,4 +473,4 @@ def _bare(name: str) -> bytes:
 
 def _broken(archive: str, reason: str) -> SourceError:
     kind = "zip" if archive.lower().endswith(".zip") else "tar"
-    return SourceError(f"{archive}: this {kind} is cut off or broken: {reason}; bring it anew, or delete it")
+    return SourceError(f"{archive}: this {kind} is cut off or broken: {reason}; get it again, or move it elsewhere")

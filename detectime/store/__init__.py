@@ -75,8 +75,15 @@ class Store(Protocol):
         ...
 
 
-def of(place: str | os.PathLike[str]) -> Store:
-    """Return the store of a folder, which is made if it is not there, or of a place with a scheme.
+def of(place: str | os.PathLike[str], *, reading: bool = False) -> Store:
+    """Return the store of a folder, or of a place with a scheme.
+
+    Parameters
+    ----------
+    place
+        The folder is made if it is not there, and must be one that can be written to.
+    reading
+        If true nothing of that is asked: what lies there is read, and whoever writes finds out.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def of(place: str | os.PathLike[str]) -> Store:
         return BucketStore(path)
     from detectime.store.folder import FolderStore
 
-    return FolderStore(remote.local(path))
+    return FolderStore(remote.local(path), reading=reading)
 
 
 def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:

@@ -33,7 +33,7 @@ class FolderStore:
     Parameters
     ----------
     folder
-        Made if it is not there.
+        Made if it is not there, and checked for permission to write, unless it is only for `reading`.
 
     Raises
     ------
@@ -41,8 +41,10 @@ class FolderStore:
         If the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, reading: bool = False) -> None:
         self.folder = Path(folder)
+        if reading:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
