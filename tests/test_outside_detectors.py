@@ -687,7 +687,7 @@ def test_the_version_of_its_distribution_is_recorded(write_module: WriteModule, 
     install(folder, "fixed_hands", "1.3", top_level__txt="fixed\n", RECORD="fixed.py,,\n")
     assert len(detect(images, output, 8)) == 8  # it says itself that it finds the same
     notes = [note.text for note in runs.open_run(output).notes if note.kind == "detectors"]
-    assert any("fixed:build, has version 1.3; the run began with 1.2" in text for text in notes)
+    assert any("The detector fixed:build has version 1.3; the run began with 1.2" in text for text in notes)
     assert read(output)["detectors"]["fixed:build"]["version"] == "1.3"
 
 
