@@ -273,13 +273,15 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     ndarray
         float64, shape (P,), in square pixels.
     """
-    square = boxes.square_around(candidates.faces.corners, coefficient).T
-    hand = candidates.hands.corners.T
+    corners, face = candidates.faces.corners, candidates.face
+    if len(face) < len(corners):  # few pairs of many faces: no squares that nobody asks for
+        corners, face = corners.take(face, axis=0), np.arange(len(face), dtype=np.int32)
+    square, hand = boxes.square_around(corners, coefficient).T, candidates.hands.corners.T
     # Column by column, as `boxes.overlap` computes it, without arrays of all corners of all pairs.
     sides = []
     for low, high in ((0, 2), (1, 3)):
-        begin = np.maximum(square[low].take(candidates.face), hand[low].take(candidates.hand))
-        end = np.minimum(square[high].take(candidates.face), hand[high].take(candidates.hand))
+        begin = np.maximum(square[low].take(face), hand[low].take(candidates.hand))
+        end = np.minimum(square[high].take(face), hand[high].take(candidates.hand))
         sides.append(np.maximum(end - begin, 0.0))
     overlap: Floats = sides[0] * sides[1]
     return overlap
@@ -300,21 +302,11 @@ def choose_candidates(candidates: Candidates, overlap: Floats) -> Places:
     ndarray
         int64, shape (frames,): the place of the pair, -1 where there is none; where no pair overlaps, one of them.
     """
-    best = np.full(len(candidates.faces.counts), -1)
-    if not len(overlap):
-        return best
-    frame, values = candidates.frame, overlap
-    starts = np.flatnonzero(np.diff(frame, prepend=-1))
-    lengths = np.diff(starts, append=len(frame))
-    if len(candidates.hands.detectors) > 1:
-        last = len(candidates.hands.detectors)
-        rank = np.where(values > 0, candidates.hands.detector[candidates.hand], last)
-        trusted = np.repeat(np.minimum.reduceat(rank, starts), lengths)
-        values = np.where(rank == trusted, values, -1.0)
-    largest = np.repeat(np.maximum.reduceat(values, starts), lengths)
-    position = np.where(values == largest, np.arange(len(values)), len(values))
-    best[frame[starts]] = np.minimum.reduceat(position, starts)
-    return best
+    detectors = candidates.hands.detectors
+    if len(detectors) < 2:
+        return _choose_first_largest(candidates.frame, overlap, len(candidates.faces.counts))
+    rank = np.where(overlap > 0, candidates.hands.detector.take(candidates.hand), len(detectors))
+    return _choose_first_largest(candidates.frame, overlap, len(candidates.faces.counts), rank)
 
 
 def reconcile_hands(hands: FlatBoxes, chosen: Places, considered: Flags) -> tuple[Floats, Places]:
@@ -382,21 +374,24 @@ def pair_candidates(candidates: Candidates, config: Pairing) -> Pairs:
     overlap, square = np.full(count, np.nan), np.full((count, 4), np.nan)
     for kind, coefficient, considered in steps:
         left = considered.select((hand < 0).take(considered.frame))
+        if not len(left.face):
+            continue
         values = score_candidates(left, coefficient)
         best = choose_candidates(left, values)
-        compared = np.flatnonzero(best >= 0)
-        overlap[compared] = np.fmax(overlap[compared], values[best[compared]])
-        paired = compared[values[best[compared]] > 0]
-        face[paired], hand[paired] = left.face[best[paired]], left.hand[best[paired]]
+        # Where there is none, -1 takes the last pair, which does not count.
+        largest = np.where(best >= 0, values.take(best), np.nan)
+        overlap = np.fmax(overlap, largest)
+        paired = largest > 0
+        face, hand = np.where(paired, left.face.take(best), face), np.where(paired, left.hand.take(best), hand)
         fallback[paired] = kind
-        square[paired] = boxes.square_around(faces.corners[face[paired]], coefficient)
+        square[paired] = boxes.square_around(faces.corners.take(face[paired], axis=0), coefficient)
     if config.fallback == "frame":
-        best = _best_score(hands, is_hand & (hand < 0)[hands.frame])
+        best = _choose_best_score(hands, is_hand & (hand < 0).take(hands.frame))
         alone = best >= 0
         hand[alone], fallback[alone] = best[alone], _ALONE
     counting = near
     if config.fallback == "frame":
-        counting = near | (is_hand & (fallback >= _FRAME)[hands.frame])
+        counting = near | (is_hand & (fallback >= _FRAME).take(hands.frame))
     corners, finders = reconcile_hands(hands, hand, counting)
     counted = is_hand if config.fallback == "frame" else near
     face_counts, hand_counts = _count(faces, is_face), _count(hands, counted)
@@ -440,13 +435,50 @@ def _count(found: FlatBoxes, counting: Flags) -> Places:
     return np.bincount(found.frame[counting], minlength=len(found.counts))
 
 
-def _best_score(hands: FlatBoxes, counting: Flags) -> Places:
+def _choose_best_score(hands: FlatBoxes, counting: Flags) -> Places:
     """Return each frame's hand of the best score, of the most trusted detector; -1 where there is none."""
     places = np.flatnonzero(counting)
-    order = places[np.lexsort((-hands.scores[places], hands.detector[places], hands.frame[places]))]
-    frames, first = np.unique(hands.frame[order], return_index=True)
-    best = np.full(len(hands.counts), -1)
-    best[frames] = order[first]
+    rank = hands.detector.take(places) if len(hands.detectors) > 1 else None
+    best = _choose_first_largest(hands.frame.take(places), hands.scores.take(places), len(hands.counts), rank)
+    there = best >= 0
+    best[there] = places.take(best[there])
+    return best
+
+
+def _choose_first_largest(
+    frame: NDArray[np.int32], values: Floats, frames: int, rank: NDArray[np.integer] | None = None
+) -> Places:
+    """Return the place of each frame's largest value, among those of its lowest rank; of equals the first.
+
+    Parameters
+    ----------
+    frame
+        int32, shape (N,), ascending: the row of each value's frame.
+    values
+        Shape (N,).
+    frames
+        How many frames there are.
+    rank
+        Shape (N,); None: all have the same.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (frames,); -1 where a frame has no value.
+    """
+    best = np.full(frames, -1)
+    if not len(frame):
+        return best
+    starts = np.flatnonzero(np.diff(frame, prepend=-1))
+    lengths = np.diff(starts, append=len(frame))
+    if rank is not None:
+        lowest = np.repeat(np.minimum.reduceat(rank, starts), lengths)
+        values = np.where(rank == lowest, values, -np.inf)
+    largest = np.repeat(np.maximum.reduceat(values, starts), lengths)
+    places = np.flatnonzero(values == largest)
+    owner = frame.take(places)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    best[owner.take(first)] = places.take(first)
     return best
 
 
@@ -493,8 +525,10 @@ def _name_finders(finders: Places, detectors: tuple[str, ...]) -> pd.Series:
 
 def _take(values: Floats, rows: Places) -> Floats:
     """Return rows of values as float64, NaN for -1."""
-    taken = np.full((len(rows), values.shape[1]), np.nan)
-    taken[rows >= 0] = values[rows[rows >= 0]]
+    if not len(values):
+        return np.full((len(rows), values.shape[1]), np.nan)
+    taken = values.take(rows, axis=0).astype(np.float64)
+    taken[rows < 0] = np.nan
     return taken
 
 
