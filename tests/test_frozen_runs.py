@@ -292,3 +292,22 @@ def test_the_notebook_of_0_2_still_runs(tmp_path: Path, start: str) -> None:
     assert done.returncode == 0, done.stderr
     assert hands(output) == made_by_0_2("default")
     assert runs.open_run(output).outcomes["outcome"].value_counts()["paired"] == 99
+
+
+@pytest.mark.slow
+def test_a_run_whose_faces_are_those_of_another_goes_on_when_that_one_is_rewritten(tmp_path: Path) -> None:
+    """0.2 bound such a run to the bytes of the other's file; the faces in it are the same."""
+    cache, output = copy("default", tmp_path), copy("default", tmp_path / "with")
+    then = hashlib.sha256((cache / "detections.parquet").read_bytes()).hexdigest()
+    made = json.loads((output / "run.json").read_text())
+    made["configuration"]["detection"] |= {"detector_type": "face_cache", "face_cache": str(cache)}
+    made["detectors"] = {"face_cache": {"rows": then}, "mediapipe": made["detectors"]["mediapipe"]}
+    (output / "run.json").write_text(json.dumps(made))
+    for _ in range(2):  # rewritten, and once more
+        detect(cache)
+        assert hashlib.sha256((cache / "detections.parquet").read_bytes()).hexdigest() != then
+        detect(cache, classes=["no_gesture", *configuration.load().classes])
+    detect(output)
+    assert not [note for note in runs.open_run(output).notes if note.kind == "detectors"]
+    detect(output, classes=["no_gesture", "stop"])  # it may grow as well
+    assert pq.read_metadata(output / "detections.parquet").num_rows == 120
