@@ -108,6 +108,14 @@ def test_classes_stay_apart_whatever_they_are_called() -> None:
         assert len(set(labels)) == len(names)
 
 
+@pytest.mark.parametrize("unknown", ["new_kind", "", np.nan, None])
+def test_gallery_refuses_an_outcome_that_is_not_known(unknown: object, folder: Path) -> None:
+    samples = SAMPLES.astype({"outcome": "object"})
+    samples.iloc[-1, samples.columns.get_loc("outcome")] = unknown
+    with pytest.raises(ValueError, match="unknown outcomes"):
+        plots.gallery(samples, FOUND, Folder(str(folder)), Pairing(), title="all", most=1)
+
+
 def test_gallery_of_nothing_is_none(folder: Path) -> None:
     assert plots.gallery(SAMPLES[:0], FOUND, Folder(str(folder)), Pairing(), title="none", most=4) is None
     assert plots.gallery(SAMPLES, FOUND, Folder(str(folder)), Pairing(), title="none", most=0) is None

@@ -1,1 +1,1 @@
-"""Formats that samples are written in: one a file."""
+"""Formats that samples are written in: one per file."""
