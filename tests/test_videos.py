@@ -423,6 +423,7 @@ def test_a_span_is_its_frames(
         "first_duplicate": None,
         "unlisted": 2,
         "unlisted_names": ["a.mp4", "text.mp4"],
+        "made_with": {"every": settings(every=every).data.every},
         "unreachable": None,
         "notes": [],
     }
