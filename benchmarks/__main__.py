@@ -33,13 +33,18 @@ from detectime.weights import WeightsError
 CHAPTERS = ("cost", "quality", "throughput", "rows")
 
 
+def _resolve(text: str) -> Path:
+    """Return a path that means the same in every folder: the processes that are measured run in others."""
+    return Path(text).resolve()
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--contest", type=Path, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
-    parser.add_argument("--hagrid", type=Path, metavar="DIR", help="images and annotations in HaGRID's own layout")
+    parser.add_argument("--contest", type=_resolve, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
+    parser.add_argument("--hagrid", type=_resolve, metavar="DIR", help="images and annotations in HaGRID's own layout")
     parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="these chapters")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn")
     parser.add_argument("--no-peer", action="store_true", help="without MediaPipe, whose environment takes 1 GB")

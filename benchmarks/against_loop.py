@@ -65,7 +65,9 @@ def main() -> None:
         names = json.loads(line)["frames"]
         counted.clear()
         before = time.process_time()
-        worker(source, names)
+        table = worker(source, names)
+        if set(table["outcome"].to_pylist()) != {"ok"}:  # that costs next to nothing
+            sys.exit(f"not all frames can be looked at in {source.root}: {table['error'].drop_null()[0]}")
         print(json.dumps({"all": time.process_time() - before, **counted}), flush=True)
 
 
