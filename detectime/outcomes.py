@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,9 +19,7 @@ from detectime.manifest import Manifest, RunError
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import Outcome, TableVersionError
-from detectime.store import NameTakenError, Store
-
-_logger = logging.getLogger(__name__)
+from detectime.store import Store, rename_to_free_name
 
 _BROKEN = (
     (Outcome.MISSING, "frame is missing", "frames are missing"),
@@ -127,7 +124,7 @@ def _keep_edited(store: Store, content: bytes, samples: pd.DataFrame, run: Finis
     differences, first = _compare(content, written)
     counted = ", ".join(f"{count} {what}" for what, count in differences.items() if count) or "other text"
     at = manifest.now()
-    kept = _rename_free(store, hands_json.NAME, f"hands.{manifest.file_time(at)}")
+    kept = rename_to_free_name(store, hands_json.NAME, f"hands.{manifest.file_time(at)}", ".json")
     text = (
         f"The {hands_json.NAME} was edited ({counted}); it is kept as {kept}, and its changes are not in the new one."
     )
@@ -175,19 +172,6 @@ def _compare(content: bytes, written: pd.DataFrame | None) -> tuple[dict[str, in
         changed = next((field for field in _FIELDS if old.get(field) != new.get(field)), None)
         differences[{"bbox": "changed boxes", "label": "changed labels"}.get(str(changed), "other changes")] += 1
     return differences, first
-
-
-def _rename_free(store: Store, name: str, stem: str) -> str:
-    """Rename a file to ``<stem>.json``, or ``<stem>.2.json`` and so on where that is taken."""
-    number = 1
-    while True:
-        new_name = f"{stem}.json" if number == 1 else f"{stem}.{number}.json"
-        try:
-            store.rename(name, new_name)
-        except NameTakenError:
-            number += 1
-        else:
-            return new_name
 
 
 def _hash(pieces: Iterable[bytes]) -> str:

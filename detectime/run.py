@@ -150,7 +150,7 @@ class _Run:
         """Return the manifest of the run that goes on, or of a new one."""
         before = manifest.read_manifest(self.store)
         if before is None:
-            if shards.list_shards(self.store) or self.store.get(DETECTIONS_FILE) is not None:
+            if shards.list_shards(self.store) or stores.is_there(self.store, DETECTIONS_FILE):
                 raise RunError(
                     f"{self.store}: there are detections, but no {manifest.MANIFEST} that says how they were made; "
                     "give another `output`, or put it back"
@@ -185,9 +185,9 @@ class _Run:
         if len(results):
             if not results.is_compact:
                 results.compact(self.names, pa.nulls(len(self.names), pa.string()))
-            time = self._find_free_time()
-            self.store.put(f"run.{time}.json", self.store.get(manifest.MANIFEST) or b"")
-            kept = f"detections.{time}.parquet"
+            copy = stores.find_free_name(self.store, f"run.{manifest.file_time(self.at)}", ".json")
+            self.store.put(copy, self.store.get(manifest.MANIFEST) or b"")
+            kept = f"detections{copy.removeprefix('run').removesuffix('.json')}.parquet"
             text = f"rows of detections were made anew; the old ones are kept as {kept}"
             self.notes.append(Note("redetected", len(results), text, None, self.at))
             fresh["redetect"] = {"rename": kept}  # if this is killed the next call does it
@@ -201,18 +201,12 @@ class _Run:
         if not isinstance(of_run["redetect"], dict):
             return
         kept = of_run["redetect"]["rename"]
-        if self.store.open(kept) is None and self.store.open(DETECTIONS_FILE) is not None:
+        if stores.is_there(self.store, kept):  # killed in the middle of it, which leaves both names
+            self.store.delete([DETECTIONS_FILE])
+        elif stores.is_there(self.store, DETECTIONS_FILE):
             self.store.rename(DETECTIONS_FILE, kept)
         of_run["redetect"] = True
         manifest.write_manifest(self.store, of_run)
-
-    def _find_free_time(self) -> str:
-        """Return the time as a part of a file's name, with a number where two calls fall into one second."""
-        time = manifest.file_time(self.at)
-        number = 1
-        while self.store.get(f"run.{time}{f'.{number}' if number > 1 else ''}.json") is not None:
-            number += 1
-        return f"{time}.{number}" if number > 1 else time
 
     def _is_pending(self, results: Results, rows: Integers) -> changes.Flags:
         """Say of each row of the table whether its frame is wanted and has no result that counts."""

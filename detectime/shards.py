@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -28,7 +29,7 @@ from detectime.schema import (
     table_version,
     upgrade_table,
 )
-from detectime.store import Store
+from detectime.store import Store, find_free_name, rename_to_free_name
 from detectime.tables import PIECE
 
 SHARDS = "shards"
@@ -39,7 +40,6 @@ REPLACED = b"detectime.replaced_sha256"
 
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")
-_RESCUED = f"{SHARDS}/{0:0{_DIGITS}d}.parquet"  # sorts before all others: what it holds is older
 _NAMED = [f"{boxes}.list.element.{name}" for boxes in ("faces", "hands") for name in ("detector", "stage")]
 _AS_WRITTEN: dict[str, Any] = {
     "compression": "zstd",
@@ -281,7 +281,9 @@ def last_shard_number(store: Store) -> int:
 
 
 def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
-    """Set a damaged file aside, after what can still be read of it is saved again.
+    """Keep a damaged file under another name; what can still be read of it takes its place.
+
+    So the rows keep their age, and a kill at any moment leaves the damaged file where it was, or its copy beside it.
 
     Returns
     -------
@@ -295,10 +297,16 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
             rows = _read_what_is_whole(file, group)
             if rows is not None:
                 rescued.append(rows)
-    if rescued:
-        with store.writing(_RESCUED) as target:
-            pq.write_table(pa.concat_tables(rescued), target, row_group_size=PIECE, **_AS_WRITTEN)
-    return store.set_aside(name), sum(map(len, rescued))
+    if not rescued:
+        return rename_to_free_name(store, name, f"{name}.damaged"), 0
+    kept = find_free_name(store, f"{name}.damaged")
+    damaged = store.open(name)
+    if damaged is not None:
+        with damaged, store.writing(kept) as copy:
+            shutil.copyfileobj(damaged, copy)
+    with store.writing(name) as target:
+        pq.write_table(pa.concat_tables(rescued), target, row_group_size=PIECE, **_AS_WRITTEN)
+    return kept, sum(map(len, rescued))
 
 
 def _read_what_is_whole(file: pq.ParquetFile, group: int) -> pa.Table | None:

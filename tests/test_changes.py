@@ -343,6 +343,54 @@ def test_a_redetect_that_is_killed_while_it_renames_goes_on(place: Path, monkeyp
     assert pq.read_metadata(kept).num_rows == COUNT
 
 
+def test_a_redetect_that_is_killed_in_the_middle_of_a_rename_looks_at_every_frame(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename is a link and an unlink: killed in between it leaves both names, and old rows must not pass for new."""
+    detect(place)
+
+    def killed(store: FolderStore, name: str, new_name: str) -> None:
+        os.link(store.folder / name, store.folder / new_name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FolderStore, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        detect(place, redetect=True)
+    monkeypatch.undo()
+    looked_at: list[int] = []
+    look = run._Run._look
+    monkeypatch.setattr(run._Run, "_look", lambda call, *given: (looked_at.append(len(given[0])), look(call, *given)))
+    detect(place)
+    assert looked_at == [COUNT]
+    (kept,) = (place / "out").glob("detections.*Z.parquet")
+    assert pq.read_metadata(kept).num_rows == COUNT
+
+
+def spoil(path: Path, column: str) -> bytes:
+    """Damage a column of a table; returns the damaged file."""
+    chunk = pq.read_metadata(path).row_group(0)
+    spoilt = next(c for k in range(chunk.num_columns) if (c := chunk.column(k)).path_in_schema.startswith(column))
+    content = bytearray(path.read_bytes())
+    middle = spoilt.data_page_offset + spoilt.total_compressed_size // 2
+    content[middle : middle + 20] = bytes(20)
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def test_what_is_rescued_of_one_file_outlives_the_damage_of_the_next(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect(place)
+    out = place / "out"
+    (out / "shards").mkdir(exist_ok=True)
+    pq.write_table(pq.read_table(out / "detections.parquet").slice(0, 2), out / "shards" / "000000007.parquet")
+    damaged = {spoil(out / "detections.parquet", "landmarks"), spoil(out / "shards" / "000000007.parquet", "crop_hash")}
+    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    assert len([note for note in detect(place) if note.kind == "damaged"]) == 2
+    assert len(rows(place)) == COUNT
+    assert {file.read_bytes() for file in out.rglob("*.damaged")} == damaged
+
+
 def test_detections_that_are_gone_are_noted(place: Path) -> None:
     detect(place)
     (place / "out" / "detections.parquet").unlink()
@@ -355,16 +403,9 @@ def test_damage_in_a_column_that_pairing_does_not_read_costs_that_column(
 ) -> None:
     detect(place)
     path = place / "out" / "detections.parquet"
-    chunk = pq.read_metadata(path).row_group(0)
-    landmarks = next(
-        c for k in range(chunk.num_columns) if (c := chunk.column(k)).path_in_schema.startswith("landmarks")
-    )
-    content = bytearray(path.read_bytes())
-    middle = landmarks.data_page_offset + landmarks.total_compressed_size // 2
-    content[middle : middle + 20] = bytes(20)
-    path.write_bytes(content)
+    content = spoil(path, "landmarks")
     monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
     assert kinds(detect(place))["damaged"] == 1
     found = pq.read_table(path)
     assert len(found) == COUNT
-    assert (place / "out" / "detections.parquet.damaged").read_bytes() == bytes(content)
+    assert (place / "out" / "detections.parquet.damaged").read_bytes() == content

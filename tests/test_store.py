@@ -21,7 +21,7 @@ import faults
 import pytest
 
 from detectime import store as stores
-from detectime.store import NameTakenError, Store, StoreError, bucket
+from detectime.store import NameTakenError, Store, StoreError, bucket, rename_to_free_name
 from detectime.store import folder as folder_store
 from detectime.store.folder import FolderStore
 
@@ -309,7 +309,10 @@ def test_nothing_is_renamed_over_another(place: Store) -> None:
 
 def test_what_is_not_there_is_not_renamed(place: Store) -> None:
     place.put("kept/a.damaged", b"an earlier one")
-    for rename in (lambda: place.rename("kept/a", "kept/b"), lambda: place.set_aside("kept/a")):
+    for rename in (
+        lambda: place.rename("kept/a", "kept/b"),
+        lambda: rename_to_free_name(place, "kept/a", "kept/a.damaged"),
+    ):
         with pytest.raises(StoreError, match="kept/a: cannot be renamed") as no:
             rename()
         assert not isinstance(no.value, NameTakenError)
@@ -321,11 +324,14 @@ def test_damaged_files_are_set_aside_one_beside_the_other(place: Store) -> None:
     for k in range(12):
         place.put("shards/1.parquet", b"%d" % k)
         number = f".{k + 1}" if k else ""
-        assert place.set_aside("shards/1.parquet") == f"shards/1.parquet.damaged{number}"
+        assert (
+            rename_to_free_name(place, "shards/1.parquet", "shards/1.parquet.damaged")
+            == f"shards/1.parquet.damaged{number}"
+        )
     kept = {f"shards/1.parquet.damaged{f'.{k + 1}' if k else ''}": b"%d" % k for k in range(12)}
     assert contents(place, "shards") == {"shards/2.parquet": b"whole", **kept}
     place.put("run.json", b"{")
-    assert place.set_aside("run.json") == "run.json.damaged"  # in no folder
+    assert rename_to_free_name(place, "run.json", "run.json.damaged") == "run.json.damaged"  # in no folder
     assert (place.get("run.json"), place.get("run.json.damaged")) == (None, b"{")
 
 
@@ -335,7 +341,7 @@ def test_a_file_that_is_set_aside_is_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "shards" / "1").chmod(0o640)
     os.utime(tmp_path / "shards" / "1", (1_000_000, 1_000_000))
     before = (tmp_path / "shards" / "1").stat()
-    store.set_aside("shards/1")
+    rename_to_free_name(store, "shards/1", "shards/1.damaged")
     after = (tmp_path / "shards" / "1.damaged").stat()
     assert (after.st_ino, after.st_size, after.st_mode, after.st_mtime) == (before.st_ino, 4, before.st_mode, 1_000_000)
     assert after.st_nlink == 1
@@ -359,13 +365,13 @@ def test_any_kind_of_thing_takes_a_name(taken_by: str, tmp_path: Path) -> None:
         (tmp_path / "a.damaged").mkdir()
     else:
         (tmp_path / "a.damaged").symlink_to(tmp_path / "nothing")
-    assert store.set_aside("a") == "a.damaged.2"
+    assert rename_to_free_name(store, "a", "a.damaged") == "a.damaged.2"
 
 
 def test_a_folder_that_is_a_file_ends_no_search_for_a_name(tmp_path: Path) -> None:
     (tmp_path / "shards").write_bytes(b"")
     with pytest.raises(StoreError, match=r"shards/1: cannot be renamed to .*shards/1\.damaged: Not a directory"):
-        FolderStore(tmp_path).set_aside("shards/1")
+        rename_to_free_name(FolderStore(tmp_path), "shards/1", "shards/1.damaged")
 
 
 def test_of_many_that_rename_to_one_name_one_succeeds(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A folder of this machine, or one in a bucket that is named by a scheme, as ``s3:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -66,10 +67,6 @@ class Store(Protocol):
         """
         ...
 
-    def set_aside(self, name: str) -> str:
-        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name."""
-        ...
-
     def lock(self) -> AbstractContextManager[None]:
         """Keep other runs out while the block lasts; refused if another run works here."""
         ...
@@ -107,24 +104,42 @@ def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:
     return of(place or ("/" if path.startswith("/") else ".")), name
 
 
-def rename_to_free_name(store: Store, name: str) -> str:
-    """Rename a file to the first of ``<name>.damaged``, ``<name>.damaged.2``, … that is free: a store's `set_aside`.
+def free_names(stem: str, ending: str = "") -> Iterator[str]:
+    """Yield names to try, one after the other, until one is free.
 
-    Returns
-    -------
-    str
-        The new name.
+    Examples
+    --------
+    >>> names = free_names("hands.20261126T010203Z", ".json")
+    >>> next(names), next(names)
+    ('hands.20261126T010203Z.json', 'hands.20261126T010203Z.2.json')
+    """
+    yield f"{stem}{ending}"
+    yield from (f"{stem}.{number}{ending}" for number in itertools.count(2))
+
+
+def find_free_name(store: Store, stem: str, ending: str = "") -> str:
+    """Return the first of `free_names` that no file has; raises `StoreError` if that cannot be told."""
+    return next(name for name in free_names(stem, ending) if not is_there(store, name))
+
+
+def rename_to_free_name(store: Store, name: str, stem: str, ending: str = "") -> str:
+    """Rename a file to the first of `free_names` that is free, and return its new name.
 
     Raises
     ------
     StoreError
         If there is no such file, or if it cannot be renamed.
     """
-    for number in itertools.count(1):
-        new_name = f"{name}.damaged" if number == 1 else f"{name}.damaged.{number}"
-        try:
+    for new_name in free_names(stem, ending):
+        with contextlib.suppress(NameTakenError):
             store.rename(name, new_name)
-        except NameTakenError:
-            continue
-        return new_name
+            return new_name
     raise AssertionError("there are more names than files")
+
+
+def is_there(store: Store, name: str) -> bool:
+    """Whether a store has a file."""
+    file = store.open(name)
+    if file is not None:
+        file.close()
+    return file is not None

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from detectime import remote
-from detectime.store import NameTakenError, StoreError, rename_to_free_name
+from detectime.store import NameTakenError, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -153,16 +153,6 @@ class BucketStore:
             self._files.info(f"{self._root}/{name}")  # `exists` says no, too, where the server gave no answer
             return True
         return False
-
-    def set_aside(self, name: str) -> str:
-        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name.
-
-        Raises
-        ------
-        StoreError
-            If there is no such file, or if it cannot be renamed.
-        """
-        return rename_to_free_name(self, name)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

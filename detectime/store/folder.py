@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import filelock
 
-from detectime.store import NameTakenError, StoreError, rename_to_free_name
+from detectime.store import NameTakenError, StoreError
 
 _LOCK = ".lock"
 _ABANDONED = 60.0  # seconds since the last write
@@ -157,16 +157,6 @@ class FolderStore:
             raise StoreError(f"{source}: cannot be renamed to {target}: {error.strerror or error}") from error
         for folder in {target.parent, source.parent}:
             _sync_folder(folder)
-
-    def set_aside(self, name: str) -> str:
-        """Rename a damaged file to ``<name>.damaged``, or ``.damaged.2`` and so on, and return its new name.
-
-        Raises
-        ------
-        StoreError
-            If there is no such file, or if it cannot be renamed.
-        """
-        return rename_to_free_name(self, name)
 
     @contextlib.contextmanager
     def lock(self, patience: float = 10.0) -> Iterator[None]:
