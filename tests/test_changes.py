@@ -17,7 +17,7 @@ import pytest
 from conftest import encode, pattern
 
 from detectime import config as configuration
-from detectime import frames, manifest, outcomes, run, runs, sources
+from detectime import frames, manifest, outcomes, run, runs, shards, sources
 from detectime import store as stores
 from detectime.images import describe_content
 from detectime.manifest import RunError
@@ -382,8 +382,7 @@ def test_what_is_rescued_of_one_file_outlives_the_damage_of_the_next(
 ) -> None:
     detect(place)
     out = place / "out"
-    (out / "shards").mkdir(exist_ok=True)
-    pq.write_table(pq.read_table(out / "detections.parquet").slice(0, 2), out / "shards" / "000000007.parquet")
+    shards.save_shard(stores.of(out), 7, pq.read_table(out / "detections.parquet").slice(0, 2))
     damaged = {spoil(out / "detections.parquet", "landmarks"), spoil(out / "shards" / "000000007.parquet", "crop_hash")}
     monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
     assert len([note for note in detect(place) if note.kind == "damaged"]) == 2
