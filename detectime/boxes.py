@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 def as_boxes(values: ArrayLike) -> NDArray[np.float32]:

@@ -9,30 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from detectime.boxes import Integers
+from detectime.boxes import Flags, Integers
 from detectime.notes import Note
 from detectime.progress import Progress
-from detectime.sources import Source, SourceError
-
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a source lists now, for the rows of a frame table.
-
-    Attributes
-    ----------
-    stamps
-        Text; null where the source does not have the frame, or tells nothing of it.
-    unreachable
-        Why nothing could be listed; None if it could.
-    """
-
-    stamps: pa.Array
-    unreachable: str | None
+from detectime.sources import Source
+from detectime.sources.listing import list_source
 
 
 @dataclass(frozen=True)
@@ -55,10 +37,10 @@ class Changes:
         How many of these had no content recorded, as in runs of 0.2, and count as the same since their size is.
     unread
         For each row of the frame table, whether a frame with another stamp could not be read.
-    considered
-        For each row of the frame table, whether its stamp is taken over.
+    stamps
+        For each row of the frame table the stamp that its row of results is to have; null: its own.
     are_stamps_new
-        Whether a row is to get another stamp than the one that it has.
+        Whether one of these is another one than the row has.
     """
 
     changed: Flags
@@ -68,7 +50,7 @@ class Changes:
     unknown: int
     contents: pa.Array
     assumed: int
-    considered: Flags
+    stamps: pa.Array
     are_stamps_new: bool
 
     @property
@@ -76,34 +58,25 @@ class Changes:
         """How many frames changed."""
         return int(self.changed.sum())
 
-    def mask_stamps(self, stamps: pa.Array) -> pa.Array:
-        """Return the stamps that rows are to have: null, so that they keep theirs, where nothing was compared."""
-        return pc.if_else(pa.array(self.considered & ~self.unread), stamps, pa.scalar(None, pa.string()))
 
-
-def list_stamps(table: pd.DataFrame, source: Source) -> Listing:
+def list_stamps(table: pd.DataFrame, source: Source) -> tuple[pa.Array, str | None]:
     """Return the stamps of a frame table: its own column, or where it has none what the source lists now.
 
-    An empty place counts as one that cannot be reached: an unmounted drive leaves its folder behind.
+    Returns
+    -------
+    stamps, unreachable
+        Text, null where the source does not have the frame, or tells nothing of it; and why nothing could be listed,
+        None if something was.
     """
     if "stamp" in table:
-        stamps = pa.array(table["stamp"], pa.string(), from_pandas=True)
-        return Listing(_flat(stamps), table.attrs.get("unreachable"))
-    nothing = pa.nulls(len(table), pa.string())
-    try:
-        listed = list(source.list_frames())
-    except SourceError as error:
-        return Listing(nothing, str(error))
-    if not listed:
-        return Listing(nothing, f"{source.root} lists nothing")
-    names, stamps = zip(*listed, strict=True)
-    wanted = pa.array(table["frame_path"], pa.string())
-    places = pc.index_in(_flat(wanted), value_set=pa.array([_as_text(name) for name in names], pa.string()))
-    return Listing(pa.array(stamps, pa.string()).take(places), None)
+        return _flat(pa.array(table["stamp"], pa.string(), from_pandas=True)), table.attrs.get("unreachable")
+    listing = list_source(source)
+    places = listing.find(pa.array(table["frame_path"], pa.string()).cast(pa.binary()))
+    return listing.stamps.take(places), listing.unreachable
 
 
 def find_changes(
-    table: pd.DataFrame, listing: Listing, rows: Integers, index: pa.Table, pending: Flags, source: Source
+    table: pd.DataFrame, stamps: pa.Array, rows: Integers, index: pa.Table, pending: Flags, source: Source
 ) -> Changes:
     """Compare wanted frames with what was recorded when they were looked at.
 
@@ -114,7 +87,7 @@ def find_changes(
     ----------
     table
         The frame table, with `wanted`.
-    listing
+    stamps
         What `list_stamps` returned.
     rows
         For each row of the table the row of `index` that counts, -1 where there is none.
@@ -129,8 +102,8 @@ def find_changes(
     then, content = _flat(index["stamp"].take(taken)), _flat(index["content"].take(taken))
     missing = pc.equal(index["outcome"].take(taken), "missing").fill_null(False)
     looked_at = table["wanted"].to_numpy() & (rows >= 0) & ~_flat(missing).to_numpy(zero_copy_only=False) & ~pending
-    known = looked_at & ~_is_null(listing.stamps)
-    differs = known & _differ(then, listing.stamps)
+    known = looked_at & ~_is_null(stamps)
+    differs = known & _differ(then, stamps)
     suspects = np.flatnonzero(differs & ~_is_null(then))
     changed = np.zeros(len(table), bool)
     unread = np.zeros(len(table), bool)
@@ -154,7 +127,8 @@ def find_changes(
     read = pa.nulls(len(table), pa.string())
     if contents:
         read = pa.array([contents.get(k) for k in range(len(table))], pa.string())
-    return Changes(changed, unread, count, first, unknown, read, assumed, looked_at, bool(differs.any()))
+    renewed = pc.if_else(pa.array(known & ~unread), stamps, pa.scalar(None, pa.string()))
+    return Changes(changed, unread, count, first, unknown, read, assumed, renewed, bool(differs.any()))
 
 
 def describe_changes(changes: Changes, at: str) -> list[Note]:
@@ -213,12 +187,3 @@ def _is_null(values: pa.Array) -> Flags:
 
 def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-
-
-def _as_text(name: str) -> str | None:
-    """Return the name of a file; None if it is no Unicode, which no row of a frame table is either."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return None
-    return name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ import detectime
 from detectime import config as configuration
 from detectime import releases, weights
 from detectime import store as stores
-from detectime.config import FREE, Config, Detection
+from detectime.config import FREE, Config, Detection, Pairing
 from detectime.detectors import face_cache
 from detectime.detectors.registry import Chosen, choose_detectors, find_used_keys
 from detectime.errors import ConfigError
@@ -107,6 +108,18 @@ def config_of(manifest: Manifest) -> Config:
         raise RunError(f"{MANIFEST}: the configuration of this run cannot be used: {error}") from error
 
 
+def pairing_of(manifest: Manifest) -> Pairing:
+    """Return the settings of the last pairing of a run, those that it was begun with if it was not paired.
+
+    Raises
+    ------
+    RunError
+        If a value is not accepted any more.
+    """
+    settings = (manifest["pairing"] or {}).get("settings") or manifest["configuration"]["pairing"]
+    return config_of(manifest | {"configuration": manifest["configuration"] | {"pairing": settings}}).pairing
+
+
 def resume_config(config: Config, store: Store | None = None) -> tuple[Config, list[Note]]:
     """Give the keys that the user did not set the values of the run that is resumed, if there is one.
 
@@ -133,7 +146,7 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         If there is no detector of a name, or a setting of a detector that is not used differs from its default.
     """
     if store is None:
-        store = stores.of(config.data.output)
+        store = stores.of(config.data.output, reading=True)
     manifest = read_manifest(store)
     if manifest is None:
         config = _resolve_whole_frame(config, None)
@@ -199,10 +212,12 @@ def check_detectors(
             raise
         reason = str(error).partition("\n")[0]
         return before, [Note("detectors", 1, f"A detector could not be compared with that of the run: {reason}")]
-    differing, notes = [], []
+    differing: dict[str, list[str]] = {}
+    notes = []
     for name, now_it_is in today.items():
         was = before.get(name, {"revision": 1, "weights": {}})
-        differing += _compare(name, was, _comparable(name, was, now_it_is, chosen))
+        if found := _compare(name, was, _comparable(name, was, now_it_is, chosen)):
+            differing[name] = found
         if was.get("version") != now_it_is.get("version"):
             notes.append(
                 Note("detectors", 1, f"The detector {name} has version {now_it_is['version']}; the run began with "
@@ -213,17 +228,18 @@ def check_detectors(
             name: now_it_is | {"weights": _keep_old_cache(before.get(name), now_it_is)}
             for name, now_it_is in today.items()
         }, notes
+    reasons = "; ".join(itertools.chain.from_iterable(differing.values()))
     key = "detection.face_cache"
-    is_explicit = face_cache.SPEC.name in today and config.is_explicit(key) and not config.was_resumed(key)
-    if growing or (is_explicit and any(difference.startswith("the face cache") for difference in differing)):
+    is_explicit = config.is_explicit(key) and not config.was_resumed(key)
+    if growing or (is_explicit and face_cache.SPEC.name in differing):
         raise RunError(
             f"{store}: this folder holds a run of other detectors, whose boxes must not be mixed with today's: "
-            f"{'; '.join(differing)}. Give another `output`, or say `redetect: true` to look at every frame again; "
+            f"{reasons}. Give another `output`, or say `redetect: true` to look at every frame again; "
             "what the run has stays usable as it is"
         )
     return before, [
         *notes,
-        Note("detectors", len(differing), f"Detectors changed since this run: {'; '.join(differing)}"),
+        Note("detectors", len(differing), f"Detectors changed since this run: {reasons}"),
     ]
 
 
@@ -292,12 +308,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
 
 
 def _take_pairing(config: Config, before: Config, manifest: Manifest, taken: dict[str, Any]) -> Config:
-    settings = (manifest["pairing"] or {}).get("settings")
-    run = (
-        configuration.from_dict({**manifest["configuration"], "pairing": settings}).pairing
-        if settings
-        else before.pairing
-    )
+    run = pairing_of(manifest)
     values = {}
     for field in dataclasses.fields(run):
         key, value = f"pairing.{field.name}", getattr(run, field.name)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime import boxes
-from detectime.boxes import Floats
+from detectime.boxes import Flags, Floats
 from detectime.config import Pairing
 from detectime.detectors.registry import TRUSTED
 from detectime.schema import SAMPLES, Outcome, check_outcomes
@@ -51,7 +51,6 @@ _SAME_HAND = 0.5  # hands of two detectors that overlap more (IoU) are one; then
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 Places = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

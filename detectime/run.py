@@ -15,7 +15,7 @@ import detectime
 from detectime import changes, engines, frames, manifest, shards, tables
 from detectime import config as configuration
 from detectime import store as stores
-from detectime.boxes import Integers
+from detectime.boxes import Flags, Integers
 from detectime.changes import Changes
 from detectime.config import Config
 from detectime.detect import row_without_boxes
@@ -101,7 +101,7 @@ class _Run:
         self.engine = engine or engines.of(self.config.run)
         self.names = pa.array(table["frame_path"], pa.string(), from_pandas=True)
         self.wanted = table["wanted"].to_numpy()
-        self.listing = changes.list_stamps(table, source)
+        self.stamps, self.unreachable = changes.list_stamps(table, source)
         self.retry_failed = self.config.run.retry_failed
         self.at = manifest.now()
         self.manifest = self._begin()
@@ -117,7 +117,7 @@ class _Run:
         results = Results(self.store)
         rows = results.find_rows(self.names)
         lacking = self._is_pending(results, rows)
-        found = changes.find_changes(self.table, self.listing, rows, results.index, lacking, self.source)
+        found = changes.find_changes(self.table, self.stamps, rows, results.index, lacking, self.source)
         self._check_changes(found)
         pending = pa.array(lacking | found.changed)
         growing = bool(pc.any(pending).as_py())
@@ -127,13 +127,13 @@ class _Run:
             if not self._is_told("changed"):
                 self.notes += changes.describe_changes(found, self.at)
             del results, rows
-            self._look(self.names.filter(pending), self.listing.stamps.filter(pending))
+            self._look(self.names.filter(pending), self.stamps.filter(pending))
             results = Results(self.store)
             self._check_complete(results)
         else:
             tables.write_frames(self.store, self.table)
         if not results.is_compact or found.are_stamps_new:
-            results.compact(self.names, found.mask_stamps(self.listing.stamps), found.contents)
+            results.compact(self.names, found.stamps, found.contents)
         del results
         table = shards.sort_detections(shards.read_detections(self.store), self.names)
         self._finish(table, growing, state)
@@ -161,7 +161,7 @@ class _Run:
         if self.config.run.redetect is True and not self._goes_on_redetecting(before):
             return self._begin_again()
         was = before["configuration"]["data"]["images"]
-        if was != self.config.data.images and not self.listing.unreachable:
+        if was != self.config.data.images and not self.unreachable:
             text = f"The images moved from {was} to {self.config.data.images}; frames of the same names are the same."
             self.notes.append(Note("moved", 1, text))
         return before
@@ -208,13 +208,13 @@ class _Run:
         of_run["redetect"] = True
         manifest.write_manifest(self.store, of_run)
 
-    def _is_pending(self, results: Results, rows: Integers) -> changes.Flags:
+    def _is_pending(self, results: Results, rows: Integers) -> Flags:
         """Say of each row of the table whether its frame is wanted and has no result that counts."""
         done = rows >= 0
         if self.retry_failed and len(results):
             is_ok = pc.equal(results.index["outcome"], "ok").to_numpy()
             done &= is_ok[rows]
-        pending: changes.Flags = self.wanted & ~done
+        pending: Flags = self.wanted & ~done
         return pending
 
     def _check_changes(self, found: Changes) -> None:
@@ -246,8 +246,8 @@ class _Run:
 
     def _note_listing(self, results: Results, rows: Integers) -> list[Note]:
         """Tell of a place that is gone, of frames that are gone, and of missing ones that are there now."""
-        if self.listing.unreachable:
-            text = f"The images cannot be reached, and the run goes on with what it has: {self.listing.unreachable}"
+        if self.unreachable:
+            text = f"The images cannot be reached, and the run goes on with what it has: {self.unreachable}"
             return [Note("unreachable", 1, text)]
         is_there = self.table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
         if not len(results) or not is_there.any():
@@ -270,7 +270,7 @@ class _Run:
             self.chosen.check()
             self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
         config = configuration.as_dict(self.config)
-        if self.listing.unreachable:  # perhaps a slip of the pen; the run knows a place that was there
+        if self.unreachable:  # perhaps a slip of the pen; the run knows a place that was there
             config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
         self.manifest |= {
             "detectime": detectime.__version__,
@@ -293,7 +293,7 @@ class _Run:
         if there.any() and not self.table.attrs.get("unreachable"):
             return
         first = self.table["frame_path"][self.wanted].iloc[0]
-        reason = self.listing.unreachable
+        reason = self.unreachable
         if reason is None:
             name = None
             with contextlib.suppress(SourceError):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from detectime import frames, manifest, pairing, remote, shards, sources, tables
 from detectime import store as stores
-from detectime.config import Config, Pairing, from_dict
+from detectime.config import Config, Pairing
 from detectime.manifest import Manifest, RunError
 from detectime.notes import Note
 from detectime.schema import DETECTIONS_FILE, PAIRING_COLUMNS
@@ -117,10 +117,7 @@ class FinishedRun:
     @property
     def pairing(self) -> Pairing:
         """The settings of the last pairing."""
-        settings = (self.manifest["pairing"] or {}).get("settings")
-        if not settings:
-            return self.config.pairing
-        return from_dict({**self.manifest["configuration"], "pairing": settings}).pairing
+        return manifest.pairing_of(self.manifest)
 
     @cached_property
     def source(self) -> Source:

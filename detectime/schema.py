@@ -33,6 +33,9 @@ RESERVED_COLUMNS = frozenset(
 )
 """Columns that detectime adds to those of the labels: a column of the labels that has such a name is renamed."""
 
+REPLACED = b"detectime.replaced_sha256"
+"""Key of the metadata of ``detections.parquet``: the sha256 of the file of 0.2 whose place it took."""
+
 DETECTION_OUTCOMES = ("ok", "missing", "unreadable", "failed")
 """What became of looking at a frame; whether a sample follows from it is decided by pairing."""
 

@@ -25,6 +25,7 @@ from detectime.schema import (
     DETECTIONS,
     DETECTIONS_FILE,
     PAIRING_COLUMNS,
+    REPLACED,
     TableVersionError,
     table_version,
     upgrade_table,
@@ -34,9 +35,6 @@ from detectime.tables import PIECE
 
 SHARDS = "shards"
 """Folder of the shards in the folder of a run."""
-
-REPLACED = b"detectime.replaced_sha256"
-"""Key of the metadata of ``detections.parquet``: the sha256 of the file of 0.2 whose place it took."""
 
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
 _SHARD = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")

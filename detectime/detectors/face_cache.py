@@ -29,7 +29,7 @@ from detectime import lookup, remote
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, Unknown
 from detectime.errors import ConfigError
 from detectime.lookup import NAME, Lookup
-from detectime.schema import BOXES, DETECTIONS_FILE, table_version
+from detectime.schema import BOXES, DETECTIONS_FILE, REPLACED, table_version
 from detectime.settings import CHECKED, nearest
 
 _COLUMN = "bbox_"
@@ -145,7 +145,7 @@ def find_file(settings: FaceCacheSettings) -> Path:
 def find_replaced(path: Path) -> str | None:
     """Return the sha256 of the file of 0.2 whose place a run's table took; None if it did not, or is no such table."""
     with contextlib.suppress(pa.ArrowException, OSError):
-        found = (pq.read_schema(path).metadata or {}).get(b"detectime.replaced_sha256")
+        found = (pq.read_schema(path).metadata or {}).get(REPLACED)
         return None if found is None else found.decode()
     return None
 
