@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ import detectime
 from detectime import config as configuration
 from detectime import manifest, pairing, tables
 from detectime.config import Pairing
+from detectime.detectors.registry import FACES, HANDS
 from detectime.exports import hands_json, outcomes_csv
 from detectime.manifest import Manifest, RunError
 from detectime.notes import Note
@@ -93,19 +93,17 @@ def _describe(samples: pd.DataFrame, settings: Pairing, made: Manifest) -> list[
             text = f"{what}; the reason of the first: {found['error'].iloc[0]}"
             notes.append(Note(outcome.value, len(found), text, str(found["frame_path"].iloc[0])))
     detection = made["configuration"]["detection"]
-    kept = {"min_face_score": [detection.get("face_confidence")], "min_hand_score": _hand_confidences(detection)}
-    for key, least in kept.items():
+    chosen = {
+        "min_face_score": [FACES.get(detection["detector_type"])],
+        "min_hand_score": [HANDS.get(name) for name in detection["hand_detector"]],
+    }
+    for key, specs in chosen.items():
         value = getattr(settings, key)
-        known = [confidence for confidence in least if confidence is not None]
-        if value is not None and known and value <= min(known):
-            text = f"The setting pairing.{key} = {value} does nothing: detection kept nothing below {min(known)}."
+        kept = [detection[spec.confidence] for spec in specs if spec]  # one from outside says nothing of it
+        if value is not None and kept and value <= min(kept):
+            text = f"The setting pairing.{key} = {value} does nothing: detection kept nothing below {min(kept)}."
             notes.append(Note("ignored", 1, text))
     return notes
-
-
-def _hand_confidences(detection: dict[str, Any]) -> list[float | None]:
-    keys = {"mediapipe": "hand_confidence", "hagrid": "hagrid_confidence", "mask_rcnn": "mask_rcnn_confidence"}
-    return [detection.get(keys.get(name, "")) for name in detection["hand_detector"]]
 
 
 def _keep_edited(store: Store, content: bytes, samples: pd.DataFrame, run: FinishedRun) -> list[Note]:

@@ -158,6 +158,8 @@ class DetectorSpec:
         of an earlier revision is not grown by a later one.
     trust
         Where two detectors find different hands near a face, the hand of the more trusted one is kept.
+    confidence
+        The key of its least score among its settings.
     search, reach
         Where hands are searched unless the configuration says otherwise; near a face: the coefficient of the square.
     reduced
@@ -184,6 +186,7 @@ class DetectorSpec:
     find_weights: Callable[[Any], list[Path]]
     revision: int = 1
     trust: int = 0
+    confidence: str = ""
     search: Literal["face", "frame"] = "face"
     reach: float = 2.0
     reduced: bool = True

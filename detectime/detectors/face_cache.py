@@ -176,6 +176,7 @@ SPEC = DetectorSpec(
     FaceCacheSettings,
     build,
     find_weights=lambda settings: [find_file(settings)],
+    confidence="face_confidence",
     by_name=True,
     own_fingerprint=hash_faces,
 )

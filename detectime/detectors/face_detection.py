@@ -129,6 +129,7 @@ SPECS = tuple(
         SearchedFaceSettings,
         partial(build, name),
         partial(_find_weights, name),
+        confidence="face_confidence",
         reduced=False,
         needs=("torch", "torchvision", "face_detection"),
         extra="torch",

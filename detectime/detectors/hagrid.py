@@ -103,6 +103,7 @@ SPEC = DetectorSpec(
     build,
     find_weights=lambda _: [weights.bring(weights.HAGRID_HANDS)],
     trust=3,  # 2 and 1 follow: measured by ``benchmarks/disagreement.py``
+    confidence="hagrid_confidence",
     reach=2.6,
     pinned=(weights.HAGRID_HANDS,),
 )

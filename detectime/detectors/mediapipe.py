@@ -221,7 +221,13 @@ def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:
 
 
 SPEC = DetectorSpec(
-    "mediapipe", MediaPipeSettings, build, find_packaged(_PALM_WEIGHTS, _HAND_WEIGHTS), trust=2, reach=2.1
+    "mediapipe",
+    MediaPipeSettings,
+    build,
+    find_packaged(_PALM_WEIGHTS, _HAND_WEIGHTS),
+    trust=2,
+    confidence="hand_confidence",
+    reach=2.1,
 )
 
 

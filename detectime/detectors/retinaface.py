@@ -153,7 +153,9 @@ def build(settings: RetinaFaceSettings, device: str) -> RetinaFace:
     )
 
 
-SPEC = DetectorSpec("retinaface", RetinaFaceSettings, build, find_packaged(_WEIGHTS), coarse=True)
+SPEC = DetectorSpec(
+    "retinaface", RetinaFaceSettings, build, find_packaged(_WEIGHTS), confidence="face_confidence", coarse=True
+)
 
 
 def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:

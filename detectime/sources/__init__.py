@@ -7,7 +7,7 @@ from typing import Protocol
 
 from detectime import remote
 from detectime.config import Config
-from detectime.images import Picture, Unreadable
+from detectime.images import Picture, Unreadable, describe_content
 from detectime.notes import Note
 
 VIDEOS = tuple(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split())
@@ -92,6 +92,28 @@ class Source(Protocol):
             The path as it was given, and what `Picture.content` would be; None if the frame cannot be read.
         """
         ...
+
+
+Read = Iterable[tuple[str, bytes | Missing | Unreadable]]
+"""Paths of frames, each with the bytes of its file, or with the reason why there are none."""
+
+
+def open_pictures(read: Read, exif: str, max_pixels: int) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    """Yield what `Source.open` does, of files that were read."""
+    for frame_path, content in read:
+        if not isinstance(content, bytes):
+            yield frame_path, content
+            continue
+        try:
+            yield frame_path, Picture(content, exif=exif, max_pixels=max_pixels)
+        except Unreadable as error:
+            yield frame_path, error
+
+
+def describe_contents(read: Read) -> Iterator[tuple[str, str | None]]:
+    """Yield what `Source.read_contents` does, of files that were read."""
+    for frame_path, content in read:
+        yield frame_path, describe_content(content) if isinstance(content, bytes) else None
 
 
 def of(config: Config) -> Source:

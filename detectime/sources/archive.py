@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import lookup
-from detectime.images import Picture, Unreadable, describe_content
+from detectime.images import Picture, Unreadable
 from detectime.lookup import NAME, Lookup
 from detectime.notes import Note, note_found
-from detectime.sources import Missing, SourceError, Unreachable, most_bytes
+from detectime.sources import Missing, SourceError, Unreachable, describe_contents, most_bytes, open_pictures
 
 ENDINGS = (".zip", ".tar")
 """What the name of an archive ends in."""
@@ -135,18 +135,11 @@ class Archives:
             The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
             there is none.
         """
-        for frame_path, content in self._read_members(frame_paths):
-            try:
-                if isinstance(content, Missing | Unreadable):
-                    raise content
-                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
-            except (Missing, Unreadable) as error:
-                yield frame_path, error
+        yield from open_pictures(self._read_members(frame_paths), self.exif, self.max_pixels)
 
     def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         """Describe the encoded bytes of members, one at a time: see `Source.read_contents`."""
-        for frame_path, content in self._read_members(frame_paths):
-            yield frame_path, describe_content(content) if isinstance(content, bytes) else None
+        yield from describe_contents(self._read_members(frame_paths))
 
     def _read_members(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
         """Yield each path with the bytes of its member, or with the reason why there are none."""

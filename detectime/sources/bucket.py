@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectime import remote
-from detectime.images import Picture, Unreadable, describe_content
+from detectime.images import Picture, Unreadable
 from detectime.notes import Note
-from detectime.sources import Missing, SourceError, Unreachable, most_bytes
+from detectime.sources import Missing, SourceError, Unreachable, describe_contents, most_bytes, open_pictures
 
 _MARKS = ("ETag", "etag", "md5", "mtime", "LastModified", "created", "updated")  # of a version, in fsspec's listings
 _FIRST = 16 * 2**20  # bytes of a frame that are fetched ahead; of a larger one the rest follows when it is its turn
@@ -90,18 +90,11 @@ class Bucket:
             The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
             there is none.
         """
-        for frame_path, content in self._fetch_files(frame_paths):
-            try:
-                if isinstance(content, Missing | Unreadable):
-                    raise content
-                yield frame_path, Picture(content, exif=self.exif, max_pixels=self.max_pixels)
-            except (Missing, Unreadable) as error:
-                yield frame_path, error
+        yield from open_pictures(self._fetch_files(frame_paths), self.exif, self.max_pixels)
 
     def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         """Describe the encoded bytes of files, which are fetched for it: see `Source.read_contents`."""
-        for frame_path, content in self._fetch_files(frame_paths):
-            yield frame_path, describe_content(content) if isinstance(content, bytes) else None
+        yield from describe_contents(self._fetch_files(frame_paths))
 
     def _fetch_files(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
         """Yield each path with the bytes of its file, or with the reason why there are none; some are fetched ahead."""

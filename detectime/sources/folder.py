@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detectime.images import Picture, Unreadable, describe_content
+from detectime.images import Picture, Unreadable
 from detectime.notes import Note
-from detectime.sources import Missing, SourceError, most_bytes
+from detectime.sources import Missing, SourceError, describe_contents, most_bytes, open_pictures
 
 # A path that cannot be the name of any file names a file that is not there.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
@@ -113,19 +113,19 @@ class Folder:
             The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
             there is none.
         """
-        for frame_path in frame_paths:
-            try:
-                yield frame_path, Picture(self._read(frame_path), exif=self.exif, max_pixels=self.max_pixels)
-            except (Missing, Unreadable) as error:
-                yield frame_path, error
+        yield from open_pictures(self._read_files(frame_paths), self.exif, self.max_pixels)
 
     def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         """Describe the encoded bytes of files, one at a time: see `Source.read_contents`."""
+        yield from describe_contents(self._read_files(frame_paths))
+
+    def _read_files(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+        """Yield each path with the bytes of its file, or with the reason why there are none."""
         for frame_path in frame_paths:
             try:
-                yield frame_path, describe_content(self._read(frame_path))
-            except (Missing, Unreadable):
-                yield frame_path, None
+                yield frame_path, self._read(frame_path)
+            except (Missing, Unreadable) as error:
+                yield frame_path, error
 
     def _read(self, frame_path: str) -> bytes:
         try:

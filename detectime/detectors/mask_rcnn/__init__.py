@@ -60,6 +60,7 @@ SPEC = DetectorSpec(
     build,
     find_weights=lambda _: [find(MASK_RCNN_HANDS)],
     trust=1,
+    confidence="mask_rcnn_confidence",
     search="frame",
     reduced=False,
     needs=("torch", "h5py"),
