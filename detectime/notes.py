@@ -48,8 +48,9 @@ class Note:
 
     def __str__(self) -> str:
         shown = "" if self.example is None else f" (the first: {shorten(self.example)})"
-        counted = self.text if self.text[:1].isupper() else f"{self.count} {self.text}"
-        return f"{counted}{shown}"
+        if self.text[:1].isupper():
+            return f"{self.text.removesuffix('.')}{shown}."
+        return f"{self.count} {self.text}{shown}"
 
 
 def note_found(kind: str, found: Sequence[str], text: str) -> list[Note]:

@@ -90,7 +90,7 @@ def _describe(samples: pd.DataFrame, settings: Pairing, made: Manifest) -> list[
         found = samples.loc[samples["outcome"] == outcome.value, ["frame_path", "error"]]
         if len(found):
             what = one if len(found) == 1 else many
-            text = f"{what}; the reason of the first: {found['error'].iloc[0]}"
+            text = f"{what}; first reason: {found['error'].iloc[0]}"
             notes.append(Note(outcome.value, len(found), text, str(found["frame_path"].iloc[0])))
     detection = made["configuration"]["detection"]
     chosen = {
