@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import detectime
 from detectime import config, paths, releases
 from detectime.config import ConfigError, Detection, Display, Pairing, Run, Selection
 
@@ -266,3 +267,22 @@ def test_every_is_frames_or_seconds(every: Any, kept: Any, folder: Path) -> None
 def test_every_of_another_form_is_refused(every: Any, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.every = .*: accepted: a whole number of frames, as 10, or seconds"):
         load(LEAST, folder, every=every)
+
+
+def test_this_releases_defaults_are_on_record() -> None:
+    """A default that changes without a new release would change what a written ``config.yml`` means."""
+    release = config.as_dict(config.load())
+    today = {
+        f"{section}.{key}": value
+        for section, kind in config._SECTIONS.items()
+        for key, value in config.as_dict(
+            kind(**({"images": "a", "labels": "b", "output": "c"} if section == "data" else {}))
+        ).items()
+        if key not in ("images", "labels", "output")
+    }
+    assert releases.DEFAULTS[releases.CONFIG_VERSION] == today
+    assert detectime.__version__.startswith(f"{releases.CONFIG_VERSION}.")
+    assert f'config_version: "{releases.CONFIG_VERSION}"' in paths.CONFIG.read_text()
+    for key, value in today.items():  # and the project's file repeats them
+        section, _, name = key.partition(".")
+        assert release[section][name] == value
