@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.boxes import Flags, Integers
-from detectime.notes import Note
+from detectime.notes import Note, note_found
 from detectime.progress import Progress
 from detectime.sources import Source
 from detectime.sources.listing import list_source
@@ -148,15 +148,9 @@ def describe_doubts(table: pd.DataFrame, changes: Changes, at: str) -> list[Note
         frame = "frame has" if changes.assumed == 1 else "frames have"
         text = f"{frame} another time and the same size; with no content recorded by 0.2 they count as the same"
         notes.append(Note("assumed", changes.assumed, text, None, at))
-    unread = table["frame_path"][changes.unread]
-    if len(unread):
-        frame = (
-            "frame may have changed and cannot be read"
-            if len(unread) == 1
-            else "frames may have changed and cannot be read"
-        )
-        notes.append(Note("unread", len(unread), f"{frame}; what was found before is kept", str(unread.iloc[0])))
-    return notes
+    what = "may have changed and cannot be read; what was found before is kept"
+    unread = table["frame_path"][changes.unread].tolist()
+    return [*notes, *note_found("unread", unread, f"frame {what}", f"frames {what}")]
 
 
 def _size(text: str) -> str:

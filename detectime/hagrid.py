@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import remote
-from detectime.labels import TableError, count_repeated, hash_file, note_counted, some
-from detectime.notes import Note
+from detectime.labels import TableError, count_repeated, hash_file, some
+from detectime.notes import Note, note_found
 from detectime.schema import TRUTH
 from detectime.sources.listing import Listing
 
@@ -136,10 +136,10 @@ def _combine_hashes(hashes: Mapping[str, str]) -> str:
 def _note_classes(absent: Sequence[str], others: Sequence[str]) -> list[Note]:
     why = "left out, since data.hagrid_classes has no class of labels for"
     return [
-        *note_counted(
+        *note_found(
             "absent_class", absent, "class is to be taken and has no file", "classes are to be taken and have no file"
         ),
-        *note_counted("other_class", others, f"class is {why} it", f"classes are {why} them"),
+        *note_found("other_class", others, f"class is {why} it", f"classes are {why} them"),
     ]
 
 
@@ -161,12 +161,12 @@ class _Found:
     def notes(self) -> list[Note]:
         """Return a note of each kind."""
         one, many = "record cannot be used and is left out", "records cannot be used and are left out"
-        notes = note_counted("malformed", self.malformed, one, many)
+        notes = note_found("malformed", self.malformed, one, many)
         one, many = "image has a box that leaves it; it is clipped", "images have a box that leaves them; it is clipped"
-        notes += note_counted("clipped", self.clipped, one, many)
+        notes += note_found("clipped", self.clipped, one, many)
         one = "image has no box of its class; its sample is not scored"
         many = "images have no box of their class; their samples are not scored"
-        return notes + note_counted("without_box", self.without, one, many)
+        return notes + note_found("without_box", self.without, one, many)
 
 
 def _part(file: Path, annotations: str | os.PathLike[str], found: _Found) -> pa.Table:

@@ -131,18 +131,7 @@ def note_renamed(renamed: Mapping[str, str]) -> list[Note]:
     """
     one = "column of the labels was renamed, since detectime adds one of that name"
     many = "columns of the labels were renamed, since detectime adds columns of those names"
-    return note_counted("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
-
-
-def note_counted(kind: str, found: Sequence[str], one: str, many: str) -> list[Note]:
-    """Return a note as `notes.note_found` does, in words for one of what was found, or for many.
-
-    Examples
-    --------
-    >>> print(*note_counted("clipped", ["a.jpg"], "box is clipped", "boxes are clipped"))
-    1 box is clipped (the first: 'a.jpg')
-    """
-    return note_found(kind, found, one if len(found) == 1 else many)
+    return note_found("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
 
 
 def refuse(

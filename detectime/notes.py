@@ -53,15 +53,17 @@ class Note:
         return f"{self.count} {self.text}{shown}"
 
 
-def note_found(kind: str, found: Sequence[str], text: str) -> list[Note]:
-    """Return a note that counts `found` and shows its first element; no note if `found` is empty.
+def note_found(kind: str, found: Sequence[str], one: str, many: str) -> list[Note]:
+    """Return a note that counts `found`, in words for one or for many, and shows the first; none if nothing was found.
 
     Examples
     --------
-    >>> note_found("ignored", [], "members are not frames")
+    >>> print(*note_found("clipped", ["a.jpg"], "box is clipped", "boxes are clipped"))
+    1 box is clipped (the first: 'a.jpg')
+    >>> note_found("clipped", [], "box is clipped", "boxes are clipped")
     []
     """
-    return [Note(kind, len(found), text, found[0])] if found else []
+    return [Note(kind, len(found), one if len(found) == 1 else many, found[0])] if found else []
 
 
 def shorten(value: str, length: int = _SHOWN_CHARACTERS) -> str:

@@ -257,8 +257,18 @@ class _Run:
         gone = self.table["frame_path"][known & ~was_missing & ~is_there]
         back = self.table["frame_path"][was_missing & is_there] if not self.retry_failed else gone[:0]
         return [
-            *note_found("gone", list(gone), "frames that were looked at are gone; what was found in them is kept"),
-            *note_found("back", list(back), "frames that were missing are there now; `retry_failed` looks at them"),
+            *note_found(
+                "gone",
+                list(gone),
+                "frame that was looked at is gone; what was found in it is kept",
+                "frames that were looked at are gone; what was found in them is kept",
+            ),
+            *note_found(
+                "back",
+                list(back),
+                "frame that was missing is there now; `retry_failed` looks at it",
+                "frames that were missing are there now; `retry_failed` looks at them",
+            ),
         ]
 
     def _bind(self, growing: bool) -> list[Note]:

@@ -17,14 +17,13 @@ from detectime.labels import (
     TableError,
     columns,
     count_repeated,
-    note_counted,
     note_renamed,
     read_csv,
     refuse,
     refuse_each,
     rename_reserved,
 )
-from detectime.notes import Note
+from detectime.notes import Note, note_found
 from detectime.schema import RESERVED_COLUMNS
 from detectime.sources import Missing, Source
 from detectime.sources.listing import Listing, collect_listing
@@ -142,7 +141,7 @@ class _Found:
         return [
             note
             for kind, which, one, many in kinds
-            for note in note_counted(kind, [_described(rows, row) for row in which], f"span {one}", f"spans {many}")
+            for note in note_found(kind, [_described(rows, row) for row in which], f"span {one}", f"spans {many}")
         ]
 
 
@@ -239,8 +238,8 @@ def _note_damage(indexes: Mapping[str, _Known]) -> list[Note]:
     broken = [f"{file} ({index.damage})" for file, index in videos.items() if index.damage]
     what = "damaged; frames after the damage may be wrong, or have other numbers"
     return [
-        *note_counted("cut_video", short, f"video holds {why}", f"videos hold {why}"),
-        *note_counted("damaged_video", broken, f"video is {what}", f"videos are {what}"),
+        *note_found("cut_video", short, f"video holds {why}", f"videos hold {why}"),
+        *note_found("damaged_video", broken, f"video is {what}", f"videos are {what}"),
     ]
 
 

@@ -469,7 +469,7 @@ def test_archives_that_are_passed_over_are_told(inside: list[str], told: bool, t
     assert [note.kind for note in source.notes()] == ["passed_over"] * told
     table = frames.select(frames.read(tmp_path / "train.csv", source, LABELS), ["ok"])
     said = frames.summary(table)
-    assert ("are not read, since there are folders beside them, such as 'v'; " in said) == told
+    assert ("not read, since there are folders beside, such as 'v'; " in said) == told
     assert said.endswith("say `source: archives` (the first: 'a.zip')") == told
     assert sources.of(settings(images=str(tmp_path), source="folder")).notes() == []  # as it was asked for
 

@@ -228,11 +228,9 @@ def find_archives(images: str) -> Found:
                 archives.append(entry.name)
     if folder is None:
         return Found(bool(archives))
-    text = (
-        f"archives in {images} are not read, since there are folders beside them, such as {folder!r}; to read the "
-        "archives instead say `source: archives`"
-    )
-    return Found(notes=tuple(note_found("passed_over", sorted(archives), text)))
+    why = f"read, since there are folders beside, such as {folder!r}; to read archives say `source: archives`"
+    one, many = f"archive in {images} is not {why}", f"archives in {images} are not {why}"
+    return Found(notes=tuple(note_found("passed_over", sorted(archives), one, many)))
 
 
 def _make_index(archives: tuple[str, ...]) -> pa.Table:
