@@ -20,7 +20,7 @@ demo: setup ## run the notebook on the sample: hands.json, the executed notebook
 	@mkdir -p $(DEMO)
 	$(BIN)/papermill $(NOTEBOOK) $(DEMO)/report.ipynb --no-progress-bar \
 		-p images data/sample/TRAIN_DATA -p labels data/sample/train.csv -p output $(DEMO)
-	$(BIN)/python -m detectime.report $(DEMO)/report.ipynb $(DEMO)/report.html
+	$(BIN)/python -m detectime.report.html $(DEMO)/report.ipynb $(DEMO)/report.html
 	@echo
 	@echo "The samples:   $(DEMO)/hands.json"
 	@echo "Every frame:   $(DEMO)/outcomes.csv"

@@ -24,11 +24,11 @@ from benchmarks.against import CommitError
 from benchmarks.data import Frames
 from detectime import config as configuration
 from detectime import paths
-from detectime.config import ConfigError
-from detectime.engines import local
-from detectime.frames import TableError
-from detectime.sources import SourceError
-from detectime.weights import WeightsError
+from detectime.detection.engines import local
+from detectime.errors import ConfigError
+from detectime.labels.tables import TableError
+from detectime.sources.contract import SourceError
+from detectime.storage.downloads import WeightsError
 
 CHAPTERS = ("cost", "quality", "throughput", "rows")
 
@@ -51,10 +51,13 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT", help="compare CPU time and hands.json with this commit's")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    settings = configuration.load()
+    settings = configuration.load_config()
     contest = Frames.contest(arguments.contest, settings)
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    print(f"{datetime.date.today()}, detectime {detectime.__version__}, {local.available_cores()} cores: `{command}`")
+    print(
+        f"{datetime.date.today()}, detectime {detectime.__version__}, "
+        f"{local.count_available_cores()} cores: `{command}`"
+    )
     print("\nMedian of the rounds, and the least and the most of them.")
     if arguments.against:
         against.report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)

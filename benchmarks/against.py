@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from benchmarks import measure
 from benchmarks.data import Frames
 from benchmarks.peers import Loop
-from detectime import paths, weights
-from detectime.weights import WeightsError
+from detectime import paths
+from detectime.detectors.hagrid import WEIGHTS
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsError
 
 Seconds = NDArray[np.float64]
 
@@ -265,7 +267,7 @@ def _print_shares(shares: Sequence[Mapping[str, float]]) -> None:
 def _find_weights() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return the configurations whose weights are here, and the variables by which any tree finds them."""
     try:
-        folder = weights.find(weights.HAGRID_HANDS).parent
+        folder = downloads.find_weights(WEIGHTS).parent
     except WeightsError as error:
         print(f"\nWithout hagrid: {error}")
         return {"default": CONFIGURATIONS["default"]}, {}

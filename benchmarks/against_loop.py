@@ -14,9 +14,9 @@ from typing import Any
 
 import cv2
 
-from detectime.config import Detection
-from detectime.detect import Worker
-from detectime.sources.folder import Folder
+from detectime.config import DetectionConfig
+from detectime.detection.worker import Worker
+from detectime.sources.folder import FolderSource
 
 NEW_COLUMNS = ("describe_content", "hash_crop")  # functions of `images` that detection calls since 0.3
 
@@ -24,7 +24,7 @@ NEW_COLUMNS = ("describe_content", "hash_crop")  # functions of `images` that de
 def make_worker(settings: dict[str, Any]) -> Worker:
     """Build a worker with all its models."""
     values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in settings.items()}
-    config = Detection(**values)
+    config = DetectionConfig(**values)
     try:
         from detectime.detectors.registry import choose_detectors
     except ImportError:  # 0.2.0
@@ -58,7 +58,7 @@ def main() -> None:
     """Answer orders: the first one builds the worker, each further one looks at frames."""
     cv2.setNumThreads(1)
     order = json.loads(sys.stdin.readline())
-    worker, source = make_worker(order["detection"]), Folder(order["images"])
+    worker, source = make_worker(order["detection"]), FolderSource(order["images"])
     counted = time_functions(NEW_COLUMNS) if order["profile"] else Counter()
     print(json.dumps(str(Path(sys.modules["detectime"].__file__ or "").parents[1])), flush=True)
     for line in sys.stdin:

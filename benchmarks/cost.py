@@ -21,10 +21,10 @@ from benchmarks.data import Frames, make_worker
 from benchmarks.peers import Loop
 from detectime import boxes, pairing
 from detectime.config import Config
-from detectime.detect import Worker
+from detectime.detection.worker import Worker
 from detectime.exports import hands_json
-from detectime.images import Picture
-from detectime.sources.folder import Folder
+from detectime.images import EncodedImage
+from detectime.sources.folder import FolderSource
 
 SIDES = (None, 1280, 1920)  # longer side that the frames are enlarged to; None: as they are
 STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all", "of it resizing")
@@ -73,7 +73,7 @@ def enlarge(frames: Frames, side: int, folder: Path) -> Path:
 def compare(folder: Path, names: Sequence[str], title: str, settings: Config, peer: Loop | None, rounds: int) -> None:
     """Time the whole work on one folder, all contenders in turn, and then each stage."""
     paths = [str(folder / name) for name in names]
-    source = Folder(str(folder))
+    source = FolderSource(str(folder))
     workers = {name: make_worker(variant.detection) for name, variant in variants(settings).items()}
     profiles: dict[str, list[Counter[str]]] = {name: [] for name in workers}
 
@@ -123,13 +123,13 @@ class Profile:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._times: Counter[str] = Counter()
-        self._faces, self._looks, self._pixels = worker._faces, worker._looks, Picture.pixels
+        self._faces, self._looks, self._pixels = worker._faces, worker._looks, EncodedImage.pixels
         self._resize: Callable[..., Any] = cv2.resize
 
     def __enter__(self) -> None:
         pixels, times = self._pixels, self._times
 
-        def timed_pixels(picture: Picture, side: int | None = None) -> Any:
+        def timed_pixels(picture: EncodedImage, side: int | None = None) -> Any:
             before = time.process_time()
             image = pixels(picture, side)
             times["decode"] += time.process_time() - before  # type: ignore[assignment]
@@ -142,7 +142,7 @@ class Profile:
             return resized
 
         cv2.resize = timed_resize
-        Picture.pixels = timed_pixels  # type: ignore[method-assign, assignment]
+        EncodedImage.pixels = timed_pixels  # type: ignore[method-assign, assignment]
         self._worker._faces = _Timed(self._faces, "faces", times)
         self._worker._looks = [
             dataclasses.replace(look, detector=_Timed(look.detector, f"hands: {look.name}", times))
@@ -151,7 +151,7 @@ class Profile:
 
     def __exit__(self, *_: object) -> None:
         cv2.resize = self._resize
-        Picture.pixels = self._pixels  # type: ignore[method-assign]
+        EncodedImage.pixels = self._pixels  # type: ignore[method-assign]
         self._worker._faces, self._worker._looks = self._faces, self._looks
 
     def finish(self, seconds: float) -> Counter[str]:
@@ -188,7 +188,7 @@ def agreement(frames: Frames, settings: Config) -> None:
             for place in larger.values():
                 others = frames.samples(worker, place, variant)
                 both = here & (others["outcome"] == "paired")
-                iou = boxes.iou(_shares(samples[both]), _shares(others[both]))
+                iou = boxes.compute_iou(_shares(samples[both]), _shares(others[both]))
                 cells += [f"{int((others['outcome'] == 'paired').sum())}", f"{int((iou >= 0.8).sum())} of {len(iou)}"]
             rows.append((name, *cells))
     head = [text for side in larger for text in (f"at {side}", "IoU ≥ .8 with as they are")]
@@ -197,24 +197,24 @@ def agreement(frames: Frames, settings: Config) -> None:
 
 def _shares(samples: pd.DataFrame) -> boxes.Floats:
     sizes: boxes.Floats = samples[["width", "height"]].to_numpy()
-    return pairing.boxes_of(samples, "hand") / np.tile(sizes, 2)
+    return pairing.get_boxes(samples, "hand") / np.tile(sizes, 2)
 
 
 def arithmetic(frames: Frames, settings: Config, rounds: int) -> None:
     """Time what needs no image."""
     variant = variants(settings)["hagrid, mediapipe"]
-    found = make_worker(variant.detection)(Folder(str(frames.images)), frames.names)
+    found = make_worker(variant.detection)(FolderSource(str(frames.images)), frames.names)
     times = -(-PAIRED // len(frames.names))
     many = pa.concat_tables([found] * times).combine_chunks()
     paths = pa.array([f"{k}/{path}" for k in range(times) for path in frames.names])
     many = many.set_column(0, "frame_path", paths).cast(found.schema)
     table = frames.table[frames.table["wanted"]]
     table = table.loc[table.index.repeat(times)].assign(frame_path=paths.to_pylist())
-    samples = pairing.pair(table, many, variant.pairing)
+    samples = pairing.pair_frames(table, many, variant.pairing)
     with tempfile.TemporaryDirectory() as folder:
         work: dict[str, Callable[[], object]] = {
-            "pairing": lambda: pairing.pair(table, many, variant.pairing),
-            "writing hands.json": lambda: hands_json.write(samples, Path(folder, "hands.json")),
+            "pairing": lambda: pairing.pair_frames(table, many, variant.pairing),
+            "writing hands.json": lambda: hands_json.write_hands_json(samples, Path(folder, "hands.json")),
         }
         measured = measure.in_turn({name: partial(measure.cpu, w) for name, w in work.items()}, rounds)
     measure.print_table(

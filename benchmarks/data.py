@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from detectime import evaluate, pairing
-from detectime import frames as frame_table
-from detectime.config import Config, Detection
-from detectime.detect import Worker
+from detectime import evaluation, pairing
+from detectime.config import Config, DetectionConfig
+from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
+from detectime.labels import frame_table
 from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TRUTH
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 
-def make_worker(detection: Detection) -> Worker:
+def make_worker(detection: DetectionConfig) -> Worker:
     """Build a worker in this process."""
     return Worker(choose_detectors(detection))
 
@@ -36,16 +36,18 @@ class Frames:
     def contest(cls, folder: Path, settings: Config) -> Frames:
         """``TRAIN_DATA``, ``train.csv`` and perhaps ``truth.json``."""
         images, truth = folder / "TRAIN_DATA", folder / "truth.json"
-        table = frame_table.read(folder / "train.csv", Folder(str(images)), settings.labels)
-        return cls(folder.name, images, frame_table.select(table, settings.classes), truth if truth.is_file() else None)
+        table = frame_table.read_frames_csv(folder / "train.csv", FolderSource(str(images)), settings.labels)
+        return cls(
+            folder.name, images, frame_table.select_frames(table, settings.classes), truth if truth.is_file() else None
+        )
 
     @classmethod
     def hagrid(cls, folder: Path, settings: Config) -> Frames:
         """``hagrid_dataset`` and ``hagrid_annotations/val``."""
         images, annotations = folder / "hagrid_dataset", folder / "hagrid_annotations" / "val"
         places = replace(settings.data, images=str(images), labels=str(annotations))
-        table = frame_table.of(replace(settings, data=places), Folder(str(images)))
-        return cls("HaGRID", images, frame_table.select(table, settings.classes))
+        table = frame_table.read_labels(replace(settings, data=places), FolderSource(str(images)))
+        return cls("HaGRID", images, frame_table.select_frames(table, settings.classes))
 
     @property
     def has_truth(self) -> bool:
@@ -60,13 +62,13 @@ class Frames:
 
     def looked_at(self, worker: Worker, images: Path) -> pa.Table:
         """Look at the wanted frames in a folder."""
-        return worker(Folder(str(images)), self.names)
+        return worker(FolderSource(str(images)), self.names)
 
     def paired(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
         """Pair what was found."""
         schema = pa.schema([DETECTIONS.field(name) for name in PAIRING_COLUMNS])
         found = pa.Table.from_pylist(rows, schema) if isinstance(rows, list) else rows
-        return pairing.pair(self.table, found, settings.pairing)
+        return pairing.pair_frames(self.table, found, settings.pairing)
 
     def samples(self, worker: Worker, images: Path, settings: Config) -> pd.DataFrame:
         """Look at the wanted frames in a folder, and pair."""
@@ -74,9 +76,9 @@ class Frames:
 
     def read_truth(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Read the annotated boxes, in pixels of the frames that the samples are of."""
-        return evaluate.read_truth(self.truth) if self.truth else evaluate.truth_of(samples)
+        return evaluation.read_truth(self.truth) if self.truth else evaluation.extract_truth(samples)
 
     def score(self, samples: pd.DataFrame) -> pd.Series:
-        """Score samples against the ground truth: the row of `evaluate.score` for all classes."""
-        row: pd.Series = evaluate.score(samples, self.read_truth(samples)).T["all"]
+        """Score samples against the ground truth: the row of `evaluation.score_samples` for all classes."""
+        row: pd.Series = evaluation.score_samples(samples, self.read_truth(samples)).T["all"]
         return row

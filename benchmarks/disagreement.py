@@ -14,9 +14,9 @@ import pandas as pd
 from benchmarks import measure
 from benchmarks.data import Frames, make_worker
 from benchmarks.quality import EVERY
-from detectime import boxes, evaluate, pairing
+from detectime import boxes, evaluation, pairing
 from detectime.config import Config
-from detectime.detect import Worker
+from detectime.detection.worker import Worker
 from detectime.images import RGB
 
 Spoiling = Callable[[RGB], np.ndarray]
@@ -52,7 +52,7 @@ def report(frames: Frames, settings: Config) -> None:
             (
                 kind,
                 len(group),
-                *(int((group[name] >= evaluate.CORRECT).sum()) for name in ("hagrid", "mediapipe")),
+                *(int((group[name] >= evaluation.CORRECT).sum()) for name in ("hagrid", "mediapipe")),
                 " · ".join(f"{group[name].mean():.3f}" for name in ("hagrid", "mediapipe")),
                 f"{group['average'].mean():.3f}",
             )
@@ -70,17 +70,17 @@ def each_alone(frames: Frames, images: Path, worker: Worker, settings: Config) -
         for row in rows:
             row["hands"] = [hand for hand in row["hands"] if hand["detector"] == name]
         alone[name] = frames.paired(rows, settings)
-    hands = [pairing.boxes_of(samples, "hand") for samples in alone.values()]
+    hands = [pairing.get_boxes(samples, "hand") for samples in alone.values()]
     (first, second), average = alone.values(), (hands[0] + hands[1]) / 2
     truth = frames.read_truth(first)
     corners = {f"hand_{c}": average[:, k] for k, c in enumerate(("x1", "y1", "x2", "y2"))}
     there = {"outcome": np.where(np.isnan(average[:, 0]), "no_hand", "paired")}
     return pd.DataFrame(
         {
-            "hagrid": evaluate.best_iou(first, truth),
-            "mediapipe": evaluate.best_iou(second, truth),
-            "average": evaluate.best_iou(first.assign(**corners, **there), truth),
-            "agreement": boxes.iou(*hands),
+            "hagrid": evaluation.compute_best_iou(first, truth),
+            "mediapipe": evaluation.compute_best_iou(second, truth),
+            "average": evaluation.compute_best_iou(first.assign(**corners, **there), truth),
+            "agreement": boxes.compute_iou(*hands),
         }
     )
 

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from detectime import images
-from detectime.boxes import Floats, area, iou, overlap, square_around
-from detectime.config import Detection, Pairing
+from detectime.boxes import Floats, compute_area, compute_iou, compute_overlap, make_context_squares
+from detectime.config import DetectionConfig, PairingConfig
 from detectime.detectors.contract import Detections
 from detectime.detectors.mask_rcnn import detection, heads, proposals, weights
 from detectime.detectors.mask_rcnn import images as molding
@@ -59,7 +59,7 @@ def main() -> None:
     paths = sorted(arguments.images.rglob("*.jpg"))
     if not paths:
         parser.error(f"there are no JPEG files below {arguments.images}")
-    frames = [images.decode(path.read_bytes()) for path in paths[:: max(1, len(paths) // arguments.frames)]]
+    frames = [images.decode_image(path.read_bytes()) for path in paths[:: max(1, len(paths) // arguments.frames)]]
     frames = frames[: arguments.frames]
     tensors = weights.read(arguments.weights, SETTINGS) if arguments.weights else drawn()
     if arguments.memory:
@@ -103,14 +103,14 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
     what is beyond a region weighs as much as what is in it: such weights tell what it costs, not what it keeps.
     """
     hands = MaskRCNNHands(Network(SETTINGS, tensors, "cpu"))
-    default = choose_detectors(Detection())
+    default = choose_detectors(DetectionConfig())
     finder = default.build(default.faces)
     rows = []
     for frame in frames:
         faces = finder.detect([frame])[0]
         if not len(faces):
             continue
-        regions = square_around(faces.boxes, HANDS["mask_rcnn"].reach)
+        regions = make_context_squares(faces.boxes, HANDS["mask_rcnn"].reach)
         started = time.perf_counter()
         whole = hands.detect([frame])[0]
         between = time.perf_counter()
@@ -118,9 +118,11 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
         ended = time.perf_counter()
         pixels = sum(part.pixels[:, :, 0].size for part in molding.near(canvas(frame), regions))
         first, second = chosen(faces, whole), chosen(faces, close)
-        kept = first is not None and second is not None and bool(iou(first, second) >= 0.5)
-        inside = whole.boxes[overlap(whole.boxes[:, None], regions[None]).max(axis=1) > 0.9 * area(whole.boxes)]
-        again = iou(inside[:, None], close.boxes[None]).max(axis=1, initial=0) >= 0.5
+        kept = first is not None and second is not None and bool(compute_iou(first, second) >= 0.5)
+        inside = whole.boxes[
+            compute_overlap(whole.boxes[:, None], regions[None]).max(axis=1) > 0.9 * compute_area(whole.boxes)
+        ]
+        again = compute_iou(inside[:, None], close.boxes[None]).max(axis=1, initial=0) >= 0.5
         rows.append(
             (
                 between - started,
@@ -147,7 +149,9 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
 
 def chosen(faces: Detections, hands: Detections) -> Floats | None:
     """Box of the hand that overlaps a face's neighbourhood most, shape (4,)."""
-    shared = overlap(square_around(faces.boxes, Pairing.crop_coefficient)[:, None], hands.boxes[None])
+    shared = compute_overlap(
+        make_context_squares(faces.boxes, PairingConfig.crop_coefficient)[:, None], hands.boxes[None]
+    )
     if not shared.size or not shared.max() > 0:
         return None
     best: Floats = hands.boxes[int(np.argmax(shared)) % len(hands)]

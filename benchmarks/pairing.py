@@ -17,16 +17,16 @@ import pyarrow as pa
 
 from benchmarks import measure
 from detectime import pairing
-from detectime.config import Pairing
+from detectime.config import PairingConfig
 from detectime.schema import BOXES, DETECTIONS, PAIRING_COLUMNS
 
 FRAMES = 175_000  # of the contest
 ROUNDS = 9
 SETTINGS = {
-    "the default": Pairing(),
-    "a wider square and a least score": Pairing(crop_coefficient=2.0, min_hand_score=0.3),
-    "fallback: wider": Pairing(fallback="wider"),
-    "fallback: frame": Pairing(fallback="frame"),
+    "the default": PairingConfig(),
+    "a wider square and a least score": PairingConfig(crop_coefficient=2.0, min_hand_score=0.3),
+    "fallback: wider": PairingConfig(fallback="wider"),
+    "fallback: frame": PairingConfig(fallback="frame"),
 }
 
 
@@ -72,7 +72,7 @@ def main() -> None:
             f"pairing again (`pair_candidates`), {name}": partial(pairing.pair_candidates, candidates, config)
             for name, config in SETTINGS.items()
         },
-        "all, with the table of outcomes (`pair`)": partial(pairing.pair, table, detections, Pairing()),
+        "all, with the table of outcomes (`pair`)": partial(pairing.pair_frames, table, detections, PairingConfig()),
     }
     measured = measure.in_turn({name: partial(measure.cpu, w) for name, w in work.items()}, ROUNDS)
     measure.print_table(

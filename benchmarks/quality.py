@@ -1,4 +1,4 @@
-"""How good the samples are, scored by `detectime.evaluate`, beside MediaPipe's loop: the best hand, no face."""
+"""How good the samples are, scored by `detectime.evaluation`, beside MediaPipe's loop: the best hand, no face."""
 
 from __future__ import annotations
 

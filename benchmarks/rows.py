@@ -23,13 +23,15 @@ import pyarrow as pa
 
 from benchmarks import measure
 from detectime import config as configuration
-from detectime import frames, outcomes, run, runs
-from detectime.config import Run
+from detectime import outcomes, runs
+from detectime.config import RunConfig
+from detectime.detection import run
+from detectime.detection.engines.contract import LostShard, Shard, ShardQueue
 from detectime.detectors.registry import Chosen
-from detectime.engines import Lost, Shard, Work
+from detectime.labels import frame_table
 from detectime.schema import BOXES, DETECTIONS, LANDMARKS
-from detectime.sources import Source
-from detectime.sources.folder import Folder
+from detectime.sources.contract import Source
+from detectime.sources.folder import FolderSource
 
 Step = tuple[str, Callable[[Any], Any]]
 
@@ -38,7 +40,7 @@ A_VIDEO = 60  # frames
 
 
 @dataclass(frozen=True)
-class Imagined(Folder):
+class Imagined(FolderSource):
     """A folder that says it has the frames."""
 
     rows: int = ROWS
@@ -53,7 +55,9 @@ def name(k: int) -> str:
     return f"video_{k // A_VIDEO:05d}/{k:07d}.jpg"
 
 
-def costless(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+def costless(
+    shards: ShardQueue, chosen: Chosen, source: Source, settings: RunConfig
+) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
     """Find, at once, a face and a hand in each frame."""
     shards.share_among(1)
     found = DETECTIONS.empty_table()
@@ -110,15 +114,19 @@ def boxes(random: np.random.Generator, count: int) -> pa.ListArray:
 def stages(rows: int, folder: Path) -> dict[str, list[Step]]:
     """Say what each process does: steps, each a name and a call that takes what the step before returned."""
     labels, output = folder / "train.csv", str(folder / "run")
-    settings = configuration.load(parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000})
+    settings = configuration.load_config(
+        parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000}
+    )
     source = Imagined(str(folder), rows=rows)
     known: list[Any] = []  # the frame table
 
     def table() -> None:
-        known.append(frames.select(frames.read(labels, source, settings.labels), settings.classes))
+        known.append(
+            frame_table.select_frames(frame_table.read_frames_csv(labels, source, settings.labels), settings.classes)
+        )
 
     def detect() -> pa.Table:
-        return run.detect(known[0], source, settings, output, costless)
+        return run.detect_frames(known[0], source, settings, output, costless)
 
     def pair(_: pa.Table) -> Any:
         return outcomes.pair_run(runs.open_run(output), settings.pairing)

@@ -17,11 +17,12 @@ import pandas as pd
 
 from benchmarks import measure
 from benchmarks.data import Frames
-from detectime import engines, run
 from detectime.config import Config
+from detectime.detection import engines, run
+from detectime.detection.engines import local
+from detectime.detection.engines.contract import Shard
 from detectime.detectors.registry import choose_detectors
-from detectime.engines import Shard, local
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 SHARD = 10  # frames
 MANY = 2000  # frames
@@ -30,7 +31,7 @@ RATE = 200  # frames a second
 
 def report(frames: Frames, settings: Config, rounds: int) -> None:
     """Print the tables: one worker and as many as there are cores, the local engine and Ray, in turn."""
-    many = local.available_cores()
+    many = local.count_available_cores()
     rates: dict[int, list[float]] = {1: [], many: []}
     for _ in range(rounds):
         for workers, measured in rates.items():
@@ -73,7 +74,7 @@ def rate(names: list[str], frames: Frames, settings: Config, workers: int) -> fl
     config = dataclasses.replace(settings.run, workers=workers)
     done, started, first = 0, 0.0, 0
     chosen = choose_detectors(settings.detection)
-    for shard, _ in local.detect(shards, chosen, Folder(str(frames.images)), config):
+    for shard, _ in local.run_shards(shards, chosen, FolderSource(str(frames.images)), config):
         done += len(shard)
         if not started and done >= 2 * SHARD * workers:  # two shards for each worker: all of them are warm by then
             started, first = time.perf_counter(), done
@@ -83,7 +84,7 @@ def rate(names: list[str], frames: Frames, settings: Config, workers: int) -> fl
 def whole_run(frames: Frames, settings: Config, name: Literal["local", "ray"]) -> tuple[float, float]:
     """Wall seconds of a run but for its start and end, and the CPU seconds of this process meanwhile."""
     settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, engine=name))
-    engine = engines.of(settings.run)
+    engine = engines.choose_engine(settings.run)
     moments: list[tuple[float, float]] = []
 
     def timed(*arguments: object) -> Iterator[object]:
@@ -97,6 +98,6 @@ def whole_run(frames: Frames, settings: Config, name: Literal["local", "ray"]) -
         for k, link in enumerate(names):
             os.symlink(frames.images / frames.names[k % len(frames.names)], os.path.join(folder, link))
         table = pd.DataFrame({"frame_path": names, "on_disk": True, "wanted": True})
-        run.detect(table, Folder(folder), settings, os.path.join(folder, "run"), timed)  # type: ignore[arg-type]
+        run.detect_frames(table, FolderSource(folder), settings, os.path.join(folder, "run"), timed)  # type: ignore[arg-type]
     (begun, used), (ended, at_last) = moments[0], moments[-1]
     return ended - begun, at_last - used

@@ -1,15 +1,15 @@
 """Forms a training set for gesture classification from labelled video frames.
 
-The way of a frame, each line callable alone::
+From labels to samples::
 
-    table = frames.select(frames.of(config, source), classes, limit)
-    run.detect(table, source, config, output)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), classes, limit)
+    run.detect_frames(table, source, config, output)
     samples = outcomes.pair_run(runs.open_run(output))
 """
 
 import logging
 
-from detectime import library_hooks
+from detectime.detectors import face_detection_patch
 
 __version__ = "0.3.0"
 
@@ -17,4 +17,4 @@ __version__ = "0.3.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # The one side effect of this import: see there.
-library_hooks.install()
+face_detection_patch.install_patch()

@@ -29,6 +29,6 @@ def result_crop(img: RGB, face: Sequence[float], crop_coefficient: float = 1.5) 
     """
     height, width = img.shape[:2]
     x, y, w, h = (float(value) for value in face)
-    square = boxes.square_around([x, y, x + w, y + h], crop_coefficient)
-    x1, y1, x2, y2 = boxes.to_integers(boxes.clip(square, width, height)).tolist()
+    square = boxes.make_context_squares([x, y, x + w, y + h], crop_coefficient)
+    x1, y1, x2, y2 = boxes.round_outward(boxes.clip_boxes(square, width, height)).tolist()
     return x1, y1, x2, y2

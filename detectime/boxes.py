@@ -25,14 +25,14 @@ def as_boxes(values: ArrayLike) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32).reshape(-1, 4)
 
 
-def area(boxes: ArrayLike) -> Floats:
+def compute_area(boxes: ArrayLike) -> Floats:
     """Area in square pixels, shape (...); zero for a box whose sides are not in order."""
     b = np.asarray(boxes, dtype=np.float64)
     sides = np.clip(b[..., 2:] - b[..., :2], 0, None)
     return sides[..., 0] * sides[..., 1]
 
 
-def square_around(boxes: ArrayLike, coefficient: float) -> Floats:
+def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
     """Square with a box's centre and the half side ``coefficient * max(width, height)``.
 
     Parameters
@@ -45,7 +45,7 @@ def square_around(boxes: ArrayLike, coefficient: float) -> Floats:
     Returns
     -------
     ndarray
-        Squares, float64, shape (..., 4). They may leave the frame: see `clip`.
+        Squares, float64, shape (..., 4). They may leave the frame: see `clip_boxes`.
     """
     x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, dtype=np.float64), -1, 0)  # a maximum over an axis of two is slow
     half = coefficient * np.maximum(x2 - x1, y2 - y1)
@@ -53,7 +53,7 @@ def square_around(boxes: ArrayLike, coefficient: float) -> Floats:
     return np.stack([x - half, y - half, x + half, y + half], axis=-1)
 
 
-def clip(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
+def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
     """Cut boxes at the borders of frames of `width` × `height` pixels (scalars, or arrays of shape (...))."""
     b = np.asarray(boxes, dtype=np.float64)
     w, h = np.asarray(width, dtype=np.float64), np.asarray(height, dtype=np.float64)
@@ -61,29 +61,29 @@ def clip(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
     return np.clip(b, 0, limits)
 
 
-def to_integers(boxes: ArrayLike) -> Integers:
+def round_outward(boxes: ArrayLike) -> Integers:
     """Smallest integer boxes around `boxes`: floor of x1 and y1, ceil of x2 and y2."""
     b = np.asarray(boxes, dtype=np.float64)
     return np.concatenate([np.floor(b[..., :2]), np.ceil(b[..., 2:])], axis=-1).astype(np.int64)
 
 
-def overlap(a: ArrayLike, b: ArrayLike) -> Floats:
+def compute_overlap(a: ArrayLike, b: ArrayLike) -> Floats:
     """Area in square pixels that `a` and `b` share, shape (...) after broadcasting; zero where they only touch."""
     p, q = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     shared = np.concatenate(
         np.broadcast_arrays(np.maximum(p[..., :2], q[..., :2]), np.minimum(p[..., 2:], q[..., 2:])), axis=-1
     )
-    return area(shared)
+    return compute_area(shared)
 
 
-def iou(a: ArrayLike, b: ArrayLike) -> Floats:
+def compute_iou(a: ArrayLike, b: ArrayLike) -> Floats:
     """Intersection over union of `a` and `b` in 0…1, shape (...) after broadcasting; zero where both are empty."""
-    shared = overlap(a, b)
-    union = area(a) + area(b) - shared
+    shared = compute_overlap(a, b)
+    union = compute_area(a) + compute_area(b) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def non_maximum_suppression(boxes: ArrayLike, scores: ArrayLike, max_iou: float) -> Integers:
+def suppress_non_maximum(boxes: ArrayLike, scores: ArrayLike, max_iou: float) -> Integers:
     """Greedy non-maximum suppression.
 
     Parameters
@@ -106,5 +106,5 @@ def non_maximum_suppression(boxes: ArrayLike, scores: ArrayLike, max_iou: float)
     while len(order):
         best, others = order[0], order[1:]
         kept.append(int(best))
-        order = others[iou(b[best], b[others]) <= max_iou]
+        order = others[compute_iou(b[best], b[others]) <= max_iou]
     return np.asarray(kept, dtype=np.int64)

@@ -19,13 +19,12 @@ import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from detectime import paths, releases, remote
+from detectime import paths, releases
 from detectime.detectors import face_cache, hagrid, mask_rcnn, mediapipe, retinaface
 from detectime.detectors.contract import SharedSettings
 from detectime.errors import ConfigError
-from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, field_names, nearest
-
-__all__ = ["Config", "ConfigError", "Detection", "Pairing", "as_dict", "from_dict", "from_notebook", "load", "nearest"]
+from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, list_field_names, suggest_name
+from detectime.storage import urls
 
 NO_GESTURE = "no_gesture"
 """The class that a run leaves out unless it is asked for."""
@@ -39,12 +38,12 @@ def _parse_redetect(value: Any) -> Any:
 
 Redetect = Annotated[bool | str, BeforeValidator(_parse_redetect)]
 
-HAGRID = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
+HAGRID_CLASSES = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
 """HaGRID's names of the contest's gestures, and the contest's."""
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Data:
+class DataConfig:
     """Where things are, and what they are. The paths are absolute once the configuration is loaded."""
 
     images: str
@@ -52,11 +51,11 @@ class Data:
     output: str
     source: Literal["folder", "archives", "videos"] | None = None
     every: Interval | None = None
-    hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID))
+    hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID_CLASSES))
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Selection:
+class SelectionConfig:
     """Which rows of the frame table a run wants."""
 
     classes: Names | None = None
@@ -64,7 +63,7 @@ class Selection:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Detection(
+class DetectionConfig(
     mask_rcnn.MaskRCNNSettings,
     hagrid.HagridSettings,
     mediapipe.MediaPipeSettings,
@@ -74,19 +73,21 @@ class Detection(
 ):  # dataclasses take the fields of the last base first
     """What decides which boxes are found: the keys that all detectors share, those of each, and a section for others.
 
-    A run is bound to the values of the detectors that it uses, but for those that `FREE` names.
+    A run is bound to the values of the detectors that it uses, but for those that `UNBOUND_KEYS` names.
     """
 
     detector_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
-FREE = ("device", "batch", "face_cache")
-"""Keys of `Detection` that a run is not bound to: a GPU finds the same boxes, within a pixel, and so does a batch; to
-what a face cache holds a run is bound, but it may be moved."""
+UNBOUND_KEYS = ("device", "batch", "face_cache")
+"""Keys of `DetectionConfig` that do not bind a run.
+
+A GPU or a batch gives the same boxes within a pixel. A face cache binds the run by its content, not by its path.
+"""
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Pairing:
+class PairingConfig:
     """What is done with detections: free to change at any time."""
 
     crop_coefficient: Coefficient = 1.5
@@ -99,7 +100,7 @@ class Pairing:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Run:
+class RunConfig:
     """How the work is done; no value changes a result."""
 
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -125,7 +126,7 @@ class Run:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Display:
+class DisplayConfig:
     """What the notebook shows."""
 
     samples_per_class: Annotated[int, Field(ge=0, le=100)] = 4
@@ -139,13 +140,13 @@ class Config:
     than the default of that file's release. See `is_explicit`.
     """
 
-    data: Data
+    data: DataConfig
     labels: dict[str, Annotated[int, Field(ge=0, lt=2**31)]]
-    selection: Selection = Selection()
-    detection: Detection = Detection()
-    pairing: Pairing = Pairing()
-    run: Run = Run()
-    display: Display = Display()
+    selection: SelectionConfig = SelectionConfig()
+    detection: DetectionConfig = DetectionConfig()
+    pairing: PairingConfig = PairingConfig()
+    run: RunConfig = RunConfig()
+    display: DisplayConfig = DisplayConfig()
     explicit: frozenset[str] = frozenset()
 
     @property
@@ -186,15 +187,17 @@ class Config:
             ("pairing.enlarged_classes", self.pairing.enlarged_classes),
         ):
             # The default enlarges `mute`; a vocabulary without it is no error.
-            if key == "pairing.enlarged_classes" and names == Pairing.enlarged_classes:
+            if key == "pairing.enlarged_classes" and names == PairingConfig.enlarged_classes:
                 continue
             for name in names:
                 if name not in self.labels:
-                    raise ConfigError(f"{key}: {name!r} is no label; {nearest(name, self.labels)}")
+                    raise ConfigError(f"{key}: {name!r} is no label; {suggest_name(name, self.labels)}")
         for theirs, ours in self.data.hagrid_classes.items():
             # A vocabulary without a class of the default is no error; a map that was written for it is.
-            if ours not in self.labels and HAGRID.get(theirs) != ours:
-                raise ConfigError(f"data.hagrid_classes.{theirs}: {ours!r} is no label; {nearest(ours, self.labels)}")
+            if ours not in self.labels and HAGRID_CLASSES.get(theirs) != ours:
+                raise ConfigError(
+                    f"data.hagrid_classes.{theirs}: {ours!r} is no label; {suggest_name(ours, self.labels)}"
+                )
         if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
             raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
         self._check_face_cache()
@@ -217,12 +220,12 @@ class Config:
 
 
 _SECTIONS: dict[str, type] = {
-    "data": Data,
-    "selection": Selection,
-    "detection": Detection,
-    "pairing": Pairing,
-    "run": Run,
-    "display": Display,
+    "data": DataConfig,
+    "selection": SelectionConfig,
+    "detection": DetectionConfig,
+    "pairing": PairingConfig,
+    "run": RunConfig,
+    "display": DisplayConfig,
 }
 PARAMETERS: dict[str, str] = {
     field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
@@ -245,7 +248,7 @@ _IN_WORDS = {
 """What is accepted, where pydantic speaks of JSON's types."""
 
 
-def load(
+def load_config(
     path: str | os.PathLike[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -279,13 +282,13 @@ def load(
     given: dict[str, Any] = {}
     for name, value in (parameters or {}).items():
         if name not in PARAMETERS:
-            raise ConfigError(f"parameter {name}: there is no such parameter; {nearest(name, PARAMETERS)}")
+            raise ConfigError(f"parameter {name}: there is no such parameter; {suggest_name(name, PARAMETERS)}")
         if value is not None:
             given[name] = _absolute(value, folder) if name in _PATHS else value
     return _validate(tree, given, version, str(file))
 
 
-def from_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
+def load_notebook_config(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     """Load the configuration that a notebook's parameters describe.
 
     Relative paths among them are relative to the folder that papermill was called in; a notebook that is opened in
@@ -302,28 +305,28 @@ def from_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     Raises
     ------
     ConfigError
-        As `load`, and if papermill was given a name that is no parameter.
+        As `load_config`, and if papermill was given a name that is no parameter.
     """
     injected = [cell for cell in cells if cell.partition("\n")[0].rstrip() == "# Parameters"]
     accepted = ("config", *PARAMETERS)
     for node in (node for cell in injected for node in ast.walk(ast.parse(cell))):
         # papermill writes infinity as `float('inf')`: only what is assigned is a name that was given
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in accepted:
-            raise ConfigError(f"parameter {node.id}: there is no such parameter; {nearest(node.id, accepted)}")
+            raise ConfigError(f"parameter {node.id}: there is no such parameter; {suggest_name(node.id, accepted)}")
     in_its_folder = Path.cwd() == paths.ROOT_DIR / "notebooks" and not injected
     parameters = {name: names[name] for name in PARAMETERS if name in names}
-    return load(names.get("config"), parameters, paths.ROOT_DIR if in_its_folder else None)
+    return load_config(names.get("config"), parameters, paths.ROOT_DIR if in_its_folder else None)
 
 
-def as_dict(config: Any) -> dict[str, Any]:
+def config_to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration, or a section of one, as plain values that JSON and YAML can hold."""
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     plain.pop("explicit", None)  # how it was given, not what it is
     return plain
 
 
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """Return the configuration that `as_dict` gave, of this release or an earlier one.
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """Return the configuration that `config_to_dict` gave, of this release or an earlier one.
 
     Raises
     ------
@@ -395,11 +398,11 @@ def _with_parameters(tree: Mapping[str, Any], given: Mapping[str, Any], file: st
 
 def _plain_value(config: Config, key: str) -> Any:
     section, _, name = key.partition(".")
-    return as_dict(getattr(config, section))[name]
+    return config_to_dict(getattr(config, section))[name]
 
 
 def _sections() -> list[str]:
-    return ["config_version", *(name for name in field_names(Config) if name != "explicit")]
+    return ["config_version", *(name for name in list_field_names(Config) if name != "explicit")]
 
 
 def _check(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
@@ -425,8 +428,8 @@ def _explain(error: Any) -> str:
     if not location:
         return reason
     if error["type"] == "unexpected_keyword_argument":
-        accepted = field_names(_SECTIONS[location[0]]) if len(location) > 1 else _sections()
-        return f"{key}: there is no such key; {nearest(location[-1], accepted)}"
+        accepted = list_field_names(_SECTIONS[location[0]]) if len(location) > 1 else _sections()
+        return f"{key}: there is no such key; {suggest_name(location[-1], accepted)}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{key}: this key is needed"
     return f"{key} = {error['input']!r}: {reason}"
@@ -448,7 +451,7 @@ def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
     if not isinstance(value, str | os.PathLike) or not value:
         return value
     text = os.fspath(value)
-    if remote.is_remote(text):
+    if urls.is_remote(text):
         return text
-    path = Path(remote.local(text)).expanduser()
+    path = Path(urls.strip_file_scheme(text)).expanduser()
     return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))

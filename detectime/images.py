@@ -33,7 +33,7 @@ _HASHED_SIDE, _FREQUENCIES = 64, 16  # pixels to which a crop is averaged, and t
 _SMALLEST = 8  # of a JPEG's blocks of 8 x 8 pixels the least is one pixel each
 
 
-class Unreadable(ValueError):
+class UnreadableImageError(ValueError):
     """An image that cannot be read; the message says why.
 
     Attributes
@@ -45,7 +45,7 @@ class Unreadable(ValueError):
     content: str | None = None
 
 
-class Picture:
+class EncodedImage:
     """An image file whose header was looked at; its pixels are decoded when they are asked for.
 
     Grey becomes three equal channels, 16 bits become 8, alpha is dropped, of an animation the first picture is taken.
@@ -82,7 +82,7 @@ class Picture:
             self._stored = self._read_size(max_pixels)
             if exif == "apply":
                 self.orientation, self._turned_as = _read_orientation(content)
-        except Unreadable as error:
+        except UnreadableImageError as error:
             error.content = self.content
             raise
         self.width, self.height = self._stored[:: -1 if self._turned_as in _ON_ITS_SIDE else 1]
@@ -120,7 +120,7 @@ class Picture:
 
     def decode_ahead(self, side: int | None = None) -> None:
         """Decode in a thread what `pixels` will be asked for; what is wrong with it `pixels` says."""
-        with contextlib.suppress(Unreadable):
+        with contextlib.suppress(UnreadableImageError):
             self._ahead = side, self.pixels(side)
 
     def is_whole(self, image: RGB) -> bool:
@@ -130,7 +130,7 @@ class Picture:
     def _read_size(self, max_pixels: int) -> tuple[int, int]:
         """Return width and height as they are stored, after a check; what is no JPEG is decoded."""
         if not self._encoded:
-            raise Unreadable("the file is empty")
+            raise UnreadableImageError("the file is empty")
         with _faults_of_the_image():
             if self._encoded.startswith(b"\xff\xd8"):
                 height, width, *_ = simplejpeg.decode_jpeg_header(self._encoded, strict=False)
@@ -148,7 +148,7 @@ class Picture:
         return -(-width // factor), -(-height // factor)
 
 
-class Decoded(Picture):
+class DecodedImage(EncodedImage):
     """A picture whose pixels are there already, as those of a frame of a video.
 
     Parameters
@@ -172,15 +172,15 @@ class Decoded(Picture):
         return self._image
 
 
-def decode(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
-    """Decode every pixel of an image to RGB, uint8, shape (height, width, 3): see `Picture`.
+def decode_image(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
+    """Decode every pixel of an image to RGB, uint8, shape (height, width, 3): see `EncodedImage`.
 
     Raises
     ------
     Unreadable
         If this is no image, is too large, or its data ends early.
     """
-    return Picture(content, exif=exif, max_pixels=max_pixels).pixels()
+    return EncodedImage(content, exif=exif, max_pixels=max_pixels).pixels()
 
 
 def describe_content(content: bytes) -> str:
@@ -252,7 +252,7 @@ def _make_cosines() -> NDArray[np.float64]:
 _COSINES = _make_cosines()
 
 
-def shrink(image: RGB, side: int) -> RGB:
+def shrink_image(image: RGB, side: int) -> RGB:
     """Shrink an image to a longer side of `side` pixels; smaller ones stay.
 
     By halves, each pixel the average of four, and the rest, less than a half, by interpolation between neighbours.
@@ -275,14 +275,14 @@ def _faults_of_the_image() -> Iterator[None]:
     """Take whatever decoders raise, who meet hostile bytes, for the fault of the image, not of the run."""
     try:
         yield
-    except Unreadable:
+    except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise Unreadable(f"not an image: neither JPEG nor {', '.join(FORMATS)}") from error
+        raise UnreadableImageError(f"not an image: neither JPEG nor {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise Unreadable(f"too large: {error}") from error
+        raise UnreadableImageError(f"too large: {error}") from error
     except Exception as error:
-        raise Unreadable(f"broken image: {error}") from error
+        raise UnreadableImageError(f"broken image: {error}") from error
 
 
 def _decode_jpeg(content: bytes, width: int, height: int) -> RGB:
@@ -295,7 +295,7 @@ def _decode_jpeg(content: bytes, width: int, height: int) -> RGB:
         # The decoder fills what is missing with grey and only warns, and of its warnings it tells the first alone: if
         # that was another one (of stray bytes, which cost no picture), Pillow says whether the data ends early.
         if "premature end" in str(error).lower():
-            raise Unreadable("truncated: the JPEG's data ends early") from error
+            raise UnreadableImageError("truncated: the JPEG's data ends early") from error
         with _open(content) as picture:
             picture.load()
         return decoded(False)
@@ -307,7 +307,7 @@ def _decode_other(content: bytes, max_pixels: int) -> RGB:
         kind = header.format
     pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
-        raise Unreadable(f"truncated or broken {kind}")
+        raise UnreadableImageError(f"truncated or broken {kind}")
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -320,9 +320,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         If it is refused.
     """
     if width * height > max_pixels:
-        raise Unreadable(f"too large: {width} x {height} pixels, more than max_pixels ({max_pixels})")
+        raise UnreadableImageError(f"too large: {width} x {height} pixels, more than max_pixels ({max_pixels})")
     if width < 1 or height < 1:
-        raise Unreadable(f"no pixels: {width} x {height}")
+        raise UnreadableImageError(f"no pixels: {width} x {height}")
 
 
 def _read_orientation(content: bytes) -> tuple[int, int]:

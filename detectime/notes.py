@@ -47,7 +47,7 @@ class Note:
     at: str | None = None
 
     def __str__(self) -> str:
-        shown = "" if self.example is None else f" (the first: {shorten(self.example)})"
+        shown = "" if self.example is None else f" (the first: {shorten_text(self.example)})"
         if self.text[:1].isupper():
             return f"{self.text.removesuffix('.')}{shown}."
         return f"{self.count} {self.text}{shown}"
@@ -66,12 +66,12 @@ def note_found(kind: str, found: Sequence[str], one: str, many: str) -> list[Not
     return [Note(kind, len(found), one if len(found) == 1 else many, found[0])] if found else []
 
 
-def shorten(value: str, length: int = _SHOWN_CHARACTERS) -> str:
+def shorten_text(value: str, length: int = _SHOWN_CHARACTERS) -> str:
     """Return text as a Python literal, cut in the middle if it is long: no control character reaches a terminal.
 
     Examples
     --------
-    >>> shorten("a" * 100, 10)
+    >>> shorten_text("a" * 100, 10)
     "'aaaa…aaaa'"
     """
     shown = repr(value)

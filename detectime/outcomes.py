@@ -11,15 +11,17 @@ import pandas as pd
 
 import detectime
 from detectime import config as configuration
-from detectime import manifest, pairing, tables
-from detectime.config import Pairing
+from detectime import pairing
+from detectime.config import PairingConfig
+from detectime.detection import manifest
+from detectime.detection.manifest import Manifest, RunError
 from detectime.detectors.registry import FACES, HANDS
 from detectime.exports import hands_json, outcomes_csv
-from detectime.manifest import Manifest, RunError
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import Outcome, TableVersionError
-from detectime.store import Store, rename_to_free_name
+from detectime.storage import run_tables
+from detectime.storage.store import Store, rename_to_free_name
 
 _BROKEN = (
     (Outcome.MISSING, "frame is missing", "frames are missing"),
@@ -29,7 +31,7 @@ _BROKEN = (
 _FIELDS = ("bbox", "label", "video_name", "frame_id")
 
 
-def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
+def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.DataFrame:
     """Pair what a run found, and write ``outcomes.parquet``, ``outcomes.csv`` and ``hands.json``.
 
     No frame is needed. A ``hands.json`` that somebody edited is not overwritten: it is kept as ``hands.<time>.json``,
@@ -45,7 +47,7 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        What `pairing.pair` returns: one row for each row of the frame table.
+        What `pairing.pair_frames` returns: one row for each row of the frame table.
 
     Raises
     ------
@@ -59,20 +61,20 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
         run.refresh()
         if settings is None:
             settings = run.pairing
-        samples = pairing.pair(run.frames, run.detections, settings)
-        before = store.get(hands_json.NAME)
+        samples = pairing.pair_frames(run.frames, run.detections, settings)
+        before = store.get(hands_json.FILE_NAME)
         edited = [] if before is None else _keep_edited(store, before, samples, run)
-        tables.write_outcomes(store, samples)
-        outcomes_csv.write(samples, f"{store}/{outcomes_csv.NAME}")
+        run_tables.write_outcomes(store, samples)
+        outcomes_csv.write_outcomes_csv(samples, f"{store}/{outcomes_csv.FILE_NAME}")
         made = {
             "rule": pairing.RULE,
-            "settings": configuration.as_dict(settings),
+            "settings": configuration.config_to_dict(settings),
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }
         manifest.replace_notes(run.manifest, "pairing", [*edited, *_describe(samples, settings, run.manifest)])
-        with store.writing(hands_json.NAME) as file:
+        with store.writing(hands_json.FILE_NAME) as file:
             digest = hashlib.sha256()
             for piece in hands_json.encode_samples(samples):
                 digest.update(piece)
@@ -83,7 +85,7 @@ def pair_run(run: FinishedRun, settings: Pairing | None = None) -> pd.DataFrame:
     return samples
 
 
-def _describe(samples: pd.DataFrame, settings: Pairing, made: Manifest) -> list[Note]:
+def _describe(samples: pd.DataFrame, settings: PairingConfig, made: Manifest) -> list[Note]:
     """Return notes about frames that could not be looked at, and about settings that do nothing."""
     notes = []
     for outcome, one, many in _BROKEN:
@@ -121,11 +123,10 @@ def _keep_edited(store: Store, content: bytes, samples: pd.DataFrame, run: Finis
             return []
     differences, first = _compare(content, written)
     counted = ", ".join(f"{count} {what}" for what, count in differences.items() if count) or "other text"
-    at = manifest.now()
-    kept = rename_to_free_name(store, hands_json.NAME, f"hands.{manifest.file_time(at)}", ".json")
-    text = (
-        f"The {hands_json.NAME} was edited ({counted}); it is kept as {kept}, and its changes are not in the new one."
-    )
+    at = manifest.format_now()
+    kept = rename_to_free_name(store, hands_json.FILE_NAME, f"hands.{manifest.format_file_time(at)}", ".json")
+    name = hands_json.FILE_NAME
+    text = f"The {name} was edited ({counted}); it is kept as {kept}, and its changes are not in the new one."
     return [Note("edited", max(1, sum(differences.values())), text, first, at)]
 
 
@@ -133,11 +134,11 @@ def _read_written(run: FinishedRun) -> Iterator[pd.DataFrame]:
     """Yield the outcomes that the present ``hands.json`` may have been written of, the likeliest last."""
     with contextlib.suppress(TableVersionError, RunError):  # the table of 0.2's run may be gone
         if not (run.manifest["pairing"] or {}).get("hands_sha256"):
-            yield pairing.pair(run.frames, run.detections, run.pairing)
+            yield pairing.pair_frames(run.frames, run.detections, run.pairing)
     with contextlib.suppress(TableVersionError):
-        written = tables.read_outcomes(run.store)
+        written = run_tables.read_outcomes(run.store)
         if written is None:
-            written = tables.read_outcomes_csv(run.store)
+            written = run_tables.read_outcomes_csv(run.store)
         if written is not None:
             yield written
 

@@ -2,7 +2,7 @@
 
 Four functions stand one after the other: `find_candidates` flattens detections, `score_candidates` gives each pair of a
 face and a hand its overlap, `choose_candidates` takes the best pair of each frame, and `reconcile_hands` averages the
-hand with those of other detectors. `pair_candidates` combines them by the rule `RULE`, `pair` makes a table of it.
+hand with those of other detectors. `pair_candidates` combines them by the rule `RULE`; `pair_frames` makes the table.
 """
 
 from __future__ import annotations
@@ -17,26 +17,9 @@ from numpy.typing import NDArray
 
 from detectime import boxes
 from detectime.boxes import Flags, Floats
-from detectime.config import Pairing
+from detectime.config import PairingConfig
 from detectime.detectors.registry import TRUSTED
 from detectime.schema import SAMPLES, Outcome, check_outcomes
-
-__all__ = [
-    "FALLBACKS",
-    "RULE",
-    "SAMPLES",
-    "Candidates",
-    "FlatBoxes",
-    "Pairs",
-    "boxes_of",
-    "choose_candidates",
-    "count_outcomes",
-    "find_candidates",
-    "pair",
-    "pair_candidates",
-    "reconcile_hands",
-    "score_candidates",
-]
 
 RULE = "2021"
 """Name of the combination that `pair_candidates` is; ``run.json`` records it."""
@@ -149,7 +132,7 @@ class Pairs:
     hand_counts: Places
 
 
-def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataFrame:
+def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
     """Choose each frame's sample: the hand that overlaps the context square of a face most.
 
     The overlap is the area common to the hand's box and the square, in unclipped coordinates; of equal ones the first
@@ -163,7 +146,7 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     table
         The frame table, with `wanted`.
     detections
-        What `run.detect` returned: at least a row for each wanted frame.
+        What `detection.run.detect_frames` returned: at least a row for each wanted frame.
     config
         Coefficients, least scores, and which classes are enlarged.
 
@@ -211,7 +194,7 @@ def pair(table: pd.DataFrame, detections: pa.Table, config: Pairing) -> pd.DataF
     return samples
 
 
-def boxes_of(samples: pd.DataFrame, what: str) -> Floats:
+def get_boxes(samples: pd.DataFrame, what: str) -> Floats:
     """Take the boxes of `what` (``face``, ``hand``, ``square`` or ``bbox``) out of samples: float64, shape (N, 4)."""
     values: Floats = samples[[f"{what}_{corner}" for corner in _CORNERS]].to_numpy(dtype=np.float64)
     return values
@@ -275,8 +258,8 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     corners, face = candidates.faces.corners, candidates.face
     if len(face) < len(corners):  # only the squares that are compared
         corners, face = corners.take(face, axis=0), np.arange(len(face), dtype=np.int32)
-    square, hand = boxes.square_around(corners, coefficient).T, candidates.hands.corners.T
-    # Column by column, as `boxes.overlap` computes it, without arrays of all corners of all pairs.
+    square, hand = boxes.make_context_squares(corners, coefficient).T, candidates.hands.corners.T
+    # Column by column, as `boxes.compute_overlap` computes it, without arrays of all corners of all pairs.
     sides = []
     for low, high in ((0, 2), (1, 3)):
         begin = np.maximum(square[low].take(face), hand[low].take(candidates.hand))
@@ -334,7 +317,7 @@ def reconcile_hands(hands: FlatBoxes, chosen: Places, considered: Flags) -> tupl
         return corners, finders
     own = chosen.take(hands.frame)
     others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector.take(own)))
-    iou = boxes.iou(hands.corners.take(own[others], axis=0), hands.corners.take(others, axis=0))
+    iou = boxes.compute_iou(hands.corners.take(own[others], axis=0), hands.corners.take(others, axis=0))
     others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
     # Of each other detector the hand that agrees best.
     key = hands.frame[others].astype(np.int64) * len(hands.detectors) + hands.detector[others]
@@ -347,8 +330,8 @@ def reconcile_hands(hands: FlatBoxes, chosen: Places, considered: Flags) -> tupl
     return corners / number[:, None], finders
 
 
-def pair_candidates(candidates: Candidates, config: Pairing) -> Pairs:
-    """Pair frames by the rule `RULE`: see `pair`.
+def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
+    """Pair frames by the rule `RULE`: see `pair_frames`.
 
     Parameters
     ----------
@@ -384,7 +367,7 @@ def pair_candidates(candidates: Candidates, config: Pairing) -> Pairs:
         paired = largest > 0
         face, hand = np.where(paired, left.face.take(best), face), np.where(paired, left.hand.take(best), hand)
         fallback[paired] = kind
-        square[paired] = boxes.square_around(faces.corners.take(face[paired], axis=0), coefficient)
+        square[paired] = boxes.make_context_squares(faces.corners.take(face[paired], axis=0), coefficient)
     if config.fallback == "frame":
         best = _choose_best_score(hands, is_hand & (hand < 0).take(hands.frame))
         alone = best >= 0
@@ -487,7 +470,7 @@ def _starts_of_frames(frame: NDArray[np.int32]) -> Places:
     return np.flatnonzero(np.diff(frame, prepend=-1) != 0)  # four times as fast as on integers
 
 
-def _pair_piece(detections: pa.Table, config: Pairing) -> pd.DataFrame:
+def _pair_piece(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
     """Return for each row of detections its outcome and its best pair."""
     candidates = find_candidates(detections)
     faces, hands = candidates.faces, candidates.hands
@@ -537,13 +520,13 @@ def _take(values: Floats, rows: Places) -> Floats:
     return taken
 
 
-def _add_bbox(samples: pd.DataFrame, config: Pairing) -> None:
+def _add_bbox(samples: pd.DataFrame, config: PairingConfig) -> None:
     """Add what is cut out of each frame."""
-    hand = boxes_of(samples, "hand")
+    hand = get_boxes(samples, "hand")
     enlarged = samples["class_name"].isin(config.enlarged_classes).to_numpy()
-    cut = np.where(enlarged[:, None], boxes.square_around(hand, config.crop_hand_coefficient), hand)
-    cut = boxes.clip(cut, samples["width"].to_numpy(), samples["height"].to_numpy())
+    cut = np.where(enlarged[:, None], boxes.make_context_squares(hand, config.crop_hand_coefficient), hand)
+    cut = boxes.clip_boxes(cut, samples["width"].to_numpy(), samples["height"].to_numpy())
     there = samples["outcome"].isin(SAMPLES).to_numpy()
     bbox = np.full((len(samples), 4), np.nan)
-    bbox[there] = boxes.to_integers(cut[there])
+    bbox[there] = boxes.round_outward(cut[there])
     samples[[f"bbox_{corner}" for corner in _CORNERS]] = bbox

@@ -44,7 +44,7 @@ class Progress:
         self._meter: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "initial": done}
         self._name = name
         # A bar redrawn in place would leave each of its states in a saved notebook or a log.
-        self._watched = watched()
+        self._watched = is_watched()
         self._bar = tqdm(
             desc=name or None,
             total=total,
@@ -81,6 +81,6 @@ class Progress:
         sys.stdout.flush()  # into a pipe or a file it would wait for more
 
 
-def watched() -> bool:
+def is_watched() -> bool:
     """Whether a person sees standard output as it comes: a terminal, or a notebook that is open in a browser."""
     return sys.stdout.isatty() or "JPY_SESSION_NAME" in os.environ or "COLAB_RELEASE_TAG" in os.environ

@@ -90,7 +90,7 @@ def check_version(version: Any, file: str) -> str:
 
 
 def is_default(version: str, key: str, value: Any) -> bool:
-    """Whether a value, as `config.as_dict` gives it, was the default of a key in a release.
+    """Whether a value, as `config.config_to_dict` gives it, was the default of a key in a release.
 
     Examples
     --------

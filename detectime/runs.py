@@ -9,17 +9,19 @@ from functools import cached_property
 import pandas as pd
 import pyarrow as pa
 
-from detectime import frames, manifest, pairing, remote, shards, sources, tables
-from detectime import store as stores
-from detectime.config import Config, Pairing
-from detectime.manifest import Manifest, RunError
+from detectime import pairing, sources
+from detectime.config import Config, PairingConfig
+from detectime.detection import manifest, shards
+from detectime.detection.manifest import Manifest, RunError
+from detectime.detection.shards import DamagedError
+from detectime.labels import frame_table
+from detectime.labels.tables import TableError
 from detectime.notes import Note
 from detectime.schema import DETECTIONS_FILE, PAIRING_COLUMNS
-from detectime.shards import DamagedError
-from detectime.sources import Source
-from detectime.store import Store
-
-__all__ = ["FinishedRun", "RunError", "open_run"]
+from detectime.sources.contract import Source, SourceError
+from detectime.storage import run_tables, urls
+from detectime.storage import store as stores
+from detectime.storage.store import Store
 
 
 class FinishedRun:
@@ -46,7 +48,7 @@ class FinishedRun:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: Manifest = _read_finished(store)
-        self.config: Config = manifest.config_of(self.manifest)
+        self.config: Config = manifest.get_config(self.manifest)
 
     def __repr__(self) -> str:
         return f"FinishedRun({str(self.store)!r}, finished {self.manifest['finished']})"
@@ -58,7 +60,7 @@ class FinishedRun:
             self.__dict__.pop("frames", None)
         self.manifest.clear()
         self.manifest.update(found)
-        self.config = manifest.config_of(found)
+        self.config = manifest.get_config(found)
 
     @cached_property
     def frames(self) -> pd.DataFrame:
@@ -70,17 +72,17 @@ class FinishedRun:
             If the run was made by 0.2, whose table can only be read from its ``outcomes.csv`` or its labels, and
             neither is there.
         """
-        table = tables.read_frames(self.store)
+        table = run_tables.read_frames(self.store)
         if table is not None:
             return table
         try:
-            table = frames.of(self.config, self.source)
-        except (frames.TableError, sources.SourceError) as error:
+            table = frame_table.read_labels(self.config, self.source)
+        except (TableError, SourceError) as error:
             raise RunError(
                 f"{self.store}: this run of an earlier release has no frame table, and its labels cannot be read "
                 f"({str(error).splitlines()[-1]}); run the notebook once with its labels"
             ) from error
-        return frames.select(table, self.config.classes, self.config.selection.limit)
+        return frame_table.select_frames(table, self.config.classes, self.config.selection.limit)
 
     @property
     def detections(self) -> pa.Table:
@@ -111,13 +113,13 @@ class FinishedRun:
     @property
     def outcomes(self) -> pd.DataFrame:
         """What became of each row of the frame table: as `outcomes.pair_run` wrote it, or else paired now."""
-        table = tables.read_outcomes(self.store)
-        return pairing.pair(self.frames, self.detections, self.pairing) if table is None else table
+        table = run_tables.read_outcomes(self.store)
+        return pairing.pair_frames(self.frames, self.detections, self.pairing) if table is None else table
 
     @property
-    def pairing(self) -> Pairing:
+    def pairing(self) -> PairingConfig:
         """The settings of the last pairing."""
-        return manifest.pairing_of(self.manifest)
+        return manifest.get_pairing_config(self.manifest)
 
     @cached_property
     def source(self) -> Source:
@@ -128,7 +130,7 @@ class FinishedRun:
         SourceError
             If what the source needs is not installed.
         """
-        return sources.of(self.config)
+        return sources.open_source(self.config)
 
     @property
     def notes(self) -> list[Note]:
@@ -150,16 +152,16 @@ def open_run(output: str | os.PathLike[str]) -> FinishedRun:
         If there is no run, it is not finished, or a newer detectime made it.
     """
     place = os.fspath(output)
-    if not remote.is_remote(place) and not os.path.isdir(remote.local(place)):
+    if not urls.is_remote(place) and not os.path.isdir(urls.strip_file_scheme(place)):
         raise RunError(f"{place}: there is no such folder; give the `output` of a run")
-    return FinishedRun(stores.of(place, reading=True))
+    return FinishedRun(stores.open_store(place, reading=True))
 
 
 def _read_finished(store: Store) -> Manifest:
     """Read the manifest of a run that is finished."""
     found = manifest.read_manifest(store)
     if found is None:
-        raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST} is not there)")
+        raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST_FILE} is not there)")
     if found["finished"] is None:
         raise RunError(f"{store}: this run is not finished; run it again, and it goes on where it was left")
     return found

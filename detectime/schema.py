@@ -14,7 +14,7 @@ OUTCOMES_FILE = "outcomes.parquet"
 """Names of the tables in the folder of a run."""
 
 TRUTH = "true_hands"
-"""Name of the column in which the frame table has annotated boxes: see `hagrid.read`."""
+"""Name of the column in which the frame table has annotated boxes: see `labels.hagrid.read_annotations`."""
 
 LANDMARKS = 21
 """Points of a hand, in MediaPipe's order; the wrist is the first."""

@@ -49,17 +49,17 @@ Interval = Annotated[int | str, BeforeValidator(_parse_interval)]
 """Every how many frames, or seconds as ``0.5 s``."""
 
 
-def field_names(section: type) -> list[str]:
+def list_field_names(section: type) -> list[str]:
     """Return the keys of a section of settings."""
     return [field.name for field in dataclasses.fields(section)]
 
 
-def nearest(name: str, accepted: Iterable[str]) -> str:
+def suggest_name(name: str, accepted: Iterable[str]) -> str:
     """Say which names are accepted, the one that was likely meant first.
 
     Examples
     --------
-    >>> nearest("medapipe", ["hagrid", "mediapipe"])
+    >>> suggest_name("medapipe", ["hagrid", "mediapipe"])
     "did you mean 'mediapipe'? accepted: hagrid, mediapipe"
     """
     accepted = list(accepted)

@@ -21,10 +21,10 @@ def read_image(path: str | os.PathLike[str]) -> RGB:
         If it cannot be read; the message names the path.
     """
     try:
-        return images.decode(Path(path).read_bytes())
+        return images.decode_image(Path(path).read_bytes())
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    except images.Unreadable as error:
+    except images.UnreadableImageError as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -14,11 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from detectime import images, weights
-from detectime.config import Detection
-from detectime.detect import Worker
+from detectime import images
+from detectime.config import DetectionConfig
+from detectime.detection.worker import Worker
+from detectime.detectors.hagrid import WEIGHTS
 from detectime.detectors.registry import choose_detectors
 from detectime.schema import DETECTIONS
+from detectime.storage import downloads
 
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
 SHARED = Path(__file__).parents[2] / "shared"
@@ -62,21 +64,21 @@ def shared() -> Path:
 @pytest.fixture
 def hagrid_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have the weights of `hagrid` found, which the package does not bring."""
-    for folder in (SHARED / "weights", *weights.folders()):
-        if (folder / weights.HAGRID_HANDS.name).is_file():
+    for folder in (SHARED / "weights", *downloads.list_weights_folders()):
+        if (folder / WEIGHTS.name).is_file():
             monkeypatch.setenv("DETECTIME_WEIGHTS", str(folder))
-            return folder / weights.HAGRID_HANDS.name
-    pytest.skip(f"{weights.HAGRID_HANDS.name} is neither in {SHARED / 'weights'} nor where detectime looks for it")
+            return folder / WEIGHTS.name
+    pytest.skip(f"{WEIGHTS.name} is neither in {SHARED / 'weights'} nor where detectime looks for it")
 
 
 def make_worker(**parameters: Any) -> Worker:
     """Build a worker here, with the detectors that these keys of `detection` choose."""
-    return Worker(choose_detectors(Detection(**parameters)))
+    return Worker(choose_detectors(DetectionConfig(**parameters)))
 
 
 def read_image(path: Path) -> images.RGB:
     """Decode a file."""
-    return images.decode(path.read_bytes())
+    return images.decode_image(path.read_bytes())
 
 
 def encode(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
@@ -92,8 +94,8 @@ def pattern(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
     return np.stack([x * 3, y * 4, x + 2 * y], axis=-1).astype(np.uint8)
 
 
-def frame_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a frame table as `frames.select` gives it; a row needs no more than its `frame_path`."""
+def make_frame_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a frame table as `labels.frame_table.select_frames` gives it; a row needs no more than its `frame_path`."""
     default = {"video_name": "video", "frame_id": 0, "class_name": "ok", "on_disk": True, "wanted": True}
     table = pd.DataFrame([default | row for row in rows])
     table["label"] = table["class_name"].map(LABELS).astype("int64")

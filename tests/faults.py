@@ -24,15 +24,15 @@ import pyarrow as pa
 import pytest
 
 from detectime import config as configuration
-from detectime import run
 from detectime.config import Config
-from detectime.detect import row_without_boxes
+from detectime.detection import run
+from detectime.detection.engines.contract import LostShard, Shard, ShardQueue
+from detectime.detection.worker import make_row_without_boxes
 from detectime.detectors.registry import Chosen
-from detectime.engines import Lost, Shard, Work
-from detectime.images import RGB, Picture, Unreadable
+from detectime.images import RGB, EncodedImage, UnreadableImageError
 from detectime.schema import DETECTIONS
-from detectime.sources import Missing, Source
-from detectime.sources.folder import Folder
+from detectime.sources.contract import MissingFrameError, Source
+from detectime.sources.folder import FolderSource
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -40,7 +40,7 @@ ROOT = HERE.parent
 FAULTS = ("die", "odd", "leave", "sleep", "spin", "hold", "freeze", "choke", "raise", "slow", "chat", "eat")
 
 
-class Choking(Picture):
+class Choking(EncodedImage):
     """A picture of no pixels: no detector can look at it."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Choking(Picture):
 
 
 @dataclass(frozen=True)
-class Faulty(Folder):
+class Faulty(FolderSource):
     """A folder where the name of a frame says what goes wrong with it, in the worker that opens it.
 
     The name is ``video/<fault>_<number>.jpg``; what is after the fault is no matter. With ``journal``, a folder, each
@@ -66,7 +66,9 @@ class Faulty(Folder):
     struck: bool = False
     pause: float = 0.0
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         for frame_path, frame in super().open(self._faults(frame_paths)):
             if fault_of(frame_path) == "choke" and self._strikes(frame_path):
                 yield frame_path, Choking()
@@ -133,12 +135,14 @@ def strike(fault: str) -> None:
 
 
 @dataclass(frozen=True)
-class Telling(Folder):
+class Telling(FolderSource):
     """A folder that has its worker tell about itself, in ``told.json``."""
 
     journal: str = ""
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         wall, processor = time.monotonic(), time.process_time()
         yield from super().open(frame_paths)
         told = {
@@ -152,7 +156,7 @@ class Telling(Folder):
 
 
 @dataclass(frozen=True)
-class Unsendable(Folder):
+class Unsendable(FolderSource):
     """A source that cannot be pickled."""
 
     handle: Any = None
@@ -163,7 +167,7 @@ def unsendable(root: str) -> Unsendable:
 
 
 @dataclass(frozen=True)
-class Unreceivable(Folder):
+class Unreceivable(FolderSource):
     """A source that can be pickled, but not unpickled in another process."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -209,13 +213,13 @@ def table_of(frame_paths: Sequence[str], there: Iterable[str] | None = None) -> 
 
 def settings(**parameters: Any) -> Config:
     """The project's configuration with these parameters."""
-    return configuration.load(None, parameters)
+    return configuration.load_config(None, parameters)
 
 
 def row(frame_path: str, missing: bool = False) -> dict[str, Any]:
     """A row that depends on the frame alone."""
     if missing:
-        return row_without_boxes(frame_path, "missing", "gone")
+        return make_row_without_boxes(frame_path, "missing", "gone")
     corner = zlib.crc32(frame_path.encode()) % 1000
     box = {"x1": corner, "y1": 1.5, "x2": corner + 20, "y2": 30.25, "score": 0.75}
     count = corner % 3
@@ -267,8 +271,8 @@ class Instant:
         self.asked: list[Shard] = []
 
     def __call__(
-        self, shards: Work, chosen: Chosen, source: Source, settings: configuration.Run
-    ) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+        self, shards: ShardQueue, chosen: Chosen, source: Source, settings: configuration.RunConfig
+    ) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
         shards.share_among(settings.workers or 1)
         waiting: list[Shard] = []
         while shards or waiting:
@@ -285,7 +289,7 @@ class Instant:
                 rows = [row(name, name in self.missing) for name in shard]
                 yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
             else:
-                yield shard, Lost("the worker died", fatal if self.knows() else None)
+                yield shard, LostShard("the worker died", fatal if self.knows() else None)
 
     @property
     def frames(self) -> list[str]:
@@ -348,9 +352,9 @@ _SCRIPT = """
 import sys
 sys.path.insert(0, {here!r})
 import faults
-from detectime import run
+from detectime.detection import run
 print("started", flush=True)
-found = run.detect(
+found = run.detect_frames(
     faults.table_of(faults.names({count}, **{faults!r})),
     faults.Faulty({images!r}, journal={journal!r}, pause={pause!r}),
     faults.settings(**{parameters!r}),
@@ -406,7 +410,7 @@ def bare_environment() -> dict[str, str]:
 
 def uninterrupted(images: Path, frame_paths: Sequence[str], output: Path, **parameters: Any) -> pa.Table:
     """What a run finds that nothing disturbs."""
-    return run.detect(table_of(frame_paths), Folder(str(images)), settings(**parameters), str(output))
+    return run.detect_frames(table_of(frame_paths), FolderSource(str(images)), settings(**parameters), str(output))
 
 
 @pytest.fixture

@@ -29,14 +29,18 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from test_sources import names_of
 
-from detectime import frames, lookup, run, sources
-from detectime.detect import Worker
-from detectime.images import Picture, Unreadable, describe_content
-from detectime.run import RunError
-from detectime.sources import Missing, SourceError, Unreachable, archive
-from detectime.sources.archive import Archives
-from detectime.sources.bucket import Bucket
-from detectime.sources.folder import Folder
+from detectime import sources
+from detectime.detection import run
+from detectime.detection.manifest import RunError
+from detectime.detection.worker import Worker
+from detectime.images import EncodedImage, UnreadableImageError, describe_content
+from detectime.labels import frame_table
+from detectime.sources import archive
+from detectime.sources.archive import ArchiveSource
+from detectime.sources.bucket import BucketSource
+from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
+from detectime.sources.folder import FolderSource
+from detectime.storage import name_index
 from tools import unpack
 
 JPEG, PNG = (encode(pattern(), kind) for kind in ("JPEG", "PNG"))
@@ -50,7 +54,7 @@ def own_indexes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    lookup._made_once.cache_clear()
+    name_index._made_once.cache_clear()
     return folder
 
 
@@ -84,13 +88,13 @@ def make_two(folder: Path, members: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def opened(source: Archives, *names: str) -> list[Picture | Missing | Unreadable]:
+def opened(source: ArchiveSource, *names: str) -> list[EncodedImage | MissingFrameError | UnreadableImageError]:
     given, found = zip(*source.open(names), strict=True)
     assert given == names
     return list(found)
 
 
-def reasons(source: Archives, *names: str) -> list[tuple[type, str]]:
+def reasons(source: ArchiveSource, *names: str) -> list[tuple[type, str]]:
     return [(type(frame), str(frame)) for frame in opened(source, *names)]
 
 
@@ -107,19 +111,19 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_members_are_frames(writer: str, tmp_path: Path) -> None:
-    source = Archives(str(WRITERS[writer](tmp_path)))
+    source = ArchiveSource(str(WRITERS[writer](tmp_path)))
     assert names_of(source) == sorted(FRAMES, key=str.encode)
     order = [LONG, "3.jpg", "v1/2.png", "3.jpg", "v2/ü 😀.jpg", "v1/1.jpg"]
-    expected = [Picture(FRAMES[name]).pixels() for name in order]
+    expected = [EncodedImage(FRAMES[name]).pixels() for name in order]
     for frame, pixels in zip(opened(source, *order), expected, strict=True):
-        assert isinstance(frame, Picture)
+        assert isinstance(frame, EncodedImage)
         np.testing.assert_array_equal(frame.pixels(), pixels)
 
 
 def test_an_archive_behind_something_else(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", FRAMES)
     path.write_bytes(b"#!/bin/sh\nunzip $0\n" + path.read_bytes())
-    assert all(isinstance(frame, Picture) for frame in opened(Archives(str(path)), *FRAMES))
+    assert all(isinstance(frame, EncodedImage) for frame in opened(ArchiveSource(str(path)), *FRAMES))
 
 
 def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
@@ -130,8 +134,8 @@ def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as target:
         target.writestr("1.jpg", JPEG)
         assert target.getinfo("1.jpg").header_offset == 5 * 2**30
-    assert names_of(Archives(str(path))) == ["1.jpg"]
-    assert isinstance(opened(Archives(str(path)), "1.jpg")[0], Picture)
+    assert names_of(ArchiveSource(str(path))) == ["1.jpg"]
+    assert isinstance(opened(ArchiveSource(str(path)), "1.jpg")[0], EncodedImage)
 
 
 def patched(path: Path, old: bytes, new: bytes) -> Path:
@@ -162,31 +166,43 @@ def with_size(path: Path, size: int) -> None:
 
 
 SPOILT: dict[str, tuple[Callable[[Path], object], type, str]] = {
-    "another name": (one("b.jpg"), Missing, "no such member"),
-    "an empty file": (one("a.jpg", b""), Unreadable, "the file is empty"),
-    "no image": (one("a.jpg", b"hello"), Unreadable, "not an image"),
-    "a byte is wrong": (lambda p: patched(one("a.jpg")(p), JPEG[50:60], b"0123456789"), Unreadable, "checksum"),
+    "another name": (one("b.jpg"), MissingFrameError, "no such member"),
+    "an empty file": (one("a.jpg", b""), UnreadableImageError, "the file is empty"),
+    "no image": (one("a.jpg", b"hello"), UnreadableImageError, "not an image"),
+    "a byte is wrong": (
+        lambda p: patched(one("a.jpg")(p), JPEG[50:60], b"0123456789"),
+        UnreadableImageError,
+        "checksum",
+    ),
     "deflated, broken": (
         lambda p: patched(one("a.jpg", b"hello " * 999, 8)(p), b"a.jpg\xed", b"a.jpg\xff"),
-        Unreadable,
+        UnreadableImageError,
         "broken in the archive: Error -3",
     ),
-    "encrypted": (lambda p: with_flag(one("a.jpg")(p), 1), Unreadable, "encrypted"),
-    "bzip2": (one("a.jpg", JPEG, zipfile.ZIP_BZIP2), Unreadable, "compressed by method 12 of zip; accepted: 0, stored"),
-    "a bomb": (one("a.jpg", bytes(10_000_000), 8), Unreadable, "too large: 10000000 bytes"),
+    "encrypted": (lambda p: with_flag(one("a.jpg")(p), 1), UnreadableImageError, "encrypted"),
+    "bzip2": (
+        one("a.jpg", JPEG, zipfile.ZIP_BZIP2),
+        UnreadableImageError,
+        "compressed by method 12 of zip; accepted: 0, stored",
+    ),
+    "a bomb": (one("a.jpg", bytes(10_000_000), 8), UnreadableImageError, "too large: 10000000 bytes"),
     "a bomb that says it is small": (
         lambda p: with_size(one("a.jpg", bytes(10_000_000), 8)(p), 1000),
-        Unreadable,
+        UnreadableImageError,
         "its size or its checksum is another one",
     ),
     "it is larger than its archive": (
         lambda p: with_size(
             patched(one("a.jpg")(p), struct.pack("<2L", len(JPEG), len(JPEG)), struct.pack("<2L", 4000, 4000)), 4000
         ),
-        Unreadable,
+        UnreadableImageError,
         "truncated: the archive ends early",
     ),
-    "its header is elsewhere": (lambda p: patched(one("a.jpg")(p), b"PK\3\4", b"PK\3\5"), Unreadable, "header is not"),
+    "its header is elsewhere": (
+        lambda p: patched(one("a.jpg")(p), b"PK\3\4", b"PK\3\5"),
+        UnreadableImageError,
+        "header is not",
+    ),
 }
 
 
@@ -195,9 +211,9 @@ def test_a_spoilt_member_costs_itself_alone(name: str, tmp_path: Path) -> None:
     spoil, kind, words = SPOILT[name]
     spoil(tmp_path / "a.zip")
     make_zip(tmp_path / "b.zip", {"good.jpg": JPEG})
-    source = Archives(str(tmp_path), max_pixels=1000 * 1000)
+    source = ArchiveSource(str(tmp_path), max_pixels=1000 * 1000)
     before, (found, reason), after = reasons(source, "good.jpg", "a.jpg", "good.jpg")
-    assert before[0] is after[0] is Picture
+    assert before[0] is after[0] is EncodedImage
     assert found is kind
     assert words in reason
 
@@ -212,7 +228,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             return b""
 
     monkeypatch.setattr(archive.zlib, "decompressobj", lambda _: Watched())
-    assert reasons(Archives(str(tmp_path / "a.zip")), "a.jpg")[0][0] is Unreadable
+    assert reasons(ArchiveSource(str(tmp_path / "a.zip")), "a.jpg")[0][0] is UnreadableImageError
     assert most == [1001]
 
 
@@ -221,11 +237,11 @@ NO_FRAMES = ["/etc/passwd.jpg", "../up.jpg", "a/../../b.jpg", "a/./b.jpg", "a//b
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
 def test_members_that_leave_the_archive_are_no_frames(name: str, tmp_path: Path) -> None:
-    source = Archives(str(make(tmp_path / name, dict.fromkeys([*NO_FRAMES, "v/1.jpg", "..v/..1.jpg"], JPEG))))
+    source = ArchiveSource(str(make(tmp_path / name, dict.fromkeys([*NO_FRAMES, "v/1.jpg", "..v/..1.jpg"], JPEG))))
     assert names_of(source) == ["..v/..1.jpg", "v/1.jpg"]
     (note,) = source.notes()
     assert (note.kind, note.count, note.example) == ("ignored", len(NO_FRAMES), NO_FRAMES[0])
-    assert [kind for kind, _ in reasons(source, *NO_FRAMES)] == [Missing] * len(NO_FRAMES)
+    assert [kind for kind, _ in reasons(source, *NO_FRAMES)] == [MissingFrameError] * len(NO_FRAMES)
 
 
 def test_links_and_folders_are_no_frames(tmp_path: Path) -> None:
@@ -241,15 +257,15 @@ def test_links_and_folders_are_no_frames(tmp_path: Path) -> None:
         target.mkdir("w")
         target.writestr(link, "1.jpg")
         target.writestr("w/1.jpg", JPEG)
-    (one_of_two,) = names_of(Archives(str(tmp_path / "a.tar")))  # a hard link is one of equals
+    (one_of_two,) = names_of(ArchiveSource(str(tmp_path / "a.tar")))  # a hard link is one of equals
     assert one_of_two in ("v/1.jpg", "v/same.jpg")
-    (note,) = Archives(str(tmp_path / "a.tar")).notes()
+    (note,) = ArchiveSource(str(tmp_path / "a.tar")).notes()
     assert str(note).startswith("3 members of archives are no frames: links")
     assert note.example in ("v/link.jpg", "v/pipe.jpg", "v/same.jpg", "v/1.jpg")
-    assert names_of(Archives(str(tmp_path / "b.zip"))) == ["w/1.jpg"]
-    (note,) = Archives(str(tmp_path / "b.zip")).notes()
+    assert names_of(ArchiveSource(str(tmp_path / "b.zip"))) == ["w/1.jpg"]
+    (note,) = ArchiveSource(str(tmp_path / "b.zip")).notes()
     assert (note.count, note.example) == (1, "w/link.jpg")
-    assert isinstance(opened(Archives(str(tmp_path / "a.tar")), one_of_two)[0], Picture)
+    assert isinstance(opened(ArchiveSource(str(tmp_path / "a.tar")), one_of_two)[0], EncodedImage)
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar"])
@@ -257,9 +273,9 @@ def test_links_and_folders_are_no_frames(tmp_path: Path) -> None:
 def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, ending: str, tmp_path: Path) -> None:
     make(tmp_path / f"train_data7.{ending}", dict.fromkeys(inside.split(), JPEG))
     make(tmp_path / "another.tar", {"train_data/another.jpg": JPEG})
-    source = Archives(str(tmp_path))
+    source = ArchiveSource(str(tmp_path))
     assert set(names_of(source)) == {*expected.split(), "train_data/another.jpg"}
-    assert all(isinstance(frame, Picture) for frame in opened(source, *expected.split()))
+    assert all(isinstance(frame, EncodedImage) for frame in opened(source, *expected.split()))
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar"])
@@ -267,7 +283,7 @@ def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, end
 def test_any_number_of_members_below_the_own_folder(count: int, ending: str, tmp_path: Path) -> None:
     names = [f"train_data1/v{k % 3}/{k}.jpg" for k in range(count)]
     path = make(tmp_path / f"train_data1.{ending}", dict.fromkeys(names, b"x"))
-    assert names_of(Archives(str(path))) == sorted(name.removeprefix("train_data1/") for name in names)
+    assert names_of(ArchiveSource(str(path))) == sorted(name.removeprefix("train_data1/") for name in names)
 
 
 @effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
@@ -289,13 +305,13 @@ def test_names_are_those_that_unpack_gives(
             expected = {"/".join(parts) for parts in unpack.members(same, "train_data1")}
         except unpack.Refused:  # there is nothing to unpack
             expected = set()
-    lookup._made_once.cache_clear()
-    assert set(names_of(Archives(str(path)))) == expected
+    name_index._made_once.cache_clear()
+    assert set(names_of(ArchiveSource(str(path)))) == expected
 
 
 def test_a_zip_that_windows_wrote(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {"train_data\\v\\1.jpg": JPEG})
-    assert names_of(Archives(str(path))) == ["v/1.jpg"]
+    assert names_of(ArchiveSource(str(path))) == ["v/1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -307,13 +323,13 @@ def test_names_that_are_not_ascii(stored: bytes, flag: int, name: str, tmp_path:
     path = make_zip(tmp_path / "a.zip", {"x" * (len(stored) - 4) + ".jpg": JPEG})
     patched(path, b"x" * (len(stored) - 4) + b".jpg", stored)
     with_flag(path, flag)
-    assert names_of(Archives(str(path))) == [name]
-    assert isinstance(opened(Archives(str(path)), name)[0], Picture)
+    assert names_of(ArchiveSource(str(path))) == [name]
+    assert isinstance(opened(ArchiveSource(str(path)), name)[0], EncodedImage)
 
 
 @pytest.mark.parametrize("name", ["\ud800.jpg", "a\0b.jpg", "x" * 10_000, "", "v1", "v1/", "./v1/1.jpg"], ids=ascii)
 def test_what_no_member_is_called_is_missing(name: str, tmp_path: Path) -> None:
-    assert reasons(Archives(str(make_zip(tmp_path / "a.zip", FRAMES))), name)[0][0] is Missing
+    assert reasons(ArchiveSource(str(make_zip(tmp_path / "a.zip", FRAMES))), name)[0][0] is MissingFrameError
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -328,15 +344,15 @@ def test_of_two_members_of_one_path_in_one_archive_the_last_counts(name: str, tm
             header = tarfile.TarInfo("1.jpg")
             header.size = len(PNG)
             tar.addfile(header, io.BytesIO(PNG))
-    assert names_of(Archives(str(path))) == ["1.jpg", "2.jpg"]
-    assert isinstance(opened(Archives(str(path)), "1.jpg")[0], Picture)
+    assert names_of(ArchiveSource(str(path))) == ["1.jpg", "2.jpg"]
+    assert isinstance(opened(ArchiveSource(str(path)), "1.jpg")[0], EncodedImage)
 
 
 def test_two_archives_with_a_member_of_one_path_are_refused(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", {"1.jpg": JPEG, "2.jpg": JPEG, "3.jpg": JPEG})
     make_tar(tmp_path / "b.tar", {"0.jpg": JPEG, "2.jpg": JPEG, "3.jpg": JPEG})
     with pytest.raises(SourceError, match=r"a\.zip and .*b\.tar: both have .* 2 in all \('2\.jpg', '3\.jpg'\)"):
-        names_of(Archives(str(tmp_path)))
+        names_of(ArchiveSource(str(tmp_path)))
 
 
 # -- archives that cannot be used
@@ -365,16 +381,16 @@ def test_a_broken_archive_is_refused_before_work_starts(name: str, tmp_path: Pat
     (tmp_path / "folder" / name).write_bytes(spoil(content))
     (tmp_path / f"good.{kind}").rename(tmp_path / "folder" / f"a.{kind}")
     (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n3.jpg,v,1,ok\n")
-    source = Archives(str(tmp_path / "folder"))
+    source = ArchiveSource(str(tmp_path / "folder"))
     reason = rf"{name}: this {kind} is cut off or broken: .*({words}).*; get it again"
     with pytest.raises(SourceError, match=reason):
         names_of(source)
-    table = frames.read(tmp_path / "train.csv", source, LABELS)
+    table = frame_table.read_frames_csv(tmp_path / "train.csv", source, LABELS)
     assert re.search(reason, table.attrs["unreachable"])
     assert not table["on_disk"].any()
     given = settings(images=source.root, output=str(tmp_path / "out"))
     with pytest.raises(RunError, match=reason):
-        run.detect(frames.select(table, ["ok"]), source, given, given.data.output)
+        run.detect_frames(frame_table.select_frames(table, ["ok"]), source, given, given.data.output)
 
 
 @effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
@@ -385,14 +401,17 @@ def test_whatever_bytes_are_wrong_a_row_comes_or_the_archive_is_refused(tmp_path
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / name).write_bytes(content)
-    lookup._made_once.cache_clear()
-    shutil.rmtree(lookup._folder())
-    source = Archives(str(tmp_path / name))
+    name_index._made_once.cache_clear()
+    shutil.rmtree(name_index._folder())
+    source = ArchiveSource(str(tmp_path / name))
     try:
         known = names_of(source)
     except SourceError:
         known = []
-    assert all(isinstance(frame, Picture | Missing | Unreadable) for _, frame in source.open([*members, *known]))
+    assert all(
+        isinstance(frame, EncodedImage | MissingFrameError | UnreadableImageError)
+        for _, frame in source.open([*members, *known])
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,7 +429,7 @@ def test_what_is_no_archive_is_refused(name: str, words: str, tmp_path: Path) ->
     if name[0] == "a":
         (tmp_path / name).touch()
     with pytest.raises(SourceError, match=words):
-        names_of(Archives(str(tmp_path / name)))
+        names_of(ArchiveSource(str(tmp_path / name)))
 
 
 def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> None:
@@ -418,9 +437,9 @@ def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> 
     (tmp_path / "b.tgz").touch()
     (tmp_path / "._a.zip").write_bytes(b"what macOS leaves beside a file")
     with pytest.raises(SourceError, match=r"b\.tgz: a compressed tar"):
-        names_of(Archives(str(tmp_path)))
+        names_of(ArchiveSource(str(tmp_path)))
     (tmp_path / "b.tgz").unlink()
-    assert len(names_of(Archives(str(tmp_path)))) == len(FRAMES)
+    assert len(names_of(ArchiveSource(str(tmp_path)))) == len(FRAMES)
 
 
 # -- which source it is
@@ -429,18 +448,18 @@ def test_a_compressed_tar_beside_archives_is_not_passed_over(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("inside", "images", "kind", "expected"),
     [
-        (["a.zip", "b.tar", "read me.txt"], ".", None, Archives),
-        (["a.zip", ".ipynb_checkpoints/"], ".", None, Archives),
-        (["a.zip", "v1/"], ".", None, Folder),
-        (["a.zip", "v1/"], ".", "archives", Archives),
-        (["a.zip"], ".", "folder", Folder),
-        (["a.zip"], "a.zip", None, Archives),
-        (["a.tgz"], "a.tgz", None, Archives),  # which refuses it, and says what to do
-        (["a.zip/"], "a.zip", None, Folder),
-        (["1.jpg"], ".", None, Folder),
-        ([], "nowhere", None, Folder),
-        ([], "memory://bucket/frames", None, Bucket),
-        ([], "memory://bucket/a.zip", "folder", Bucket),
+        (["a.zip", "b.tar", "read me.txt"], ".", None, ArchiveSource),
+        (["a.zip", ".ipynb_checkpoints/"], ".", None, ArchiveSource),
+        (["a.zip", "v1/"], ".", None, FolderSource),
+        (["a.zip", "v1/"], ".", "archives", ArchiveSource),
+        (["a.zip"], ".", "folder", FolderSource),
+        (["a.zip"], "a.zip", None, ArchiveSource),
+        (["a.tgz"], "a.tgz", None, ArchiveSource),  # which refuses it, and says what to do
+        (["a.zip/"], "a.zip", None, FolderSource),
+        (["1.jpg"], ".", None, FolderSource),
+        ([], "nowhere", None, FolderSource),
+        ([], "memory://bucket/frames", None, BucketSource),
+        ([], "memory://bucket/a.zip", "folder", BucketSource),
     ],
 )
 def test_what_is_there_says_which_source_it_is(
@@ -448,16 +467,16 @@ def test_what_is_there_says_which_source_it_is(
 ) -> None:
     for name in inside:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
-    if expected is Bucket:
+    if expected is BucketSource:
         pytest.importorskip("fsspec")
     place = images if "://" in images else str(tmp_path / images)
-    assert type(sources.of(settings(images=place, source=kind))) is expected
+    assert type(sources.open_source(settings(images=place, source=kind))) is expected
 
 
 @pytest.mark.parametrize("kind", [None, "archives"])
 def test_archives_in_a_bucket_are_refused(kind: str | None) -> None:
     with pytest.raises(SourceError, match=r"s3://bucket/a\.zip: archives cannot be read in a bucket; mount it"):
-        sources.of(settings(images="s3://bucket/a.zip", source=kind))
+        sources.open_source(settings(images="s3://bucket/a.zip", source=kind))
 
 
 @pytest.mark.parametrize(("inside", "told"), [(["a.zip", "v"], True), (["a.zip"], False), (["v"], False)])
@@ -465,13 +484,13 @@ def test_archives_that_are_passed_over_are_told(inside: list[str], told: bool, t
     for name in inside:
         make_zip(tmp_path / name, FRAMES) if "." in name else (tmp_path / name).mkdir()
     (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n3.jpg,v,1,ok\n")
-    source = sources.of(settings(images=str(tmp_path)))
+    source = sources.open_source(settings(images=str(tmp_path)))
     assert [note.kind for note in source.notes()] == ["passed_over"] * told
-    table = frames.select(frames.read(tmp_path / "train.csv", source, LABELS), ["ok"])
-    said = frames.summary(table)
+    table = frame_table.select_frames(frame_table.read_frames_csv(tmp_path / "train.csv", source, LABELS), ["ok"])
+    said = frame_table.summarize_frames(table)
     assert ("not read, since there are folders beside, such as 'v'; " in said) == told
     assert said.endswith("say `source: archives` (the first: 'a.zip')") == told
-    assert sources.of(settings(images=str(tmp_path), source="folder")).notes() == []  # as it was asked for
+    assert sources.open_source(settings(images=str(tmp_path), source="folder")).notes() == []  # as it was asked for
 
 
 # -- what is told of members without reading them
@@ -484,10 +503,10 @@ def test_the_stamp_of_a_member_is_in_its_directory(tmp_path: Path) -> None:
             header = tarfile.TarInfo(name)
             header.size, header.mtime = len(content), [1_700_000_000, 1.5, 2**40][k % 3]
             target.addfile(header, io.BytesIO(content))
-    assert dict(Archives(str(zipped)).list_frames()) == {
+    assert dict(ArchiveSource(str(zipped)).list_frames()) == {
         name: f"{len(content)}-{zlib.crc32(content):08x}" for name, content in FRAMES.items()
     }
-    assert dict(Archives(str(tarred)).list_frames()) == {
+    assert dict(ArchiveSource(str(tarred)).list_frames()) == {
         name: f"{len(content)}-{[1_700_000_000, 1, 2**40][k % 3]}" for k, (name, content) in enumerate(FRAMES.items())
     }
 
@@ -498,12 +517,12 @@ def test_a_time_that_is_no_time_costs_no_member(mtime: str, tmp_path: Path) -> N
         header = tarfile.TarInfo("1.jpg")
         header.size, header.pax_headers = len(JPEG), {"mtime": mtime}
         target.addfile(header, io.BytesIO(JPEG))
-    assert list(Archives(str(tmp_path / "a.tar")).list_frames()) == [("1.jpg", f"{len(JPEG)}-0")]
+    assert list(ArchiveSource(str(tmp_path / "a.tar")).list_frames()) == [("1.jpg", f"{len(JPEG)}-0")]
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
 def test_contents_are_those_of_pictures(name: str, tmp_path: Path) -> None:
-    source = Archives(str(make(tmp_path / name, FRAMES | {"text.jpg": b"hello"})))
+    source = ArchiveSource(str(make(tmp_path / name, FRAMES | {"text.jpg": b"hello"})))
     asked = ["3.jpg", "v1/2.png", "nowhere.jpg", "text.jpg"]
     contents = [describe_content(FRAMES["3.jpg"]), describe_content(FRAMES["v1/2.png"]), None, "5-3610a686"]
     assert list(source.read_contents(asked)) == list(zip(asked, contents, strict=True))
@@ -514,20 +533,20 @@ def test_contents_are_those_of_pictures(name: str, tmp_path: Path) -> None:
 
 
 def test_the_index_is_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Archives(str(make_zip(tmp_path / "a.zip", FRAMES)))
+    source = ArchiveSource(str(make_zip(tmp_path / "a.zip", FRAMES)))
     names_of(source)
-    lookup._made_once.cache_clear()  # as in another process
+    name_index._made_once.cache_clear()  # as in another process
     monkeypatch.setattr(archive, "_zip_members", None)
     elsewhere = pickle.loads(pickle.dumps(source))
     assert len(pickle.dumps(source)) < 500
-    assert isinstance(opened(elsewhere, "3.jpg")[0], Picture)
+    assert isinstance(opened(elsewhere, "3.jpg")[0], EncodedImage)
 
 
 @pytest.mark.parametrize("lost", ["gone", "cut", "of somebody else", "not to be written"])
 def test_without_its_file_the_index_is_made_anew(
     lost: str, tmp_path: Path, own_indexes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Archives(str(make_zip(tmp_path / "a.zip", FRAMES)))
+    source = ArchiveSource(str(make_zip(tmp_path / "a.zip", FRAMES)))
     names_of(source)
     (index,) = own_indexes.rglob("*.arrow")
     if lost == "gone":
@@ -538,47 +557,50 @@ def test_without_its_file_the_index_is_made_anew(
         index.parent.chmod(0o777)
     else:
         monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
-    lookup._made_once.cache_clear()
-    assert isinstance(opened(source, "3.jpg")[0], Picture)
+    name_index._made_once.cache_clear()
+    assert isinstance(opened(source, "3.jpg")[0], EncodedImage)
     assert [path.suffix for path in own_indexes.rglob("*") if path.is_file()] in ([".arrow"], [])
 
 
 def test_an_index_that_nobody_used_for_long_is_deleted_when_another_is_made(tmp_path: Path) -> None:
     paths = [make_zip(tmp_path / f"{name}.zip", FRAMES) for name in ("used", "forgotten", "new")]
     for path in paths[:2]:
-        names_of(Archives(str(path)))
-    left = lookup._folder() / "of one that was killed"
+        names_of(ArchiveSource(str(path)))
+    left = name_index._folder() / "of one that was killed"
     left.touch()
-    for index in lookup._folder().iterdir():
+    for index in name_index._folder().iterdir():
         os.utime(index, (0, time.time() - 31 * 24 * 3600))
-    lookup._made_once.cache_clear()  # as in another process
-    names_of(Archives(str(paths[0])))
-    assert len([*lookup._folder().iterdir()]) == 3
-    names_of(Archives(str(paths[2])))
-    assert len([*lookup._folder().iterdir()]) == 2
+    name_index._made_once.cache_clear()  # as in another process
+    names_of(ArchiveSource(str(paths[0])))
+    assert len([*name_index._folder().iterdir()]) == 3
+    names_of(ArchiveSource(str(paths[2])))
+    assert len([*name_index._folder().iterdir()]) == 2
     assert not left.exists()
 
 
 def test_another_archive_of_the_same_name_has_another_index(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {"1.jpg": JPEG})
-    assert names_of(Archives(str(path))) == ["1.jpg"]
+    assert names_of(ArchiveSource(str(path))) == ["1.jpg"]
     path.unlink()
     make_zip(path, {"2.jpg": JPEG, "3.jpg": JPEG})
-    assert names_of(Archives(str(path))) == ["2.jpg", "3.jpg"]
+    assert names_of(ArchiveSource(str(path))) == ["2.jpg", "3.jpg"]
 
 
 def test_an_archive_that_is_lost_on_the_way_is_no_missing_frame(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", FRAMES)
-    source = Archives(str(path))
+    source = ArchiveSource(str(path))
     names_of(source)
     path.unlink()
-    assert [kind for kind, _ in reasons(source, "3.jpg", "nowhere.jpg")] == [Unreachable, Unreachable]
+    assert [kind for kind, _ in reasons(source, "3.jpg", "nowhere.jpg")] == [
+        UnreachableFrameError,
+        UnreachableFrameError,
+    ]
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
     for number in range(5):
         make_zip(tmp_path / f"{number}.zip", {f"{number}.jpg": JPEG})
-    source = Archives(str(tmp_path))
+    source = ArchiveSource(str(tmp_path))
     names = names_of(source)
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else pytest.skip("there is no /proc")
     list(source.open(names))
@@ -594,7 +616,7 @@ def test_a_worker_finds_in_archives_what_it_finds_in_a_folder(tmp_path: Path, wo
     names = sorted(str(path.relative_to(sample)) for path in sample.rglob("*.jpg"))[::30]
     make_two(tmp_path, {name: (sample / name).read_bytes() for name in names})
     assert len(names) >= 3
-    assert worker(Archives(str(tmp_path)), names).equals(worker(Folder(str(sample)), names))
+    assert worker(ArchiveSource(str(tmp_path)), names).equals(worker(FolderSource(str(sample)), names))
 
 
 @pytest.mark.slow
@@ -602,12 +624,12 @@ def test_a_run_from_archives_by_worker_processes(tmp_path: Path) -> None:
     names = [f"v/{k}.jpg" for k in range(12)]
     make_zip(tmp_path / "a.zip", dict.fromkeys(names, JPEG))
     given = settings(images=str(tmp_path / "a.zip"), output=str(tmp_path / "out"), workers=2, save_per_num_images=5)
-    source = sources.of(given)
-    found = run.detect(table_of([*names, "v/gone.jpg"], names), source, given, given.data.output)
+    source = sources.open_source(given)
+    found = run.detect_frames(table_of([*names, "v/gone.jpg"], names), source, given, given.data.output)
     assert found["outcome"].to_pylist() == ["ok"] * 12 + ["missing"]
     elsewhere = table_of(["another/1.jpg"], [])
     with pytest.raises(RunError, match=r"a\.zip: not one of the 1 wanted frames is there"):
-        run.detect(elsewhere, source, given, given.data.output)
+        run.detect_frames(elsewhere, source, given, given.data.output)
 
 
 MEASURE = """

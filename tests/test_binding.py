@@ -20,17 +20,20 @@ from faults import Instant, make_frames, names, settings, stored, table_of, wait
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import config as configuration
-from detectime import manifest, outcomes, releases, run, runs, tables
-from detectime import store as stores
-from detectime.config import Config, ConfigError, Detection, Pairing
+from detectime import outcomes, releases, runs
+from detectime.config import Config, DetectionConfig, PairingConfig
+from detectime.detection import manifest, run
+from detectime.detection.engines.contract import Engine
+from detectime.detection.manifest import RunError
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.registry import FACES, HANDS, choose_detectors
-from detectime.engines import Engine
+from detectime.errors import ConfigError
 from detectime.notes import Note
-from detectime.run import RunError
-from detectime.settings import CHECKED, Share, field_names
-from detectime.sources.folder import Folder
-from detectime.store.folder import FolderStore
+from detectime.settings import CHECKED, Share, list_field_names
+from detectime.sources.folder import FolderSource
+from detectime.storage import run_tables
+from detectime.storage import store as stores
+from detectime.storage.folder import FolderStore
 
 FROZEN = faults.HERE / "frozen" / "0.2.0"
 NAMES = names(12)
@@ -39,7 +42,7 @@ MORE = names(16)
 Build = Callable[..., DetectorSpec]
 
 
-class Imaginary(Folder):
+class Imaginary(FolderSource):
     """A folder that has whatever frame it is asked for; engines that cost nothing do not ask for one."""
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
@@ -83,10 +86,10 @@ def detect(
 def resume(
     config: Config, output: Path, frame_paths: Iterable[str] = NAMES, engine: Engine | None = None
 ) -> tuple[Instant, Config]:
-    resolved, _ = manifest.resume_config(config, stores.of(str(output)))
+    resolved, _ = manifest.resume_config(config, stores.open_store(str(output)))
     source = Imaginary("/nowhere", exif=resolved.detection.exif, max_pixels=resolved.detection.max_pixels)
     engine = engine or Instant()
-    run.detect(table_of(list(frame_paths)), source, config, str(output), engine)
+    run.detect_frames(table_of(list(frame_paths)), source, config, str(output), engine)
     assert isinstance(engine, Instant)
     return engine, resolved
 
@@ -143,7 +146,7 @@ ELSEWHERE = {"device", "batch", "face_cache", "face_cache_column", "detector_set
 
 
 def test_every_key_of_the_detection_is_tried() -> None:
-    assert BINDING.keys() | ELSEWHERE == set(field_names(Detection))
+    assert BINDING.keys() | ELSEWHERE == set(list_field_names(DetectionConfig))
     assert not BINDING.keys() & ELSEWHERE
 
 
@@ -158,7 +161,7 @@ def test_a_key_that_is_not_set_takes_the_value_of_the_run(key: str, tmp_path: Pa
     after = read(tmp_path)
     assert after["configuration"]["detection"] == before["configuration"]["detection"]
     assert after["detectors"] == before["detectors"]
-    assert configuration.as_dict(config.detection) == before["configuration"]["detection"]
+    assert configuration.config_to_dict(config.detection) == before["configuration"]["detection"]
     (note,) = notes_of(tmp_path, "resumed")
     assert note.count == 1 + len(beside)
     for name in (key, *beside):
@@ -213,7 +216,7 @@ def test_keys_that_change_no_box_are_free(changed: dict[str, Any], tmp_path: Pat
     assert engine.frames == MORE[len(NAMES) :]
     ((key, value),) = changed.items()
     assert getattr(config.detection, key) == value
-    assert getattr(detect(tmp_path)[1].detection, key) == getattr(Detection(), key)  # nor does it stick
+    assert getattr(detect(tmp_path)[1].detection, key) == getattr(DetectionConfig(), key)  # nor does it stick
 
 
 def test_a_face_cache_may_be_moved_but_not_changed(tmp_path: Path) -> None:
@@ -253,7 +256,12 @@ UNUSED = [
 
 def test_every_key_of_a_single_detector_is_tried() -> None:
     of_all_faces = {"face_confidence", "face_max_resolution"}
-    own = set(field_names(Detection)) - set(field_names(SharedSettings)) - of_all_faces - {"detector_settings"}
+    own = (
+        set(list_field_names(DetectionConfig))
+        - set(list_field_names(SharedSettings))
+        - of_all_faces
+        - {"detector_settings"}
+    )
     assert {key for key, *_ in UNUSED} == own
 
 
@@ -268,7 +276,7 @@ def test_a_setting_that_would_be_ignored_is_refused(
     assert said.startswith(f"detection.{key} = {shown!r}: only ")
     assert owner in said
     assert f"this run uses {used}" in said
-    assert f"accepted here: {getattr(Detection(), key)!r}" in said
+    assert f"accepted here: {getattr(DetectionConfig(), key)!r}" in said
     assert not (tmp_path / "run").exists() or stored(tmp_path / "run") == set()
 
 
@@ -276,7 +284,7 @@ def test_a_setting_that_would_be_ignored_is_refused(
 def test_the_default_of_a_setting_that_is_ignored_is_accepted(
     key: str, value: Any, beside: dict[str, Any], owner: str, used: str
 ) -> None:
-    choose_detectors(settings(**{key: getattr(Detection(), key), **beside}).detection)
+    choose_detectors(settings(**{key: getattr(DetectionConfig(), key), **beside}).detection)
 
 
 def test_settings_of_detectors_that_are_not_used_do_not_bind(tmp_path: Path) -> None:
@@ -305,7 +313,7 @@ def old_run(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_run_of_0_2_with_a_setting_that_was_ignored_goes_on(old_run: Callable[..., Path]) -> None:
     output = old_run(hand_detector=["hagrid"], hand_confidence=0.99)
-    table = tables.read_frames(stores.of(str(output)))
+    table = run_tables.read_frames(stores.open_store(str(output)))
     assert table is not None
     grown = [*table["frame_path"][table["wanted"]], *NAMES]
     engine, config = detect(output, grown)
@@ -321,7 +329,7 @@ def test_a_run_of_0_2_with_a_setting_that_was_ignored_goes_on(old_run: Callable[
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
-class _LaterDetection(Detection):
+class _LaterDetection(DetectionConfig):
     hand_confidence: Share = 0.65
 
 
@@ -333,7 +341,7 @@ class _LaterConfig(Config):
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a later release have another default of `hand_confidence`."""
-    monkeypatch.setattr(configuration, "Detection", _LaterDetection)
+    monkeypatch.setattr(configuration, "DetectionConfig", _LaterDetection)
     monkeypatch.setattr(configuration, "Config", _LaterConfig)
     monkeypatch.setitem(configuration._SECTIONS, "detection", _LaterDetection)
     monkeypatch.setitem(releases.DEFAULTS, "9.1", releases.DEFAULTS["0.3"] | {"detection.hand_confidence": 0.65})
@@ -373,7 +381,7 @@ def test_the_default_of_a_files_release_counts_as_not_set(
     tmp_path: Path,
 ) -> None:
     file = write_config(tmp_path, version, **({} if in_file is None else {"hand_confidence": in_file}))
-    config = configuration.load(file, {"hand_confidence": parameter})
+    config = configuration.load_config(file, {"hand_confidence": parameter})
     assert config.detection.hand_confidence == value
     assert config.is_explicit("detection.hand_confidence") is is_set
     assert not config.is_explicit("detection.face_confidence")
@@ -382,26 +390,26 @@ def test_the_default_of_a_files_release_counts_as_not_set(
 def test_a_file_of_0_2_resumes_its_run_when_defaults_have_changed(later: None, tmp_path: Path) -> None:
     output = tmp_path / "run"
     shutil.copytree(FROZEN / "default", output)
-    table = tables.read_frames(stores.of(str(output)))
+    table = run_tables.read_frames(stores.open_store(str(output)))
     assert table is not None
     grown = [*table["frame_path"][table["wanted"]], *NAMES]
-    config = configuration.load(FROZEN / "config.yml")
+    config = configuration.load_config(FROZEN / "config.yml")
     engine, resolved = resume(config, output, grown)
     assert engine.frames == NAMES
     assert resolved.detection.hand_confidence == 0.5
     (note,) = notes_of(output, "resumed")
     assert (note.count, "detection.hand_confidence = 0.5" in note.text) == (1, True)
-    new, _ = manifest.resume_config(config, stores.of(str(tmp_path / "new")))
+    new, _ = manifest.resume_config(config, stores.open_store(str(tmp_path / "new")))
     assert new.detection.hand_confidence == 0.65  # a new run takes today's
-    asked = configuration.load(FROZEN / "config.yml", {"hand_confidence": 0.65})
+    asked = configuration.load_config(FROZEN / "config.yml", {"hand_confidence": 0.65})
     with pytest.raises(RunError, match=r"detection.hand_confidence: the run has 0.5, now it is 0.65"):
         resume(asked, output, grown)
 
 
 def test_a_file_of_0_2_sets_nothing_but_its_places() -> None:
-    config = configuration.load(FROZEN / "config.yml")
+    config = configuration.load_config(FROZEN / "config.yml")
     assert config.explicit == {"data.images", "data.labels", "data.output"}
-    today = configuration.load(faults.ROOT / "config.yml")
+    today = configuration.load_config(faults.ROOT / "config.yml")
     assert today.explicit == config.explicit
 
 
@@ -410,7 +418,7 @@ def test_a_file_of_a_release_that_is_not_known_is_refused(version: str, tmp_path
     file = write_config(tmp_path)
     file.write_text(f"config_version: {version}\n" + file.read_text())
     with pytest.raises(ConfigError) as refusal:
-        configuration.load(file)
+        configuration.load_config(file)
     assert f"{file}: config_version = " in str(refusal.value)
     assert "accepted: 0.2, 0.3" in str(refusal.value)
 
@@ -559,7 +567,7 @@ def test_redetect_that_dies_while_it_puts_the_old_aside_loses_nothing(
 
 
 def test_redetect_twice_within_a_second_keeps_both(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "now", lambda: "2026-11-26T01:02:03+00:00")
+    monkeypatch.setattr(manifest, "format_now", lambda: "2026-11-26T01:02:03+00:00")
     first = content_of(finished)["detections.parquet"]
     detect(finished, MORE, redetect=True)
     second = content_of(finished)["detections.parquet"]
@@ -574,8 +582,8 @@ def test_redetect_that_is_killed_goes_on_and_equals_a_new_run(tmp_path: Path) ->
     images, output, journal = tmp_path / "images", tmp_path / "run", tmp_path / "journal"
     journal.mkdir()
     frame_paths = make_frames(images, names(24))
-    source = Folder(str(images))
-    run.detect(table_of(frame_paths), source, settings(face_confidence=0.7, workers=1), str(output))
+    source = FolderSource(str(images))
+    run.detect_frames(table_of(frame_paths), source, settings(face_confidence=0.7, workers=1), str(output))
     old = (output / "detections.parquet").read_bytes()
     parameters: dict[str, Any] = {"face_confidence": 0.6, "redetect": True, "workers": 1, "save_per_num_images": 3}
     with faults.driver(images, output, 24, journal, pause=0.1, **parameters) as process:
@@ -585,10 +593,10 @@ def test_redetect_that_is_killed_goes_on_and_equals_a_new_run(tmp_path: Path) ->
         wait_until(lambda: not faults.working(journal), 30)
     saved = faults.saved_rows(output)
     assert 6 <= saved < 24
-    run.detect(table_of(frame_paths), source, settings(**parameters), str(output))
+    run.detect_frames(table_of(frame_paths), source, settings(**parameters), str(output))
     assert [path.read_bytes() for path in output.glob("detections.*.parquet")] == [old]
     fresh = tmp_path / "fresh"
-    run.detect(table_of(frame_paths), source, settings(workers=1), str(fresh))
+    run.detect_frames(table_of(frame_paths), source, settings(workers=1), str(fresh))
     assert (output / "detections.parquet").read_bytes() == (fresh / "detections.parquet").read_bytes()
 
 
@@ -607,12 +615,12 @@ PAIRING: dict[str, Any] = {
 
 
 def test_every_key_of_the_pairing_is_tried() -> None:
-    assert list(PAIRING) == field_names(Pairing)
+    assert list(PAIRING) == list_field_names(PairingConfig)
 
 
 @pytest.mark.parametrize("key", PAIRING)
 def test_a_key_of_the_pairing_that_is_not_set_is_that_of_the_last_pairing(key: str, finished: Path) -> None:
-    last = dataclasses.replace(Pairing(), **{key: PAIRING[key]})
+    last = dataclasses.replace(PairingConfig(), **{key: PAIRING[key]})
     outcomes.pair_run(runs.open_run(finished), last)
     engine, config = detect(finished)
     assert engine.asked == []
@@ -623,10 +631,10 @@ def test_a_key_of_the_pairing_that_is_not_set_is_that_of_the_last_pairing(key: s
 
 
 def test_a_key_of_the_pairing_is_free(finished: Path) -> None:
-    outcomes.pair_run(runs.open_run(finished), Pairing(crop_coefficient=1.2, fallback="wider"))
+    outcomes.pair_run(runs.open_run(finished), PairingConfig(crop_coefficient=1.2, fallback="wider"))
     engine, config = detect(finished, crop_coefficient=1.5)  # today's default, but it was asked for
     assert engine.asked == []
-    assert config.pairing == Pairing(fallback="wider")
+    assert config.pairing == PairingConfig(fallback="wider")
 
 
 @pytest.mark.parametrize(
@@ -679,7 +687,7 @@ def test_whole_frames_cannot_be_left_off_where_the_last_pairing_needs_them(tmp_p
 
 
 def test_a_last_pairing_that_does_not_fit_what_is_set_is_refused_by_name(finished: Path) -> None:
-    outcomes.pair_run(runs.open_run(finished), Pairing(fallback="wider"))
+    outcomes.pair_run(runs.open_run(finished), PairingConfig(fallback="wider"))
     assert "pairing.wider_coefficient = 2.5: narrower than crop_coefficient" in refused(finished, crop_coefficient=3.0)
 
 

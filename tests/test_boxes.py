@@ -42,20 +42,20 @@ def counted_iou(a: Box, b: Box) -> float:
 
 @given(anywhere, st.integers(1, 4000), st.integers(1, 4000))
 def test_a_clipped_box_is_the_part_inside_the_frame(box: Box, width: int, height: int) -> None:
-    x1, y1, x2, y2 = clipped = boxes.clip(box, width, height)
+    x1, y1, x2, y2 = clipped = boxes.clip_boxes(box, width, height)
     assert 0 <= x1 <= x2 <= width
     assert 0 <= y1 <= y2 <= height
-    assert boxes.area(clipped) == boxes.overlap(box, [0, 0, width, height])
+    assert boxes.compute_area(clipped) == boxes.compute_overlap(box, [0, 0, width, height])
 
 
 def test_each_box_is_clipped_to_its_own_frame() -> None:
-    clipped = boxes.clip([[-5, -5, 99, 99], [-5, -5, 99, 99]], [10, 20], [30, 40])
+    clipped = boxes.clip_boxes([[-5, -5, 99, 99], [-5, -5, 99, 99]], [10, 20], [30, 40])
     assert clipped.tolist() == [[0, 0, 10, 30], [0, 0, 20, 40]]
 
 
 @given(anywhere)
 def test_integers_enclose_and_no_smaller_ones_do(box: Box) -> None:
-    x1, y1, x2, y2 = boxes.to_integers(box).tolist()
+    x1, y1, x2, y2 = boxes.round_outward(box).tolist()
     assert x1 <= box[0] < x1 + 1
     assert y1 <= box[1] < y1 + 1
     assert x2 - 1 < box[2] <= x2
@@ -64,24 +64,24 @@ def test_integers_enclose_and_no_smaller_ones_do(box: Box) -> None:
 
 @given(on_grid, on_grid)
 def test_overlap_iou_and_area_count_pixels(a: Box, b: Box) -> None:
-    assert boxes.area(a) == pixels(a).sum()
-    assert boxes.overlap(a, b) == boxes.overlap(b, a) == (pixels(a) & pixels(b)).sum()
-    assert boxes.iou(a, b) == boxes.iou(b, a) == counted_iou(a, b)
+    assert boxes.compute_area(a) == pixels(a).sum()
+    assert boxes.compute_overlap(a, b) == boxes.compute_overlap(b, a) == (pixels(a) & pixels(b)).sum()
+    assert boxes.compute_iou(a, b) == boxes.compute_iou(b, a) == counted_iou(a, b)
 
 
 @given(anywhere, anywhere)
 def test_iou_is_a_share(a: Box, b: Box) -> None:
-    assert 0 <= boxes.iou(a, b) <= 1
+    assert 0 <= boxes.compute_iou(a, b) <= 1
 
 
 def test_a_box_out_of_order_is_empty() -> None:
-    assert boxes.area([5, 5, 1, 1]) == 0
-    assert boxes.overlap([5, 5, 1, 1], [0, 0, 9, 9]) == 0
+    assert boxes.compute_area([5, 5, 1, 1]) == 0
+    assert boxes.compute_overlap([5, 5, 1, 1], [0, 0, 9, 9]) == 0
 
 
 @given(anywhere, st.floats(0.1, 10))
 def test_the_square_has_the_centre_of_the_box_and_its_side(box: Box, coefficient: float) -> None:
-    x1, y1, x2, y2 = boxes.square_around(box, coefficient)
+    x1, y1, x2, y2 = boxes.make_context_squares(box, coefficient)
     side = 2 * coefficient * max(box[2] - box[0], box[3] - box[1])
     assert [x2 - x1, y2 - y1] == pytest.approx([side, side], abs=1e-6)
     assert [x1 + x2, y1 + y2] == pytest.approx([box[0] + box[2], box[1] + box[3]], abs=1e-6)
@@ -99,9 +99,7 @@ def naive_suppression(found: list[Box], scores: list[float], max_iou: float) -> 
 @given(st.lists(st.tuples(on_grid, st.sampled_from([0.25, 0.5, 0.75])), max_size=8), st.sampled_from([0, 0.25, 0.5, 1]))
 def test_suppression_is_the_naive_one(found: list[tuple[Box, float]], max_iou: float) -> None:
     corners, scores = [box for box, _ in found], [score for _, score in found]
-    assert boxes.non_maximum_suppression(corners, scores, max_iou).tolist() == naive_suppression(
-        corners, scores, max_iou
-    )
+    assert boxes.suppress_non_maximum(corners, scores, max_iou).tolist() == naive_suppression(corners, scores, max_iou)
 
 
 NONE = np.empty((0, 4))
@@ -111,15 +109,15 @@ NONE = np.empty((0, 4))
     ("result", "shape"),
     [
         pytest.param(boxes.as_boxes([]), (0, 4), id="as_boxes"),
-        pytest.param(boxes.area(NONE), (0,), id="area"),
-        pytest.param(boxes.square_around(NONE, 1.5), (0, 4), id="square_around"),
-        pytest.param(boxes.clip(NONE, 640, 480), (0, 4), id="clip"),
-        pytest.param(boxes.clip(NONE, np.empty(0), np.empty(0)), (0, 4), id="clip, a frame each"),
-        pytest.param(boxes.to_integers(NONE), (0, 4), id="to_integers"),
-        pytest.param(boxes.overlap(NONE, NONE), (0,), id="overlap"),
-        pytest.param(boxes.overlap(NONE[:, None], np.ones((3, 4))), (0, 3), id="overlap with some"),
-        pytest.param(boxes.iou(NONE, [0, 0, 1, 1]), (0,), id="iou"),
-        pytest.param(boxes.non_maximum_suppression([], [], 0.3), (0,), id="non_maximum_suppression"),
+        pytest.param(boxes.compute_area(NONE), (0,), id="area"),
+        pytest.param(boxes.make_context_squares(NONE, 1.5), (0, 4), id="square_around"),
+        pytest.param(boxes.clip_boxes(NONE, 640, 480), (0, 4), id="clip"),
+        pytest.param(boxes.clip_boxes(NONE, np.empty(0), np.empty(0)), (0, 4), id="clip, a frame each"),
+        pytest.param(boxes.round_outward(NONE), (0, 4), id="to_integers"),
+        pytest.param(boxes.compute_overlap(NONE, NONE), (0,), id="overlap"),
+        pytest.param(boxes.compute_overlap(NONE[:, None], np.ones((3, 4))), (0, 3), id="overlap with some"),
+        pytest.param(boxes.compute_iou(NONE, [0, 0, 1, 1]), (0,), id="iou"),
+        pytest.param(boxes.suppress_non_maximum([], [], 0.3), (0,), id="non_maximum_suppression"),
     ],
 )
 def test_no_boxes_give_no_boxes(result: NDArray[Any], shape: tuple[int, ...]) -> None:

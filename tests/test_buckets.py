@@ -28,15 +28,19 @@ from faults import make_frames, names, settings, table_of
 from test_sources import names_of
 
 from detectime import config as configuration
-from detectime import frames, outcomes, run, runs, sources, store
-from detectime.images import Picture, Unreadable, describe_content
-from detectime.sources import Missing, SourceError, Unreachable
+from detectime import outcomes, runs, sources
+from detectime.detection import run
+from detectime.detection.manifest import RunError
+from detectime.images import EncodedImage, UnreadableImageError, describe_content
+from detectime.labels import frame_table
 from detectime.sources import bucket as bucket_source
-from detectime.sources.bucket import Bucket
-from detectime.sources.folder import Folder
-from detectime.store import StoreError
-from detectime.store import bucket as bucket_store
-from detectime.store.bucket import BucketStore
+from detectime.sources.bucket import BucketSource
+from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
+from detectime.sources.folder import FolderSource
+from detectime.storage import bucket as bucket_store
+from detectime.storage import store
+from detectime.storage.bucket import BucketStore
+from detectime.storage.store import StoreError
 
 pytest.importorskip("moto", reason="the extra `buckets` is not installed")
 s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
@@ -87,7 +91,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a run from a folder into a folder leaves."""
     output = tmp_path_factory.mktemp("straight")
-    run.detect(table_of(NAMES), Folder(str(images)), settings(workers=1), str(output))
+    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=1), str(output))
     return (output / "detections.parquet").read_bytes()
 
 
@@ -101,7 +105,7 @@ def leave(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 
 
 def test_what_is_put_is_there_whole_and_listed(bucket: str) -> None:
-    place = store.of(f"{bucket}/run/")
+    place = store.open_store(f"{bucket}/run/")
     assert (place.get("a.json"), place.names("shards")) == (None, [])
     place.put("a.json", b"{}")
     for number in (3, 1, 2):
@@ -121,15 +125,15 @@ def test_what_is_put_is_there_whole_and_listed(bucket: str) -> None:
 
 def test_a_name_is_no_pattern() -> None:
     place = buckets.bucket()
-    store.of(f"{place}/run1").put("shards/1", b"1")
-    odd = store.of(f"{place}/run[12] *?")
+    store.open_store(f"{place}/run1").put("shards/1", b"1")
+    odd = store.open_store(f"{place}/run[12] *?")
     odd.put("shards/1", b"2")
     odd.delete(["shards/1"])
     assert buckets.stored(place) == {"run1/shards/1": b"1"}
 
 
 def test_a_file_appears_only_when_all_of_it_was_written(bucket: str) -> None:
-    place = store.of(bucket)
+    place = store.open_store(bucket)
     place.put("hands.json", b"before")
     with contextlib.suppress(KeyError), place.writing("hands.json") as file:
         file.write(b"half")
@@ -154,7 +158,7 @@ def test_a_shard_is_one_put(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_large_file_is_written_in_parts_and_read_back(bucket: str) -> None:
-    place = store.of(bucket)
+    place = store.open_store(bucket)
     block = os.urandom(2**20)
     with place.writing("large") as file:
         for _ in range(130):
@@ -211,34 +215,34 @@ def test_a_server_that_refuses_is_told_before_frames_are_read(
         leave(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         before = time.monotonic()
         with pytest.raises(StoreError, match=r"s3://closed/run/.*permission"):
-            run.detect(table_of(NAMES), Folder(str(images)), settings(), "s3://closed/run")
+            run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(), "s3://closed/run")
         with pytest.raises(SourceError, match="s3://closed/images: the images cannot be listed"):
-            names_of(Bucket("s3://closed/images"))
-        ((_, frame),) = Bucket("s3://closed/images").open(["a.jpg"])
-        assert isinstance(frame, Unreadable)
+            names_of(BucketSource("s3://closed/images"))
+        ((_, frame),) = BucketSource("s3://closed/images").open(["a.jpg"])
+        assert isinstance(frame, UnreadableImageError)
         assert time.monotonic() - before < 60
         server.shutdown()
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_frames_are_read(images: Path) -> None:
     with pytest.raises(StoreError, match="s3://nobody-has-this/run"):
-        run.detect(table_of(NAMES), Folder(str(images)), settings(), "s3://nobody-has-this/run")
+        run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(), "s3://nobody-has-this/run")
 
 
 @pytest.mark.parametrize("scheme", ["gopher", "s4"])
 def test_a_scheme_that_nobody_knows_is_named(scheme: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=f"{scheme}://a/b"):
-        store.of(f"{scheme}://a/b")
+        store.open_store(f"{scheme}://a/b")
     with pytest.raises(SourceError, match=f"{scheme}://a/b"):
-        sources.of(settings(images=f"{scheme}://a/b", output=str(tmp_path)))
+        sources.open_source(settings(images=f"{scheme}://a/b", output=str(tmp_path)))
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gs")])
 def test_a_library_that_is_missing_is_named_with_its_extra(scheme: str, extra: str) -> None:
     code = (
         "import sys; sys.modules.update(s3fs=None, gcsfs=None)\n"
-        "from detectime import store\n"
-        f"try:\n    store.of('{scheme}://a/b')\nexcept store.StoreError as error:\n    print(error)\n"
+        "from detectime.storage import store\n"
+        f"try:\n    store.open_store('{scheme}://a/b')\nexcept store.StoreError as error:\n    print(error)\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f"-e '.[{extra}]'" in said
@@ -248,25 +252,25 @@ def test_a_library_that_is_missing_is_named_with_its_extra(scheme: str, extra: s
 
 
 def test_a_second_run_is_refused_while_the_first_lives(bucket: str, fast: None) -> None:
-    with store.of(bucket).lock():
+    with store.open_store(bucket).lock():
         before = time.monotonic()
         refusal = f"another run is writing to this place \\(process {os.getpid()} on"
-        with pytest.raises(StoreError, match=refusal), store.of(bucket).lock():
+        with pytest.raises(StoreError, match=refusal), store.open_store(bucket).lock():
             pass
         assert 0.5 < time.monotonic() - before < 5
-    with store.of(bucket).lock():  # at once
+    with store.open_store(bucket).lock():  # at once
         pass
     before = time.monotonic()
-    with store.of(bucket).lock():
+    with store.open_store(bucket).lock():
         assert time.monotonic() - before < 0.5
 
 
 def test_a_run_waits_for_one_that_ends(bucket: str, fast: None) -> None:
-    first = store.of(bucket).lock()
+    first = store.open_store(bucket).lock()
     first.__enter__()
     ender = threading.Timer(0.6, first.__exit__, (None, None, None))
     ender.start()
-    with store.of(bucket).lock():
+    with store.open_store(bucket).lock():
         pass
     ender.join()
 
@@ -280,7 +284,7 @@ def test_a_lock_that_gives_no_sign_of_life_is_taken_over_and_the_other_notices(b
         _take_over(second)
         first.put("a", b"1")
     assert second.get("a") == b"2"
-    with store.of(bucket).lock():
+    with store.open_store(bucket).lock():
         pass
 
 
@@ -292,10 +296,9 @@ def _take_over(other: BucketStore) -> None:
 
 _HOLDER = """
 import time
-from detectime import store
-from detectime.store import bucket
+from detectime.storage import bucket, store
 bucket._BEAT, bucket._ABANDONED = 0.4, 2.0
-place = store.of({place!r})
+place = store.open_store({place!r})
 with place.lock():
     while True:
         place.put("a", b"1")
@@ -312,19 +315,19 @@ def test_a_holder_that_was_suspended_notices_it(bucket: str, fast: None) -> None
         assert holder.stdout is not None
         holder.stdout.readline()
         holder.send_signal(signal.SIGSTOP)
-        with store.of(bucket).lock():
+        with store.open_store(bucket).lock():
             holder.send_signal(signal.SIGCONT)
             said = holder.communicate(timeout=20)[0]
     assert "another run has taken this place over" in said.splitlines()[-1]
 
 
 def test_of_many_that_take_an_abandoned_lock_one_has_it(bucket: str, fast: None) -> None:
-    store.of(bucket).put(".lock/000000007", b'{"host": "gone", "process": 1, "beat": "1"}')
+    store.open_store(bucket).put(".lock/000000007", b'{"host": "gone", "process": 1, "beat": "1"}')
     holding, refused = [], []
 
     def take() -> None:
         try:
-            with store.of(bucket).lock():
+            with store.open_store(bucket).lock():
                 holding.append(1)
                 time.sleep(4)
         except StoreError as error:
@@ -356,23 +359,23 @@ def test_every_object_gives_what_a_file_gives(bucket: str, tmp_path: Path) -> No
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
     buckets.upload(tmp_path, f"{bucket}/images")
-    here, there = Folder(str(tmp_path)), Bucket(f"{bucket}/images/")
+    here, there = FolderSource(str(tmp_path)), BucketSource(f"{bucket}/images/")
     assert sorted(names_of(there)) == sorted(files)
     asked = [*files, "nowhere.jpg", "v", "a.jpg/below.jpg", "a.jpg"]
     for (name, ours), (again, theirs) in zip(here.open(asked), there.open(asked), strict=True):
         assert name == again
-        if isinstance(ours, Picture):
-            assert isinstance(theirs, Picture)
+        if isinstance(ours, EncodedImage):
+            assert isinstance(theirs, EncodedImage)
             if name != "v/cut.jpg":
                 assert np.array_equal(ours.pixels(), theirs.pixels())
         elif name == "v":  # a bucket has no folders
-            assert isinstance(theirs, Missing)
+            assert isinstance(theirs, MissingFrameError)
         else:
             assert type(ours) is type(theirs), name
 
 
 def test_a_stamp_is_what_the_server_tells_of_the_object(bucket: str) -> None:
-    place, source = store.of(bucket), Bucket(bucket)
+    place, source = store.open_store(bucket), BucketSource(bucket)
     place.put("v/a.jpg", b"hello")
     place.put("v/b.jpg", b"jello")
     before = dict(source.list_frames())
@@ -408,32 +411,32 @@ def test_a_large_object_is_not_fetched_ahead_and_a_too_large_one_not_at_all(
 ) -> None:
     monkeypatch.setattr("detectime.sources.bucket._FIRST", 1000)
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    store.of(bucket).put("large.png", encode(noise))
-    store.of(bucket).put("huge.jpg", b"\xff\xd8" + bytes(3_000_000))
-    ((_, large), (_, huge)) = Bucket(bucket, max_pixels=100_000).open(["large.png", "huge.jpg"])
-    assert isinstance(large, Picture)
+    store.open_store(bucket).put("large.png", encode(noise))
+    store.open_store(bucket).put("huge.jpg", b"\xff\xd8" + bytes(3_000_000))
+    ((_, large), (_, huge)) = BucketSource(bucket, max_pixels=100_000).open(["large.png", "huge.jpg"])
+    assert isinstance(large, EncodedImage)
     assert np.array_equal(large.pixels(), noise)
-    assert isinstance(huge, Unreadable)
+    assert isinstance(huge, UnreadableImageError)
     assert "too large" in str(huge)
 
 
 def test_frames_of_a_server_that_is_gone_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     leave(monkeypatch, f"http://127.0.0.1:{buckets.free_port()}")
-    for _, frame in Bucket("s3://somewhere/images").open(["a.jpg", "orange/a.jpg"]):
-        assert isinstance(frame, Unreachable)
+    for _, frame in BucketSource("s3://somewhere/images").open(["a.jpg", "orange/a.jpg"]):
+        assert isinstance(frame, UnreachableFrameError)
     with pytest.raises(SourceError, match="s3://somewhere/images: the images cannot be listed"):
-        names_of(Bucket("s3://somewhere/images"))
+        names_of(BucketSource("s3://somewhere/images"))
 
 
 def test_a_folder_without_a_name_ends_no_listing(bucket: str) -> None:
     for name in ("a.jpg", "v//b.jpg", "v/c.jpg"):
-        store.of(bucket).put(name, b"")
-    assert sorted(names_of(Bucket(bucket))) == ["a.jpg", "v/c.jpg"]
+        store.open_store(bucket).put(name, b"")
+    assert sorted(names_of(BucketSource(bucket))) == ["a.jpg", "v/c.jpg"]
 
 
 def test_images_that_are_not_there_are_named(bucket: str) -> None:
     with pytest.raises(SourceError, match=f"{bucket}/nowhere: the images cannot be listed"):
-        names_of(Bucket(f"{bucket}/nowhere"))
+        names_of(BucketSource(f"{bucket}/nowhere"))
 
 
 # -- runs
@@ -446,15 +449,17 @@ def test_from_a_bucket_into_a_bucket_all_is_the_same(
         f"{name},{name.partition('/')[0]},{k},ok\n" for k, name in enumerate(NAMES)
     )
     buckets.upload(images, f"{bucket}/images")
-    store.of(bucket).put("train.csv", labels.encode())
+    store.open_store(bucket).put("train.csv", labels.encode())
     (tmp_path / "train.csv").write_text(labels)
     written = []
     for place, folder in ((f"{bucket}/run", bucket), (f"file://{tmp_path}/run", f"file://{tmp_path}")):
         given = {"images": f"{folder}/images" if folder == bucket else str(images), "labels": f"{folder}/train.csv"}
-        config = configuration.load(None, {**given, "output": place, "workers": 2, "save_per_num_images": 7})
-        source = sources.of(config)
-        table = frames.select(frames.read(config.data.labels, source, LABELS), config.classes)
-        run.detect(table, source, config, config.data.output)
+        config = configuration.load_config(None, {**given, "output": place, "workers": 2, "save_per_num_images": 7})
+        source = sources.open_source(config)
+        table = frame_table.select_frames(
+            frame_table.read_frames_csv(config.data.labels, source, LABELS), config.classes
+        )
+        run.detect_frames(table, source, config, config.data.output)
         outcomes.pair_run(runs.open_run(config.data.output))
         here = tmp_path / "run"
         kept = buckets.stored(place) if folder == bucket else None
@@ -477,10 +482,9 @@ _DRIVER = """
 import sys, time
 sys.path.insert(0, {here!r})
 import faults
-from detectime import run
-from detectime.store import bucket
+from detectime.storage import bucket
 bucket._BEAT, bucket._ABANDONED = 0.4, 2.0
-faults.run.detect(
+faults.run.detect_frames(
     faults.table_of(faults.names({count})), faults.Faulty({images!r}, journal={journal!r}, pause=0.1),
     faults.settings(workers=2, save_per_num_images=3), {output!r},
 )
@@ -495,7 +499,7 @@ def test_a_driver_that_is_killed_is_resumed_in_the_bucket(
     code = _DRIVER.format(
         here=str(faults.HERE), count=COUNT, images=str(images), journal=str(journal), output=f"{bucket}/run"
     )
-    place = store.of(f"{bucket}/run")
+    place = store.open_store(f"{bucket}/run")
     done = 0
     for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
@@ -503,7 +507,7 @@ def test_a_driver_that_is_killed_is_resumed_in_the_bucket(
             process.send_signal(signal.SIGKILL)
         done = len(place.names("shards"))
     assert 0 < done < COUNT / 3
-    run.detect(table_of(NAMES), Folder(str(images)), settings(workers=2), f"{bucket}/run")
+    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), f"{bucket}/run")
     left = buckets.stored(f"{bucket}/run")
     assert {*left} == faults.FINISHED
     assert left["detections.parquet"] == straight
@@ -525,10 +529,12 @@ def test_a_server_that_goes_away_stops_the_run_and_the_next_one_goes_on(
 
         stopper = threading.Thread(target=stop)
         stopper.start()
-        with pytest.raises(run.RunError, match="are gone"):
-            run.detect(table_of(NAMES), Bucket(place), settings(workers=1, save_per_num_images=1), str(output))
+        with pytest.raises(RunError, match="are gone"):
+            run.detect_frames(
+                table_of(NAMES), BucketSource(place), settings(workers=1, save_per_num_images=1), str(output)
+            )
         stopper.join()
     assert 3 <= faults.saved_rows(output) < COUNT
-    run.detect(table_of(NAMES), Folder(str(images)), settings(workers=2), str(output))
+    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), str(output))
     assert (output / "detections.parquet").read_bytes() == straight
     assert json.loads((output / "run.json").read_text())["outcomes"]["unreadable"] == 0

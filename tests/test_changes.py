@@ -17,13 +17,15 @@ import pytest
 from conftest import encode, pattern
 
 from detectime import config as configuration
-from detectime import frames, manifest, outcomes, run, runs, shards, sources
-from detectime import store as stores
+from detectime import outcomes, runs, sources
+from detectime.detection import manifest, run, shards
+from detectime.detection.manifest import RunError
 from detectime.images import describe_content
-from detectime.manifest import RunError
+from detectime.labels import frame_table
 from detectime.notes import Note
-from detectime.store.folder import FolderStore
-from detectime.weights import WeightsError
+from detectime.storage import store as stores
+from detectime.storage.downloads import WeightsError
+from detectime.storage.folder import FolderStore
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +51,10 @@ def place(tmp_path: Path) -> Path:
 
 def detect(place: Path, images: Path | None = None, **parameters: Any) -> list[Note]:
     given = {"images": str(images or place / "images"), "labels": str(place / "t.csv"), "output": str(place / "out")}
-    config, _ = manifest.resume_config(configuration.load(parameters={**given, "workers": 1, **parameters}))
-    source = sources.of(config)
-    table = frames.select(frames.of(config, source), config.classes, config.selection.limit)
-    run.detect(table, source, config, config.data.output)
+    config, _ = manifest.resume_config(configuration.load_config(parameters={**given, "workers": 1, **parameters}))
+    source = sources.open_source(config)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
+    run.detect_frames(table, source, config, config.data.output)
     return runs.open_run(place / "out").notes
 
 
@@ -114,7 +116,9 @@ def test_new_times_alone_detect_nothing_again(place: Path, how: str, monkeypatch
     file = images / "2.jpg"
     assert rows(place).loc["2.jpg", "stamp"] == f"{file.stat().st_size}-{file.stat().st_mtime_ns}"  # renewed
     read: list[Any] = []
-    monkeypatch.setattr("detectime.changes._read_contents", lambda table, suspects, source: read.extend(suspects) or [])
+    monkeypatch.setattr(
+        "detectime.detection.changes._read_contents", lambda table, suspects, source: read.extend(suspects) or []
+    )
     detect(place, images)
     assert read == []
 
@@ -230,7 +234,7 @@ def test_an_older_manifest_is_written_back_in_todays_form(place: Path) -> None:
     detect(place)
     content = json.loads((place / "out" / "run.json").read_text())
     assert content["manifest_version"] == 2
-    assert manifest.read_manifest(stores.of(place / "out")) == content
+    assert manifest.read_manifest(stores.open_store(place / "out")) == content
 
 
 # -- runs of 0.2, which recorded neither stamps nor contents
@@ -319,7 +323,7 @@ def test_a_redetect_that_cannot_begin_changes_nothing(place: Path, how: str, mon
         monkeypatch.setenv("DETECTIME_WEIGHTS", str(place / "nowhere"))
         monkeypatch.setattr("detectime.paths.MODEL", place / "model")
         monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")
-        monkeypatch.setattr("detectime.weights._PAUSE", 0.0)
+        monkeypatch.setattr("detectime.storage.downloads._PAUSE", 0.0)
         error = WeightsError
     with pytest.raises(error):
         detect(place, redetect=True, **({} if how == "gone" else {"hand_detector": "hagrid"}))
@@ -382,7 +386,7 @@ def test_what_is_rescued_of_one_file_outlives_the_damage_of_the_next(
 ) -> None:
     detect(place)
     out = place / "out"
-    shards.save_shard(stores.of(out), 7, pq.read_table(out / "detections.parquet").slice(0, 2))
+    shards.save_shard(stores.open_store(out), 7, pq.read_table(out / "detections.parquet").slice(0, 2))
     damaged = {spoil(out / "detections.parquet", "landmarks"), spoil(out / "shards" / "000000007.parquet", "crop_hash")}
     monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
     assert len([note for note in detect(place) if note.kind == "damaged"]) == 2

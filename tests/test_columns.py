@@ -13,10 +13,11 @@ from conftest import LABELS
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from detectime import frames, labels
-from detectime.frames import COLUMNS, TableError
+from detectime.labels import frame_table, tables
+from detectime.labels.frame_table import COLUMNS
+from detectime.labels.tables import TableError
 from detectime.schema import RESERVED_COLUMNS
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 MADE = ("label", "on_disk", "stamp")
 
@@ -53,7 +54,7 @@ def write(path: Path, names: Sequence[str], values: Sequence[str], delimiter: st
 
 def read(path: Path) -> pd.DataFrame:
     (path.parent / "images").mkdir(exist_ok=True)
-    return frames.read(path, Folder(str(path.parent / "images")), LABELS)
+    return frame_table.read_frames_csv(path, FolderSource(str(path.parent / "images")), LABELS)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
@@ -77,7 +78,7 @@ def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delim
     table = read(path)
     assert len(set(table.columns)) == len(table.columns)
     assert set(MADE) <= set(table.columns)
-    renamed = labels.rename_reserved(stripped)
+    renamed = tables.rename_reserved(stripped)
     assert set(renamed) == set(stripped) & RESERVED_COLUMNS
     kept = [renamed.get(name, name) for name in stripped]
     assert list(table.columns) == [*kept, *MADE]
@@ -89,7 +90,7 @@ def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delim
 
 @given(st.lists(_likely, unique=True))
 def test_new_names_are_neither_taken_nor_reserved(names: list[str]) -> None:
-    renamed = labels.rename_reserved(names)
+    renamed = tables.rename_reserved(names)
     after = [renamed.get(name, name) for name in names]
     assert len(set(after)) == len(after)
     assert not RESERVED_COLUMNS.intersection(after)
@@ -106,7 +107,7 @@ def test_new_names_are_neither_taken_nor_reserved(names: list[str]) -> None:
     ],
 )
 def test_a_reserved_name_gets_an_ending(names: list[str], renamed: Mapping[str, str]) -> None:
-    assert labels.rename_reserved(names) == renamed
+    assert tables.rename_reserved(names) == renamed
 
 
 def test_what_was_renamed_is_told(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_what_was_renamed_is_told(tmp_path: Path) -> None:
     (note,) = table.attrs["notes"]
     assert (note.kind, note.count, note.example) == ("renamed", 2, "outcome -> outcome_in_csv")
     assert str(note).startswith("2 columns of the labels were renamed, since detectime adds columns of those names")
-    assert note in frames.notes(table)
+    assert note in frame_table.list_notes(table)
 
 
 def test_a_table_that_was_written_may_be_labels_again_and_again(tmp_path: Path) -> None:
@@ -136,4 +137,4 @@ def test_what_separates_fields_is_found_whatever_the_names_hold(tmp_path: Path, 
     assume(one.strip() != other.strip())
     for delimiter in ",;":
         path = write(tmp_path / "labels.csv", [*COLUMNS, one, other], ["a.jpg", "v", "1", "ok", "1", "2"], delimiter)
-        assert labels.columns(path) == [*COLUMNS, one.strip(), other.strip()]
+        assert tables.read_columns(path) == [*COLUMNS, one.strip(), other.strip()]

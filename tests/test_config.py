@@ -12,10 +12,17 @@ import yaml
 
 import detectime
 from detectime import config, paths, releases
-from detectime.config import ConfigError, Detection, Display, Pairing, Run, Selection
+from detectime.config import DetectionConfig, DisplayConfig, PairingConfig, RunConfig, SelectionConfig
+from detectime.errors import ConfigError
 
 LEAST = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
-SECTIONS = {"selection": Selection, "detection": Detection, "pairing": Pairing, "run": Run, "display": Display}
+SECTIONS = {
+    "selection": SelectionConfig,
+    "detection": DetectionConfig,
+    "pairing": PairingConfig,
+    "run": RunConfig,
+    "display": DisplayConfig,
+}
 CELLS = ["", "import pandas as pd\nfoo = 1"]
 
 
@@ -31,11 +38,11 @@ def load(text: str | bytes, folder: Path, **parameters: Any) -> config.Config:
     """Write a file and load it."""
     file = folder / "config.yml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return config.load(file, parameters)
+    return config.load_config(file, parameters)
 
 
 def test_the_file_equals_the_defaults() -> None:
-    loaded = config.load()
+    loaded = config.load_config()
     for section, kind in SECTIONS.items():
         assert getattr(loaded, section) == kind(), section
     assert loaded.labels == {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
@@ -55,13 +62,13 @@ def test_the_file_names_every_key_and_says_what_it_is() -> None:
 
 
 def test_no_two_sections_have_a_key_in_common() -> None:
-    keys = [field.name for kind in (config.Data, *SECTIONS.values()) for field in dataclasses.fields(kind)]
+    keys = [field.name for kind in (config.DataConfig, *SECTIONS.values()) for field in dataclasses.fields(kind)]
     assert sorted(keys) == sorted(config.PARAMETERS)
 
 
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.load().run.workers = 3  # type: ignore[misc]
+        config.load_config().run.workers = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -152,11 +159,11 @@ def test_a_file_that_holds_no_configuration(content: bytes, words: str, folder: 
 @pytest.mark.parametrize(("name", "words"), [("none.yml", "No such file"), (".", "Is a directory")])
 def test_a_file_that_cannot_be_read(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=f"cannot be read: {words}"):
-        config.load(name)
+        config.load_config(name)
 
 
 def test_a_section_may_be_empty(folder: Path) -> None:
-    assert load(LEAST + "run:\npairing: {}\n", folder).run == Run()
+    assert load(LEAST + "run:\npairing: {}\n", folder).run == RunConfig()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,11 @@ def test_a_list_may_be_text_with_commas(value: object, folder: Path) -> None:
 @pytest.mark.parametrize("value", ["mute,ok", "[mute, ok]", "'mute, ok'"])
 def test_a_file_may_name_hand_detectors_in_text_as_well(value: str, folder: Path) -> None:
     text = f"{LEAST}detection:\n  hand_detector: {value}\n"
-    assert load(text, folder).detection.hand_detector == Detection(hand_detector=value).hand_detector == ("mute", "ok")
+    assert (
+        load(text, folder).detection.hand_detector
+        == DetectionConfig(hand_detector=value).hand_detector
+        == ("mute", "ok")
+    )
 
 
 def test_text_for_no_list(folder: Path) -> None:
@@ -181,8 +192,8 @@ def test_text_for_no_list(folder: Path) -> None:
 
 def test_a_parameter_is_above_the_file_and_none_means_the_file(folder: Path) -> None:
     text = LEAST + "run: {workers: 3, frame_timeout: 9}\n"
-    assert load(text, folder, workers=5).run == Run(workers=5, frame_timeout=9)
-    assert load(text, folder, workers=None).run == Run(workers=3, frame_timeout=9)
+    assert load(text, folder, workers=5).run == RunConfig(workers=5, frame_timeout=9)
+    assert load(text, folder, workers=None).run == RunConfig(workers=3, frame_timeout=9)
 
 
 def test_a_vocabulary_without_mute_is_no_error(folder: Path) -> None:
@@ -209,7 +220,9 @@ def test_a_parameter_that_is_refused(name: str, value: object, words: list[str],
 def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     loaded = load(LEAST.replace("train.csv", "/data/../train.csv"), folder, output="~/out")
-    assert loaded.data == config.Data(images=str(folder / "frames"), labels="/train.csv", output="/home/somebody/out")
+    assert loaded.data == config.DataConfig(
+        images=str(folder / "frames"), labels="/train.csv", output="/home/somebody/out"
+    )
     text = LEAST.replace("out}", "out, source: folder}") + "detection: {detector_type: face_cache, face_cache: f.json}"
     assert load(text, folder).detection.face_cache == str(folder / "f.json")
     assert load(text, folder, face_cache="f.json").detection.face_cache == str(folder / "called from" / "f.json")
@@ -221,11 +234,11 @@ def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: py
 def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(paths.ROOT_DIR / "notebooks")
     names = {"config": "config.yml", "output": "out"}
-    assert config.from_notebook(names, CELLS).data.output == str(paths.ROOT_DIR / "out")
+    assert config.load_notebook_config(names, CELLS).data.output == str(paths.ROOT_DIR / "out")
     # papermill was called there: what it was given is relative to there
     names = {"config": "../config.yml", "output": "out"}
     given = '# Parameters\nconfig = "../config.yml"\noutput = "out"\n'
-    assert config.from_notebook(names, [*CELLS, given]).data.output == str(paths.ROOT_DIR / "notebooks" / "out")
+    assert config.load_notebook_config(names, [*CELLS, given]).data.output == str(paths.ROOT_DIR / "notebooks" / "out")
 
 
 @pytest.mark.parametrize(
@@ -242,18 +255,18 @@ def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.M
 def test_names_that_papermill_was_given(cell: str, unknown: str | None) -> None:
     names = {"limit": 5, "workers": None, "foo": 1, "pd": object()}
     if unknown is None:
-        assert config.from_notebook(names, [*CELLS, cell]) == config.load(parameters={"limit": 5})
+        assert config.load_notebook_config(names, [*CELLS, cell]) == config.load_config(parameters={"limit": 5})
     else:
         with pytest.raises(ConfigError, match=f"parameter {unknown}: there is no such parameter"):
-            config.from_notebook(names, [*CELLS, cell])
+            config.load_notebook_config(names, [*CELLS, cell])
 
 
 def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
     loaded = load(LEAST, folder, classes="mute", workers=2)
-    plain = config.as_dict(loaded)
+    plain = config.config_to_dict(loaded)
     assert plain["selection"] == {"classes": ["mute"], "limit": None}
     assert load(yaml.safe_dump(plain | {"config_version": releases.CONFIG_VERSION}), folder) == loaded
-    assert config.from_dict(plain) == dataclasses.replace(loaded, explicit=frozenset())
+    assert config.config_from_dict(plain) == dataclasses.replace(loaded, explicit=frozenset())
 
 
 @pytest.mark.parametrize(
@@ -271,11 +284,11 @@ def test_every_of_another_form_is_refused(every: Any, folder: Path) -> None:
 
 def test_this_releases_defaults_are_on_record() -> None:
     """A default that changes without a new release would change what a written ``config.yml`` means."""
-    release = config.as_dict(config.load())
+    release = config.config_to_dict(config.load_config())
     today = {
         f"{section}.{key}": value
         for section, kind in config._SECTIONS.items()
-        for key, value in config.as_dict(
+        for key, value in config.config_to_dict(
             kind(**({"images": "a", "labels": "b", "output": "c"} if section == "data" else {}))
         ).items()
         if key not in ("images", "labels", "output")

@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from detectime.detectors.mediapipe import MediaPipeHands
-from detectime.images import decode
+from detectime.images import decode_image
 from tools import convert_weights as script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,7 +187,7 @@ def test_the_quantized_landmarks_are_those_of_the_float_model(converted: dict[tu
     packaged = hands._hand_session
     hands._hand_session = Recording(packaged)
     for path in sorted((ROOT / "data" / "sample" / "TRAIN_DATA").rglob("*.jpg"))[::8]:
-        hands.detect([decode(path.read_bytes())])
+        hands.detect([decode_image(path.read_bytes())])
     crops = np.concatenate(recorded)
     assert len(crops) >= 10
     names = ["landmarks", "presence"]

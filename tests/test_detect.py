@@ -21,13 +21,14 @@ from PIL import Image
 
 from detectime import boxes, paths
 from detectime.boxes import Floats
-from detectime.config import ConfigError, Detection
-from detectime.detect import Hands, Worker
+from detectime.config import DetectionConfig
+from detectime.detection.worker import HandDetections, Worker
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings
 from detectime.detectors.registry import FACES, HANDS, Chosen, choose_detectors
-from detectime.images import RGB, Picture, describe_content, hash_crop, shrink
+from detectime.errors import ConfigError
+from detectime.images import RGB, EncodedImage, describe_content, hash_crop, shrink_image
 from detectime.schema import DETECTIONS
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 CASCADE = "hagrid,mediapipe"
 
@@ -38,9 +39,9 @@ def contest(shared: Path) -> Path:
     return shared / "frames" / "contest" / "TRAIN_DATA"
 
 
-def picture(path: Path) -> Picture:
+def picture(path: Path) -> EncodedImage:
     """Open a file."""
-    return Picture(path.read_bytes())
+    return EncodedImage(path.read_bytes())
 
 
 # -- the cascade, by detectors of areas of one colour
@@ -68,7 +69,7 @@ class Coloured:
         x, y, width, height, _ = areas[areas[:, 4] > 20].T  # less is what a JPEG makes of an edge
         found = np.column_stack([x, y, x + width, y + height])
         if regions is not None:
-            found = found[(boxes.overlap(found[:, None], regions) > 0).any(axis=1)]
+            found = found[(boxes.compute_overlap(found[:, None], regions) > 0).any(axis=1)]
         return Detections(boxes.as_boxes(found), np.ones(len(found), np.float32))
 
 
@@ -119,7 +120,7 @@ def found_in(rows: Sequence[str], name: str, cell: int = CELL) -> list[tuple[int
     ]
 
 
-def told(hands: Sequence[Hands]) -> list[tuple[str, str, list[Box]]]:
+def told(hands: Sequence[HandDetections]) -> list[tuple[str, str, list[Box]]]:
     """Write what was found as the oracle does."""
     return [(look.detector, look.stage, [tuple(box) for box in look.found.boxes.tolist()]) for look in hands]
 
@@ -164,7 +165,7 @@ def test_which_looks_are_taken(
     sketch: str | list[str], parameters: dict[str, Any], looks: list[str], coloured: dict[str, Coloured]
 ) -> None:
     rows = [sketch] if isinstance(sketch, str) else sketch
-    ((faces, hands),) = coloured_worker(**parameters).look([Picture(encode(draw(rows)))])
+    ((faces, hands),) = coloured_worker(**parameters).look([EncodedImage(encode(draw(rows)))])
     assert [tuple(box) for box in faces.boxes.tolist()] == found_in(rows, "face")
     assert [f"{look.detector} {look.stage} {len(look.found)}" for look in hands] == looks
     for detector, _, found in told(hands):
@@ -182,7 +183,7 @@ def around(face: Box, coefficient: float) -> Box:
     return face[0] - more, face[1] - more, face[2] + more, face[3] + more
 
 
-def slow_looks(rows: Sequence[str], config: Detection) -> list[tuple[str, str, list[Box]]]:
+def slow_looks(rows: Sequence[str], config: DetectionConfig) -> list[tuple[str, str, list[Box]]]:
     """Do one frame as the configuration says it."""
     faces = found_in(rows, "face")
     taken: list[tuple[str, str, list[Box]]] = []
@@ -242,12 +243,14 @@ def test_random_frames_are_looked_at_as_the_configuration_says(
         search=search,
         whole_frame=whole_frame,
     )
-    found = worker.look([Picture(encode(draw(rows))) for rows in frames])
+    found = worker.look([EncodedImage(encode(draw(rows))) for rows in frames])
     assert [told(hands) for _, hands in found] == [slow_looks(rows, worker.config) for rows in frames]
 
 
 def test_what_nobody_is_asked_about_is_not_decoded_again(coloured: dict[str, Coloured]) -> None:
-    coloured_worker(whole_frame=True).look([Picture(encode(draw(["rF"]))), Picture(encode(draw(["..F", "..."])))])
+    coloured_worker(whole_frame=True).look(
+        [EncodedImage(encode(draw(["rF"]))), EncodedImage(encode(draw(["..F", "..."])))]
+    )
     assert coloured["red"].seen == [(16, 32), (32, 48), (32, 48)]
     assert coloured["green"].seen == [(32, 48), (32, 48)]
 
@@ -272,7 +275,7 @@ def test_of_reduced_frames_boxes_are_in_pixels_of_the_whole_one(
     stored = {1: upright, 3: np.rot90(upright, 2), 6: np.rot90(upright)}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    frame = Picture(encode(np.ascontiguousarray(stored), "JPEG", exif=exif, subsampling=0), exif="apply")
+    frame = EncodedImage(encode(np.ascontiguousarray(stored), "JPEG", exif=exif, subsampling=0), exif="apply")
     assert (frame.width, frame.height) == (upright.shape[1], upright.shape[0])
     worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0)
     ((faces, hands),) = worker.look([frame])
@@ -293,7 +296,7 @@ def test_of_reduced_frames_boxes_are_in_pixels_of_the_whole_one(
 def test_without_reduced_decoding_every_pixel_is_seen(coloured: dict[str, Coloured]) -> None:
     rows = ["rFg"]
     worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0, reduced_decoding=False)
-    worker.look([Picture(encode(draw(rows, 320), "JPEG"))])
+    worker.look([EncodedImage(encode(draw(rows, 320), "JPEG"))])
     assert [detector.seen for detector in coloured.values()] == [[(320, 960)]] * 3
 
 
@@ -301,7 +304,7 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(contest: Path, worker
     """A frame below the cap and the same one twice as large, above it."""
     small = read_image(contest / "room" / "0001.jpg")[::2, ::2]
     large = small.repeat(2, axis=0).repeat(2, axis=1)
-    (faces, _), (larger_faces, _) = worker.look([Picture(encode(image)) for image in (small, large)])
+    (faces, _), (larger_faces, _) = worker.look([EncodedImage(encode(image)) for image in (small, large)])
     np.testing.assert_allclose(larger_faces.boxes, 2 * faces.boxes, atol=3)
 
 
@@ -309,7 +312,7 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(contest: Path, worker
 def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: Path) -> None:
     """The frames are enlarged to what a camera of today takes, so that they are reduced at all."""
     image = cv2.resize(read_image(contest / name), None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-    frame = Picture(encode(image, "JPEG"))
+    frame = EncodedImage(encode(image, "JPEG"))
     for reduced, whole in zip(
         *(
             (faces, *(look.found for look in hands))
@@ -318,13 +321,13 @@ def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: P
         strict=True,
     ):
         assert len(reduced) == len(whole) == 1
-        assert boxes.iou(reduced.boxes[0], whole.boxes[0]) > 0.9
+        assert boxes.compute_iou(reduced.boxes[0], whole.boxes[0]) > 0.9
         side = float((whole.boxes[0, 2:] - whole.boxes[0, :2]).max())
         if whole.landmarks is not None and whole.proposals is not None:  # it is a hand
             assert reduced.landmarks is not None
             assert reduced.proposals is not None
             np.testing.assert_allclose(reduced.landmarks[0], whole.landmarks[0], atol=0.1 * side)
-            assert boxes.iou(reduced.proposals[0, :4], whole.proposals[0, :4]) > 0.8
+            assert boxes.compute_iou(reduced.proposals[0, :4], whole.proposals[0, :4]) > 0.8
             assert np.abs(whole.landmarks[0, :, 2]).max() > 0.1 * side  # so that it would show
 
 
@@ -333,11 +336,11 @@ def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: P
 
 def test_a_frame_without_a_face_has_no_hands(shared: Path, worker: Worker) -> None:
     image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / "closer_pA" / "0034.jpg")
-    ((faces, hands),) = worker.look([Picture(encode(image))])
+    ((faces, hands),) = worker.look([EncodedImage(encode(image))])
     assert [len(faces), *(len(look.found) for look in hands)] == [1, 1]
-    x1, y1, x2, y2 = boxes.to_integers(hands[0].found.boxes[0])
-    alone = Picture(encode(np.ascontiguousarray(image[y1:y2, x1:x2])))
-    assert len(HANDS["mediapipe"].build(Detection(), "cpu").detect([alone.pixels()])[0]) == 1
+    x1, y1, x2, y2 = boxes.round_outward(hands[0].found.boxes[0])
+    alone = EncodedImage(encode(np.ascontiguousarray(image[y1:y2, x1:x2])))
+    assert len(HANDS["mediapipe"].build(DetectionConfig(), "cpu").detect([alone.pixels()])[0]) == 1
     ((faces, hands),) = worker.look([alone])
     assert (len(faces), hands) == (0, [])
     ((faces, (look,)),) = make_worker(whole_frame=True).look([alone])
@@ -361,8 +364,8 @@ def test_a_hand_that_the_first_detector_finds_is_left_to_it(contest: Path) -> No
 
 
 def test_a_worker_gives_the_one_schema(worker: Worker, contest: Path) -> None:
-    table = worker(Folder(str(contest)), ["room/0001.jpg", "nowhere.jpg", "room/0002.jpg"])
-    assert table.schema == DETECTIONS == worker(Folder(str(contest)), []).schema
+    table = worker(FolderSource(str(contest)), ["room/0001.jpg", "nowhere.jpg", "room/0002.jpg"])
+    assert table.schema == DETECTIONS == worker(FolderSource(str(contest)), []).schema
     first, lost, second = table.to_pylist()
     assert (first["outcome"], first["width"], first["height"], lost["outcome"]) == ("ok", 1280, 720, "missing")
     assert {(box["detector"], box["stage"]) for box in first["faces"] + second["faces"]} == {("retinaface", "frame")}
@@ -374,7 +377,7 @@ def test_a_worker_gives_the_one_schema(worker: Worker, contest: Path) -> None:
 def test_a_row_has_an_element_for_each_hand(contest: Path) -> None:
     worker = make_worker(reduced_decoding=False)
     path = contest / "room" / "0001.jpg"
-    (row,) = worker(Folder(str(contest)), ["room/0001.jpg"]).to_pylist()
+    (row,) = worker(FolderSource(str(contest)), ["room/0001.jpg"]).to_pylist()
     ((faces, (look,)),) = worker.look([picture(path)])
     assert len(faces) == 1
     assert {column: len(row[column]) for column in ("hands", *PER_HAND)} == dict.fromkeys(("hands", *PER_HAND), 1)
@@ -394,7 +397,7 @@ def test_a_row_has_an_element_for_each_hand(contest: Path) -> None:
 def test_the_hash_of_a_crop_hardly_depends_on_how_much_of_a_frame_is_decoded(
     name: str, contest: Path, worker: Worker
 ) -> None:
-    (row,) = worker(Folder(str(contest)), [name]).to_pylist()
+    (row,) = worker(FolderSource(str(contest)), [name]).to_pylist()
     image = read_image(contest / name)
     for hand, found in zip(row["hands"], row["crop_hash"], strict=True):
         whole = hash_crop(image, [hand[corner] for corner in ("x1", "y1", "x2", "y2")])
@@ -405,7 +408,7 @@ def test_the_hash_of_a_crop_hardly_depends_on_how_much_of_a_frame_is_decoded(
 @pytest.mark.usefixtures("hagrid_weights")
 def test_what_a_detector_does_not_tell_is_null(contest: Path) -> None:
     worker = make_worker(hand_detector=CASCADE, near_coefficient=0.0)
-    (row,) = worker(Folder(str(contest)), ["palm_pA/0034.jpg"]).to_pylist()
+    (row,) = worker(FolderSource(str(contest)), ["palm_pA/0034.jpg"]).to_pylist()
     tells = [box["detector"] == "mediapipe" for box in row["hands"]]
     assert sorted(set(tells)) == [False, True]
     for column in PER_HAND:
@@ -419,7 +422,7 @@ def test_the_orientation_is_recorded_where_it_is_read(
     turned = Image.Exif()
     turned[0x0112] = 6
     (tmp_path / "a.jpg").write_bytes(encode(pattern(), "JPEG", exif=turned))
-    (row,) = worker(Folder(str(tmp_path), exif=exif), ["a.jpg"]).to_pylist()
+    (row,) = worker(FolderSource(str(tmp_path), exif=exif), ["a.jpg"]).to_pylist()
     assert (row["orientation"], (row["width"], row["height"])) == (orientation, size)
 
 
@@ -439,7 +442,7 @@ def test_the_batch_changes_no_byte(contest: Path, tmp_path: Path, hagrid_weights
     for batch in (1, 3, 16):
         worker = make_worker(hand_detector=CASCADE, whole_frame=True, batch=batch)
         positions[batch] = []
-        tables[batch] = worker(Folder(str(tmp_path)), names, positions[batch].append)
+        tables[batch] = worker(FolderSource(str(tmp_path)), names, positions[batch].append)
     for row in tables[1].to_pylist():
         file = tmp_path / row["frame_path"]
         assert row["content"] == (describe_content(file.read_bytes()) if file.exists() else None)
@@ -460,11 +463,11 @@ def test_the_batch_changes_no_byte(contest: Path, tmp_path: Path, hagrid_weights
 
 
 def test_a_batch_holds_no_more_pixels_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detectime.detect._BATCH_PIXELS", 100)
+    monkeypatch.setattr("detectime.detection.worker._BATCH_PIXELS", 100)
     for name, side in (("a.png", 9), ("b.png", 9), ("c.png", 30), ("d.png", 5)):
         (tmp_path / name).write_bytes(encode(Image.new("RGB", (side, side))))
     positions: list[int | None] = []
-    table = make_worker(batch=16)(Folder(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
+    table = make_worker(batch=16)(FolderSource(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
     assert positions == [None] * (4 + 3)
     assert table["width"].to_pylist() == [9, 9, 30, 5]
 
@@ -487,7 +490,7 @@ def test_what_a_detector_trips_over_costs_one_frame(
     (tmp_path / "high.png").write_bytes(encode(Image.new("RGB", (5, 9))))
     worker = make_worker(detector_type="stumbling", batch=batch)
     names = ["high.png", "wide.png", "high.png", "gone.png", "high.png", "wide.png"]
-    rows = worker(Folder(str(tmp_path)), names).to_pylist()
+    rows = worker(FolderSource(str(tmp_path)), names).to_pylist()
     assert [row["outcome"] for row in rows] == ["ok", "failed", "ok", "missing", "ok", "failed"]
     assert rows[1]["error"].startswith("MemoryError: too wide")
     assert len(rows[1]["error"]) <= 500
@@ -508,7 +511,7 @@ def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
 @pytest.mark.parametrize("refuse", [Worker, Chosen.check])
 def test_a_gpu_that_is_not_there_is_refused_before_any_frame_is_read(refuse: Any) -> None:
     with pytest.raises(ConfigError) as refusal:
-        refuse(choose_detectors(Detection(device="cuda")))
+        refuse(choose_detectors(DetectionConfig(device="cuda")))
     for words in ("detection.device = 'cuda'", "onnxruntime", "accepted here: auto, cpu"):
         assert words in str(refusal.value)
 
@@ -528,7 +531,9 @@ def test_odd_sizes(hand_detector: str, whole_frame: bool, tmp_path: Path, reques
             (tmp_path / f"{width}.{kind}").write_bytes(encode(noise, kind))
     worker = make_worker(hand_detector=hand_detector, whole_frame=whole_frame, batch=4)
     names = [f"{width}.{kind}" for width, _ in sizes for kind in ("JPEG", "PNG")]
-    for row, size in zip(worker(Folder(str(tmp_path)), names).to_pylist(), np.repeat(sizes, 2, axis=0), strict=True):
+    for row, size in zip(
+        worker(FolderSource(str(tmp_path)), names).to_pylist(), np.repeat(sizes, 2, axis=0), strict=True
+    ):
         assert (row["outcome"], row["error"], row["width"], row["height"]) == ("ok", None, *size)
 
 
@@ -540,7 +545,7 @@ Image.new("RGB", (12_000, 9_000), (40, 90, 150)).save(sys.argv[1])
 LOOK = """
 import sys
 from detectime.config import Detection
-from detectime.detect import Worker
+from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
 from detectime.sources.folder import Folder
 
@@ -587,8 +592,8 @@ def test_a_smaller_person_beside_one_who_shows_nothing_is_found(smaller: int, wo
     height, width = other.shape[0] // smaller, other.shape[1] // smaller
     both = np.zeros((bystander.shape[0], bystander.shape[1] + width, 3), np.uint8)
     both[:, : bystander.shape[1]] = bystander
-    both[:height, bystander.shape[1] :] = shrink(other, width)[:height]
-    ((faces, (look,)),) = worker.look([Picture(encode(both))])
+    both[:height, bystander.shape[1] :] = shrink_image(other, width)[:height]
+    ((faces, (look,)),) = worker.look([EncodedImage(encode(both))])
     assert len(faces) == 2
     assert len(look.found) == 1
     assert look.found.boxes[0, 0] > bystander.shape[1]

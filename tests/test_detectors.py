@@ -13,12 +13,14 @@ import pytest
 from conftest import Box, read_image
 from numpy.typing import NDArray
 
-from detectime import boxes, paths, weights
-from detectime.config import ConfigError, Detection
+from detectime import boxes, paths
+from detectime.config import DetectionConfig
 from detectime.detectors import onnx
 from detectime.detectors.contract import Detections, Detector, DetectorSpec
 from detectime.detectors.registry import FACES, HANDS, choose_detectors
+from detectime.errors import ConfigError
 from detectime.images import RGB
+from detectime.storage import downloads
 
 # Those of an extra have tests of their own, and so has what is no detector.
 BUILT_IN = [name for name, spec in (FACES | HANDS).items() if not spec.extra and not spec.by_name]
@@ -65,7 +67,7 @@ def assert_contract(found: list[Detections], images: list[RGB]) -> None:
 
 
 def test_real_frames(spec: DetectorSpec, frames: list[RGB]) -> None:
-    found = spec.build(Detection(), "cpu").detect(frames)
+    found = spec.build(DetectionConfig(), "cpu").detect(frames)
     assert_contract(found, frames)
     assert sum(map(len, found)) >= 4
     assert all((np.diff(one.scores) <= 0).all() for one in found)  # best first
@@ -75,7 +77,7 @@ def test_real_frames(spec: DetectorSpec, frames: list[RGB]) -> None:
     "size", [(1, 1), (31, 7), (1, 20_000), (20_000, 1), (640, 480)], ids=lambda s: f"{s[0]}x{s[1]}"
 )
 def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(spec: DetectorSpec, size: tuple[int, int]) -> None:
-    detector = spec.build(Detection(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3), "cpu")
+    detector = spec.build(DetectionConfig(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3), "cpu")
     dark = np.zeros((size[1], size[0], 3), np.uint8)
     found = detector.detect([dark, noise(*size)])
     assert_contract(found, [dark, noise(*size)])
@@ -87,18 +89,18 @@ def test_whatever_the_threshold_boxes_are_inside_the_image(spec: DetectorSpec) -
     rendered = [read_image(path) for path in sorted(paths.SAMPLE.rglob("*.jpg"))[::40]]
     halves = [np.ascontiguousarray(image[:, image.shape[1] // 2 :]) for image in rendered]
     images = [noise(61, 97), noise(81, 97), *halves]
-    least = Detection(face_confidence=0.001, hand_confidence=0.001, hagrid_confidence=0.001)
+    least = DetectionConfig(face_confidence=0.001, hand_confidence=0.001, hagrid_confidence=0.001)
     found = spec.build(least, "cpu").detect(images)
     assert_contract(found, images)
     assert sum(map(len, found)) > 0
 
 
 def test_no_images_give_no_detections(spec: DetectorSpec) -> None:
-    assert spec.build(Detection(), "cpu").detect([]) == []
+    assert spec.build(DetectionConfig(), "cpu").detect([]) == []
 
 
 def test_images_do_not_depend_on_each_other(spec: DetectorSpec, frames: list[RGB]) -> None:
-    detector = spec.build(Detection(), "cpu")
+    detector = spec.build(DetectionConfig(), "cpu")
 
     def in_groups_of(size: int) -> list[bytes]:
         groups = [detector.detect(frames[i : i + size]) for i in range(0, len(frames), size)]
@@ -120,12 +122,12 @@ def test_images_do_not_depend_on_each_other(spec: DetectorSpec, frames: list[RGB
 )
 def test_faces(name: str, face: Box, tolerance: float, shared: Path) -> None:
     image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name)
-    (once,) = FACES["retinaface"].build(Detection(face_first_resolution=640), "cpu").detect([image])
+    (once,) = FACES["retinaface"].build(DetectionConfig(face_first_resolution=640), "cpu").detect([image])
     assert len(once) == 1
     np.testing.assert_allclose(once.boxes[0], face, atol=tolerance)
-    (coarse_to_fine,) = FACES["retinaface"].build(Detection(), "cpu").detect([image])
+    (coarse_to_fine,) = FACES["retinaface"].build(DetectionConfig(), "cpu").detect([image])
     assert len(coarse_to_fine) == 1
-    assert boxes.iou(coarse_to_fine.boxes[0], face) > 0.85
+    assert boxes.compute_iou(coarse_to_fine.boxes[0], face) > 0.85
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def two_hands(shared: Path) -> tuple[RGB, NDArray[np.float64]]:
 @pytest.fixture(scope="module")
 def hand_detector() -> Detector:
     """Build the default hand detector."""
-    return HANDS["mediapipe"].build(Detection(), "cpu")
+    return HANDS["mediapipe"].build(DetectionConfig(), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -160,10 +162,10 @@ def test_hands_are_searched_in_the_regions_alone(
     hand_detector: Detector,
 ) -> None:
     image, hands = two_hands
-    places = regions(boxes.square_around(hands, 0.75))
+    places = regions(boxes.make_context_squares(hands, 0.75))
     found = hand_detector.detect([image, image], [places, places[:0]])
     assert_contract(found, [image, image])
-    matches = boxes.iou(found[0].boxes[:, None], hands) > 0.7
+    matches = boxes.compute_iou(found[0].boxes[:, None], hands) > 0.7
     assert matches.sum(axis=0).tolist() == [int(k in seen) for k in (0, 1)]
     assert len(found[0]) == len(seen)
     assert len(found[1]) == 0
@@ -173,7 +175,7 @@ def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
     two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector
 ) -> None:
     image, hands = two_hands
-    (found,) = hand_detector.detect([image], [boxes.square_around(hands, 0.75)])
+    (found,) = hand_detector.detect([image], [boxes.make_context_squares(hands, 0.75)])
     assert len(found) == 2
     assert found.landmarks is not None
     assert found.presence is not None
@@ -181,7 +183,7 @@ def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
     points, depth = found.landmarks[:, :, :2], found.landmarks[:, :, 2]
     margin = 0.1 * (points.max(axis=1) - points.min(axis=1)).max(axis=1, keepdims=True)
     grown = np.concatenate([points.min(axis=1) - margin, points.max(axis=1) + margin], axis=1)
-    np.testing.assert_allclose(found.boxes, boxes.clip(grown, image.shape[1], image.shape[0]), atol=0.01)
+    np.testing.assert_allclose(found.boxes, boxes.clip_boxes(grown, image.shape[1], image.shape[0]), atol=0.01)
     # Depth is told from the wrist, in pixels too: no point is farther from it than the hand is long.
     assert (depth[:, 0] == 0).all()
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1)
@@ -190,7 +192,7 @@ def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
     # A hand's score is the lesser of being a hand and of its palm, which is a part of it.
     np.testing.assert_array_equal(found.scores, np.minimum(found.presence, found.proposals[:, 4]))
     palms = found.proposals[:, :4]
-    assert (boxes.overlap(palms, found.boxes) > 0.5 * boxes.area(palms)).all()
+    assert (boxes.compute_overlap(palms, found.boxes) > 0.5 * boxes.compute_area(palms)).all()
 
 
 def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
@@ -199,7 +201,7 @@ def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float
     flipped = np.stack([image.shape[1] - x2, y1, image.shape[1] - x1, y2], axis=1)
     for place, mirrored in zip(hands, flipped, strict=True):
         pictures = [image, np.ascontiguousarray(image[:, ::-1])]
-        places = [boxes.square_around(box[None], 0.75) for box in (place, mirrored)]
+        places = [boxes.make_context_squares(box[None], 0.75) for box in (place, mirrored)]
         (right,), (left,) = (found.handedness for found in hand_detector.detect(pictures, places))
         assert right == pytest.approx(1 - left, abs=0.1)
         assert abs(right - 0.5) > 0.3  # it is sure of it
@@ -207,7 +209,7 @@ def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float
 
 def test_faces_have_no_regions() -> None:
     with pytest.raises(NotImplementedError):
-        FACES["retinaface"].build(Detection(), "cpu").detect([noise(9, 9)], [np.empty((0, 4))])
+        FACES["retinaface"].build(DetectionConfig(), "cpu").detect([noise(9, 9)], [np.empty((0, 4))])
 
 
 GOOD = {
@@ -247,23 +249,23 @@ def test_detections_of_another_shape_or_type_are_refused(name: str, values: np.n
 @pytest.mark.parametrize(("key", "name"), EXTRA)
 def test_a_missing_extra_names_itself(key: str, name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        choose_detectors(Detection(**{key: name})).check()
+        choose_detectors(DetectionConfig(**{key: name})).check()
     for words in (f"detection.{key} = '{name}': it needs torch", "pip install -e .[torch]"):
         assert words in str(refusal.value)
 
 
 def test_the_fingerprint_names_every_weights_file(spec: DetectorSpec) -> None:
-    files = {path.name: path for path in spec.find_weights(Detection())}
+    files = {path.name: path for path in spec.find_weights(DetectionConfig())}
     assert files
     expected = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    assert spec.fingerprint(Detection()) == expected
+    assert spec.fingerprint(DetectionConfig()) == expected
 
 
 def test_weights_that_are_not_there_are_named() -> None:
-    with pytest.raises(weights.WeightsError, match=r"nothing\.onnx: these weights come with the package"):
-        weights.packaged("nothing.onnx")
+    with pytest.raises(downloads.WeightsError, match=r"nothing\.onnx: these weights come with the package"):
+        downloads.find_packaged_weights("nothing.onnx")
 
 
 def test_a_session_runs_on_one_thread() -> None:
-    options = onnx.open_session(weights.packaged("palm_detection.onnx")).get_session_options()
+    options = onnx.open_session(downloads.find_packaged_weights("palm_detection.onnx")).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import detected, detections, frame_table, looked_at
+from conftest import detected, detections, looked_at, make_frame_table
 
 import definitions
 from detectime import config as configuration
-from detectime import evaluate, frames, pairing, run, sources
-from detectime.config import Config, Pairing
-from detectime.sources.folder import Folder
+from detectime import evaluation, pairing, sources
+from detectime.config import Config, PairingConfig
+from detectime.detection import run
+from detectime.labels import frame_table
+from detectime.sources.folder import FolderSource
 
 
 def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
     face = (200, 100, 300, 200)
-    table = frame_table(
+    table = make_frame_table(
         [
             {"frame_path": "right.jpg", "class_name": "ok"},
             {"frame_path": "wrong.jpg", "class_name": "ok"},
@@ -42,7 +44,7 @@ def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
         "not wanted.jpg": {"hands": [[1, 1, 2, 2]]},
     }
     truth.write_text(json.dumps(boxes))
-    scores = evaluate.score(pairing.pair(table, found, Pairing()), evaluate.read_truth(truth))
+    scores = evaluation.score_samples(pairing.pair_frames(table, found, PairingConfig()), evaluation.read_truth(truth))
     assert list(scores.index) == ["ok", "like", "all"]
     expected = {"frames": 3, "samples": 2, "correct": 1, "wrong": 1, "recall": 1 / 3, "precision": 0.5, "mean_iou": 0.4}
     assert scores.loc["all"].to_dict() == pytest.approx(expected)
@@ -51,16 +53,16 @@ def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
 
 def test_counts_what_a_fallback_found(tmp_path: Path) -> None:
     far = (100, 100, 120, 120)
-    table = frame_table({"frame_path": name} for name in ("wider.jpg", "alone.jpg", "wrong.jpg"))
+    table = make_frame_table({"frame_path": name} for name in ("wider.jpg", "alone.jpg", "wrong.jpg"))
     found = detections(
         looked_at("wider.jpg", [(150, 100, 170, 120)], [far]),
         looked_at("alone.jpg", [], [detected(far, stage="fallback")]),
         looked_at("wrong.jpg", [], [detected((0, 0, 9, 9), stage="fallback")]),
     )
     (tmp_path / "truth.json").write_text(json.dumps({name: {"hands": [far]} for name in table["frame_path"]}))
-    truth = evaluate.read_truth(tmp_path / "truth.json")
+    truth = evaluation.read_truth(tmp_path / "truth.json")
     counts = [
-        evaluate.score(pairing.pair(table, found, Pairing(fallback=fallback)), truth).loc["all"]
+        evaluation.score_samples(pairing.pair_frames(table, found, PairingConfig(fallback=fallback)), truth).loc["all"]
         for fallback in ("none", "wider", "frame")
     ]
     columns = ["frames", "samples", "correct", "wrong"]
@@ -68,23 +70,23 @@ def test_counts_what_a_fallback_found(tmp_path: Path) -> None:
 
 
 def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:
-    table = frame_table([{"frame_path": "a.jpg", "class_name": "mute"}])
+    table = make_frame_table([{"frame_path": "a.jpg", "class_name": "mute"}])
     found = detections(looked_at("a.jpg", [(200, 100, 300, 200)], [(220, 180, 280, 260)]))
     (tmp_path / "truth.json").write_text(json.dumps({"a.jpg": {"hands": [[220, 180, 280, 260]]}}))
-    samples = pairing.pair(table, found, Pairing())
-    assert evaluate.best_iou(samples, evaluate.read_truth(tmp_path / "truth.json")).tolist() == [1.0]
+    samples = pairing.pair_frames(table, found, PairingConfig())
+    assert evaluation.compute_best_iou(samples, evaluation.read_truth(tmp_path / "truth.json")).tolist() == [1.0]
 
 
 def hagrid_settings(shared: Path) -> Config:
     folder = shared / "frames" / "hagrid"
-    return configuration.load(
+    return configuration.load_config(
         parameters={"images": folder / "hagrid_dataset", "labels": folder / "hagrid_annotations" / "val"}
     )
 
 
 def test_reads_hagrid(shared: Path) -> None:
     settings = hagrid_settings(shared)
-    table = frames.of(settings, sources.of(settings))
+    table = frame_table.read_labels(settings, sources.open_source(settings))
     assert len(table) == 48
     assert table["on_disk"].all()
     assert set(table["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
@@ -94,19 +96,21 @@ def test_reads_hagrid(shared: Path) -> None:
 
 
 def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
-    settings = configuration.load()
-    source = Folder(str(images))
-    table = frames.select(frames.read(labels, source, settings.labels), settings.classes)
-    return pairing.pair(table, run.detect(table, source, settings, str(output)), settings.pairing)
+    settings = configuration.load_config()
+    source = FolderSource(str(images))
+    table = frame_table.select_frames(frame_table.read_frames_csv(labels, source, settings.labels), settings.classes)
+    return pairing.pair_frames(table, run.detect_frames(table, source, settings, str(output)), settings.pairing)
 
 
 @pytest.mark.slow
 def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
     settings = hagrid_settings(shared)
-    source = sources.of(settings)
-    table = frames.select(frames.of(settings, source), settings.classes)
-    samples = pairing.pair(table, run.detect(table, source, settings, str(tmp_path / "run")), settings.pairing)
-    score = evaluate.score(samples, evaluate.truth_of(samples)).loc["all"]
+    source = sources.open_source(settings)
+    table = frame_table.select_frames(frame_table.read_labels(settings, source), settings.classes)
+    samples = pairing.pair_frames(
+        table, run.detect_frames(table, source, settings, str(tmp_path / "run")), settings.pairing
+    )
+    score = evaluation.score_samples(samples, evaluation.extract_truth(samples)).loc["all"]
     assert score["frames"] == 48
     assert score["correct"] >= 44
     assert score["wrong"] <= 1
@@ -126,7 +130,7 @@ def test_quality_on_contest_frames(shared: Path, tmp_path: Path) -> None:
 def test_quality_on_the_sample(tmp_path: Path) -> None:
     sample = definitions.SAMPLE
     samples = detect(sample / "TRAIN_DATA", sample / "train.csv", tmp_path / "run")
-    scores = evaluate.score(samples, evaluate.read_truth(sample / "truth.json"))
+    scores = evaluation.score_samples(samples, evaluation.read_truth(sample / "truth.json"))
     assert scores.loc["all", "recall"] >= 0.85
     assert scores.loc["all", "precision"] >= 0.97
     assert scores.loc["all", "mean_iou"] >= 0.75

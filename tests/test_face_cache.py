@@ -20,17 +20,21 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from detectime import frames, lookup, outcomes, paths, run, runs, shards
-from detectime import store as stores
-from detectime.config import ConfigError, Detection
+from detectime import outcomes, paths, runs
+from detectime.config import DetectionConfig
+from detectime.detection import run, shards
+from detectime.detection.manifest import RunError
 from detectime.detectors import face_cache
-from detectime.detectors.contract import Unknown
+from detectime.detectors.contract import UnknownFrameError
 from detectime.detectors.face_cache import FaceCache
 from detectime.detectors.registry import choose_detectors
-from detectime.images import shrink
-from detectime.run import RunError
+from detectime.errors import ConfigError
+from detectime.images import shrink_image
+from detectime.labels import frame_table
 from detectime.schema import DETECTIONS_FILE
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
+from detectime.storage import name_index
+from detectime.storage import store as stores
 
 SAMPLE = paths.SAMPLE / "TRAIN_DATA"
 
@@ -40,18 +44,18 @@ def own_tables(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Have tables put into a folder of the test, also by its workers."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    lookup._made_once.cache_clear()
+    name_index._made_once.cache_clear()
 
 
-def cached(path: Path, **parameters: Any) -> Detection:
-    return Detection(detector_type="face_cache", face_cache=str(path), **parameters)
+def cached(path: Path, **parameters: Any) -> DetectionConfig:
+    return DetectionConfig(detector_type="face_cache", face_cache=str(path), **parameters)
 
 
 def opened(path: Path, **parameters: Any) -> FaceCache:
     return face_cache.build(cached(path, **parameters), "cpu")
 
 
-def check(config: Detection) -> None:
+def check(config: DetectionConfig) -> None:
     """Refuse a cache as a run does before it starts."""
     choose_detectors(config).check()
 
@@ -103,7 +107,7 @@ def test_faces_of_a_run_have_its_scores(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.scores, [0.9, 0.5][:count])
         assert len(known.faces_of("a.jpg", 640, 480)) == 0
         assert len(known.known.rows) == 3
-        with pytest.raises(Unknown, match="the face cache has no row for this frame"):
+        with pytest.raises(UnknownFrameError, match="the face cache has no row for this frame"):
             known.faces_of("gone.jpg", 640, 480)
 
 
@@ -136,8 +140,8 @@ def test_json_in_blocks_is_read_as_in_one(
     (tmp_path / "faces.json").write_text(json.dumps(listed, indent=indent, ensure_ascii=False), encoding="utf-8")
     monkeypatch.setattr(face_cache, "_BLOCK", max(block, 400))
     assert list(face_cache._json_rows(str(tmp_path / "faces.json"))) == listed
-    lookup._made_once.cache_clear()
-    shutil.rmtree(lookup._folder())
+    name_index._made_once.cache_clear()
+    shutil.rmtree(name_index._folder())
     known = opened(tmp_path / "faces.json")
     for name, box in rows.items():
         found = known.faces_of(name, 1000, 1000)
@@ -209,7 +213,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ("s3://bucket/faces.json", "it cannot be read in a bucket"),
     ):
         with pytest.raises(ConfigError, match=words):
-            check(Detection(detector_type="face_cache", face_cache=place))
+            check(DetectionConfig(detector_type="face_cache", face_cache=place))
     pq.write_table(pa.table({"frame_path": ["a.jpg"]}), tmp_path / DETECTIONS_FILE)
     with pytest.raises(ConfigError, match="these are not the detections of a run"):
         check(cached(tmp_path))
@@ -226,7 +230,7 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["face_cache", "face_cache_column"])
 def test_a_cache_that_nobody_would_read_is_refused(key: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        choose_detectors(Detection(**{key: "a"}))
+        choose_detectors(DetectionConfig(**{key: "a"}))
     for words in (
         f"detection.{key} = 'a': only face_cache reads it",
         "this run uses retinaface",
@@ -246,7 +250,7 @@ def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path
     rows = [looked_at(name, [(8, 8, 32, 32)], size=(64, 48)) for name in ("a.png", "b.png", "other.png", "text.png")]
     write_run(tmp_path, *rows)
     worker = make_worker(detector_type="face_cache", face_cache=str(tmp_path), batch=batch)
-    found = worker(Folder(str(tmp_path)), ["a.png", "new.png", "other.png", "text.png", "b.png"]).to_pylist()
+    found = worker(FolderSource(str(tmp_path)), ["a.png", "new.png", "other.png", "text.png", "b.png"]).to_pylist()
     assert [row["outcome"] for row in found] == ["ok", "failed", "failed", "unreadable", "ok"]
     assert found[1]["error"] == "the face cache has no row for this frame"
     assert found[2]["error"] == "the face cache knows this frame with 64 x 48 pixels, but it has 48 x 64"
@@ -260,9 +264,9 @@ def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path
 def finished(folder: Path, output: Path, table: Any, **parameters: Any) -> tuple[pa.Table, bytes]:
     """Run, pair and export: the detections, and the bytes of the samples."""
     given = settings(images=str(folder), output=str(output), **parameters)
-    run.detect(table, Folder(str(folder)), given, str(output))
+    run.detect_frames(table, FolderSource(str(folder)), given, str(output))
     outcomes.pair_run(runs.open_run(output), given.pairing)
-    return shards.read_detections(stores.of(str(output)), None), (output / "hands.json").read_bytes()
+    return shards.read_detections(stores.open_store(str(output)), None), (output / "hands.json").read_bytes()
 
 
 def as_json(found: pa.Table) -> list[dict[str, Any]]:
@@ -282,8 +286,10 @@ def test_with_the_faces_of_a_run_the_same_hands_are_found(
     contest = frame_set == "contest"
     folder = request.getfixturevalue("shared") / "frames" / "contest" if contest else paths.SAMPLE
     images = folder / "TRAIN_DATA"
-    table = frames.select(
-        frames.read(folder / "train.csv", Folder(str(images)), LABELS), [*LABELS], None if contest else 30
+    table = frame_table.select_frames(
+        frame_table.read_frames_csv(folder / "train.csv", FolderSource(str(images)), LABELS),
+        [*LABELS],
+        None if contest else 30,
     )
     live, hands = finished(images, tmp_path / "live", table)
     known = {"detector_type": "face_cache", "face_cache": str(tmp_path / "live")}
@@ -305,7 +311,7 @@ def test_the_finer_look_for_smaller_faces_is_not_needed_again(tmp_path: Path) ->
     images = tmp_path / "frames"
     images.mkdir()
     bystander, other = (read_image(SAMPLE / name) for name in ("no_gesture_01/0001.jpg", "stop_01/0001.jpg"))
-    small = shrink(other, other.shape[1] // 2)
+    small = shrink_image(other, other.shape[1] // 2)
     both = np.zeros((max(len(bystander), len(small)), bystander.shape[1] + small.shape[1], 3), np.uint8)
     both[: len(bystander), : bystander.shape[1]] = bystander
     both[: len(small), bystander.shape[1] :] = small
@@ -321,7 +327,7 @@ def test_the_finer_look_for_smaller_faces_is_not_needed_again(tmp_path: Path) ->
 
 def detect(table: Any, cache: Path, output: Path, **parameters: Any) -> pa.Table:
     given = settings(detector_type="face_cache", face_cache=str(cache), output=str(output), **parameters)
-    return run.detect(table, Folder("/nowhere"), given, str(output), Instant())
+    return run.detect_frames(table, FolderSource("/nowhere"), given, str(output), Instant())
 
 
 def test_a_run_is_bound_to_what_the_cache_holds_not_to_where_it_lies(tmp_path: Path) -> None:

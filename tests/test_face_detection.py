@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import serving
 
-from detectime import boxes, paths, weights
-from detectime.config import ConfigError
+from detectime import boxes, paths
 from detectime.detectors import face_detection, onnx
 from detectime.detectors.contract import Detections
-from detectime.detectors.face_detection import TorchFaces
-from detectime.images import RGB, Picture
-from detectime.weights import WeightsError
+from detectime.detectors.face_detection import WEIGHTS, TorchFaces
+from detectime.errors import ConfigError
+from detectime.images import RGB, EncodedImage
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsError
 
 torch = pytest.importorskip("torch")
 fd = pytest.importorskip("face_detection")
@@ -36,7 +37,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*(pretrained|weight enum):UserWarning"),
 ]
 
-NAMES = [*weights.FACES]
+NAMES = [*WEIGHTS]
 MOBILENET = "RetinaNetMobileNetV1"
 # What the notebook of 2021 finds at max_resolution 640, x1, y1, x2, y2.
 FACES_2021 = {
@@ -81,15 +82,15 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = network().state_dict()
         if name == "RetinaNetResNet50":  # as the published file has them
             state = {f"module.{key}": value for key, value in state.items()}
-        torch.save(state, folder / weights.FACES[name].name)
+        torch.save(state, folder / WEIGHTS[name].name)
     return folder
 
 
 @pytest.fixture
 def build(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TorchFaces]:
     """Build a detector with synthetic weights."""
-    known = {name: weights.File(file.name, file.origin) for name, file in weights.FACES.items()}
-    monkeypatch.setattr(weights, "FACES", known)
+    known = {name: downloads.WeightsFile(file.name, file.origin) for name, file in WEIGHTS.items()}
+    monkeypatch.setattr("detectime.detectors.face_detection.WEIGHTS", known)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(synthetic))
 
     def made(name: str, confidence: float = 0.001, device: str = "cpu") -> TorchFaces:
@@ -147,13 +148,13 @@ def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
     worker = make_worker(detector_type=MOBILENET, face_confidence=0.5, device="cpu")
     for frame, expected in FACES_2021.items():
         image = read_image(real / frame)
-        ((faces, _),) = worker.look([Picture((real / frame).read_bytes())])
+        ((faces, _),) = worker.look([EncodedImage((real / frame).read_bytes())])
         (direct,) = fd.build_detector(
             MOBILENET, confidence_threshold=0.5, nms_iou_threshold=0.3, device=torch.device("cpu"), max_resolution=640
         ).batched_detect(image[None])
         assert np.abs(faces.boxes[0] - expected).max() <= 2
         np.testing.assert_array_equal(
-            faces.boxes, boxes.as_boxes(boxes.clip(direct[:, :4], image.shape[1], image.shape[0]))
+            faces.boxes, boxes.as_boxes(boxes.clip_boxes(direct[:, :4], image.shape[1], image.shape[0]))
         )
 
 
@@ -194,7 +195,7 @@ def test_the_library_called_directly_works(imports: str, real: Path) -> None:
     call = CALL.format(image=str(real / "room" / "0001.jpg"), name=MOBILENET)
     x1, y1, x2, y2 = map(int, run(imports + call).split())
     assert np.abs(np.subtract((x1, y1, x2, y2), FACES_2021["room/0001.jpg"])).max() <= 2
-    assert (weights.torch_hub() / "RetinaFace_mobilenet025.pth").is_file()  # where the library looks
+    assert (downloads.find_torch_cache() / "RetinaFace_mobilenet025.pth").is_file()  # where the library looks
 
 
 def test_importing_detectime_imports_neither_torch_nor_the_library() -> None:
@@ -222,7 +223,7 @@ def test_anchors_are_those_of_the_library(size: tuple[int, int]) -> None:
     grids, image_size, steps, sides = levels(*size)
     narrow = [array.astype(np.int16) for array in (grids, image_size, steps, sides)]
     expected = original().generate_prior_box(*narrow)
-    found = face_detection.anchors(*narrow)
+    found = face_detection.generate_anchors(*narrow)
     assert found.dtype == expected.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
 
@@ -230,13 +231,15 @@ def test_anchors_are_those_of_the_library(size: tuple[int, int]) -> None:
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_anchors_of_any_size_are_those_of_the_library_in_64_bits(width: int, height: int) -> None:
     np.testing.assert_array_equal(
-        face_detection.anchors(*levels(width, height)), original().generate_prior_box(*levels(width, height))
+        face_detection.generate_anchors(*levels(width, height)), original().generate_prior_box(*levels(width, height))
     )
 
 
 @pytest.mark.parametrize("size", [(640, 360), (640, 640), (1280, 720), (482, 640)], ids=str)
 def test_large_anchors_too(size: tuple[int, int]) -> None:
-    np.testing.assert_array_equal(face_detection.anchors(*levels(*size)), original().generate_prior_box(*levels(*size)))
+    np.testing.assert_array_equal(
+        face_detection.generate_anchors(*levels(*size)), original().generate_prior_box(*levels(*size))
+    )
 
 
 # ---- weights ----
@@ -246,23 +249,23 @@ def test_large_anchors_too(size: tuple[int, int]) -> None:
 def test_weights_without_a_known_hash_come_from_a_mirror(
     name: str, synthetic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = weights.FACES[name]
+    file = WEIGHTS[name]
     with serving((synthetic / file.name).read_bytes()) as server:
         server.cuts = [1_000_000]
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
         found = TorchFaces(name, 0.001, 0.3, 640, "cpu").detect([noise(96, 64)])
         assert len(server.asked) == 2
     assert len(found) == 1
-    assert weights.sha256(weights.torch_hub() / file.name) == weights.sha256(synthetic / file.name)
+    assert downloads.hash_file(downloads.find_torch_cache() / file.name) == downloads.hash_file(synthetic / file.name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_weights_there_is_one_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr(weights, "_PAUSE", 0.001)
+    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
     with pytest.raises(WeightsError) as refusal:
         fd.build_detector(name, device=torch.device("cpu"))
-    for word in (weights.FACES[name].name, "http://127.0.0.1:9/", f"into {tmp_path / 'model'}"):
+    for word in (WEIGHTS[name].name, "http://127.0.0.1:9/", f"into {tmp_path / 'model'}"):
         assert word in str(refusal.value)
 
 
@@ -278,7 +281,7 @@ class Evil:
 
 def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
     """Make a file that is no weights."""
-    whole = (synthetic / weights.FACES["RetinaNetResNet50"].name).read_bytes()
+    whole = (synthetic / WEIGHTS["RetinaNetResNet50"].name).read_bytes()
     if kind in ("a pickle that executes", "a checkpoint"):
         torch.save({"weight": Evil(tmp_path / "evil")} if kind != "a checkpoint" else {"epoch": 3}, tmp_path / "made")
         return (tmp_path / "made").read_bytes()
@@ -287,7 +290,7 @@ def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
         "a page": b"<html>410 Gone</html>",
         "cut": whole[: len(whole) // 2],
         "a bare pickle that executes": pickle.dumps(Evil(tmp_path / "evil")),
-        "of another network": (synthetic / weights.FACES[MOBILENET].name).read_bytes(),
+        "of another network": (synthetic / WEIGHTS[MOBILENET].name).read_bytes(),
     }[kind]
 
 
@@ -306,7 +309,7 @@ def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
 def test_a_file_that_is_no_weights_is_named_and_executes_nothing(
     kind: str, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = weights.FACES["RetinaNetResNet50"].name
+    name = WEIGHTS["RetinaNetResNet50"].name
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_bytes(contents(kind, synthetic, tmp_path))
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
@@ -367,7 +370,7 @@ def test_no_regions(build: Callable[..., TorchFaces]) -> None:
 def test_a_gpu_that_is_not_there(build: Callable[..., TorchFaces]) -> None:
     with pytest.raises(ConfigError, match="device = 'cuda': torch sees no CUDA device"):
         build(MOBILENET, device="cuda")
-    assert onnx.torch_device("auto").type == "cpu"
+    assert onnx.choose_torch_device("auto").type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -375,16 +378,16 @@ def test_a_gpu_that_is_not_there(build: Callable[..., TorchFaces]) -> None:
 def test_a_gpu_finds_the_same_within_a_pixel(name: str, build: Callable[..., TorchFaces]) -> None:
     image = noise(320, 240)
     (there,), (here,) = build(name, device="cuda").detect([image]), build(name, device="cpu").detect([image])
-    near = boxes.iou(here.boxes[:, None], there.boxes[None]).max(axis=1, initial=0)
+    near = boxes.compute_iou(here.boxes[:, None], there.boxes[None]).max(axis=1, initial=0)
     assert (near > 0.9).mean() > 0.97
 
 
 @pytest.mark.parametrize(("search", "stage"), [(None, "near"), ("face", "near"), ("frame", "frame")])
 def test_hands_are_searched_where_it_is_said(search: Any, stage: str, real: Path) -> None:
-    from detectime.sources.folder import Folder
+    from detectime.sources.folder import FolderSource
 
     worker = make_worker(detector_type=MOBILENET, search=search, device="cpu")
-    (row,) = worker(Folder(str(real)), ["palm_pA/0030.jpg"]).to_pylist()
+    (row,) = worker(FolderSource(str(real)), ["palm_pA/0030.jpg"]).to_pylist()
     assert row["outcome"] == "ok", row["error"]
     assert [hand["stage"] for hand in row["hands"]] == [stage] * len(row["hands"])
     assert len(row["hands"]) >= 1

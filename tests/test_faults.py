@@ -18,8 +18,8 @@ import pyarrow as pa
 import pytest
 from faults import Faulty, children, driver, make_frames, names, settings, table_of, wait_until
 
-from detectime import run
-from detectime.sources.folder import Folder
+from detectime.detection import run
+from detectime.sources.folder import FolderSource
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def journal(tmp_path: Path) -> Path:
 def resume(images: Path, output: Path, **parameters: Any) -> pa.Table:
     """Run in this process to the end."""
     parameters = {"workers": 2, "save_per_num_images": 5, **parameters}
-    found = run.detect(table_of(NAMES), Folder(str(images)), settings(**parameters), str(output))
+    found = run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(**parameters), str(output))
     assert found["frame_path"].to_pylist() == NAMES
     return found
 
@@ -179,7 +179,9 @@ def test_workers_that_are_killed_again_and_again_lose_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found = run.detect(table_of(NAMES), source, settings(workers=2, save_per_num_images=7), str(tmp_path / "run"))
+        found = run.detect_frames(
+            table_of(NAMES), source, settings(workers=2, save_per_num_images=7), str(tmp_path / "run")
+        )
     finally:
         done.set()
         killer.join()
@@ -198,14 +200,14 @@ def test_frames_that_cost_workers_are_failed_and_their_neighbours_lose_nothing(t
     frame_paths = make_frames(tmp_path / "images", names(20, **{kind: [at] for kind, (at, _) in kinds.items()}))
     config = settings(workers=2, save_per_num_images=7, frame_timeout=1.0)
     table, source = table_of(frame_paths), Faulty(str(tmp_path / "images"))
-    found = run.detect(table, source, config, str(tmp_path / "run"))
+    found = run.detect_frames(table, source, config, str(tmp_path / "run"))
     assert found["frame_path"].to_pylist() == frame_paths
     wrong = [(at, row["error"]) for at, row in enumerate(found.to_pylist()) if row["outcome"] != "ok"]
     assert wrong == list(kinds.values())
     assert set(found["outcome"].to_pylist()) == {"ok", "failed"}
     # Once what was wrong is put right, those are looked at again, and only those.
     config = settings(workers=1, retry_failed=True)
-    again = run.detect(
+    again = run.detect_frames(
         table, Faulty(str(tmp_path / "images"), journal=str(journal), struck=True), config, str(tmp_path / "run")
     )
     assert set(again["outcome"].to_pylist()) == {"ok"}
@@ -218,7 +220,7 @@ def test_a_frame_that_costs_its_worker_once_is_tried_again(tmp_path: Path, journ
     frame_paths = make_frames(tmp_path / "images", names(12, die=[3], freeze=[7]))
     source = Faulty(str(tmp_path / "images"), journal=str(journal), once=True)
     config = settings(workers=2, save_per_num_images=6, frame_timeout=1.0)
-    found = run.detect(table_of(frame_paths), source, config, str(tmp_path / "run"))
+    found = run.detect_frames(table_of(frame_paths), source, config, str(tmp_path / "run"))
     assert found["outcome"].to_pylist() == ["ok"] * 12
     assert len([name for name in os.listdir(journal) if name.startswith("struck")]) == 2
 
@@ -230,9 +232,9 @@ def test_relative_paths_and_a_thread(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    source = Folder(os.path.relpath(images))
+    source = FolderSource(os.path.relpath(images))
     config = settings(workers=1)
-    thread = threading.Thread(target=run.detect, args=(table_of(NAMES), source, config, "down/run"))
+    thread = threading.Thread(target=run.detect_frames, args=(table_of(NAMES), source, config, "down/run"))
     thread.start()
     thread.join()
     assert (tmp_path / "down" / "run" / "detections.parquet").read_bytes() == straight
@@ -246,7 +248,7 @@ def test_a_current_folder_that_is_gone(
     config = settings(workers=1)
     monkeypatch.chdir(gone)
     gone.rmdir()
-    run.detect(table_of(NAMES), Folder(str(images)), config, str(tmp_path / "run"))
+    run.detect_frames(table_of(NAMES), FolderSource(str(images)), config, str(tmp_path / "run"))
     assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
 
 
@@ -267,13 +269,13 @@ def test_in_a_kernel_that_is_interrupted_and_killed(
                 return dict(message["content"])
 
     call = (
-        f"run.detect(faults.table_of(faults.names({COUNT})), "
+        f"run.detect_frames(faults.table_of(faults.names({COUNT})), "
         f"faults.Faulty({str(images)!r}, journal={str(journal)!r}, pause=0.1), "
         f"faults.settings(workers=2, save_per_num_images=5), {str(output)!r})"
     )
     try:
         client.execute(
-            f"import sys; sys.path.insert(0, {str(faults.HERE)!r})\nimport faults\nfrom detectime import run"
+            f"import sys; sys.path.insert(0, {str(faults.HERE)!r})\nimport faults\nfrom detectime.detection import run"
         )
         assert answer()["status"] == "ok"
         client.execute(call, stop_on_error=False)  # else what comes right after it is aborted, too

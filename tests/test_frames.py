@@ -13,11 +13,13 @@ import pytest
 from conftest import LABELS
 from faults import settings
 
-from detectime import frames, sources, store, tables
+from detectime import sources
 from detectime.config import Config
-from detectime.frames import TableError
-from detectime.sources import SourceError
-from detectime.sources.folder import Folder
+from detectime.labels import frame_table
+from detectime.labels.tables import TableError
+from detectime.sources.contract import SourceError
+from detectime.sources.folder import FolderSource
+from detectime.storage import run_tables, store
 
 HEADER = "frame_path,video_name,frame_id,class_name\n"
 
@@ -41,7 +43,7 @@ def csv(tmp_path: Path) -> Path:
 def read(csv: Path, images: Path, text: str | bytes) -> pd.DataFrame:
     """Write a csv and read it."""
     csv.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return frames.read(csv, Folder(str(images)), LABELS)
+    return frame_table.read_frames_csv(csv, FolderSource(str(images)), LABELS)
 
 
 def refusal(csv: Path, images: Path, text: str | bytes) -> str:
@@ -134,7 +136,7 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
     assert table["frame_path"].tolist() == ["b.jpg", "a.jpg"]
     assert table.index.tolist() == [0, 1]
     assert (table.attrs["duplicates"], table.attrs["first_duplicate"]) == (2, "a.jpg")
-    assert str(frames.notes(table)[0]) == "2 rows repeated another and were dropped (the first: 'a.jpg')"
+    assert str(frame_table.list_notes(table)[0]) == "2 rows repeated another and were dropped (the first: 'a.jpg')"
 
 
 @pytest.mark.parametrize(
@@ -213,18 +215,18 @@ def test_a_file_that_is_no_table(content: str | bytes, reason: str, csv: Path, i
 
 def test_a_path_that_is_no_file(csv: Path, images: Path) -> None:
     with pytest.raises(TableError, match="there is no such file; give the csv"):
-        frames.read(csv, Folder(str(images)), LABELS)
+        frame_table.read_frames_csv(csv, FolderSource(str(images)), LABELS)
     with pytest.raises(TableError, match="cannot be read: Is a directory"):
-        frames.read(images, Folder(str(images)), LABELS)
+        frame_table.read_frames_csv(images, FolderSource(str(images)), LABELS)
 
 
 def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe("/annotations/val/ok.json", b"{}")
     with pytest.raises(TableError, match="a folder of labels cannot be read in a bucket; bring the annotations here"):
-        frames.read("memory://annotations", Folder(str(images)), LABELS)
+        frame_table.read_frames_csv("memory://annotations", FolderSource(str(images)), LABELS)
     with pytest.raises(TableError, match="there is no such file; give the csv"):
-        frames.read("memory://nowhere.csv", Folder(str(images)), LABELS)
+        frame_table.read_frames_csv("memory://nowhere.csv", FolderSource(str(images)), LABELS)
 
 
 # -- a place that is gone
@@ -239,16 +241,19 @@ def test_of_a_place_that_is_gone_the_table_is_read(place: str, reason: str, csv:
     assert table["on_disk"].tolist() == [False]
     assert table["stamp"].isna().all()
     assert table.attrs["unreachable"] == f"{tmp_path}/{reason}"
-    assert frames.notes(table) == []  # not one frame is missing
-    table = frames.select(table, ["ok"])
-    assert frames.summary(table) == f"1 frames, 1 of them wanted; the source cannot be reached: {tmp_path}/{reason}"
+    assert frame_table.list_notes(table) == []  # not one frame is missing
+    table = frame_table.select_frames(table, ["ok"])
+    assert (
+        frame_table.summarize_frames(table)
+        == f"1 frames, 1 of them wanted; the source cannot be reached: {tmp_path}/{reason}"
+    )
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty"])
 def test_what_was_there_is_taken_from_an_earlier_run(place: str, csv: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     rows = "v1/1.jpg,v,1,ok\ngone.jpg,v,2,ok\nv1/2.jpg,v,3,ok\n"
-    known = frames.select(read(csv, images, HEADER + rows), ["ok"])
+    known = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"])
     csv.write_text(HEADER + "new.jpg,v,4,mute\n" + rows)
     config = settings(images=str(tmp_path / place), labels=str(csv), output=str(tmp_path / "run"))
     table = of_known(config, known)
@@ -264,8 +269,8 @@ def test_what_was_there_is_taken_from_an_earlier_run(place: str, csv: Path, imag
 
 def of_known(config: Config, known: pd.DataFrame) -> pd.DataFrame:
     """Make the frame table of a configuration in whose output lies a run with another one."""
-    tables.write_frames(store.of(config.data.output), known)
-    return frames.of(config, sources.of(config))
+    run_tables.write_frames(store.open_store(config.data.output), known)
+    return frame_table.read_labels(config, sources.open_source(config))
 
 
 def annotations(folder: Path, *images: str) -> Path:
@@ -278,15 +283,15 @@ def annotations(folder: Path, *images: str) -> Path:
 
 def test_what_is_known_of_a_table_goes_through_a_run_and_back(csv: Path, images: Path, tmp_path: Path) -> None:
     rows = "v1/1.jpg,v,1,ok,640\nv1/1.jpg,v,1,ok,640\ngone.jpg,v,2,ok,640\n"
-    table = frames.select(read(csv, images, HEADER.strip() + ",width\n" + rows), ["ok"])
-    tables.write_frames(store.of(str(tmp_path / "run")), table)
-    known = tables.read_frames(store.of(str(tmp_path / "run")))
+    table = frame_table.select_frames(read(csv, images, HEADER.strip() + ",width\n" + rows), ["ok"])
+    run_tables.write_frames(store.open_store(str(tmp_path / "run")), table)
+    known = run_tables.read_frames(store.open_store(str(tmp_path / "run")))
     assert known is not None
     assert known.attrs == table.attrs
-    assert frames.summary(known) == frames.summary(table)
-    assert [note.kind for note in frames.notes(known)] == ["repeated", "unlisted", "missing", "renamed"]
+    assert frame_table.summarize_frames(known) == frame_table.summarize_frames(table)
+    assert [note.kind for note in frame_table.list_notes(known)] == ["repeated", "unlisted", "missing", "renamed"]
     config = settings(images=str(tmp_path / "nowhere"), labels=str(csv), output=str(tmp_path / "run"))
-    assert frames.of(config, sources.of(config))["on_disk"].tolist() == [True, False]
+    assert frame_table.read_labels(config, sources.open_source(config))["on_disk"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty"])
@@ -296,8 +301,8 @@ def test_of_hagrid_the_table_of_an_earlier_run_is_taken(place: str, tmp_path: Pa
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "b.jpg").touch()
     here = settings(images=str(tmp_path / "images"), labels=str(labels))
-    whole = frames.of(here, sources.of(here))
-    known = frames.select(whole, ["ok"], 1)
+    whole = frame_table.read_labels(here, sources.open_source(here))
+    known = frame_table.select_frames(whole, ["ok"], 1)
     gone = settings(images=str(tmp_path / place), labels=str(labels), output=str(tmp_path / "run"))
     table = of_known(gone, known)
     pd.testing.assert_frame_equal(table.drop(columns="stamp"), whole.drop(columns="stamp"))
@@ -306,19 +311,19 @@ def test_of_hagrid_the_table_of_an_earlier_run_is_taken(place: str, tmp_path: Pa
     assert place in table.attrs["unreachable"]
     annotations(labels, "a", "c")  # other labels: no table can be made of them
     with pytest.raises(SourceError, match=place):
-        frames.of(gone, sources.of(gone))
+        frame_table.read_labels(gone, sources.open_source(gone))
 
 
 def test_of_hagrid_an_empty_place_is_a_place_without_frames(tmp_path: Path) -> None:
     labels = annotations(tmp_path / "labels", "a")
     (tmp_path / "empty").mkdir()
     config = settings(images=str(tmp_path / "empty"), labels=str(labels))
-    table = frames.of(config, sources.of(config))
+    table = frame_table.read_labels(config, sources.open_source(config))
     assert table[["frame_path", "on_disk"]].to_numpy().tolist() == [["ok/a.jpg", False]]
     assert table.attrs["unreachable"] == f"{tmp_path}/empty lists nothing"
     config = settings(images=str(tmp_path / "nowhere"), labels=str(labels))
     with pytest.raises(SourceError, match=GONE):
-        frames.of(config, sources.of(config))
+        frame_table.read_labels(config, sources.open_source(config))
 
 
 def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path) -> None:
@@ -327,7 +332,7 @@ def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path)
     assert table["on_disk"].tolist() == [True]
     assert table.attrs["unlisted"] == 3
     assert table.attrs["unlisted_names"] == ["other.jpg", "v1/2.jpg", os.fsdecode(b"\xff\xfe.jpg")]
-    told = frames.summary(frames.select(table, ["ok"]))
+    told = frame_table.summarize_frames(frame_table.select_frames(table, ["ok"]))
     assert told.endswith("\n3 files of the source are not named by the labels (the first: 'other.jpg')")
 
 
@@ -336,19 +341,22 @@ def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path
         (images / f"{k:02d}.jpg").touch()
     table = read(csv, images, HEADER + "v1/1.jpg,v1,1,ok\n")
     assert table.attrs["unlisted_names"] == [f"{k:02d}.jpg" for k in range(20)]
-    (note,) = frames.notes(table)
+    (note,) = frame_table.list_notes(table)
     assert (note.kind, note.count, note.example) == ("unlisted", 52, "00.jpg")
 
 
 def test_where_all_files_are_named_none_is_told(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nv1/2.jpg,v,2,ok\nother.jpg,v,3,ok\n")
-    assert frames.notes(table) == []
-    assert frames.summary(frames.select(table, ["ok"])) == "3 frames, 3 of them wanted; 3 are there"
+    assert frame_table.list_notes(table) == []
+    assert (
+        frame_table.summarize_frames(frame_table.select_frames(table, ["ok"]))
+        == "3 frames, 3 of them wanted; 3 are there"
+    )
 
 
 def test_frames_that_are_not_there_are_told(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb.jpg,v,2,ok\na.jpg,v,3,ok\n")
-    notes = frames.notes(frames.select(table, ["ok"]))
+    notes = frame_table.list_notes(frame_table.select_frames(table, ["ok"]))
     assert [(note.kind, note.count, note.example) for note in notes] == [
         ("unlisted", 2, "other.jpg"),
         ("missing", 2, "b.jpg"),
@@ -367,7 +375,7 @@ def test_frames_that_are_not_there_are_told(csv: Path, images: Path) -> None:
 )
 def test_select(classes: list[str], limit: int | None, wanted: list[bool], csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
-    selected = frames.select(table, classes, limit)
+    selected = frame_table.select_frames(table, classes, limit)
     assert selected["wanted"].tolist() == wanted
     assert selected.attrs == table.attrs
     assert "wanted" not in table
@@ -375,7 +383,7 @@ def test_select(classes: list[str], limit: int | None, wanted: list[bool], csv: 
 
 def test_counts(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
-    counts = frames.counts(frames.select(table, ["ok"], 1))
+    counts = frame_table.count_frames(frame_table.select_frames(table, ["ok"], 1))
     assert counts.loc["ok", ["videos", "frames", "missing", "wanted"]].tolist() == [2, 2, 1, 1]
     assert counts.index.tolist() == ["mute", "ok", "like"]  # by their numbers
 
@@ -383,7 +391,7 @@ def test_counts(csv: Path, images: Path) -> None:
 def test_two_hundred_thousand_rows_take_seconds(csv: Path, images: Path) -> None:
     rows = "".join(f"video{i % 3000}/{i}.jpg,video{i % 3000},{i},{'ok' if i % 3 else 'like'}\n" for i in range(200_000))
     started = time.monotonic()
-    table = frames.select(read(csv, images, HEADER + rows), ["ok"], 100_000)
+    table = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"], 100_000)
     assert table["wanted"].sum() == 100_000
     refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
     assert time.monotonic() - started < 20  # seconds; a loop over pairs of rows would take hours

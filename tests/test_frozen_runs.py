@@ -17,12 +17,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from detectime import boxes, frames, manifest, outcomes, paths, run, runs, shards, sources
+from detectime import boxes, outcomes, paths, runs, sources
 from detectime import config as configuration
-from detectime import store as stores
-from detectime.config import Config, Detection, Pairing
+from detectime.config import Config, DetectionConfig, PairingConfig
+from detectime.detection import manifest, run, shards
+from detectime.detection.manifest import RunError
 from detectime.detectors import mediapipe, registry
-from detectime.manifest import RunError
+from detectime.labels import frame_table
+from detectime.storage import store as stores
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0"
 FINISHED = ["default", "cascade", "averaged"]
@@ -45,14 +47,14 @@ def copy(name: str, folder: Path) -> Path:
 
 def load(output: Path, **parameters: Any) -> Config:
     given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
-    return configuration.load(parameters={**{key: str(value) for key, value in given.items()}, **parameters})
+    return configuration.load_config(parameters={**{key: str(value) for key, value in given.items()}, **parameters})
 
 
 def detect(output: Path, **parameters: Any) -> Config:
     config, _ = manifest.resume_config(load(output, **parameters))
-    source = sources.of(config)
-    table = frames.select(frames.of(config, source), config.classes, config.selection.limit)
-    run.detect(table, source, config, str(output))
+    source = sources.open_source(config)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
+    run.detect_frames(table, source, config, str(output))
     return config
 
 
@@ -65,7 +67,7 @@ def made_by_0_2(name: str) -> bytes:
 
 
 def hand_boxes(output: Path) -> dict[str, np.ndarray]:
-    table = shards.read_detections(stores.of(output))
+    table = shards.read_detections(stores.open_store(output))
     return {
         row["frame_path"]: np.array([[hand[c] for c in ("x1", "y1", "x2", "y2")] for hand in row["hands"]]).reshape(
             -1, 4
@@ -204,13 +206,13 @@ def test_a_grown_run_is_a_whole_run_under_its_own_settings(
 ) -> None:
     if name != "default":
         request.getfixturevalue("hagrid_weights")
-    classes = ["no_gesture", *configuration.load().classes]
+    classes = ["no_gesture", *configuration.load_config().classes]
     output = copy(name, tmp_path)
     config = detect(output, classes=classes)
     outcomes.pair_run(runs.open_run(output), config.pairing)
 
     whole = tmp_path / "whole"
-    values = configuration.as_dict(config)
+    values = configuration.config_to_dict(config)
     keys = ("hand_detector", "near_coefficient", "whole_frame")
     own = detect(whole, classes=classes, **{key: values["detection"][key] for key in keys}, **values["pairing"])
     outcomes.pair_run(runs.open_run(whole), own.pairing)
@@ -230,7 +232,7 @@ def test_todays_detectors_find_the_boxes_of_0_2(tmp_path: Path, name: str, reque
     assert now.keys() == then.keys()
     for path, found in now.items():
         assert len(found) == len(then[path])
-        assert (boxes.iou(found, then[path]) >= 0.99).all()
+        assert (boxes.compute_iou(found, then[path]) >= 0.99).all()
 
 
 @pytest.mark.slow
@@ -244,16 +246,16 @@ def test_a_raised_revision_refuses_growing_and_nothing_else(tmp_path: Path, monk
     with pytest.raises(RunError, match=r"mediapipe has revision 2.*revision 1.*another `output`.*redetect: true"):
         detect(output, classes=["no_gesture", "stop"])
     detect(output, classes=["no_gesture", "stop"], redetect=True)
-    assert manifest.read_manifest(stores.of(output))["detectors"]["mediapipe"]["revision"] == 2  # type: ignore[index]
+    assert manifest.read_manifest(stores.open_store(output))["detectors"]["mediapipe"]["revision"] == 2  # type: ignore[index]
     (kept,) = output.glob("detections.*Z.parquet")
     assert pq.read_metadata(kept).num_rows == 108
 
 
 def test_the_config_of_0_2_loads_unchanged() -> None:
-    old, new = configuration.load(FROZEN / "config.yml"), configuration.load()
-    assert configuration.as_dict(old)["labels"] == configuration.as_dict(new)["labels"]
-    assert old.detection == Detection()
-    assert old.pairing == Pairing()
+    old, new = configuration.load_config(FROZEN / "config.yml"), configuration.load_config()
+    assert configuration.config_to_dict(old)["labels"] == configuration.config_to_dict(new)["labels"]
+    assert old.detection == DetectionConfig()
+    assert old.pairing == PairingConfig()
     assert old.explicit == {"data.images", "data.labels", "data.output"}
 
 
@@ -306,7 +308,7 @@ def test_a_run_whose_faces_are_those_of_another_goes_on_when_that_one_is_rewritt
     for _ in range(2):  # rewritten, and once more
         detect(cache)
         assert hashlib.sha256((cache / "detections.parquet").read_bytes()).hexdigest() != then
-        detect(cache, classes=["no_gesture", *configuration.load().classes])
+        detect(cache, classes=["no_gesture", *configuration.load_config().classes])
     detect(output)
     assert not [note for note in runs.open_run(output).notes if note.kind == "detectors"]
     detect(output, classes=["no_gesture", "stop"])  # it may grow as well

@@ -17,9 +17,11 @@ import pytest
 from conftest import detections, looked_at
 from faults import settings
 
-from detectime import evaluate, frames, hagrid, pairing, schema, sources
-from detectime.config import HAGRID, ConfigError
-from detectime.frames import TableError
+from detectime import evaluation, pairing, schema, sources
+from detectime.config import HAGRID_CLASSES
+from detectime.errors import ConfigError
+from detectime.labels import frame_table, hagrid
+from detectime.labels.tables import TableError
 from detectime.sources.listing import Listing
 
 BOX = [0.25, 0.5, 0.25, 0.25]
@@ -38,9 +40,12 @@ def annotate(folder: Path, **classes: dict[str, Any]) -> Path:
 
 
 def read(
-    folder: Path, names: Iterable[str] = (), classes: dict[str, str] = HAGRID, labels: Iterable[str] = HAGRID.values()
+    folder: Path,
+    names: Iterable[str] = (),
+    classes: dict[str, str] = HAGRID_CLASSES,
+    labels: Iterable[str] = HAGRID_CLASSES.values(),
 ) -> pd.DataFrame:
-    return hagrid.read(folder, listing(*(name.encode() for name in names)), classes, labels)
+    return hagrid.read_annotations(folder, listing(*(name.encode() for name in names)), classes, labels)
 
 
 def listing(*names: bytes) -> Listing:
@@ -78,7 +83,7 @@ def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_an_image_in_a_folder_whose_name_is_no_text_is_missing(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok"), "b": record("ok")})
-    table = hagrid.read(tmp_path, listing(b"\xff/ok/a.jpg", b"ok/b.jpg"), HAGRID, ["ok"])
+    table = hagrid.read_annotations(tmp_path, listing(b"\xff/ok/a.jpg", b"ok/b.jpg"), HAGRID_CLASSES, ["ok"])
     assert table["frame_path"].tolist() == ["ok/a.jpg", "ok/b.jpg"]
     assert table["on_disk"].tolist() == [False, True]
     assert table["stamp"].isna().tolist() == [True, False]
@@ -164,11 +169,11 @@ def test_the_labels_sha256_is_that_of_the_files_that_are_taken(tmp_path: Path) -
         for part in ("train", "val")
     ]
     assert sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) == sha256
+    assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) == sha256
     annotate(tmp_path / "train", fist={"d": record("fist")})  # is not taken
-    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) == sha256
+    assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) == sha256
     annotate(tmp_path / "train", ok={"d": record("ok")})
-    assert hagrid.hash_annotations(tmp_path, HAGRID, HAGRID.values()) != sha256
+    assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) != sha256
 
 
 def test_of_two_images_the_one_in_the_folder_of_the_class_is_taken(tmp_path: Path) -> None:
@@ -187,7 +192,7 @@ def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
         (tmp_path / "images" / "ok").mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / "ok" / f"{name}.jpg").touch()
     config = settings(images=str(tmp_path / "images"), labels=str(labels))
-    table = frames.select(frames.of(config, sources.of(config)), config.classes)
+    table = frame_table.select_frames(frame_table.read_labels(config, sources.open_source(config)), config.classes)
     assert table["label"].tolist() == [4] * 3
     hand = (100, 100, 200, 150)
     found = detections(
@@ -195,15 +200,15 @@ def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
         looked_at("ok/b.jpg", size=(400, 200)),
         looked_at("ok/c.jpg", outcome="missing"),
     )
-    samples = pairing.pair(table, found, config.pairing)
-    truth = evaluate.truth_of(samples)
+    samples = pairing.pair_frames(table, found, config.pairing)
+    truth = evaluation.extract_truth(samples)
     assert truth.to_numpy().tolist() == [["ok/a.jpg", *hand], ["ok/b.jpg", *hand]]
-    score = evaluate.score(samples, truth).loc["all"]
+    score = evaluation.score_samples(samples, truth).loc["all"]
     assert score[["frames", "samples", "correct"]].tolist() == [2, 1, 1]
     plain = samples.drop(columns=schema.TRUTH)
-    assert evaluate.score(plain, evaluate.truth_of(plain)).loc["all", "frames"] == 0
+    assert evaluation.score_samples(plain, evaluation.extract_truth(plain)).loc["all", "frames"] == 0
     with pytest.raises(ValueError, match="true_hands has something else than boxes"):
-        evaluate.truth_of(samples.assign(true_hands="left"))
+        evaluation.extract_truth(samples.assign(true_hands="left"))
 
 
 @pytest.mark.slow
@@ -212,7 +217,7 @@ def test_140_000_records_take_seconds(place: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     names = []
     for part in ("train", "val"):
-        for name in HAGRID:
+        for name in HAGRID_CLASSES:
             images = [str(uuid.UUID(bytes=random.bytes(16))) for _ in range(11_667)]
             landmarks = random.random((21, 2)).tolist()
             records = {i: record(name, f"{random.integers(30_000):064x}", landmarks=[landmarks]) for i in images}

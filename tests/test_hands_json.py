@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from conftest import Box, detected, detections, frame_table, looked_at
+from conftest import Box, detected, detections, looked_at, make_frame_table
 
 from detectime import pairing
-from detectime.config import Pairing
+from detectime.config import PairingConfig
 from detectime.exports import hands_json
-from detectime.store import StoreError
+from detectime.storage.store import StoreError
 
 HAND = (10.5, 20, 30, 40)
 FAR: Box = (70, 20, 90, 40)  # of the face at `HAND` it touches the square of coefficient 2.5, not that of 1.5
@@ -26,7 +26,7 @@ NAMES = ['a "quoted"\\name.jpg', "a\nnewline\tand\r\0 controls.jpg", "😀/ünï
 def samples_of(frames: list[dict[str, Any]], fallback: Literal["none", "wider", "frame"] = "none") -> pd.DataFrame:
     """Pair frames that each show a face and a hand, unless `faces` and `hands` say otherwise."""
     looked = detections(*(looked_at(f["frame_path"], f.pop("faces", [HAND]), f.pop("hands", [HAND])) for f in frames))
-    return pairing.pair(frame_table(frames), looked, Pairing(fallback=fallback))
+    return pairing.pair_frames(make_frame_table(frames), looked, PairingConfig(fallback=fallback))
 
 
 def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
         *(dict(zip(keys, (name, name, 0, 3, [0, 0, 51, 60]), strict=True)) for name in NAMES),
     ]
     path = tmp_path / "new folder" / "hands.json"
-    assert hands_json.write(samples, path) == len(expected)
+    assert hands_json.write_hands_json(samples, path) == len(expected)
     assert path.read_bytes() == json.dumps(expected, indent=4).encode()
 
 
@@ -62,7 +62,7 @@ def test_what_a_fallback_found_is_a_sample(
         {"frame_path": "near.jpg"},
     ]
     path = tmp_path / "hands.json"
-    assert hands_json.write(samples_of(frames, fallback), path) == len(names)
+    assert hands_json.write_hands_json(samples_of(frames, fallback), path) == len(names)
     boxes = {"alone.jpg": list(FAR), "wider.jpg": list(FAR), "near.jpg": [10, 20, 30, 40]}
     written = [(sample["frame_path"], sample["bbox"]) for sample in json.loads(path.read_bytes())]
     assert written == [(name, boxes[name]) for name in names]
@@ -71,13 +71,13 @@ def test_what_a_fallback_found_is_a_sample(
 def test_writing_again_replaces(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
     for _ in range(2):
-        hands_json.write(samples_of([{"frame_path": "a.jpg"}]), path)
+        hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg"}]), path)
     assert len(json.loads(path.read_bytes())) == 1
 
 
 def test_no_sample_gives_an_empty_list(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
-    assert hands_json.write(samples_of([{"frame_path": "a.jpg", "hands": []}]), path) == 0
+    assert hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg", "hands": []}]), path) == 0
     assert path.read_bytes() == json.dumps([], indent=4).encode()
 
 
@@ -94,9 +94,9 @@ def file_size_limited(limit: int) -> Iterator[None]:
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
-    hands_json.write(samples_of([{"frame_path": "a.jpg"}]), path)
+    hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg"}]), path)
     before = path.read_bytes()
     with file_size_limited(50_000), pytest.raises(StoreError, match=r"hands\.json: cannot be written"):
-        hands_json.write(samples_of([{"frame_path": f"{i}.jpg"} for i in range(1000)]), path)
+        hands_json.write_hands_json(samples_of([{"frame_path": f"{i}.jpg"} for i in range(1000)]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

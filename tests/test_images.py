@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detectime import images, schema
-from detectime.images import Picture, Unreadable
+from detectime.images import EncodedImage, UnreadableImageError
 
 RGB = Image.fromarray(pattern())
 ALPHA = RGB.copy()
@@ -74,7 +74,7 @@ DEEP = pattern()[..., ::-1].astype(np.uint16) * 256 + 77  # blue first, as OpenC
 )
 def test_colours_are_those_of_pillow(content: bytes, tolerance: int) -> None:
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    image = images.decode(content)
+    image = images.decode_image(content)
     assert (image.dtype, image.shape) == (np.uint8, (48, 64, 3))
     assert np.abs(image.astype(int) - expected).max() <= tolerance
 
@@ -88,12 +88,12 @@ def test_colours_are_those_of_pillow(content: bytes, tolerance: int) -> None:
     ],
 )
 def test_of_sixteen_bits_the_upper_eight_stay(content: bytes) -> None:
-    np.testing.assert_array_equal(images.decode(content), pattern())
+    np.testing.assert_array_equal(images.decode_image(content), pattern())
 
 
 def test_of_sixteen_bits_of_grey_the_upper_eight_stay() -> None:
     grey = pattern()[..., 0]
-    image = images.decode(encode(grey.astype(np.uint16) * 256 + 77))
+    image = images.decode_image(encode(grey.astype(np.uint16) * 256 + 77))
     np.testing.assert_array_equal(image, np.dstack([grey] * 3))
 
 
@@ -106,11 +106,11 @@ def test_exif_orientation(kind: str, options: dict[str, object], orientation: in
     exif[0x0112] = orientation
     content = encode(RGB, kind, exif=exif, **options)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).astype(int)
-    applied = images.decode(content, exif="apply")
+    applied = images.decode_image(content, exif="apply")
     assert applied.shape == upright.shape
     assert applied.flags.c_contiguous
     assert np.abs(applied - upright).max() <= 2
-    ignored = images.decode(content)
+    ignored = images.decode_image(content)
     stored = upright if kind == "TIFF" else pattern().astype(int)  # a TIFF's orientation belongs to the format
     assert ignored.shape == stored.shape
     assert np.abs(ignored - stored).max() <= 16  # a JPEG of few pixels is not exact
@@ -122,7 +122,7 @@ TEXT_FOR_ORIENTATION = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112,
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", TEXT_FOR_ORIENTATION], ids=["garbage", "text"])
 def test_broken_exif_turns_nothing(exif: bytes) -> None:
     content = encode(RGB, "JPEG", exif=exif)
-    np.testing.assert_array_equal(images.decode(content, exif="apply"), images.decode(content))
+    np.testing.assert_array_equal(images.decode_image(content, exif="apply"), images.decode_image(content))
 
 
 def smooth(width: int, height: int) -> NDArray[np.uint8]:
@@ -147,7 +147,7 @@ def averages(image: NDArray[np.uint8], factor: int) -> NDArray[np.float64]:
 def test_a_jpeg_is_decoded_no_smaller_than_what_is_enough(width: int, height: int, side: int) -> None:
     done, content = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))
     assert done
-    picture = Picture(content.tobytes())
+    picture = EncodedImage(content.tobytes())
     factor = max(factor for factor in (1, 2, 4, 8) if factor == 1 or max(width, height) >= factor * side)
     image = picture.pixels(side)
     assert image.shape == (-(-height // factor), -(-width // factor), 3)
@@ -168,7 +168,7 @@ def test_a_jpeg_is_decoded_no_smaller_than_what_is_enough(width: int, height: in
     ],
 )
 def test_a_reduced_jpeg_looks_as_the_average_of_its_pixels(content: bytes, factor: int) -> None:
-    picture = Picture(content)
+    picture = EncodedImage(content)
     reduced, expected = picture.pixels(637 // factor), averages(picture.pixels(), factor)
     height, width = expected.shape[:2]
     assert reduced.shape == (-(-475 // factor), -(-637 // factor), 3)
@@ -181,7 +181,7 @@ def test_a_reduced_jpeg_looks_as_the_average_of_its_pixels(content: bytes, facto
 def test_a_reduced_jpeg_is_turned_as_the_whole_one(orientation: int, side: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = Picture(encode(smooth(160, 120), "JPEG", exif=exif, quality=95), exif="apply")
+    picture = EncodedImage(encode(smooth(160, 120), "JPEG", exif=exif, quality=95), exif="apply")
     upright = picture.pixels()
     assert upright.shape == (picture.height, picture.width, 3)
     reduced = picture.pixels(side)
@@ -192,7 +192,7 @@ def test_a_reduced_jpeg_is_turned_as_the_whole_one(orientation: int, side: int) 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_another_picture_is_never_reduced(kind: str) -> None:
-    picture = Picture(encode(RGB, kind))
+    picture = EncodedImage(encode(RGB, kind))
     np.testing.assert_array_equal(picture.pixels(4), picture.pixels())
     assert picture.is_whole(picture.pixels(4))
 
@@ -201,7 +201,7 @@ def test_another_picture_is_never_reduced(kind: str) -> None:
 def test_stray_bytes_cost_no_pixel(side: int | None) -> None:
     with pytest.raises(ValueError, match="3 extraneous bytes"):
         simplejpeg.decode_jpeg(STRAY)
-    np.testing.assert_array_equal(Picture(STRAY).pixels(side), Picture(PROGRESSIVE).pixels(side))
+    np.testing.assert_array_equal(EncodedImage(STRAY).pixels(side), EncodedImage(PROGRESSIVE).pixels(side))
 
 
 @settings(deadline=None)
@@ -209,7 +209,7 @@ def test_stray_bytes_cost_no_pixel(side: int | None) -> None:
 @example(20_000, 1, 640)
 @example(50, 20_000, 640)
 def test_shrunk_pictures_have_their_size_and_their_colour(width: int, height: int, side: int) -> None:
-    shrunk = images.shrink(np.full((height, width, 3), (10, 200, 77), np.uint8), side)
+    shrunk = images.shrink_image(np.full((height, width, 3), (10, 200, 77), np.uint8), side)
     scale = min(1.0, side / max(width, height))
     assert shrunk.shape == (max(1, round(height * scale)), max(1, round(width * scale)), 3)
     assert max(shrunk.shape[:2]) == min(side, max(width, height))
@@ -220,19 +220,21 @@ def test_shrunk_pictures_have_their_size_and_their_colour(width: int, height: in
 @given(st.integers(64, 400), st.integers(64, 400), st.integers(32, 400))
 def test_shrunk_pictures_keep_their_average(width: int, height: int, side: int) -> None:
     image = smooth(width, height)
-    shrunk = images.shrink(image, side)
+    shrunk = images.shrink_image(image, side)
     assert np.abs(shrunk.mean(axis=(0, 1)) - image.mean(axis=(0, 1))).max() < 6
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_of_pixels_that_are_shrunk_away_each_one_counts(factor: int) -> None:
     noise = np.random.default_rng(2).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    assert np.abs(images.shrink(noise, 320 // factor) - averages(noise, factor)).max() <= 2  # rounded at each half
+    assert (
+        np.abs(images.shrink_image(noise, 320 // factor) - averages(noise, factor)).max() <= 2
+    )  # rounded at each half
 
 
 def test_a_picture_that_is_small_enough_is_not_shrunk() -> None:
-    np.testing.assert_array_equal(images.shrink(NOISE, 160), NOISE)
-    np.testing.assert_array_equal(images.shrink(NOISE, 161), NOISE)
+    np.testing.assert_array_equal(images.shrink_image(NOISE, 160), NOISE)
+    np.testing.assert_array_equal(images.shrink_image(NOISE, 161), NOISE)
 
 
 @pytest.mark.parametrize("side", [None, 20])
@@ -253,8 +255,8 @@ def test_a_picture_that_is_small_enough_is_not_shrunk() -> None:
     ],
 )
 def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share: float, side: int | None) -> None:
-    with pytest.raises(Unreadable):
-        Picture(content[: int(len(content) * share)] + end).pixels(side)
+    with pytest.raises(UnreadableImageError):
+        EncodedImage(content[: int(len(content) * share)] + end).pixels(side)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +270,8 @@ def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share:
     ],
 )
 def test_what_is_no_picture_is_unreadable(content: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=reason):
-        images.decode(content)
+    with pytest.raises(UnreadableImageError, match=reason):
+        images.decode_image(content)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
@@ -279,19 +281,21 @@ def test_the_orientation_is_told_where_it_is_read(kind: str) -> None:
         if stored:
             exif[0x0112] = stored
         content = encode(RGB, kind, exif=exif)
-        assert Picture(content, exif="apply").orientation == told
-        assert Picture(content).orientation is None
-    assert images.Decoded(pattern(), "5-3610a686", 6).orientation == 6
+        assert EncodedImage(content, exif="apply").orientation == told
+        assert EncodedImage(content).orientation is None
+    assert images.DecodedImage(pattern(), "5-3610a686", 6).orientation == 6
 
 
 def test_a_picture_tells_its_content_and_so_does_what_is_wrong_with_it() -> None:
     content = encode(RGB)
-    assert Picture(content).content == images.describe_content(content) == f"{len(content)}-{zlib.crc32(content):08x}"
+    assert (
+        EncodedImage(content).content == images.describe_content(content) == f"{len(content)}-{zlib.crc32(content):08x}"
+    )
     for broken, size in ((b"hello", 100), (b"", 100), (content, 10), (b"\xff\xd8", 100)):
-        with pytest.raises(Unreadable) as refusal:
-            Picture(broken, max_pixels=size)
+        with pytest.raises(UnreadableImageError) as refusal:
+            EncodedImage(broken, max_pixels=size)
         assert refusal.value.content == images.describe_content(broken)
-    assert Unreadable("of another kind").content is None
+    assert UnreadableImageError("of another kind").content is None
 
 
 # -- hashes of crops
@@ -326,7 +330,7 @@ def test_crops_that_look_alike_have_hashes_that_are_alike(box: tuple[float, ...]
     assert len(hashed) == 32
     assert differing(hashed, bytes(32)) == 128
     assert hashed == images.hash_crop(np.ascontiguousarray(crop), [0, 0, width, height])
-    encoded = images.decode(encode(crop, "JPEG", quality=80))
+    encoded = images.decode_image(encode(crop, "JPEG", quality=80))
     assert differing(hashed, images.hash_crop(encoded, [0, 0, width, height])) < 31
     half = cv2.resize(encoded, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     assert differing(hashed, images.hash_crop(np.asarray(half, np.uint8), [0, 0, width // 2, height // 2])) < 31
@@ -393,8 +397,8 @@ def huge_jpeg(width: int, height: int) -> bytes:
 )
 def test_of_a_picture_that_is_too_large_only_the_header_is_read(content: bytes) -> None:
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(Unreadable, match="too large: "):
-        images.decode(content)
+    with pytest.raises(UnreadableImageError, match="too large: "):
+        images.decode_image(content)
     assert time.monotonic() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
 
@@ -402,12 +406,12 @@ def test_of_a_picture_that_is_too_large_only_the_header_is_read(content: bytes) 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_max_pixels_is_exact(kind: str) -> None:
     content = encode(RGB, kind)
-    assert images.decode(content, max_pixels=64 * 48).shape == (48, 64, 3)
-    with pytest.raises(Unreadable, match=r"64 x 48 pixels, more than max_pixels \(3071\)"):
-        images.decode(content, max_pixels=64 * 48 - 1)
+    assert images.decode_image(content, max_pixels=64 * 48).shape == (48, 64, 3)
+    with pytest.raises(UnreadableImageError, match=r"64 x 48 pixels, more than max_pixels \(3071\)"):
+        images.decode_image(content, max_pixels=64 * 48 - 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (31, 7)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_odd_sizes(kind: str, size: tuple[int, int]) -> None:
-    assert images.decode(encode(Image.new("RGB", size), kind)).shape == (size[1], size[0], 3)
+    assert images.decode_image(encode(Image.new("RGB", size), kind)).shape == (size[1], size[0], 3)

@@ -24,7 +24,9 @@ print(json.dumps([time.perf_counter() - started, sorted(sys.modules)]))
     ("modules", "unwanted", "seconds"),
     [
         pytest.param(["detectime"], HEAVY, 1, id="the package"),
-        pytest.param(["detectime.detect", "detectime.engines.local"], FOR_NOTEBOOKS, 10, id="a worker"),
+        pytest.param(
+            ["detectime.detection.worker", "detectime.detection.engines.local"], FOR_NOTEBOOKS, 10, id="a worker"
+        ),
     ],
 )
 def test_an_import_is_light(modules: list[str], unwanted: list[str], seconds: float) -> None:

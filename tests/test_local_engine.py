@@ -21,9 +21,10 @@ import pytest
 from conftest import make_worker
 from faults import Faulty, children, make_frames, names, settings, state, wait_until
 
+from detectime.detection.engines import local
+from detectime.detection.engines.contract import EngineError, LostShard, Shard, get_peak_memory
 from detectime.detectors.registry import HANDS, Chosen, choose_detectors
-from detectime.engines import EngineError, Lost, Shard, local, peak_memory
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 pytestmark = pytest.mark.slow
 
@@ -68,12 +69,12 @@ def cut(frame_paths: list[str], size: int) -> Shards:
     return Shards(tuple(frame_paths[i : i + size]) for i in range(0, len(frame_paths), size))
 
 
-def start(source: Folder, shards: Shards, chosen: Chosen | None = None, **parameters: Any) -> Any:
+def start(source: FolderSource, shards: Shards, chosen: Chosen | None = None, **parameters: Any) -> Any:
     run = settings(**{"workers": 1, **parameters}).run
-    return local.detect(shards, chosen or choose_detectors(settings().detection), source, run)
+    return local.run_shards(shards, chosen or choose_detectors(settings().detection), source, run)
 
 
-def look(source: Folder, frame_paths: list[str], size: int = 4, **parameters: Any) -> dict[Shard, Any]:
+def look(source: FolderSource, frame_paths: list[str], size: int = 4, **parameters: Any) -> dict[Shard, Any]:
     return dict(start(source, cut(frame_paths, size), **parameters))
 
 
@@ -82,13 +83,13 @@ def outcomes(results: dict[Shard, Any]) -> list[str]:
     return [
         outcome
         for _, result in sorted(results.items(), key=lambda item: item[0][0].rpartition("_")[2])
-        for outcome in (["-"] if isinstance(result, Lost) else result["outcome"].to_pylist())
+        for outcome in (["-"] if isinstance(result, LostShard) else result["outcome"].to_pylist())
     ]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_process_finds_is_what_a_worker_finds_here(images: Path, workers: int) -> None:
-    source = Folder(str(images))
+    source = FolderSource(str(images))
     results = look(source, [*NAMES, "video/not there"], workers=workers)
     here = make_worker()
     assert sorted(results) == sorted(cut([*NAMES, "video/not there"], 4))
@@ -99,13 +100,13 @@ def test_what_a_process_finds_is_what_a_worker_finds_here(images: Path, workers:
 
 def test_there_are_as_many_workers_as_there_is_work_for(images: Path) -> None:
     before = len(children())
-    running = start(Folder(str(images)), cut(NAMES, 12), workers=5)
+    running = start(FolderSource(str(images)), cut(NAMES, 12), workers=5)
     next(running)
     assert len(children()) - before == 1
     running.close()
     shards = cut(NAMES, 1)
     most = seen = 0
-    for _ in start(Folder(str(images)), shards, workers=2):
+    for _ in start(FolderSource(str(images)), shards, workers=2):
         seen += 1
         most = max(most, len(children()) - before)
         assert len(shards) >= 12 - seen - 2  # nothing is handed out ahead of the one who does it
@@ -116,7 +117,7 @@ def test_there_are_as_many_workers_as_there_is_work_for(images: Path) -> None:
 def test_more_shards_may_be_given_while_it_works(images: Path) -> None:
     shards = cut(NAMES[:4], 4)
     seen = []
-    for shard, _ in start(Folder(str(images)), shards, workers=2):
+    for shard, _ in start(FolderSource(str(images)), shards, workers=2):
         if not seen:
             shards.extendleft([tuple(NAMES[4:6]), tuple(NAMES[6:])])
         seen.append(shard)
@@ -132,7 +133,7 @@ def test_a_worker_that_is_killed_loses_its_shard_alone(images: Path, tmp_path: P
     killer.start()
     results = dict(running)
     killer.join()
-    (lost,) = [result for result in results.values() if isinstance(result, Lost)]
+    (lost,) = [result for result in results.values() if isinstance(result, LostShard)]
     assert lost.reason == "the worker was killed by SIGKILL"
     assert lost.at is not None
     assert sorted(outcomes(results)) == ["-"] + ["ok"] * 8
@@ -166,7 +167,7 @@ def test_a_frame_that_costs_its_worker_is_named_with_the_reason(tmp_path: Path) 
     before = time.monotonic()
     results = dict(start(Faulty(str(tmp_path)), shards, workers=4, frame_timeout=1.0))
     assert {shard[1]: result for shard, result in results.items()} == {
-        f"v/{fault}_1.jpg": Lost(reason, 1) for fault, reason in COSTS.items()
+        f"v/{fault}_1.jpg": LostShard(reason, 1) for fault, reason in COSTS.items()
     }
     assert time.monotonic() - before < 60
 
@@ -202,7 +203,7 @@ def test_a_stopped_worker_is_given_up(images: Path, tmp_path: Path) -> None:
     results = look(source, NAMES, size=6, frame_timeout=1.0)
     stopper.join()
     assert sorted(outcomes(results)) == ["-"] + ["ok"] * 6
-    assert {result.reason for result in results.values() if isinstance(result, Lost)} == {"took longer than 1 s"}
+    assert {result.reason for result in results.values() if isinstance(result, LostShard)} == {"took longer than 1 s"}
 
 
 def test_a_driver_that_waits_does_not_spin(images: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_worker_that_cannot_start_is_one_clear_error(
     monkeypatch.setattr(local, "START_LIMIT", 1.0 if "sleep" in code else 60.0)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EngineError, match=r"^workers cannot start: ") as refusal:
-        look(Folder(str(images)), NAMES, workers=2)
+        look(FolderSource(str(images)), NAMES, workers=2)
     assert reason in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -240,7 +241,7 @@ def test_a_detector_that_is_not_there_is_one_clear_error(images: Path, monkeypat
     monkeypatch.setitem(HANDS, "nonesuch", HANDS["mediapipe"])
     chosen = choose_detectors(settings(hand_detector="nonesuch").detection)
     with pytest.raises(EngineError, match="there is no detector 'nonesuch'"):
-        look(Folder(str(images)), NAMES, chosen=chosen)
+        look(FolderSource(str(images)), NAMES, chosen=chosen)
 
 
 def test_a_source_that_cannot_be_sent_is_one_clear_error(images: Path) -> None:
@@ -274,7 +275,7 @@ def test_workers_that_fail_to_start_now_and_then_are_no_matter(
     monkeypatch.setattr(local, "_RECYCLED_AFTER", 4)
     monkeypatch.setattr(local, "_FAILED_STARTS", 2)
     monkeypatch.syspath_prepend(tmp_path)
-    assert outcomes(look(Folder(str(images)), NAMES[:8], size=4)) == ["ok"] * 8
+    assert outcomes(look(FolderSource(str(images)), NAMES[:8], size=4)) == ["ok"] * 8
 
 
 # -- what a worker is
@@ -296,7 +297,7 @@ def test_a_worker_that_has_grown_is_replaced(images: Path, tmp_path: Path, monke
     found = look(Faulty(str(tmp_path / "images"), journal=str(journal)), frame_paths, size=2)
     assert outcomes(found) == ["ok"] * 8
     assert len(list(journal.iterdir())) == 2
-    peaks = sorted(peak_memory(table) for table in found.values() if isinstance(table, pa.Table))
+    peaks = sorted(get_peak_memory(table) for table in found.values() if isinstance(table, pa.Table))
     assert 50e6 < peaks[0] < peaks[-1] - 200e6 < 2e9
     assert time.monotonic() - before < 30
 
@@ -331,7 +332,7 @@ def test_a_worker_sees_the_modules_that_its_driver_sees(
     assert str(tmp_path) not in asked(tmp_path)["path"]
     (tmp_path / "queue.py").unlink()
     (tmp_path / "own_source.py").write_text(
-        "from detectime.sources.folder import Folder\nclass Own(Folder):\n    '''A source of the user.'''\n"
+        "from detectime.sources.folder import FolderSource\nclass Own(FolderSource):\n    '''A source of the user.'''\n"
     )
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     import own_source  # type: ignore[import-not-found]
@@ -346,19 +347,20 @@ def test_a_current_folder_that_is_gone_is_no_matter(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert outcomes(look(Folder(str(images)), NAMES[:1])) == ["ok"]
+    assert outcomes(look(FolderSource(str(images)), NAMES[:1])) == ["ok"]
 
 
 def test_much_output_of_a_library_blocks_nothing(tmp_path: Path) -> None:
     frame_paths = make_frames(tmp_path, names(3, chat=[0], leave=[2]))
     (lost,) = look(Faulty(str(tmp_path)), frame_paths).values()
-    assert lost == Lost("the worker ended with status 7: the library gave up", 2)
+    assert lost == LostShard("the worker ended with status 7: the library gave up", 2)
 
 
 def test_it_works_in_a_thread(images: Path) -> None:
     results: list[dict[Shard, Any]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(look(Folder(str(images)), NAMES, workers=1))) for _ in range(2)
+        threading.Thread(target=lambda: results.append(look(FolderSource(str(images)), NAMES, workers=1)))
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -387,19 +389,19 @@ def test_work_that_is_given_up_leaves_no_worker(images: Path, stop: str, workers
 def test_cores_are_those_that_may_be_used() -> None:
     code = (
         "import os\n"
-        "from detectime.engines import local\n"
+        "from detectime.detection.engines import local\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "print(local.available_cores())\n"
+        "print(local.count_available_cores())\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
-    assert 1 <= local.available_cores() <= (os.cpu_count() or 1)
+    assert 1 <= local.count_available_cores() <= (os.cpu_count() or 1)
 
 
 def test_a_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(local, "Path", lambda _: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    cores: Callable[[], int] = local.available_cores
+    cores: Callable[[], int] = local.count_available_cores
     for content, expected in (("250000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("", 64)):
         quota.write_text(content)
         assert cores() == expected
@@ -410,7 +412,7 @@ def test_a_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_schema_is_asserted(images: Path) -> None:
     from detectime.schema import DETECTIONS
 
-    (table,) = look(Folder(str(images)), NAMES[:2]).values()
+    (table,) = look(FolderSource(str(images)), NAMES[:2]).values()
     assert isinstance(table, pa.Table)
     assert table.schema.equals(DETECTIONS)
 
@@ -419,5 +421,5 @@ def test_the_schema_is_asserted(images: Path) -> None:
 def test_the_work_is_shared_among_as_many_as_there_may_be(images: Path, workers: int | None) -> None:
     shards = cut(NAMES[:1], 1)
     chosen = choose_detectors(settings(device="cpu").detection)
-    dict(start(Folder(str(images)), shards, chosen, workers=workers))
-    assert shards.shared == (workers or local.available_cores())
+    dict(start(FolderSource(str(images)), shards, chosen, workers=workers))
+    assert shards.shared == (workers or local.count_available_cores())

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from detectime import config as configuration
-from detectime import manifest, runs
-from detectime import store as stores
-from detectime.config import ConfigError
-from detectime.manifest import RunError
+from detectime import runs
+from detectime.detection import manifest
+from detectime.detection.manifest import RunError
+from detectime.errors import ConfigError
+from detectime.storage import store as stores
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default" / "run.json"
 
@@ -25,12 +26,12 @@ def write(folder: Path, content: Any) -> None:
 def test_a_manifest_of_0_2_is_brought_to_todays_form(tmp_path: Path) -> None:
     old = json.loads(FROZEN.read_text())
     write(tmp_path, old)
-    found = manifest.read_manifest(stores.of(tmp_path))
+    found = manifest.read_manifest(stores.open_store(tmp_path))
     assert found is not None
     assert found["manifest_version"] == 2
     assert found["detectors"]["mediapipe"] == {"revision": 1, "weights": old["detectors"]["mediapipe"]}
     assert found["pairing"]["settings"]["crop_coefficient"] == 1.5
-    assert manifest.config_of(found).detection.hand_detector == ("mediapipe",)
+    assert manifest.get_config(found).detection.hand_detector == ("mediapipe",)
 
 
 def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
@@ -40,9 +41,9 @@ def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
     del old["configuration"]["detection"]["hand_confidence"]
     write(tmp_path, old)
     monkeypatch.setitem(manifest.releases.DEFAULTS["0.2"], "detection.hand_confidence", 0.25)
-    found = manifest.read_manifest(stores.of(tmp_path))
+    found = manifest.read_manifest(stores.open_store(tmp_path))
     assert found is not None
-    assert manifest.config_of(found).detection.hand_confidence == 0.25
+    assert manifest.get_config(found).detection.hand_confidence == 0.25
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
 def test_what_is_no_manifest_is_said(tmp_path: Path, content: Any) -> None:
     write(tmp_path, content)
     with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
-        manifest.read_manifest(stores.of(tmp_path))
+        manifest.read_manifest(stores.open_store(tmp_path))
 
 
 def open_it(folder: Path) -> None:
@@ -60,7 +61,7 @@ def open_it(folder: Path) -> None:
 
 
 def resume_it(folder: Path) -> None:
-    manifest.resume_config(configuration.load(parameters={"output": str(folder)}))
+    manifest.resume_config(configuration.load_config(parameters={"output": str(folder)}))
 
 
 @pytest.mark.parametrize("lacking", ["data", "images", "detectors", "started", "finished", "detectime"])
@@ -110,4 +111,4 @@ def test_a_section_that_is_a_value_is_refused(tmp_path: Path, value: str, parame
     text = "data: {images: a, labels: b, output: c}\nlabels: {stop: 1}\n"
     (tmp_path / "config.yml").write_text(f"{text}run: {value}\n")
     with pytest.raises(ConfigError, match=r"run = .*should be keys with values"):
-        configuration.load(tmp_path / "config.yml", parameters)
+        configuration.load_config(tmp_path / "config.yml", parameters)

@@ -20,7 +20,8 @@ import nbformat
 import pytest
 from faults import stored
 
-from detectime import config, paths, report
+from detectime import config, paths
+from detectime.report import html as html_report
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +110,7 @@ class _References(HTMLParser):
 
 
 def test_report_refers_to_nothing_outside_itself(sample_run: Path, tmp_path: Path) -> None:
-    report.write(sample_run / "out.ipynb", tmp_path / "report.html")
+    html_report.write_report(sample_run / "out.ipynb", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     references = _References()
     references.feed(page)
@@ -213,7 +214,7 @@ def test_hostile_names_are_shown_harmlessly(tmp_path: Path) -> None:
     labels.write_text("frame_path,video_name,frame_id,class_name\n" + "\n".join(rows) + "\n")
     done = execute(tmp_path / "out.ipynb", tmp_path, images=frames, labels=labels, output="run")
     assert done.returncode == 0, done.stderr
-    report.write(tmp_path / "out.ipynb", tmp_path / "report.html")
+    html_report.write_report(tmp_path / "out.ipynb", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
     assert "onerror" not in re.sub(r"&lt;[^<>]*&gt;", "", page)

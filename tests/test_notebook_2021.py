@@ -18,7 +18,9 @@ import pytest
 from nbformat import v4
 
 import definitions
-from detectime import boxes, weights
+from detectime import boxes
+from detectime.detectors import face_detection, mask_rcnn
+from detectime.storage import downloads
 
 pytest.importorskip("torch")
 pytest.importorskip("face_detection")
@@ -26,8 +28,8 @@ pytest.importorskip("face_detection")
 pytestmark = [pytest.mark.extra, pytest.mark.slow]
 
 PAPERMILL = Path(sys.executable).parent / "papermill"
-FACES = weights.FACES["RetinaNetMobileNetV1"].name
-HANDS = weights.MASK_RCNN_HANDS.name
+FACES = face_detection.WEIGHTS["RetinaNetMobileNetV1"].name
+HANDS = mask_rcnn.WEIGHTS.name
 FRAMES = {
     "room/0001.jpg": "stop",
     "room/0002.jpg": "mute",
@@ -210,7 +212,7 @@ def execute(notebook: Path, target: Path, cwd: Path, variables: dict[str, str], 
 
 def matched(found: list[list[float]], expected: list[list[float]]) -> float:
     """Share of boxes that have one much like them among the others."""
-    overlaps = boxes.iou(np.reshape(expected, (-1, 1, 4)), np.reshape(found, (1, -1, 4)))
+    overlaps = boxes.compute_iou(np.reshape(expected, (-1, 1, 4)), np.reshape(found, (1, -1, 4)))
     return float((overlaps.max(axis=1, initial=0) > 0.9).mean())
 
 
@@ -282,8 +284,8 @@ def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: P
 
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert manifest["detectors"] == {
-        "RetinaNetMobileNetV1": {"revision": 1, "weights": {FACES: weights.sha256(model / FACES)}},
-        "mask_rcnn": {"revision": 1, "weights": {HANDS: weights.sha256(model / HANDS)}},
+        "RetinaNetMobileNetV1": {"revision": 1, "weights": {FACES: downloads.hash_file(model / FACES)}},
+        "mask_rcnn": {"revision": 1, "weights": {HANDS: downloads.hash_file(model / HANDS)}},
     }
     assert isinstance(json.loads((tmp_path / "run" / "hands.json").read_text()), list)
 

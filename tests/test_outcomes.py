@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from detectime import manifest, outcomes, runs, tables
-from detectime import store as stores
-from detectime.config import Pairing
+from detectime import outcomes, runs
+from detectime.config import PairingConfig
+from detectime.detection import manifest
+from detectime.detection.manifest import RunError
 from detectime.exports import hands_json
-from detectime.manifest import RunError
 from detectime.notes import Note
+from detectime.storage import run_tables
+from detectime.storage import store as stores
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default"
 
@@ -30,7 +32,7 @@ def output(tmp_path: Path) -> Path:
     return folder
 
 
-def pair(output: Path, settings: Pairing | None = None) -> list[Note]:
+def pair(output: Path, settings: PairingConfig | None = None) -> list[Note]:
     opened = runs.open_run(output)
     outcomes.pair_run(opened, settings)
     return [note for note in opened.notes if note.kind == "edited"]
@@ -101,7 +103,7 @@ def test_whatever_lies_there_is_kept(output: Path, content: bytes) -> None:
 
 
 def test_two_edits_in_one_second_are_both_kept(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "now", lambda: "2026-01-02T03:04:05+00:00")
+    monkeypatch.setattr(manifest, "format_now", lambda: "2026-01-02T03:04:05+00:00")
     first = edit(output, lambda rows: rows.pop())
     pair(output)
     second = edit(output, lambda rows: rows.pop(0))
@@ -114,10 +116,10 @@ def test_two_edits_in_one_second_are_both_kept(output: Path, monkeypatch: pytest
 
 def test_another_setting_is_no_edit(output: Path) -> None:
     before = (output / "hands.json").read_bytes()
-    assert pair(output, Pairing(crop_hand_coefficient=2.0)) == []
+    assert pair(output, PairingConfig(crop_hand_coefficient=2.0)) == []
     assert (output / "hands.json").read_bytes() != before
     assert pair(output) == []  # and it is the run's own now
-    assert runs.open_run(output).pairing == Pairing(crop_hand_coefficient=2.0)
+    assert runs.open_run(output).pairing == PairingConfig(crop_hand_coefficient=2.0)
 
 
 def test_a_kill_before_the_file_appears_is_no_edit(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +136,10 @@ def test_a_kill_before_the_file_appears_is_no_edit(output: Path, monkeypatch: py
 
     monkeypatch.setattr(manifest, "write_manifest", write_and_be_killed)
     with pytest.raises(KeyboardInterrupt):
-        pair(output, Pairing(crop_hand_coefficient=2.0))
+        pair(output, PairingConfig(crop_hand_coefficient=2.0))
     monkeypatch.undo()
     assert (output / "hands.json").read_bytes() == before
-    assert pair(output, Pairing(crop_hand_coefficient=2.0)) == []
+    assert pair(output, PairingConfig(crop_hand_coefficient=2.0)) == []
     assert kept(output) == []
 
 
@@ -159,7 +161,7 @@ def test_a_deleted_file_is_written_again(output: Path) -> None:
 
 def test_a_score_that_detection_did_not_keep_is_told(output: Path) -> None:
     opened = runs.open_run(output)
-    outcomes.pair_run(opened, Pairing(min_hand_score=0.3, min_face_score=0.9))
+    outcomes.pair_run(opened, PairingConfig(min_hand_score=0.3, min_face_score=0.9))
     (note,) = [note for note in opened.notes if note.kind == "ignored"]
     assert "pairing.min_hand_score = 0.3" in str(note)
     assert "0.5" in str(note)
@@ -167,19 +169,19 @@ def test_a_score_that_detection_did_not_keep_is_told(output: Path) -> None:
 
 def test_scores_can_be_tried_without_another_look(output: Path) -> None:
     every = int(runs.open_run(output).outcomes["outcome"].eq("paired").sum())
-    samples = outcomes.pair_run(runs.open_run(output), Pairing(min_hand_score=0.95))
+    samples = outcomes.pair_run(runs.open_run(output), PairingConfig(min_hand_score=0.95))
     few = samples[samples["outcome"] == "paired"]
     assert 0 < len(few) < every
     assert (few["hand_score"] >= 0.95).all()
 
 
 def test_the_frame_table_survives_its_file(output: Path) -> None:
-    store = stores.of(output)
+    store = stores.open_store(output)
     table = runs.open_run(output).frames
     table = table.assign(more=["ä", "", "x"] * 40, mixed=[1, "two", None] * 40)
     table.attrs = {"labels_sha256": "00", "notes": [Note("renamed", 1, "column is called otherwise", "row")]}
-    tables.write_frames(store, table)
-    found = tables.read_frames(store)
+    run_tables.write_frames(store, table)
+    found = run_tables.read_frames(store)
     assert found is not None
     assert found.attrs["notes"] == table.attrs["notes"]
     assert found["more"].tolist() == table["more"].tolist()
@@ -210,7 +212,7 @@ def test_a_file_of_0_2_is_known_without_its_tables(tmp_path: Path, gone: str) ->
     table = runs.open_run(folder).frames
     if gone != "outcomes.parquet":
         (folder / "outcomes.csv").unlink()
-        tables.write_frames(stores.of(folder), table)
+        run_tables.write_frames(stores.open_store(folder), table)
     assert pair(folder) == []
     assert kept(folder) == []
 
@@ -240,8 +242,8 @@ def test_detections_that_are_gone_are_said(output: Path) -> None:
 def test_a_run_that_another_process_grows_meanwhile_is_seen_as_it_is(output: Path) -> None:
     opened = runs.open_run(output)
     assert len(opened.frames) == 120
-    store = stores.of(output)
-    tables.write_frames(store, opened.frames.assign(wanted=opened.frames["class_name"] == "ok"))
+    store = stores.open_store(output)
+    run_tables.write_frames(store, opened.frames.assign(wanted=opened.frames["class_name"] == "ok"))
     made = manifest.read_manifest(store)
     assert made is not None
     manifest.write_manifest(store, made | {"finished": "2026-12-24T00:00:00+00:00"})

@@ -24,14 +24,17 @@ from faults import make_frames, names, settings, stored, table_of
 
 import definitions
 from detectime import config as configuration
-from detectime import frames, outcomes, run, runs, sources
-from detectime.config import Config, ConfigError, Detection
-from detectime.detect import Worker
+from detectime import outcomes, runs, sources
+from detectime.config import Config, DetectionConfig
+from detectime.detection import run
+from detectime.detection.manifest import RunError
+from detectime.detection.worker import Worker
 from detectime.detectors.outside import CheckedDetector, describe_outside
 from detectime.detectors.registry import FACES, HANDS, TRUSTED, choose_detectors
-from detectime.run import RunError
-from detectime.settings import field_names
-from detectime.sources.folder import Folder
+from detectime.errors import ConfigError
+from detectime.labels import frame_table
+from detectime.settings import list_field_names
+from detectime.sources.folder import FolderSource
 
 PAGE = (definitions.ROOT_DIR / "docs" / "detectors.md").read_text()
 EXAMPLE, ALONE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -115,9 +118,9 @@ def on_sample(output: Path, **parameters: Any) -> Config:
 def run_on_sample(output: Path, **parameters: Any) -> pa.Table:
     """Detect and pair as the notebook does."""
     config = on_sample(output, **parameters)
-    source = sources.of(config)
-    table = frames.select(frames.of(config, source), config.classes, config.selection.limit)
-    run.detect(table, source, config, str(output))
+    source = sources.open_source(config)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
+    run.detect_frames(table, source, config, str(output))
     finished = runs.open_run(output)
     outcomes.pair_run(finished)
     return finished.read_detections()
@@ -126,7 +129,7 @@ def run_on_sample(output: Path, **parameters: Any) -> pa.Table:
 def detect(images: Path, output: Path, count: int = 6, **parameters: Any) -> pa.Table:
     parameters = {"workers": 1, "detector_type": "fixed:build_faces", "hand_detector": "fixed:build", **parameters}
     config = settings(**parameters)
-    return run.detect(table_of(names(8)[:count]), Folder(str(images)), config, str(output))
+    return run.detect_frames(table_of(names(8)[:count]), FolderSource(str(images)), config, str(output))
 
 
 def read(output: Path) -> dict[str, Any]:
@@ -184,9 +187,9 @@ def test_the_example_is_about_thirty_lines() -> None:
 
 @pytest.mark.slow
 def test_the_example_looks_at_whole_frames_too(example: Path) -> None:
-    chosen = choose_detectors(Detection(hand_detector=(MINE,), search="frame", whole_frame=True))
+    chosen = choose_detectors(DetectionConfig(hand_detector=(MINE,), search="frame", whole_frame=True))
     names = ["stop_01/0001.jpg", "ok_01/0001.jpg"]
-    found = Worker(chosen)(Folder(str(definitions.SAMPLE / "TRAIN_DATA")), names)
+    found = Worker(chosen)(FolderSource(str(definitions.SAMPLE / "TRAIN_DATA")), names)
     assert found["outcome"].to_pylist() == ["ok", "ok"]
 
 
@@ -219,7 +222,7 @@ def test_the_page_shows_the_keys_of_config_yml(tmp_path: Path) -> None:
     content = yaml.safe_load((definitions.ROOT_DIR / "config.yml").read_text())
     file = tmp_path / "config.yml"
     file.write_text(shown + yaml.safe_dump({key: content[key] for key in ("config_version", "data", "labels")}))
-    config = configuration.load(file).detection
+    config = configuration.load_config(file).detection
     assert config.hand_detector == (MINE, "mediapipe")
     assert config.detector_settings == {MINE: {"tolerance": 12}}
 
@@ -252,7 +255,7 @@ def test_the_table_of_the_page_is_that_of_the_registry() -> None:
     assert list(told) == [*FACES, *HANDS]
     for name, (_, _, _, searches, keys) in told.items():
         spec = {**FACES, **HANDS}[name]
-        assert sorted(re.findall(r"`(\w+)`", keys)) == sorted(field_names(spec.settings))
+        assert sorted(re.findall(r"`(\w+)`", keys)) == sorted(list_field_names(spec.settings))
         if name in HANDS:
             assert searches == ("the frame" if spec.search == "frame" else f"near faces, {spec.reach:g}")
     order = ", ".join(f"`{name}`" for name in TRUSTED)
@@ -303,10 +306,10 @@ def build_frame(settings, device):
     return detector
 """,
     )
-    source = Folder(str(images))
+    source = FolderSource(str(images))
 
     def look(name: str) -> list[Any]:
-        config = Detection(
+        config = DetectionConfig(
             detector_type="tell:build_faces", hand_detector=(name,), detector_settings={name: {"a": 1}}, device="cpu"
         )
         chosen = choose_detectors(config)
@@ -339,7 +342,7 @@ def test_weights_are_loaded_once_in_each_process(
 
 
 def test_who_starts_workers_keeps_no_weights_in_memory(fixed: str) -> None:
-    chosen = choose_detectors(Detection(detector_type="fixed:build_faces", hand_detector=("fixed:build",)))
+    chosen = choose_detectors(DetectionConfig(detector_type="fixed:build_faces", hand_detector=("fixed:build",)))
     chosen.check()
 
     def count() -> int:
@@ -355,7 +358,7 @@ def test_who_starts_workers_keeps_no_weights_in_memory(fixed: str) -> None:
 
 
 def test_a_chosen_detector_travels_as_its_configuration(fixed: str) -> None:
-    config = Detection(
+    config = DetectionConfig(
         detector_type="fixed:build_faces",
         hand_detector=("fixed:build", "mediapipe"),
         detector_settings={"fixed:build": {"box": [0, 0, 1, 1]}},
@@ -501,8 +504,8 @@ def build(settings, device):
         (tmp_path / name).write_bytes(encode(pattern(*size)))
     detectors = {"detector_type": "fixed:build_faces", "hand_detector": ("fixed:build",)}
     detectors[key] = ("odd:build",) if key == "hand_detector" else "odd:build"  # type: ignore[assignment]
-    worker = Worker(choose_detectors(Detection(**detectors, batch=batch)))  # type: ignore[arg-type]
-    rows = worker(Folder(str(tmp_path)), ["a.png", "b.png", "c.png"]).to_pylist()
+    worker = Worker(choose_detectors(DetectionConfig(**detectors, batch=batch)))  # type: ignore[arg-type]
+    rows = worker(FolderSource(str(tmp_path)), ["a.png", "b.png", "c.png"]).to_pylist()
     assert [row["outcome"] for row in rows] == ["ok", "failed", "ok"]
     assert reason in rows[1]["error"]
     assert rows[1]["hands"] == rows[1]["faces"] == []
@@ -528,8 +531,8 @@ def build(settings, device):
 """,
     )
     (tmp_path / "a.png").write_bytes(encode(pattern(64, 48)))
-    chosen = choose_detectors(Detection(detector_type="wide:build_faces", hand_detector=("wide:build",)))
-    (row,) = Worker(chosen)(Folder(str(tmp_path)), ["a.png"]).to_pylist()
+    chosen = choose_detectors(DetectionConfig(detector_type="wide:build_faces", hand_detector=("wide:build",)))
+    (row,) = Worker(chosen)(FolderSource(str(tmp_path)), ["a.png"]).to_pylist()
     corners = [[hand[corner] for corner in ("x1", "y1", "x2", "y2")] for hand in row["hands"]]
     assert corners == [[0, 0, 20, 48], [1, 2, 3, 4]]
     assert np.allclose(row["presence"], [0.9, 0.8])
@@ -618,7 +621,7 @@ def test_what_is_not_set_stays_as_it_was(fixed: str, images: Path, tmp_path: Pat
     output = tmp_path / "run"
     sections = {"fixed:build": {"box": [0, 0, 0.5, 0.5]}}
     detect(images, output, detector_settings=sections)
-    run.detect(table_of(names(8)), Folder(str(images)), settings(workers=1), str(output))
+    run.detect_frames(table_of(names(8)), FolderSource(str(images)), settings(workers=1), str(output))
     made = read(output)["configuration"]["detection"]
     assert (made["detector_type"], made["hand_detector"]) == ("fixed:build_faces", ["fixed:build"])
     assert made["detector_settings"] == sections
@@ -725,7 +728,7 @@ _ON_RAY = """
 import sys
 sys.path[:0] = {folders!r}
 import test_outside_detectors as tests
-from detectime.engines import EngineError
+from detectime.detection.engines import EngineError
 try:
     tests.run_on_sample(tests.Path({output!r}), hand_detector={detectors!r}, **{parameters!r})
 except EngineError as error:

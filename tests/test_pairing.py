@@ -11,23 +11,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import Box, detected, detections, frame_table, looked_at
+from conftest import Box, detected, detections, looked_at, make_frame_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detectime import pairing
-from detectime.config import Pairing
-from detectime.schema import DETECTIONS, Outcome
+from detectime.config import PairingConfig
+from detectime.schema import DETECTIONS, SAMPLES, Outcome
 
 FACE = (300, 200, 340, 240)  # with 1.5 its square is [260, 160, 380, 280]
 
 
 def pair_one(
-    faces: list[Box], hands: Sequence[Box | dict[str, Any]], class_name: str = "ok", config: Pairing | None = None
+    faces: list[Box], hands: Sequence[Box | dict[str, Any]], class_name: str = "ok", config: PairingConfig | None = None
 ) -> pd.Series:
     """Pair a single frame of 640 × 480."""
-    table = frame_table([{"frame_path": "a.jpg", "class_name": class_name}])
-    return pairing.pair(table, detections(looked_at("a.jpg", faces, hands)), config or Pairing()).iloc[0]
+    table = make_frame_table([{"frame_path": "a.jpg", "class_name": class_name}])
+    return pairing.pair_frames(table, detections(looked_at("a.jpg", faces, hands)), config or PairingConfig()).iloc[0]
 
 
 def box_of(sample: pd.Series, what: str) -> list[float]:
@@ -101,7 +101,9 @@ def test_what_is_not_there_is_the_outcome(faces: list[Box], hands: list[Box], ou
 
 @pytest.mark.parametrize("outcome", ["missing", "unreadable", "failed"])
 def test_a_frame_that_could_not_be_looked_at_says_why(outcome: str) -> None:
-    sample = pairing.pair(frame_table([{"frame_path": "a"}]), detections(looked_at("a", outcome=outcome)), Pairing())
+    sample = pairing.pair_frames(
+        make_frame_table([{"frame_path": "a"}]), detections(looked_at("a", outcome=outcome)), PairingConfig()
+    )
     assert sample[["outcome", "error"]].to_numpy().tolist() == [[outcome, "a reason"]]
 
 
@@ -114,10 +116,10 @@ def test_the_square_of_a_face_is_not_clipped() -> None:
 def test_other_coefficients_pair_the_same_detections_anew() -> None:
     hand = (390, 200, 400, 220)
     assert pair_one([FACE], [hand], "mute")["outcome"] == "apart"
-    sample = pair_one([FACE], [hand], "mute", Pairing(crop_coefficient=2.5, crop_hand_coefficient=0.5))
+    sample = pair_one([FACE], [hand], "mute", PairingConfig(crop_coefficient=2.5, crop_hand_coefficient=0.5))
     assert sample["outcome"] == "paired"
     assert box_of(sample, "bbox") == [385, 200, 405, 220]
-    sample = pair_one([FACE], [hand], "ok", Pairing(crop_coefficient=2.5, enlarged_classes=("ok",)))
+    sample = pair_one([FACE], [hand], "ok", PairingConfig(crop_coefficient=2.5, enlarged_classes=("ok",)))
     assert box_of(sample, "bbox") == [365, 180, 425, 240]
 
 
@@ -189,7 +191,7 @@ def test_of_several_detectors_the_trusted_one_is_taken_and_who_agrees_is_average
 def test_a_fallback_is_where_nothing_pairs(faces: list[Box], hands: list[tuple[Box, str]], outcomes: list[str]) -> None:
     found = [detected(box, stage=stage) for box, stage in hands]
     for fallback, outcome in zip(("none", "wider", "frame"), outcomes, strict=True):
-        sample = pair_one(faces, found, "ok", Pairing(fallback=fallback))
+        sample = pair_one(faces, found, "ok", PairingConfig(fallback=fallback))
         if outcome in pairing.FALLBACKS:
             assert (sample["outcome"], sample["fallback"], sample["found_by"]) == ("fallback", outcome, "test")
             assert box_of(sample, "bbox") == box_of(sample, "hand") == list(hands[0][0])
@@ -202,41 +204,43 @@ def test_a_fallback_is_where_nothing_pairs(faces: list[Box], hands: list[tuple[B
 def test_without_a_face_the_best_score_of_the_most_trusted_is_taken() -> None:
     scores = [("mediapipe", NEAR, 1.0), ("hagrid", OTHER, 0.5), ("hagrid", FAR, 0.75), ("hagrid", FACE, 0.75)]
     found = [detected(box, name, "fallback", score) for name, box, score in scores]
-    sample = pair_one([], found, "mute", Pairing(fallback="frame"))
+    sample = pair_one([], found, "mute", PairingConfig(fallback="frame"))
     assert box_of(sample, "hand") == list(FAR)
     assert box_of(sample, "bbox") == [365, 180, 425, 240]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid")
     assert sample[["overlap", "face_score"]].isna().all()
     sample = pair_one(
-        [], [*found, detected((390, 200, 400, 224), "mediapipe", "fallback")], "ok", Pairing(fallback="frame")
+        [], [*found, detected((390, 200, 400, 224), "mediapipe", "fallback")], "ok", PairingConfig(fallback="frame")
     )
     assert box_of(sample, "hand") == [390, 200, 400, 222]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid+mediapipe")
 
 
 def test_what_is_not_wanted_is_left_out_even_if_it_was_looked_at() -> None:
-    table = frame_table([{"frame_path": "a.jpg", "wanted": False}, {"frame_path": "new.jpg", "wanted": False}])
-    samples = pairing.pair(table, detections(looked_at("a.jpg", [FACE], [FACE])), Pairing())
+    table = make_frame_table([{"frame_path": "a.jpg", "wanted": False}, {"frame_path": "new.jpg", "wanted": False}])
+    samples = pairing.pair_frames(table, detections(looked_at("a.jpg", [FACE], [FACE])), PairingConfig())
     assert samples["outcome"].tolist() == ["left_out", "left_out"]
     assert samples["faces"].tolist() == [0, 0]
     assert samples[["error", "width", "overlap", "bbox_x1"]].isna().all(axis=None)
 
 
 def test_nothing_wanted_and_nothing_looked_at() -> None:
-    samples = pairing.pair(frame_table([{"frame_path": "a.jpg", "wanted": False}]), DETECTIONS.empty_table(), Pairing())
+    samples = pairing.pair_frames(
+        make_frame_table([{"frame_path": "a.jpg", "wanted": False}]), DETECTIONS.empty_table(), PairingConfig()
+    )
     assert samples["outcome"].tolist() == ["left_out"]
 
 
 def test_a_wanted_frame_that_was_not_looked_at_is_refused() -> None:
-    table = frame_table([{"frame_path": "a.jpg"}, {"frame_path": "new.jpg"}])
+    table = make_frame_table([{"frame_path": "a.jpg"}, {"frame_path": "new.jpg"}])
     with pytest.raises(KeyError, match=r"new\.jpg.*run detection first"):
-        pairing.pair(table, detections(looked_at("a.jpg")), Pairing())
+        pairing.pair_frames(table, detections(looked_at("a.jpg")), PairingConfig())
 
 
 def test_the_table_keeps_its_columns_its_index_and_its_attrs() -> None:
-    table = frame_table([{"frame_path": "a.jpg", "note": "😀"}]).set_index(pd.Index([7]))
+    table = make_frame_table([{"frame_path": "a.jpg", "note": "😀"}]).set_index(pd.Index([7]))
     table.attrs = {"unlisted": 3}
-    samples = pairing.pair(table, detections(looked_at("a.jpg")), Pairing())
+    samples = pairing.pair_frames(table, detections(looked_at("a.jpg")), PairingConfig())
     pd.testing.assert_frame_equal(samples[table.columns], table)
     assert samples.attrs == {"unlisted": 3}
 
@@ -280,7 +284,7 @@ a_frame = st.fixed_dictionaries(
 )
 some_frames = st.lists(a_frame, min_size=1, max_size=8)
 a_config = st.builds(
-    Pairing,
+    PairingConfig,
     crop_coefficient=st.sampled_from([0.5, 1, 1.5]),
     crop_hand_coefficient=st.sampled_from([0.5, 1.5]),
     fallback=st.sampled_from(["none", "wider", "frame"]),
@@ -288,7 +292,7 @@ a_config = st.builds(
 )
 
 
-def slow_pair(frame: dict[str, Any], config: Pairing) -> dict[str, Any]:
+def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
     """Do one frame as the plan says it."""
     row = {"hands": 0, "overlap": math.nan, "face": NAN_BOX, "hand": NAN_BOX, "bbox": NAN_BOX}
     row |= {"fallback": None, "found_by": None, "hand_score": math.nan}
@@ -387,15 +391,17 @@ def square_around(box: Box, coefficient: float) -> Box:
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(some_frames, a_config, st.randoms())
-def test_random_tables_are_paired_as_by_the_plan(frames: list[dict[str, Any]], config: Pairing, random: Any) -> None:
+def test_random_tables_are_paired_as_by_the_plan(
+    frames: list[dict[str, Any]], config: PairingConfig, random: Any
+) -> None:
     rows = rows_of(frames)
     random.shuffle(rows)  # detections come in an order of their own, and some are of frames that the table lacks
     frames = [frame for frame in frames if frame["in_table"]] or frames[:1]
-    table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
+    table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     middle = len(rows) // 2
     looked = pa.concat_tables([detections(*rows[:middle]), detections(*rows[middle:])])  # as from two shards
 
-    samples = pairing.pair(table, looked, config)
+    samples = pairing.pair_frames(table, looked, config)
 
     expected = [slow_pair(frame, config) for frame in frames]
     assert samples["frame_path"].tolist() == [frame["frame_path"] for frame in frames]
@@ -406,9 +412,9 @@ def test_random_tables_are_paired_as_by_the_plan(frames: list[dict[str, Any]], c
     for what in ("fallback", "found_by"):
         assert [None if pd.isna(name) else name for name in samples[what]] == [row[what] for row in expected]
     for what in ("face", "hand", "bbox"):
-        np.testing.assert_array_equal(pairing.boxes_of(samples, what), [row[what] for row in expected], err_msg=what)
+        np.testing.assert_array_equal(pairing.get_boxes(samples, what), [row[what] for row in expected], err_msg=what)
 
-    bbox = pairing.boxes_of(samples, "bbox")[samples["outcome"].isin(pairing.SAMPLES)]
+    bbox = pairing.get_boxes(samples, "bbox")[samples["outcome"].isin(SAMPLES)]
     assert (bbox == np.round(bbox)).all()
     assert ((bbox[:, :2] >= 0) & (bbox[:, :2] < bbox[:, 2:]) & (bbox[:, 2:] <= (WIDTH, HEIGHT))).all()
     counts = pairing.count_outcomes(samples)
@@ -421,13 +427,13 @@ def test_random_tables_are_paired_as_by_the_plan(frames: list[dict[str, Any]], c
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
 @given(some_frames, a_config.filter(lambda config: config.fallback != "frame"))
 def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_not(
-    frames: list[dict[str, Any]], config: Pairing
+    frames: list[dict[str, Any]], config: PairingConfig
 ) -> None:
     looked = rows_of(frames)
     near = [row | {"hands": [hand for hand in row["hands"] if hand["stage"] != "fallback"]} for row in looked]
-    table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
+    table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     pd.testing.assert_frame_equal(
-        pairing.pair(table, detections(*looked), config), pairing.pair(table, detections(*near), config)
+        pairing.pair_frames(table, detections(*looked), config), pairing.pair_frames(table, detections(*near), config)
     )
 
 
@@ -440,7 +446,7 @@ def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_no
     st.randoms(),
 )
 def test_least_scores_pair_as_a_detection_that_kept_no_others(
-    frames: list[dict[str, Any]], config: Pairing, face: float | None, hand: float | None, random: Any
+    frames: list[dict[str, Any]], config: PairingConfig, face: float | None, hand: float | None, random: Any
 ) -> None:
     rows = rows_of(frames)
     for row in rows:
@@ -452,11 +458,11 @@ def test_least_scores_pair_as_a_detection_that_kept_no_others(
         | {"hands": [box for box in row["hands"] if box["score"] >= (hand or 0)]}
         for row in rows
     ]
-    table = frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
+    table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     least = dataclasses.replace(config, min_face_score=face, min_hand_score=hand)
     pd.testing.assert_frame_equal(
-        pairing.pair(table, detections(*rows), least),
-        pairing.pair(table, detections(*kept), config),
+        pairing.pair_frames(table, detections(*rows), least),
+        pairing.pair_frames(table, detections(*kept), config),
         check_dtype=False,  # of names, where no hand is left
     )
 
@@ -474,14 +480,14 @@ def test_the_four_functions_stand_alone() -> None:
     corners, finders = pairing.reconcile_hands(candidates.hands, hand, np.ones(3, bool))
     assert corners[[0, 2]].tolist() == [list(NEAR), list(OTHER)]
     assert finders.tolist() == [1, 0, 1]
-    found = pairing.pair_candidates(candidates, Pairing())
+    found = pairing.pair_candidates(candidates, PairingConfig())
     assert found.hand.tolist() == hand.tolist()
     assert found.square[0].tolist() == list(square_around(FACE, 1.5))
 
 
 def test_the_square_that_decided_is_in_the_row() -> None:
     by_rule = pair_one([FACE], [NEAR])
-    wider = pair_one([FACE], [FAR], config=Pairing(fallback="wider"))
+    wider = pair_one([FACE], [FAR], config=PairingConfig(fallback="wider"))
     assert box_of(by_rule, "square") == list(square_around(FACE, 1.5))
     assert box_of(wider, "square") == list(square_around(FACE, 2.5))
     assert np.isnan(pair_one([FACE], [FAR])["square_x1"])

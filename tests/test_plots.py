@@ -10,14 +10,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import detected, detections, encode, frame_table, looked_at, pattern
+from conftest import detected, detections, encode, looked_at, make_frame_table, pattern
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from detectime import pairing, plots
-from detectime.config import Pairing
-from detectime.sources.folder import Folder
+from detectime import pairing
+from detectime.config import PairingConfig
+from detectime.report import charts
+from detectime.sources.folder import FolderSource
 
 mpl.use("agg")
 
@@ -52,21 +53,23 @@ FOUND = detections(
     looked_at("alone.jpg", [], [detected(FAR, stage="fallback")]),
     looked_at("gone.jpg", outcome="missing"),
 )
-TABLE = frame_table({"frame_path": path, "class_name": "mute"} for path in FOUND["frame_path"].to_pylist())
-SAMPLES = pairing.pair(TABLE, FOUND, Pairing())
-FALLBACK = pairing.pair(TABLE, FOUND, Pairing(fallback="frame"))
+TABLE = make_frame_table({"frame_path": path, "class_name": "mute"} for path in FOUND["frame_path"].to_pylist())
+SAMPLES = pairing.pair_frames(TABLE, FOUND, PairingConfig())
+FALLBACK = pairing.pair_frames(TABLE, FOUND, PairingConfig(fallback="frame"))
 
 
 @pytest.mark.parametrize("outcome", sorted({*SAMPLES["outcome"], *FALLBACK["outcome"]}))
 def test_gallery_of_each_outcome(outcome: str, folder: Path) -> None:
     chosen = pd.concat([SAMPLES[SAMPLES["outcome"] == outcome], FALLBACK[FALLBACK["outcome"] == outcome]])
-    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title=f"{outcome} $\\frac{{$", most=8)
+    figure = charts.plot_gallery(
+        chosen, FOUND, FolderSource(str(folder)), PairingConfig(), title=f"{outcome} $\\frac{{$", most=8
+    )
     assert len(drawn(figure)) < 300_000
 
 
 def test_gallery_shows_crops_below_frames(folder: Path) -> None:
     chosen = SAMPLES[SAMPLES["frame_path"] == "paired.jpg"]
-    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title="one", most=4)
+    figure = charts.plot_gallery(chosen, FOUND, FolderSource(str(folder)), PairingConfig(), title="one", most=4)
     assert figure is not None
     frame, crop = (ax.images[0].get_array() for ax in figure.axes if ax.images)
     assert frame is not None
@@ -82,7 +85,7 @@ def test_gallery_shows_crops_below_frames(folder: Path) -> None:
 )
 def test_gallery_shows_the_square_in_which_the_hand_was_found(name: str, half_side: float | None, folder: Path) -> None:
     chosen = FALLBACK[FALLBACK["frame_path"] == name]
-    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title="one", most=1)
+    figure = charts.plot_gallery(chosen, FOUND, FolderSource(str(folder)), PairingConfig(), title="one", most=1)
     drawn(figure)
     assert figure is not None
     boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and patch.get_width() > 0]
@@ -93,7 +96,7 @@ def test_gallery_shows_the_square_in_which_the_hand_was_found(name: str, half_si
 def test_a_frame_that_changed_is_told(folder: Path) -> None:
     (folder / "paired.jpg").write_bytes(encode(pattern(20, 10), "JPEG"))
     chosen = SAMPLES[SAMPLES["frame_path"] == "paired.jpg"]
-    figure = plots.gallery(chosen, FOUND, Folder(str(folder)), Pairing(), title="one", most=4)
+    figure = charts.plot_gallery(chosen, FOUND, FolderSource(str(folder)), PairingConfig(), title="one", most=4)
     assert "changed since" in "".join(text.get_text() for ax in figure.axes for text in ax.texts)  # type: ignore[union-attr]
     drawn(figure)
 
@@ -102,7 +105,7 @@ def test_classes_stay_apart_whatever_they_are_called() -> None:
     names = ["停止", "开始", "$\\frac$", "x" * 50 + "1", "x" * 50 + "2", "ok"]
     samples = pd.concat([SAMPLES[SAMPLES["outcome"] == "paired"].iloc[:1]] * len(names), ignore_index=True)
     samples = samples.assign(class_name=names, label=range(len(names)))
-    for figure in (plots.classes(samples), plots.outcomes(samples), plots.distributions(samples)):
+    for figure in (charts.plot_classes(samples), charts.plot_outcomes(samples), charts.plot_distributions(samples)):
         drawn(figure)
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert len(set(labels)) == len(names)
@@ -113,22 +116,25 @@ def test_gallery_refuses_an_outcome_that_is_not_known(unknown: object, folder: P
     samples = SAMPLES.astype({"outcome": "object"})
     samples.iloc[-1, samples.columns.get_loc("outcome")] = unknown
     with pytest.raises(ValueError, match="unknown outcomes"):
-        plots.gallery(samples, FOUND, Folder(str(folder)), Pairing(), title="all", most=1)
+        charts.plot_gallery(samples, FOUND, FolderSource(str(folder)), PairingConfig(), title="all", most=1)
 
 
 def test_gallery_of_nothing_is_none(folder: Path) -> None:
-    assert plots.gallery(SAMPLES[:0], FOUND, Folder(str(folder)), Pairing(), title="none", most=4) is None
-    assert plots.gallery(SAMPLES, FOUND, Folder(str(folder)), Pairing(), title="none", most=0) is None
+    assert (
+        charts.plot_gallery(SAMPLES[:0], FOUND, FolderSource(str(folder)), PairingConfig(), title="none", most=4)
+        is None
+    )
+    assert charts.plot_gallery(SAMPLES, FOUND, FolderSource(str(folder)), PairingConfig(), title="none", most=0) is None
 
 
 def test_gallery_reads_only_what_it_shows(folder: Path) -> None:
     read: list[str] = []
 
-    class Watched(Folder):
+    class Watched(FolderSource):
         def open(self, frame_paths):  # type: ignore[no-untyped-def]
             return super().open(read.append(path) or path for path in frame_paths)  # type: ignore[func-returns-value]
 
-    plots.gallery(SAMPLES, FOUND, Watched(str(folder)), Pairing(), title="two", most=2)
+    charts.plot_gallery(SAMPLES, FOUND, Watched(str(folder)), PairingConfig(), title="two", most=2)
     assert len(read) == 2
 
 
@@ -142,11 +148,11 @@ def test_gallery_reads_only_what_it_shows(folder: Path) -> None:
     ],
 )
 def test_other_figures(samples: pd.DataFrame) -> None:
-    for figure in (plots.classes(samples), plots.outcomes(samples), plots.distributions(samples)):
+    for figure in (charts.plot_classes(samples), charts.plot_outcomes(samples), charts.plot_distributions(samples)):
         assert len(drawn(figure)) < 300_000
 
 
 def test_distributions_of_many_samples_are_quick_and_small() -> None:
     many = SAMPLES[SAMPLES["outcome"] == "paired"].sample(50_000, replace=True, random_state=0).reset_index(drop=True)
     many["class_name"] = np.where(np.arange(len(many)) % 2, "mute", "ok")
-    assert len(drawn(plots.distributions(many))) < 300_000
+    assert len(drawn(charts.plot_distributions(many))) < 300_000

@@ -108,7 +108,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that goes when it is told to; nobody watches."""
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress, "watched", lambda: False)
+    monkeypatch.setattr(progress, "is_watched", lambda: False)
 
     def go(seconds: float) -> None:
         now[0] += seconds

@@ -22,11 +22,11 @@ import pytest
 from buckets import free_port
 from faults import Faulty, driver, make_frames, names, settings, table_of, wait_until
 
-from detectime import run
-from detectime.engines import EngineError
-from detectime.engines import ray as engine
-from detectime.sources import Source
-from detectime.sources.folder import Folder
+from detectime.detection import run
+from detectime.detection.engines import ray as engine
+from detectime.detection.engines.contract import EngineError
+from detectime.sources.contract import Source
+from detectime.sources.folder import FolderSource
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -72,7 +72,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a run of the local engine leaves that nothing disturbs."""
     output = tmp_path_factory.mktemp("straight")
-    run.detect(table_of(NAMES), Folder(str(images)), settings(workers=2), str(output))
+    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), str(output))
     return (output / "detections.parquet").read_bytes()
 
 
@@ -85,7 +85,9 @@ def journal(tmp_path: Path) -> Path:
 
 
 def detect(output: Path, source: Source, **parameters: Any) -> pa.Table:
-    found = run.detect(table_of(NAMES), source, settings(**{"save_per_num_images": 5, **parameters}), str(output))
+    found = run.detect_frames(
+        table_of(NAMES), source, settings(**{"save_per_num_images": 5, **parameters}), str(output)
+    )
     assert found["frame_path"].to_pylist() == NAMES
     return found
 
@@ -131,7 +133,7 @@ import sys
 sys.path.insert(0, {here!r})
 import faults
 from detectime import run
-from detectime.engines import EngineError
+from detectime.detection.engines import EngineError
 from detectime.sources.folder import Folder
 for name, parameters in {runs!r}.items():
     try:
@@ -255,7 +257,7 @@ def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Any, tmp_path:
     for parameters in ({"engine": "local", "workers": 1}, {"ray_address": cluster.address}):
         config = settings(save_per_num_images=6, frame_timeout=1.5, **parameters)
         output = tmp_path / str(parameters.get("engine"))
-        found.append(run.detect(table_of(frame_paths), source, config, str(output)))
+        found.append(run.detect_frames(table_of(frame_paths), source, config, str(output)))
     assert found[0].equals(found[1])
     assert [k for k, outcome in enumerate(found[0]["outcome"].to_pylist()) if outcome == "failed"] == [3, 7]
 
@@ -272,7 +274,7 @@ def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
         os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: not faults.working(journal), 30)
     assert 10 <= faults.saved_rows(output) < COUNT
-    detect(output, Folder(str(images)), ray_address=cluster.address)
+    detect(output, FolderSource(str(images)), ray_address=cluster.address)
     assert (output / "detections.parquet").read_bytes() == straight
 
 
@@ -306,7 +308,7 @@ def refused(images: Path, tmp_path: Path) -> Callable[..., str]:
 
     def ask(source: Source | None = None, **parameters: Any) -> str:
         with pytest.raises(EngineError) as refusal:
-            detect(tmp_path / "run", source or Folder(str(images)), **parameters)
+            detect(tmp_path / "run", source or FolderSource(str(images)), **parameters)
         assert faults.saved_rows(tmp_path / "run") == 0
         assert not ray.is_initialized()
         return str(refusal.value)
@@ -346,7 +348,7 @@ def test_a_node_that_does_not_see_the_frames(
     hidden.mkdir()
     make_frames(hidden, NAMES)
     with another_node(cluster, f"mount -t tmpfs tmpfs '{hidden}'"):
-        said = refused(Folder(str(hidden)), ray_address=cluster.address)
+        said = refused(FolderSource(str(hidden)), ray_address=cluster.address)
     assert "does not see the frames" in said
     assert len(said.splitlines()) == 2  # the other one does
 

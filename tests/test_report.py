@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detectime import report
-from detectime.report import ReportError
-from detectime.store import StoreError
+from detectime.report import html as html_report
+from detectime.report.html import ReportError
+from detectime.storage.store import StoreError
 
 ACCEPTED = "accepted: a notebook (.ipynb) of nbformat 4, as Jupyter and papermill save it"
 EXECUTED: dict[str, Any] = {
@@ -69,7 +69,7 @@ NO_NOTEBOOKS = [
 
 
 def make_report(notebook: Path, page: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "detectime.report", str(notebook), str(page)]
+    command = [sys.executable, "-m", "detectime.report.html", str(notebook), str(page)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_notebook_is_one_line(content: str | bytes, reason: str, tmp_
     given, page = written(tmp_path / "given.json", content), tmp_path / "report.html"
     assert_one_line(make_report(given, page), f"{given}: ", reason, ACCEPTED)
     with pytest.raises(ReportError) as refusal:
-        report.write(given, page)
+        html_report.write_report(given, page)
     assert str(refusal.value).startswith(f"{given}: ")
     assert reason in str(refusal.value)
     assert not page.exists()
@@ -110,7 +110,7 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     notebook = written(tmp_path / "out.ipynb", json.dumps(EXECUTED))
     assert_one_line(make_report(notebook, tmp_path), f"{tmp_path}: cannot be written: Is a directory")
     with pytest.raises(StoreError):
-        report.write(notebook, tmp_path)
+        html_report.write_report(notebook, tmp_path)
 
 
 @pytest.mark.parametrize("minor", [0, 2, 4, 5, 9])
@@ -165,7 +165,7 @@ def test_a_notebook_that_is_wrong_anywhere_is_shown_or_refused(
     page = tmp_path / "report.html"
     page.unlink(missing_ok=True)
     try:
-        report.write(notebook, page)
+        html_report.write_report(notebook, page)
     except ReportError as refusal:
         assert str(refusal).startswith(f"{notebook}: ")  # noqa: PT017
         assert not page.exists()

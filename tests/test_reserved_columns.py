@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from detectime import evaluate, pairing, plots, schema, tables
-from detectime import store as stores
-from detectime.config import Pairing
+from detectime import evaluation, pairing, schema
+from detectime.config import PairingConfig
 from detectime.exports import hands_json, outcomes_csv
+from detectime.report import charts
 from detectime.schema import RESERVED_COLUMNS
+from detectime.storage import run_tables
+from detectime.storage import store as stores
 
 TABLE = {"frame_path", "video_name", "frame_id", "class_name"}
 ODD = [
@@ -66,23 +68,23 @@ def test_columns_of_any_name_go_through_unchanged(tmp_path: Path, extra: list[st
     extra = [name for name in extra if name not in RESERVED_COLUMNS | TABLE]
     values = {name: data.draw(st.lists(st.sampled_from(["1", "b", ""]), min_size=4, max_size=4)) for name in extra}
     table = frames_with(values)
-    samples = pairing.pair(table, FOUND, Pairing())
+    samples = pairing.pair_frames(table, FOUND, PairingConfig())
     assert samples[table.columns].equals(table)
     assert samples["outcome"].tolist() == ["paired", "paired", "no_face", "left_out"]
     assert samples.columns.is_unique
 
     counts = pairing.count_outcomes(samples)
     assert counts.loc["all"].to_dict() == {"paired": 2, "no_face": 1, "left_out": 1, "frames": 4}
-    score = evaluate.score(samples, TRUTH)
+    score = evaluation.score_samples(samples, TRUTH)
     assert score.loc["all", ["frames", "correct"]].tolist() == [1, 1]
-    assert evaluate.best_iou(samples, TRUTH).tolist()[:1] == [1.0]
+    assert evaluation.compute_best_iou(samples, TRUTH).tolist()[:1] == [1.0]
 
-    hands_json.write(samples, tmp_path / "hands.json")
+    hands_json.write_hands_json(samples, tmp_path / "hands.json")
     assert [row["frame_path"] for row in json.loads((tmp_path / "hands.json").read_text())] == ["0.jpg", "1.jpg"]
-    outcomes_csv.write(samples, tmp_path / "outcomes.csv")
-    store = stores.of(tmp_path)
-    tables.write_outcomes(store, samples)
-    again = tables.read_outcomes(store)
+    outcomes_csv.write_outcomes_csv(samples, tmp_path / "outcomes.csv")
+    store = stores.open_store(tmp_path)
+    run_tables.write_outcomes(store, samples)
+    again = run_tables.read_outcomes(store)
     assert again is not None
     assert again.columns.tolist() == samples.columns.tolist()
     assert all(again[name].tolist() == table[name].tolist() for name in extra)
@@ -90,25 +92,27 @@ def test_columns_of_any_name_go_through_unchanged(tmp_path: Path, extra: list[st
 
 @pytest.mark.parametrize("extra", [[], ODD], ids=["none", "odd ones"])
 def test_figures_are_drawn_whatever_columns_there_are(extra: list[str]) -> None:
-    samples = pairing.pair(frames_with({name: ["a"] * 4 for name in extra}), FOUND, Pairing())
-    for figure in (plots.outcomes(samples), plots.distributions(samples), plots.classes(samples)):
+    samples = pairing.pair_frames(frames_with({name: ["a"] * 4 for name in extra}), FOUND, PairingConfig())
+    for figure in (charts.plot_outcomes(samples), charts.plot_distributions(samples), charts.plot_classes(samples)):
         assert figure.axes
         plt.close(figure)
 
 
 def test_the_columns_that_pairing_adds_are_the_reserved_ones() -> None:
     table = frames_with({})
-    added = set(pairing.pair(table, FOUND, Pairing()).columns) - TABLE
+    added = set(pairing.pair_frames(table, FOUND, PairingConfig()).columns) - TABLE
     assert added | {"stamp", schema.TRUTH} == set(RESERVED_COLUMNS)
 
 
 @pytest.mark.parametrize("unknown", ["new_kind", "", np.nan, None])
 @pytest.mark.parametrize(
-    "use", [pairing.count_outcomes, plots.outcomes, plots.distributions], ids=["counts", "bars", "distributions"]
+    "use",
+    [pairing.count_outcomes, charts.plot_outcomes, charts.plot_distributions],
+    ids=["counts", "bars", "distributions"],
 )
 def test_an_outcome_that_is_not_known_is_an_error(use: Any, unknown: Any) -> None:
     """Once six of ten frames vanished from a count without a word."""
-    samples = pairing.pair(frames_with({}), FOUND, Pairing())
+    samples = pairing.pair_frames(frames_with({}), FOUND, PairingConfig())
     samples["outcome"] = samples["outcome"].astype("object")
     samples.loc[2, "outcome"] = unknown
     with pytest.raises(ValueError, match="unknown outcomes"):

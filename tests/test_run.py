@@ -25,35 +25,38 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from detectime import frames, outcomes, pairing, paths, run, runs, shards
-from detectime import store as stores
-from detectime.config import ConfigError
+from detectime import outcomes, pairing, paths, runs
+from detectime.detection import run, shards
+from detectime.detection.engines import local
+from detectime.detection.engines.contract import PEAK_MEMORY
+from detectime.detection.manifest import RunError
 from detectime.detectors import registry
 from detectime.detectors.registry import Chosen, find_used_keys
-from detectime.engines import PEAK_MEMORY, local
+from detectime.errors import ConfigError
 from detectime.exports import hands_json
-from detectime.images import Picture
+from detectime.images import EncodedImage
+from detectime.labels import frame_table
 from detectime.notes import Note
-from detectime.run import RunError
 from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TableVersionError
-from detectime.sources.folder import Folder
-from detectime.store import StoreError
-from detectime.store.folder import FolderStore
-from detectime.weights import WeightsError
+from detectime.sources.folder import FolderSource
+from detectime.storage import store as stores
+from detectime.storage.downloads import WeightsError
+from detectime.storage.folder import FolderStore
+from detectime.storage.store import StoreError
 
 pytestmark = pytest.mark.slow
 
 CONTEST = faults.ROOT.parent / "shared" / "frames" / "contest"
 
 
-class Imaginary(Folder):
+class Imaginary(FolderSource):
     """A folder that has whatever frame it is asked for; engines that cost nothing do not ask."""
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
         return ((name, f"stamp of {name}") for name in names(2000))
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture]]:
-        return ((frame_path, Picture(encode(pattern()))) for frame_path in frame_paths)
+    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, EncodedImage]]:
+        return ((frame_path, EncodedImage(encode(pattern()))) for frame_path in frame_paths)
 
 
 NOWHERE = Imaginary("/nowhere")
@@ -63,8 +66,8 @@ NAMES = names(23)
 def detect(table: pd.DataFrame, output: Path, engine: Any = None, **parameters: Any) -> pa.Table:
     """Run, and return all columns of what is stored then, of which the call itself returns some."""
     parameters = {"workers": 2, "save_per_num_images": 5, **parameters}
-    found = run.detect(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
-    whole = shards.read_detections(stores.of(str(output)), None)
+    found = run.detect_frames(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
+    whole = shards.read_detections(stores.open_store(str(output)), None)
     assert len(whole) == len(found)
     whole = whole.take(pc.index_in(found["frame_path"], whole["frame_path"]))
     assert whole.select(PAIRING_COLUMNS).equals(found)
@@ -77,7 +80,7 @@ def expected(frame_paths: list[str]) -> pa.Table:
 
 
 def hands(table: pd.DataFrame, found: pa.Table, **parameters: Any) -> bytes:
-    samples = pairing.pair(table, found, settings(**parameters).pairing)
+    samples = pairing.pair_frames(table, found, settings(**parameters).pairing)
     return b"".join(hands_json.encode_samples(samples))
 
 
@@ -200,7 +203,7 @@ def test_limit_and_classes_grow_the_run(tmp_path: Path) -> None:
     asked = []
     for classes, limit in ((["stop"], 3), (["stop"], 8), (["stop", "ok"], 8), (["stop", "ok", "mute"], None)):
         engine = Instant()
-        found = detect(frames.select(table, classes, limit), tmp_path, engine)
+        found = detect(frame_table.select_frames(table, classes, limit), tmp_path, engine)
         asked.append(sorted(engine.frames))
     stop, ok = NAMES[:22:2], NAMES[1:22:2]
     assert asked[0] == sorted(stop[:3])
@@ -461,7 +464,7 @@ def test_hand_detectors_that_cannot_be_are_refused_before_any_work(tmp_path: Pat
 def test_another_vocabulary_is_free(tmp_path: Path) -> None:
     found = detect(table_of(NAMES), tmp_path)
     config = dataclasses.replace(settings(), labels={"no_gesture": 0, "wave": 9})
-    again = run.detect(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do)
+    again = run.detect_frames(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do)
     assert again.equals(found.select(PAIRING_COLUMNS))
     assert manifest(tmp_path)["configuration"]["labels"] == {"no_gesture": 0, "wave": 9}
 
@@ -718,9 +721,9 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
 ) -> None:
     if parameters:
         request.getfixturevalue("hagrid_weights")
-    source = Folder(str(CONTEST / "TRAIN_DATA"))
-    table = frames.read(CONTEST / "train.csv", source, settings().labels)
-    table = frames.select(table.iloc[::6].reset_index(drop=True), list(settings().labels))
+    source = FolderSource(str(CONTEST / "TRAIN_DATA"))
+    table = frame_table.read_frames_csv(CONTEST / "train.csv", source, settings().labels)
+    table = frame_table.select_frames(table.iloc[::6].reset_index(drop=True), list(settings().labels))
     base = settings(**parameters)  # read once, so that all runs have the same
     contents, found = [], []
     for workers, size, stops, batch in ((1, 100, False, 1), (2, 1, True, 3), (2, 7, False, 3)):
@@ -729,9 +732,9 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
         config = dataclasses.replace(base, run=how, detection=dataclasses.replace(base.detection, batch=batch))
         if stops:
             with pytest.raises(KeyboardInterrupt):
-                run.detect(table, source, config, str(output), stop_after_8)
-        run.detect(table, source, config, str(output))
-        found.append(shards.read_detections(stores.of(str(output)), None))
+                run.detect_frames(table, source, config, str(output), stop_after_8)
+        run.detect_frames(table, source, config, str(output))
+        found.append(shards.read_detections(stores.open_store(str(output)), None))
         outcomes.pair_run(runs.open_run(output))
         contents.append((output / "hands.json").read_bytes())
     assert len(json.loads(contents[0])) > len(table) / 2
@@ -743,7 +746,7 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
 
 def stop_after_8(*arguments: Any) -> Iterator[Any]:
     """Be the local engine until Ctrl-C comes."""
-    for done, result in enumerate(local.detect(*arguments)):
+    for done, result in enumerate(local.run_shards(*arguments)):
         if done == 8:
             raise KeyboardInterrupt
         yield result
@@ -755,22 +758,22 @@ def test_a_drive_that_is_lost_on_the_way_stops_the_run(vanishes: str, tmp_path: 
     frame_paths = faults.make_frames(images, faults.names(30))
 
     def engine(*work: Any) -> Iterator[Any]:
-        for number, result in enumerate(local.detect(*work)):
+        for number, result in enumerate(local.run_shards(*work)):
             if number == 1:
                 images.rename(elsewhere)
                 if vanishes != "the folder":
                     images.mkdir()
             yield result
 
-    table, source = faults.table_of(frame_paths), Folder(str(images))
+    table, source = faults.table_of(frame_paths), FolderSource(str(images))
     config = faults.settings(workers=1, save_per_num_images=3)
     with pytest.raises(RunError, match="is the drive still mounted"):
-        run.detect(table, source, config, str(output), engine)
+        run.detect_frames(table, source, config, str(output), engine)
     shutil.rmtree(images, ignore_errors=True)
     elsewhere.rename(images)
-    found = run.detect(table, source, config, str(output))
+    found = run.detect_frames(table, source, config, str(output))
     assert found["frame_path"].to_pylist() == frame_paths
-    assert run.count_outcomes(found) == {"ok": 30, "missing": 0, "unreadable": 0, "failed": 0}
+    assert run.count_detection_outcomes(found) == {"ok": 30, "missing": 0, "unreadable": 0, "failed": 0}
 
 
 def test_frames_that_are_deleted_on_the_way_are_missing(tmp_path: Path) -> None:
@@ -778,8 +781,10 @@ def test_frames_that_are_deleted_on_the_way_are_missing(tmp_path: Path) -> None:
     for frame_path in frame_paths[10:14]:
         (tmp_path / "images" / frame_path).unlink()
     table = faults.table_of(frame_paths)  # which says that they are there
-    found = run.detect(table, Folder(str(tmp_path / "images")), faults.settings(workers=1), str(tmp_path / "run"))
-    assert run.count_outcomes(found) == {"ok": 26, "missing": 4, "unreadable": 0, "failed": 0}
+    found = run.detect_frames(
+        table, FolderSource(str(tmp_path / "images")), faults.settings(workers=1), str(tmp_path / "run")
+    )
+    assert run.count_detection_outcomes(found) == {"ok": 26, "missing": 4, "unreadable": 0, "failed": 0}
 
 
 def test_a_source_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from conftest import LABELS, encode, pattern
 from PIL import Image
 from test_images import huge_jpeg, huge_png
 
-from detectime import frames
-from detectime.detect import Worker
-from detectime.images import Picture, Unreadable
+from detectime.detection.worker import Worker
+from detectime.images import EncodedImage, UnreadableImageError
+from detectime.labels import frame_table
 from detectime.schema import DETECTIONS
-from detectime.sources import Missing, Source, SourceError
-from detectime.sources.folder import Folder
+from detectime.sources.contract import MissingFrameError, Source, SourceError
+from detectime.sources.folder import FolderSource
 
 PICTURE = pattern()
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -113,7 +113,7 @@ def rows(worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for name, (make, _) in CASES.items():
         make(folder / name)
     with within(30):
-        table = worker(Folder(str(folder)), list(CASES))
+        table = worker(FolderSource(str(folder)), list(CASES))
     assert table.schema == DETECTIONS
     table.validate(full=True)
     assert table["frame_path"].to_pylist() == list(CASES)
@@ -136,7 +136,7 @@ def test_no_file_stays_open(rows: dict[str, dict[str, Any]], tmp_path: Path) -> 
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else pytest.skip("there is no /proc")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "picture.jpg").write_bytes(JPEG)
-    list(Folder(str(tmp_path)).open([".", "empty.jpg", "picture.jpg", "nowhere.jpg"]))
+    list(FolderSource(str(tmp_path)).open([".", "empty.jpg", "picture.jpg", "nowhere.jpg"]))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -144,8 +144,8 @@ def test_a_file_that_vanishes_after_matching_is_missing(worker: Worker, tmp_path
     (tmp_path / "a.jpg").write_bytes(JPEG)
     csv = tmp_path / "labels.csv"
     csv.write_text("frame_path,video_name,frame_id,class_name\na.jpg,v,1,ok\n")
-    source = Folder(str(tmp_path))
-    table = frames.read(csv, source, LABELS)
+    source = FolderSource(str(tmp_path))
+    table = frame_table.read_frames_csv(csv, source, LABELS)
     assert table["on_disk"].all()
     (tmp_path / "a.jpg").unlink()
     assert worker(source, table["frame_path"].tolist())["outcome"].to_pylist() == ["missing"]
@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_read(worker: Worker, tmp_path: Path, monkeypatch
     (tmp_path / "locked.jpg").chmod(0)
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)  # another user need not be able to come here from above
-    source = Folder(".")
+    source = FolderSource(".")
     worker(source, ["open.jpg"])  # whatever is imported late is imported by who may
     root = os.geteuid() == 0
     if root:  # reads everything: become nobody
@@ -176,28 +176,28 @@ def test_exif_and_max_pixels_are_the_sources(tmp_path: Path) -> None:
     exif[0x0112] = 6
     (tmp_path / "a.png").write_bytes(encode(PICTURE, exif=exif))
     for rule, size in (("ignore", (64, 48)), ("apply", (48, 64))):
-        ((_, frame),) = Folder(str(tmp_path), exif=rule).open(["a.png"])
-        assert isinstance(frame, Picture)
+        ((_, frame),) = FolderSource(str(tmp_path), exif=rule).open(["a.png"])
+        assert isinstance(frame, EncodedImage)
         assert (frame.width, frame.height) == size
-    frame_path, error = next(Folder(str(tmp_path), max_pixels=100).open(["a.png"]))
-    assert (frame_path, type(error)) == ("a.png", Unreadable)
+    frame_path, error = next(FolderSource(str(tmp_path), max_pixels=100).open(["a.png"]))
+    assert (frame_path, type(error)) == ("a.png", UnreadableImageError)
 
 
 def test_a_jpeg_whose_data_is_broken_is_a_picture_until_its_pixels_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG[:-20])
-    ((_, frame),) = Folder(str(tmp_path)).open(["a.jpg"])
-    assert isinstance(frame, Picture)
+    ((_, frame),) = FolderSource(str(tmp_path)).open(["a.jpg"])
+    assert isinstance(frame, EncodedImage)
     assert (frame.width, frame.height) == (64, 48)
-    with pytest.raises(Unreadable, match="truncated"):
+    with pytest.raises(UnreadableImageError, match="truncated"):
         frame.pixels()
 
 
 def test_frames_are_read_one_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
-    opened = Folder(str(tmp_path)).open(["a.jpg", "b.jpg"])
-    assert isinstance(next(opened)[1], Picture)
+    opened = FolderSource(str(tmp_path)).open(["a.jpg", "b.jpg"])
+    assert isinstance(next(opened)[1], EncodedImage)
     (tmp_path / "b.jpg").write_bytes(JPEG)  # in time, since nothing was read ahead
-    assert isinstance(next(opened)[1], Picture)
+    assert isinstance(next(opened)[1], EncodedImage)
 
 
 def test_names_are_all_files_and_only_files(tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_names_are_all_files_and_only_files(tmp_path: Path) -> None:
     (root / "v2").symlink_to(elsewhere)
     (root / "v3").symlink_to(elsewhere)
     names = ["a.jpg", "file link.jpg", "v1/deep/b.jpg", f"v1/{odd}", "v2/c.jpg", "v3/c.jpg"]
-    assert sorted(names_of(Folder(str(root)))) == names
-    assert sorted(names_of(Folder(f"{root}/"))) == names
+    assert sorted(names_of(FolderSource(str(root)))) == names
+    assert sorted(names_of(FolderSource(f"{root}/"))) == names
 
 
 def test_a_stamp_is_size_and_time_of_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_stamp_is_size_and_time_of_the_file_that_a_link_leads_to(tmp_path: Pat
     (tmp_path / "link.jpg").symlink_to("v/a.jpg")
     (tmp_path / "linked").symlink_to("v")
     stamp = f"{len(JPEG)}-1700000000123456789"
-    source = Folder(str(tmp_path))
+    source = FolderSource(str(tmp_path))
     assert dict(source.list_frames()) == dict.fromkeys(["v/a.jpg", "link.jpg", "linked/a.jpg"], stamp)
     (tmp_path / "v" / "a.jpg").touch()
     assert stamp not in dict(source.list_frames()).values()
@@ -236,8 +236,8 @@ def test_contents_are_those_of_pictures(tmp_path: Path) -> None:
     asked = ["b.png", "a.jpg", "nowhere.jpg", "text.jpg", "empty.jpg", "."]
     contents = [f"{len(content)}-{zlib.crc32(content):08x}" for content in (PNG, JPEG, b"hello", b"")]
     contents = [*contents[:2], None, *contents[2:], None]
-    assert list(Folder(str(tmp_path)).read_contents(asked)) == list(zip(asked, contents, strict=True))
-    assert [frame.content for _, frame in Folder(str(tmp_path)).open(asked)] == contents
+    assert list(FolderSource(str(tmp_path)).read_contents(asked)) == list(zip(asked, contents, strict=True))
+    assert [frame.content for _, frame in FolderSource(str(tmp_path)).open(asked)] == contents
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "across").symlink_to("../b")
     (tmp_path / "b" / "across").symlink_to("../a")
     with within(30):
-        names = names_of(Folder(str(tmp_path)))
+        names = names_of(FolderSource(str(tmp_path)))
     assert {"a/1.jpg", "b/1.jpg", "a/across/1.jpg", "b/across/1.jpg"} <= set(names)
     assert len(names) == len(set(names)) < 50
 
@@ -267,7 +267,7 @@ def test_a_folder_inside_that_may_not_be_listed_costs_only_its_frames(
     if root:
         os.seteuid(65534)
     try:
-        names = names_of(Folder("."))
+        names = names_of(FolderSource("."))
     finally:
         if root:
             os.seteuid(0)
@@ -279,8 +279,10 @@ def test_a_folder_inside_that_may_not_be_listed_costs_only_its_frames(
 def test_a_root_that_is_no_folder_is_named(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     with pytest.raises(SourceError, match=rf"{name}: the images folder cannot be read: {reason}"):
-        names_of(Folder(str(tmp_path / name)))
+        names_of(FolderSource(str(tmp_path / name)))
 
 
 def test_a_missing_frame_says_so(tmp_path: Path) -> None:
-    assert [(path, type(error)) for path, error in Folder(str(tmp_path)).open(["a"])] == [("a", Missing)]
+    assert [(path, type(error)) for path, error in FolderSource(str(tmp_path)).open(["a"])] == [
+        ("a", MissingFrameError)
+    ]

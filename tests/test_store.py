@@ -20,10 +20,11 @@ import buckets
 import faults
 import pytest
 
-from detectime import store as stores
-from detectime.store import NameTakenError, Store, StoreError, bucket, rename_to_free_name
-from detectime.store import folder as folder_store
-from detectime.store.folder import FolderStore
+from detectime.storage import bucket
+from detectime.storage import folder as folder_store
+from detectime.storage import store as stores
+from detectime.storage.folder import FolderStore
+from detectime.storage.store import NameTakenError, Store, StoreError, rename_to_free_name
 
 NOBODY = 65534
 
@@ -41,14 +42,14 @@ def script(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 HOLD = """
 import sys, time
-from detectime.store.folder import FolderStore
+from detectime.storage.folder import FolderStore
 with FolderStore(sys.argv[1]).lock():
     print("held", flush=True)
     time.sleep(600)
 """
 WRITE_HALF = """
 import sys, time
-from detectime.store.folder import FolderStore
+from detectime.storage.folder import FolderStore
 with FolderStore(sys.argv[1]).writing(sys.argv[2]) as file:
     file.write(b"new" * 100_000)
     file.flush()
@@ -204,7 +205,7 @@ def test_a_name_that_is_taken_by_a_folder_is_not_written(tmp_path: Path) -> None
 
 def test_a_folder_that_is_not_writable_is_refused() -> None:
     code = f"import sys, os; sys.path[:] = {sys.path!r}\n" + (
-        "from detectime.store import StoreError\nfrom detectime.store.folder import FolderStore\n"
+        "from detectime.storage.store import StoreError\nfrom detectime.storage.folder import FolderStore\n"
         "if os.geteuid() == 0:\n"  # root may write anywhere: the try is made as somebody else
         f"    os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "try:\n    FolderStore(sys.argv[1])\nexcept StoreError as error:\n    print('refused:', error)\n"
@@ -271,17 +272,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """Give an empty store."""
     if request.param == "s3":
         request.getfixturevalue("server")
-        return stores.of(f"{buckets.bucket()}/run")
+        return stores.open_store(f"{buckets.bucket()}/run")
     if request.param == "memory":
         pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
-        return stores.of(f"memory://{uuid.uuid4().hex}/run")
+        return stores.open_store(f"memory://{uuid.uuid4().hex}/run")
     if request.param == "no hard links":
 
         def refuse(*_: object, **__: object) -> None:
             raise PermissionError(errno.EPERM, "Operation not permitted")  # as a FAT says it
 
         monkeypatch.setattr(folder_store.os, "link", refuse)
-    return stores.of(tmp_path)
+    return stores.open_store(tmp_path)
 
 
 def contents(place: Store, prefix: str) -> dict[str, bytes | None]:
@@ -424,7 +425,7 @@ def test_a_server_that_overwrites_a_lock_is_a_warning(
     with place.lock():
         pass
     ((module, level, words),) = caplog.record_tuples
-    assert (module, level) == ("detectime.store.bucket", logging.WARNING)
+    assert (module, level) == ("detectime.storage.bucket", logging.WARNING)
     assert words.startswith(f"{place}: a second run could not be kept out")
     assert capfd.readouterr() == ("", "")
 
@@ -436,11 +437,11 @@ def test_waiting_for_a_lock_is_logged(
     monkeypatch.setattr(bucket, "_BEAT", 0.05)
     monkeypatch.setattr(bucket, "_ABANDONED", 0.2)
     caplog.set_level(logging.INFO, "detectime")
-    place = stores.of(f"memory://{uuid.uuid4().hex}")
+    place = stores.open_store(f"memory://{uuid.uuid4().hex}")
     place.put(".lock/000000007", b'{"host": "far", "process": 12}')  # of a run that is gone
     with place.lock():
         assert place.names(".lock") == [".lock/000000008"]
     module, level, words = caplog.record_tuples[0]
-    assert (module, level) == ("detectime.store.bucket", logging.INFO)
+    assert (module, level) == ("detectime.storage.bucket", logging.INFO)
     assert words == f"{place}: waiting to see if process 12 on 'far' still works here"
     assert capfd.readouterr() == ("", "")

@@ -24,12 +24,16 @@ from test_notebook import execute
 from test_sources import names_of
 
 import definitions
-from detectime import frames, run, sources, store, tables
-from detectime.frames import TableError
-from detectime.images import RGB, Picture, Unreadable, describe_content
+from detectime import sources
+from detectime.detection import run
+from detectime.images import RGB, EncodedImage, UnreadableImageError, describe_content
+from detectime.labels import frame_table
+from detectime.labels.tables import TableError
 from detectime.schema import RESERVED_COLUMNS
-from detectime.sources import Missing, SourceError, videos
-from detectime.sources.videos import Videos
+from detectime.sources import videos
+from detectime.sources.contract import MissingFrameError, SourceError
+from detectime.sources.videos import VideoSource
+from detectime.storage import run_tables, store
 
 WIDTH, HEIGHT = 320, 240
 BITS = 16
@@ -101,10 +105,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(source: Videos, frame_paths: list[str]) -> dict[str, bytes | str]:
+def read(source: VideoSource, frame_paths: list[str]) -> dict[str, bytes | str]:
     """The pixels of frames, or why there are none."""
     return {
-        path: frame.pixels().tobytes() if isinstance(frame, Picture) else f"{type(frame).__name__}: {frame}"
+        path: frame.pixels().tobytes() if isinstance(frame, EncodedImage) else f"{type(frame).__name__}: {frame}"
         for path, frame in source.open(frame_paths)
     }
 
@@ -119,14 +123,14 @@ pytestmark = pytest.mark.extra
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_is_the_same_however_it_is_reached(kind: str, clips: Path) -> None:
     names = paths(kind, range(110))
-    source = Videos(str(clips))
+    source = VideoSource(str(clips))
     assert len(source.index(kind)) == 110
     opened = list(source.open(names))
     assert [path for path, _ in opened] == names
-    assert [number_of(frame.pixels()) for _, frame in opened if isinstance(frame, Picture)] == list(range(110))
-    in_order = {path: frame.pixels().tobytes() for path, frame in opened if isinstance(frame, Picture)}
+    assert [number_of(frame.pixels()) for _, frame in opened if isinstance(frame, EncodedImage)] == list(range(110))
+    in_order = {path: frame.pixels().tobytes() for path, frame in opened if isinstance(frame, EncodedImage)}
     mixed = [names[k] for k in np.random.default_rng(1).permutation(110)]
-    assert read(Videos(str(clips)), mixed) == in_order  # what is known of a file is found out anew
+    assert read(VideoSource(str(clips)), mixed) == in_order  # what is known of a file is found out anew
     for alone in names[1::9]:
         assert read(source, [alone]) == {alone: in_order[alone]}
     sent = pickle.loads(pickle.dumps(source))
@@ -141,8 +145,8 @@ def test_what_opencv_writes(tmp_path: Path) -> None:
         for number in range(40):
             writer.write(picture(number)[..., ::-1])
         writer.release()
-    found = Videos(str(tmp_path)).open(paths("a.avi", range(0, 40, 3)) + paths("b.mp4", range(39, -1, -1)))
-    numbers = [number_of(frame.pixels()) for _, frame in found if isinstance(frame, Picture)]
+    found = VideoSource(str(tmp_path)).open(paths("a.avi", range(0, 40, 3)) + paths("b.mp4", range(39, -1, -1)))
+    numbers = [number_of(frame.pixels()) for _, frame in found if isinstance(frame, EncodedImage)]
     assert numbers == [*range(0, 40, 3), *range(39, -1, -1)]
 
 
@@ -154,8 +158,8 @@ def test_a_broken_tail_costs_its_frames_alone(kind: str, share: float, tmp_path:
     whole = make(tmp_path / "whole" / kind, codec=codec, options=options, **header_first)
     content = whole.read_bytes()
     (tmp_path / kind).write_bytes(content[: int(len(content) * share)])
-    source, names = Videos(str(tmp_path)), paths(kind, range(110))
-    found, expected = read(source, names), read(Videos(str(whole.parent)), names)
+    source, names = VideoSource(str(tmp_path)), paths(kind, range(110))
+    found, expected = read(source, names), read(VideoSource(str(whole.parent)), names)
     good = [path for path, frame in found.items() if isinstance(frame, bytes)]
     if not good:  # not even the first frame is whole
         assert share == 0.1
@@ -170,7 +174,7 @@ def test_a_broken_tail_costs_its_frames_alone(kind: str, share: float, tmp_path:
     assert len(good) >= 30 * share - 12
     lost = [str(frame) for path, frame in found.items() if path not in good]
     assert all(reason.startswith(("Unreadable: ", "Missing: no such frame")) for reason in lost)
-    assert read(Videos(str(tmp_path)), names[::-1]) == found
+    assert read(VideoSource(str(tmp_path)), names[::-1]) == found
     for alone in names[::13]:
         assert read(source, [alone]) == {alone: found[alone]}
 
@@ -181,12 +185,12 @@ def test_damage_costs_what_depends_on_it_however_it_is_reached(kind: str, clips:
     middle = len(content) // 2
     content[middle : middle + 400] = np.random.default_rng(3).bytes(400)
     (tmp_path / kind).write_bytes(content)
-    source, names = Videos(str(tmp_path)), paths(kind, range(110))
-    found, expected = read(source, names), read(Videos(str(clips)), names)
+    source, names = VideoSource(str(tmp_path)), paths(kind, range(110))
+    found, expected = read(source, names), read(VideoSource(str(clips)), names)
     hurt = [path for path in names if isinstance(found.get(path), str)]
     assert 0 < len(hurt) < 80
     assert all(str(found[path]).startswith(("Unreadable: ", "Missing: no such frame")) for path in hurt)
-    assert read(Videos(str(tmp_path)), names[::-1]) == found
+    assert read(VideoSource(str(tmp_path)), names[::-1]) == found
     for alone in names[::7]:
         assert read(source, [alone]) == {alone: found[alone]}
     before = names[: names.index(hurt[0])]
@@ -224,11 +228,11 @@ def test_a_header_without_a_count_tells_what_is_cut_off(kind: str, tmp_path: Pat
         codec = "libvpx-vp9" if kind == "a.webm" else "libx264"
         options = {"deadline": "realtime", "cpu-used": "8"} if kind == "a.webm" else {}
         whole = make(tmp_path / kind, codec=codec, options=options, unequal=kind == "unequal.mkv")
-    assert (len(Videos(str(whole)).index(kind)), Videos(str(whole)).index(kind).lost) == (110, 0)
+    assert (len(VideoSource(str(whole)).index(kind)), VideoSource(str(whole)).index(kind).lost) == (110, 0)
     content = whole.read_bytes()
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / kind).write_bytes(content[: len(content) // 2])
-    index = Videos(str(tmp_path / "cut")).index(kind)
+    index = VideoSource(str(tmp_path / "cut")).index(kind)
     assert index.lost > 30
     if kind != "sound.flv":  # how long its pictures go on is not known: its header knows of the sound's end alone
         assert 75 < len(index) < 145 if kind == "unequal.mkv" else 108 <= len(index) <= 112
@@ -237,8 +241,8 @@ def test_a_header_without_a_count_tells_what_is_cut_off(kind: str, tmp_path: Pat
     (note,) = table.attrs["notes"]
     assert str(note).startswith("1 video holds fewer frames than the header promises, the last are unreadable; ")
     assert (note.kind, str(note.example).split(" (")[0]) == ("cut_video", kind)
-    ((_, reason),) = Videos(str(tmp_path / "cut")).open([table["frame_path"].iloc[-1]])
-    assert isinstance(reason, Unreadable)
+    ((_, reason),) = VideoSource(str(tmp_path / "cut")).open([table["frame_path"].iloc[-1]])
+    assert isinstance(reason, UnreadableImageError)
 
 
 def test_what_keeps_a_file_from_being_read_on_is_told(
@@ -276,7 +280,7 @@ def test_frames_that_are_gone_in_the_middle_are_told(kind: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gap_alone_is_no_damage(kind: str, clips: Path) -> None:
-    index = Videos(str(clips)).index(kind)
+    index = VideoSource(str(clips)).index(kind)
     assert (index.lost, index.damage) == (0, "")
 
 
@@ -286,25 +290,25 @@ def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
             name[:-4], b""
         ))  # fmt: skip
     os.mkfifo(tmp_path / "pipe.mp4")
-    source = Videos(str(tmp_path))
+    source = VideoSource(str(tmp_path))
     assert names_of(source) == []
     for name in ("text", "empty", "cut", "pipe"):
         ((_, reason),) = source.open([f"{name}.mp4/000000"])
-        assert isinstance(reason, Unreadable)
+        assert isinstance(reason, UnreadableImageError)
         assert "not a" in str(reason)
     for absent in ("nowhere.mp4/000000", "text.mp4", "nowhere.mp4", "text.mp4/000000/000000"):
         ((path, reason),) = source.open([absent])
         assert path == absent
-        assert isinstance(reason, Missing | Unreadable)
+        assert isinstance(reason, MissingFrameError | UnreadableImageError)
 
 
 def test_names_and_a_single_file(clips: Path) -> None:
-    one = Videos(str(clips / "open.mp4"))
+    one = VideoSource(str(clips / "open.mp4"))
     assert names_of(one) == paths("open.mp4", range(110))
-    assert set(dict(Videos(str(clips)).list_files())) == set(KINDS) - {"bare.h264"}
+    assert set(dict(VideoSource(str(clips)).list_files())) == set(KINDS) - {"bare.h264"}
     for wrong in ("open.mp4/000110", "open.mp4/5", "open.mp4/0000005"):
         ((_, reason),) = one.open([wrong])
-        assert isinstance(reason, Missing), wrong
+        assert isinstance(reason, MissingFrameError), wrong
     ((_, reason),) = one.open(["open.mp4/5"])
     assert str(reason) == "no such frame: the form is <file>/<six digits>, as anna.mp4/000003"
 
@@ -314,8 +318,8 @@ def test_frames_are_turned_as_the_display_matrix_says(turned: int, turns: int, t
     make(tmp_path / "a.mp4", 3, turned=turned)
     stored, shown = ({}, {})
     for rule, found in (("ignore", stored), ("apply", shown)):
-        ((_, frame),) = Videos(str(tmp_path), exif=rule).open(["a.mp4/000002"])
-        assert isinstance(frame, Picture)
+        ((_, frame),) = VideoSource(str(tmp_path), exif=rule).open(["a.mp4/000002"])
+        assert isinstance(frame, EncodedImage)
         found["pixels"], found["orientation"] = frame.pixels(), frame.orientation
         assert (frame.height, frame.width) == frame.pixels().shape[:2]
     assert number_of(stored["pixels"]) == 2
@@ -324,7 +328,7 @@ def test_frames_are_turned_as_the_display_matrix_says(turned: int, turns: int, t
 
 
 def test_a_large_frame_is_unreadable(clips: Path) -> None:
-    found = read(Videos(str(clips), max_pixels=1000), ["open.mp4/000000"])
+    found = read(VideoSource(str(clips), max_pixels=1000), ["open.mp4/000000"])
     assert found["open.mp4/000000"] == "Unreadable: too large: 320 x 240 pixels, more than max_pixels (1000)"
 
 
@@ -334,7 +338,7 @@ def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_
         shutil.copy(clips / "open.mp4", tmp_path / name)
     (tmp_path / "text.mp4").write_text("hello")
     os.utime(tmp_path / "a.mp4", ns=(5, 1_700_000_000_123_456_789))
-    source, bytes_of = Videos(str(tmp_path)), (tmp_path / "a.mp4").read_bytes()
+    source, bytes_of = VideoSource(str(tmp_path)), (tmp_path / "a.mp4").read_bytes()
     stamps = dict(source.list_frames())
     assert {stamps[path] for path in paths("a.mp4", range(110))} == {f"{len(bytes_of)}-1700000000123456789"}
     assert len(set(stamps.values())) == 2
@@ -342,14 +346,14 @@ def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_
     asked = ["a.mp4/000003", "deep/b.mp4/000100", "text.mp4/000000", "nowhere.mp4/000000"]
     assert [found for _, found in source.read_contents(asked)] == [content, content, None, None]
     assert [frame.content for _, frame in source.open(asked)] == [content, content, None, None]
-    assert dict(Videos(str(tmp_path / "a.mp4")).list_frames())["a.mp4/000000"] == stamps["a.mp4/000000"]
-    ((_, large),) = Videos(str(tmp_path), max_pixels=1000).open(["a.mp4/000000"])
-    assert isinstance(large, Unreadable)
+    assert dict(VideoSource(str(tmp_path / "a.mp4")).list_frames())["a.mp4/000000"] == stamps["a.mp4/000000"]
+    ((_, large),) = VideoSource(str(tmp_path), max_pixels=1000).open(["a.mp4/000000"])
+    assert isinstance(large, UnreadableImageError)
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", 60)
-    opened = Videos(str(tmp_path)).open(paths("a.mp4", range(60)))
+    opened = VideoSource(str(tmp_path)).open(paths("a.mp4", range(60)))
     next(opened)
     tracked = pytest.importorskip("tracemalloc")
     tracked.start()
@@ -364,9 +368,9 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "av", None)
     for parameters in ({"images": str(tmp_path / "a.MP4")}, {"images": str(tmp_path), "source": "videos"}):
         with pytest.raises(SourceError, match=r"videos need PyAV.* pip install .*\[video\]"):
-            sources.of(settings(**parameters))
+            sources.open_source(settings(**parameters))
     with pytest.raises(SourceError, match="from a folder of this machine"):
-        sources.of(settings(images="s3://somewhere/a.mp4"))
+        sources.open_source(settings(images="s3://somewhere/a.mp4"))
 
 
 # Spans: labels of videos.
@@ -388,7 +392,7 @@ def table_of(spoken: Path, folder: Path, rows: str, every: int | str | None = No
     labels = folder / "spans.csv"
     labels.write_text(rows if rows.startswith("file") else HEADER + rows)
     config = settings(images=str(spoken), labels=str(labels), source="videos", every=every)
-    return frames.select(frames.of(config, sources.of(config)), config.classes)
+    return frame_table.select_frames(frame_table.read_labels(config, sources.open_source(config)), config.classes)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +475,7 @@ def test_spans_need_videos(spoken: Path, tmp_path: Path) -> None:
     (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,ok\n")
     config = settings(images=str(spoken), labels=str(tmp_path / "spans.csv"))
     with pytest.raises(TableError, match=r"these are spans of videos: give data\.source = videos"):
-        frames.of(config, sources.of(config))
+        frame_table.read_labels(config, sources.open_source(config))
 
 
 def test_many_spans_that_overlap_are_told_in_time(spoken: Path, tmp_path: Path) -> None:
@@ -504,7 +508,7 @@ def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -
     assert alone["frame_path"].tolist() == ["gone.mp4/000000", "gone.mp4/000001", "text.mp4/000000"]
     assert alone["on_disk"].tolist() == [False, False, True]
     assert table.attrs["duplicates"] == 3
-    told = frames.summary(table).splitlines()
+    told = frame_table.summarize_frames(table).splitlines()
     assert told[0] == f"{len(table)} frames, {len(table)} of them wanted; {len(table) - 2} are there"
     assert [line.split(" (the first")[0] for line in told[1:]] == [
         "3 rows repeated another and were dropped",
@@ -525,16 +529,16 @@ def test_of_a_place_that_is_gone_the_table_of_an_earlier_run_is_taken(place: str
     (tmp_path / "empty").mkdir()
     given = {"labels": str(tmp_path / "spans.csv"), "output": str(tmp_path / "run"), "source": "videos", "every": 7}
     config = settings(images=str(tmp_path / place), **given)
-    tables.write_frames(store.of(config.data.output), known)
-    table = frames.of(config, sources.of(config))
+    run_tables.write_frames(store.open_store(config.data.output), known)
+    table = frame_table.read_labels(config, sources.open_source(config))
     lost = ["stamp", "wanted"]
     pd.testing.assert_frame_equal(table.drop(columns="stamp"), known.drop(columns=lost))
     assert table["stamp"].isna().all()
     assert place in table.attrs["unreachable"]
-    assert [note.kind for note in frames.notes(table)] == ["unlisted", "missing_video"]  # as they were
+    assert [note.kind for note in frame_table.list_notes(table)] == ["unlisted", "missing_video"]  # as they were
     (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,stop\n")
     with pytest.raises(SourceError, match=place):
-        frames.of(config, sources.of(config))
+        frame_table.read_labels(config, sources.open_source(config))
 
 
 @pytest.mark.parametrize(
@@ -568,7 +572,7 @@ def test_a_csv_of_frames_does_for_videos_too(spoken: Path, tmp_path: Path) -> No
     labels = tmp_path / "train.csv"
     labels.write_text("frame_path,video_name,frame_id,class_name\na.mp4/000007,v,7,ok\na.mp4/000090,v,90,ok\n")
     config = settings(images=str(spoken), labels=str(labels), source="videos")
-    table = frames.of(config, sources.of(config))
+    table = frame_table.read_labels(config, sources.open_source(config))
     assert table["on_disk"].tolist() == [True, False]
 
 
@@ -579,10 +583,10 @@ def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> 
     found = []
     for workers, size in ((1, 100), (2, 7)):
         config = settings(images=str(spoken), source="videos", workers=workers, save_per_num_images=size)
-        found.append(run.detect(table, sources.of(config), config, str(tmp_path / f"run{workers}")))
+        found.append(run.detect_frames(table, sources.open_source(config), config, str(tmp_path / f"run{workers}")))
     assert found[0].equals(found[1])
     outcomes = {"ok": len(table) - 2, "missing": 1, "unreadable": 1, "failed": 0}
-    assert run.count_outcomes(found[0]) == outcomes
+    assert run.count_detection_outcomes(found[0]) == outcomes
 
 
 @pytest.mark.slow

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from serving import Server, serving
 
-from detectime import paths, weights
-from detectime.config import Detection
+from detectime import paths
+from detectime.config import DetectionConfig
+from detectime.detectors import face_detection, hagrid, mask_rcnn
 from detectime.detectors.registry import FACES, HANDS
-from detectime.weights import File, WeightsError
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsError, WeightsFile
 
 NAME = "faces.pth"
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -40,7 +42,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.lower().endswith("_proxy") or name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
-    monkeypatch.setattr(weights, "_PAUSE", 0.001)
+    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -49,9 +51,9 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "a library's" / "cache"
 
 
-def wanted(address: str | None, sha256: str | None = SHA256) -> File:
+def wanted(address: str | None, sha256: str | None = SHA256) -> WeightsFile:
     """Describe the file."""
-    return File(NAME, "somebody's repository", address, sha256)
+    return WeightsFile(NAME, "somebody's repository", address, sha256)
 
 
 def partly(cache: Path, content: bytes) -> Path:
@@ -73,10 +75,10 @@ def test_downloads_once(
 ) -> None:
     caplog.set_level(logging.INFO, "detectime")
     for _ in range(2):
-        assert_whole(weights.fetch(wanted(server.address), cache), cache)
+        assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
     assert server.asked == [(f"/files/{NAME}", None)]
     said = f"{NAME}: downloading from {server.address}, 3.0 MB"
-    assert caplog.record_tuples == [("detectime.weights", logging.INFO, said)]
+    assert caplog.record_tuples == [("detectime.storage.downloads", logging.INFO, said)]
     shown = capsys.readouterr()
     (progress,) = shown.out.splitlines()
     assert progress.startswith(f"{NAME}: 100% 3.00M/3.00M ")
@@ -87,7 +89,7 @@ def test_a_bar_is_shown_where_somebody_watches(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "a notebook in a browser")
-    weights.fetch(wanted(server.address), cache)
+    downloads.fetch_weights(wanted(server.address), cache)
     shown = capsys.readouterr()
     assert f"\r{NAME}: 100%" in shown.out
     assert "3.00M/3.00M" in shown.out
@@ -96,7 +98,7 @@ def test_a_bar_is_shown_where_somebody_watches(
 
 def test_another_attempt_is_a_warning(server: Server, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     server.cuts = [1_000_000]
-    weights.fetch(wanted(server.address), cache)
+    downloads.fetch_weights(wanted(server.address), cache)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [
         f"{NAME}: the connection ended after 1000000 of 3000000 bytes; trying {server.address} again in 0.001 s"
@@ -105,7 +107,7 @@ def test_another_attempt_is_a_warning(server: Server, cache: Path, caplog: pytes
 
 def test_goes_on_where_the_connection_was_cut(server: Server, cache: Path) -> None:
     server.cuts = [1_000_000, 0, 500_000, 1]
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
     starts = [0 if given is None else int(given[6:-1]) for _, given in server.asked]
     assert starts == [0, 1_000_000, 1_000_000, 1_500_000, 1_500_001]
     assert server.sent == len(CONTENT)
@@ -113,7 +115,7 @@ def test_goes_on_where_the_connection_was_cut(server: Server, cache: Path) -> No
 
 def test_goes_on_where_a_killed_process_was(server: Server, cache: Path) -> None:
     partly(cache, CONTENT[:2_000_000])
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
     assert server.sent == 1_000_000
 
 
@@ -128,20 +130,20 @@ def test_goes_on_where_a_killed_process_was(server: Server, cache: Path) -> None
 )
 def test_whatever_was_left_the_whole_comes(left: bytes, requests: int, server: Server, cache: Path) -> None:
     partly(cache, left)
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
     assert len(server.asked) == requests
 
 
 def test_a_server_that_cannot_go_on_is_read_from_the_start(server: Server, cache: Path) -> None:
     server.ranges = False
     server.cuts = [1_000_000, 2_000_000]
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
 
 
 @pytest.mark.parametrize("statuses", [[503, 500, 429], [302]], ids=str)
 def test_a_passing_refusal_is_overcome(statuses: list[int], server: Server, cache: Path) -> None:
     server.statuses = list(statuses)
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
     assert len(server.asked) == 1 + len(statuses)
 
 
@@ -152,7 +154,7 @@ def test_a_lasting_refusal_is_one_error_with_all_that_helps(
     server.statuses = [status]
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
     with pytest.raises(WeightsError) as refusal:
-        weights.fetch(wanted(server.address), cache)
+        downloads.fetch_weights(wanted(server.address), cache)
     assert len(server.asked) == 1
     for word in (NAME, server.address, f"HTTP {status}", f"put {NAME} into {tmp_path / 'mine'}"):
         assert word in str(refusal.value)
@@ -163,7 +165,7 @@ def test_offline_is_one_error_with_all_that_helps(cache: Path, tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/{NAME}"
     with pytest.raises(WeightsError) as refusal:
-        weights.fetch(wanted(address), cache)
+        downloads.fetch_weights(wanted(address), cache)
     assert str(refusal.value) == (
         f"{NAME}: these weights are not there, and cannot be fetched from {address}: [Errno {errno.ECONNREFUSED}] "
         f"Connection refused; put {NAME} into {tmp_path / 'model'}, or into a folder that the variable "
@@ -174,10 +176,10 @@ def test_offline_is_one_error_with_all_that_helps(cache: Path, tmp_path: Path) -
 def test_a_server_that_always_cuts_is_given_up(server: Server, cache: Path) -> None:
     server.cuts = [1_000_000] + [0] * 20
     with pytest.raises(WeightsError, match="the connection ended after 1000000 of 3000000 bytes"):
-        weights.fetch(wanted(server.address), cache)
+        downloads.fetch_weights(wanted(server.address), cache)
     assert len(server.asked) == 5
     server.cuts = []
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)  # what had come is not lost
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)  # what had come is not lost
     assert server.sent == len(CONTENT)
 
 
@@ -185,7 +187,7 @@ def test_a_server_that_always_cuts_is_given_up(server: Server, cache: Path) -> N
 def test_something_else_is_refused_and_not_kept(content: bytes, server: Server, cache: Path) -> None:
     server.content = content
     with pytest.raises(WeightsError, match="something else") as refusal:
-        weights.fetch(wanted(server.address), cache)
+        downloads.fetch_weights(wanted(server.address), cache)
     assert SHA256 in str(refusal.value)
     assert hashlib.sha256(content).hexdigest() in str(refusal.value)
     assert [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")] == []
@@ -194,7 +196,7 @@ def test_something_else_is_refused_and_not_kept(content: bytes, server: Server, 
 def test_what_lies_there_and_is_broken_is_replaced(server: Server, cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / NAME).write_bytes(CONTENT[:1000])
-    assert_whole(weights.fetch(wanted(server.address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None], ids=["known", "unknown"])
@@ -206,10 +208,10 @@ def test_a_folder_goes_before_the_address(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / NAME).write_bytes(CONTENT)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
-    assert_whole(weights.fetch(wanted(server.address, sha256), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address, sha256), cache), cache)
     assert server.asked == []
     (tmp_path / "mine" / NAME).unlink()
-    assert_whole(weights.fetch(wanted(server.address, sha256), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(server.address, sha256), cache), cache)
     assert server.asked == []
 
 
@@ -217,7 +219,7 @@ def test_other_weights_in_a_folder_are_refused(server: Server, cache: Path) -> N
     paths.MODEL.mkdir()
     (paths.MODEL / NAME).write_bytes(CONTENT[:-1])
     with pytest.raises(WeightsError, match=f"{paths.MODEL / NAME}: these are other weights.*{SHA256}"):
-        weights.fetch(wanted(server.address), cache)
+        downloads.fetch_weights(wanted(server.address), cache)
     assert server.asked == []
 
 
@@ -225,22 +227,22 @@ def test_a_mirror_takes_the_place_of_any_address(server: Server, cache: Path, mo
     with pytest.raises(
         WeightsError, match=f"{NAME}: these weights are not there. They come from somebody's repository"
     ):
-        weights.fetch(wanted(None), cache)
+        downloads.fetch_weights(wanted(None), cache)
     monkeypatch.setenv("DETECTIME_MIRROR", server.address.removesuffix(f"files/{NAME}") + "mirror/")
-    assert_whole(weights.fetch(wanted(None, None), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(None, None), cache), cache)
     assert server.asked == [(f"/mirror/{NAME}", None)]
 
 
 def test_goes_through_a_proxy(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.address.removesuffix(f"/files/{NAME}"))
     address = f"http://weights.invalid/{NAME}"
-    assert_whole(weights.fetch(wanted(address), cache), cache)
+    assert_whole(downloads.fetch_weights(wanted(address), cache), cache)
     assert server.asked == [(address, None)]
 
 
 def test_of_many_that_want_it_one_downloads(server: Server, cache: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        for path in pool.map(lambda _: weights.fetch(wanted(server.address), cache), range(8)):
+        for path in pool.map(lambda _: downloads.fetch_weights(wanted(server.address), cache), range(8)):
             assert_whole(path, cache)
     assert len(server.asked) == 1
 
@@ -248,7 +250,7 @@ def test_of_many_that_want_it_one_downloads(server: Server, cache: Path) -> None
 def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WeightsError, match="cannot be written: Not a directory"):
-        weights.fetch(wanted(server.address), tmp_path / "file" / "cache")
+        downloads.fetch_weights(wanted(server.address), tmp_path / "file" / "cache")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -256,13 +258,13 @@ def test_a_full_disk_is_told_and_not_tried_again(server: Server, cache: Path) ->
     cache.mkdir(parents=True)
     (cache / f"{NAME}.part").symlink_to("/dev/full")
     with pytest.raises(WeightsError, match="cannot be written: No space left on device"):
-        weights.fetch(wanted(server.address), cache)
+        downloads.fetch_weights(wanted(server.address), cache)
     assert len(server.asked) == 1
 
 
 def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError) as refusal:
-        HANDS["mask_rcnn"].fingerprint(Detection())
+        HANDS["mask_rcnn"].fingerprint(DetectionConfig())
     for word in (
         "mask_rcnn_hand_detection.h5",
         "release 1.0 of",
@@ -274,36 +276,36 @@ def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.parent.mkdir()
     path.write_bytes(CONTENT)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(path.parent))
-    assert weights.find(weights.MASK_RCNN_HANDS) == path
-    assert HANDS["mask_rcnn"].fingerprint(Detection()) == {path.name: SHA256}
+    assert downloads.find_weights(mask_rcnn.WEIGHTS) == path
+    assert HANDS["mask_rcnn"].fingerprint(DetectionConfig()) == {path.name: SHA256}
     path.write_bytes(CONTENT + b"trained further")
-    assert HANDS["mask_rcnn"].fingerprint(Detection()) != {path.name: SHA256}
+    assert HANDS["mask_rcnn"].fingerprint(DetectionConfig()) != {path.name: SHA256}
 
 
 def test_the_weights_of_hagrid_are_downloaded_once_into_the_user_s_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, spec = weights.HAGRID_HANDS.name, HANDS["hagrid"]
+    name, spec = hagrid.WEIGHTS.name, HANDS["hagrid"]
     with serving((shared / "weights" / name).read_bytes()) as server:
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
         for _ in range(2):
-            assert spec.find_weights(Detection()) == [tmp_path / "model" / name]
-            assert spec.fingerprint(Detection()) == {name: weights.HAGRID_HANDS.sha256}
+            assert spec.find_weights(DetectionConfig()) == [tmp_path / "model" / name]
+            assert spec.fingerprint(DetectionConfig()) == {name: hagrid.WEIGHTS.sha256}
     assert server.asked == [(f"/{name}", None)]
-    spec.build(Detection(), "cpu")  # and the network is nowhere needed again
+    spec.build(DetectionConfig(), "cpu")  # and the network is nowhere needed again
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
-    assert spec.find_weights(Detection()) == [shared / "weights" / name]
+    assert spec.find_weights(DetectionConfig()) == [shared / "weights" / name]
 
 
 def test_other_weights_of_hagrid_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = weights.HAGRID_HANDS.name
+    name = hagrid.WEIGHTS.name
     monkeypatch.setenv("DETECTIME_MIRROR", server.address)
     with pytest.raises(WeightsError, match=f"{name}: .*what came from there is something else.*{SHA256}"):
-        HANDS["hagrid"].build(Detection(), "cpu")
+        HANDS["hagrid"].build(DetectionConfig(), "cpu")
     assert not (tmp_path / "model" / name).exists()
     (tmp_path / "model" / name).write_bytes(CONTENT)
-    with pytest.raises(WeightsError, match=f"model/{name}: these are other weights.*{weights.HAGRID_HANDS.sha256}"):
-        HANDS["hagrid"].build(Detection(), "cpu")
+    with pytest.raises(WeightsError, match=f"model/{name}: these are other weights.*{hagrid.WEIGHTS.sha256}"):
+        HANDS["hagrid"].build(DetectionConfig(), "cpu")
 
 
 def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
@@ -311,7 +313,7 @@ def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers there
     with pytest.raises(WeightsError) as refusal:
-        HANDS["hagrid"].build(Detection(), "cpu")
+        HANDS["hagrid"].build(DetectionConfig(), "cpu")
     for words in (
         "hand_detector.onnx: these weights are not there, and cannot be fetched from https://",
         "Connection refused",
@@ -323,7 +325,7 @@ def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
 def test_a_relative_folder_is_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTIME_WEIGHTS", "mine")
     monkeypatch.chdir(tmp_path)
-    assert weights.folders() == [tmp_path / "mine", paths.MODEL]
+    assert downloads.list_weights_folders() == [tmp_path / "mine", paths.MODEL]
 
 
 @pytest.mark.parametrize(
@@ -342,26 +344,26 @@ def test_torch_s_cache_is_where_torch_looks(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/h", **variables}.items():
         monkeypatch.setenv(name, value)
-    assert weights.torch_hub() == Path(folder)
+    assert downloads.find_torch_cache() == Path(folder)
 
 
-@pytest.mark.parametrize("file", [weights.FACES["RetinaNetMobileNetV1"], weights.HAGRID_HANDS], ids=lambda f: f.name)
-def test_the_published_hash_is_that_of_the_file(file: File, shared: Path) -> None:
-    assert weights.sha256(shared / "weights" / file.name) == file.sha256
+@pytest.mark.parametrize("file", [face_detection.WEIGHTS["RetinaNetMobileNetV1"], hagrid.WEIGHTS], ids=lambda f: f.name)
+def test_the_published_hash_is_that_of_the_file(file: WeightsFile, shared: Path) -> None:
+    assert downloads.hash_file(shared / "weights" / file.name) == file.sha256
 
 
-@pytest.mark.parametrize("detector_type", [*weights.FACES])
+@pytest.mark.parametrize("detector_type", [*face_detection.WEIGHTS])
 def test_weights_in_a_folder_are_what_a_run_is_bound_to(
     detector_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    file = weights.FACES[detector_type]
+    file = face_detection.WEIGHTS[detector_type]
     paths.MODEL.mkdir()
     (paths.MODEL / file.name).write_bytes(CONTENT)
     spec = FACES[detector_type]
     if file.sha256 is None:
-        assert spec.fingerprint(Detection(detector_type=detector_type)) == {file.name: SHA256}
+        assert spec.fingerprint(DetectionConfig(detector_type=detector_type)) == {file.name: SHA256}
         assert (tmp_path / "torch" / "hub" / "checkpoints" / file.name).read_bytes() == CONTENT
     else:
         with pytest.raises(WeightsError, match="other weights"):
-            spec.fingerprint(Detection(detector_type=detector_type))
+            spec.fingerprint(DetectionConfig(detector_type=detector_type))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import matplotlib as mpl
 
-from detectime import pairing, paths, plots, runs
+from detectime import paths, runs
+from detectime.report import charts
+from detectime.schema import SAMPLES
 
 VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
 
@@ -17,10 +19,10 @@ def main() -> None:
     mpl.use("agg")
     run = runs.open_run(paths.ROOT_DIR / "reports" / "demo")
     samples = run.outcomes
-    paired = samples[samples["outcome"].isin(pairing.SAMPLES)]
+    paired = samples[samples["outcome"].isin(SAMPLES)]
     chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
     title = "What is found in a frame, and what is cut out of it"
-    figure = plots.gallery(chosen, run.detections, run.source, run.pairing, title=title, most=4)
+    figure = charts.plot_gallery(chosen, run.detections, run.source, run.pairing, title=title, most=4)
     assert figure is not None
     target = paths.ROOT_DIR / "docs" / "sample.jpg"
     target.parent.mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 def main() -> None:
     """Measure the ranges on the crops that the detector looks at in the sample."""
     from detectime import config, sources
-    from detectime.detect import Worker
+    from detectime.detection.worker import Worker
     from detectime.detectors.mediapipe import MediaPipeHands
     from detectime.detectors.registry import choose_detectors
     from tools import convert_weights
@@ -114,8 +114,8 @@ def main() -> None:
             return self._session.run(names, inputs)
 
     train = SAMPLE / "TRAIN_DATA"
-    settings = config.load(parameters={"images": str(train)})
-    source = sources.of(settings)
+    settings = config.load_config(parameters={"images": str(train)})
+    source = sources.open_source(settings)
     worker = Worker(choose_detectors(settings.detection))
     for look in worker._looks:
         if isinstance(look.detector, MediaPipeHands):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detectime.config import Detection
+    from detectime.config import DetectionConfig
 
 
-def check(config: Detection) -> None:
+def check(config: DetectionConfig) -> None:
     """Do what notebooks of 0.2 call by this name: see `registry.Chosen.check`."""
     from detectime.detectors.registry import choose_detectors
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime import weights
 from detectime.boxes import Floats
 from detectime.images import RGB
 from detectime.schema import LANDMARKS
 from detectime.settings import CHECKED, Coefficient, Names, Share
-from detectime.weights import File
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsFile
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Detections:
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 
-class Unknown(LookupError):
+class UnknownFrameError(LookupError):
     """A frame whose faces a cache does not know; the message says why."""
 
 
@@ -192,7 +192,7 @@ class DetectorSpec:
     reduced: bool = True
     coarse: bool = False
     by_name: bool = False
-    pinned: tuple[File, ...] = ()
+    pinned: tuple[WeightsFile, ...] = ()
     needs: tuple[str, ...] = ()
     extra: str = ""
     distribution: str | None = None
@@ -211,9 +211,9 @@ class DetectorSpec:
             return self.own_fingerprint(settings)
         if self.pinned:
             return {file.name: file.sha256 or "" for file in self.pinned}
-        return {path.name: weights.sha256(path) for path in self.find_weights(settings)}
+        return {path.name: downloads.hash_file(path) for path in self.find_weights(settings)}
 
 
-def find_packaged(*names: str) -> Callable[[Any], list[Path]]:
+def list_packaged_weights(*names: str) -> Callable[[Any], list[Path]]:
     """Return the `find_weights` of a detector whose weights come with the package."""
-    return lambda _: [weights.packaged(name) for name in names]
+    return lambda _: [downloads.find_packaged_weights(name) for name in names]

@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
-from detectime import lookup, remote
-from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, Unknown
+from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, UnknownFrameError
 from detectime.errors import ConfigError
-from detectime.lookup import NAME, Lookup
 from detectime.schema import BOXES, DETECTIONS_FILE, REPLACED, table_version
-from detectime.settings import CHECKED, nearest
+from detectime.settings import CHECKED, suggest_name
+from detectime.storage import name_index, urls
+from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
 _COLUMN = "bbox_"
 _PIECE = 65_536  # rows that are Python's objects at a time
@@ -43,7 +43,7 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 
 _SCHEMA = pa.schema(
     [
-        pa.field(NAME, pa.binary(), nullable=False),
+        pa.field(NAME_COLUMN, pa.binary(), nullable=False),
         pa.field("width", pa.int32()),  # of the frame, in pixels; null where the file does not say it
         pa.field("height", pa.int32()),
         pa.field("faces", pa.list_(pa.struct([BOXES.value_type.field(c) for c in (*_CORNERS, "score")]))),
@@ -71,7 +71,7 @@ class FaceCache:
         A face's least score.
     """
 
-    known: Lookup
+    known: NameIndex
     face_confidence: float
 
     def knows(self, frame_path: str) -> bool:
@@ -88,16 +88,16 @@ class FaceCache:
         """
         row = self.known.find(frame_path)
         if row is None:
-            raise Unknown("the face cache has no row for this frame")
+            raise UnknownFrameError("the face cache has no row for this frame")
         if row["width"] is not None and (row["width"], row["height"]) != (width, height):
-            raise Unknown(
+            raise UnknownFrameError(
                 f"the face cache knows this frame with {row['width']} x {row['height']} pixels, "
                 f"but it has {width} x {height}"
             )
         corners = geometry.as_boxes([[face[corner] for corner in _CORNERS] for face in row["faces"]])
         scores = np.array([face["score"] for face in row["faces"]], np.float32)
-        inside = geometry.as_boxes(geometry.clip(corners, width, height))
-        kept = (scores >= self.face_confidence) & (geometry.area(inside) > 0)
+        inside = geometry.as_boxes(geometry.clip_boxes(corners, width, height))
+        kept = (scores >= self.face_confidence) & (geometry.compute_area(inside) > 0)
         return Detections(inside[kept], scores[kept])
 
 
@@ -109,7 +109,7 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
     ConfigError
         If there is no such file, or if it holds anything but rows of faces: the first twenty wrong rows are named.
     """
-    path = str(find_file(settings))
+    path = str(find_cache_file(settings))
     try:
         with open(path, "rb") as file:
             is_run = file.read(4) == b"PAR1"
@@ -119,7 +119,7 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
                 "no such columns; accepted: null"
             )
         make, column = (_of_run, ()) if is_run else (_of_json, (settings.face_cache_column or "",))
-        return FaceCache(lookup.made_once(make, (path,), *column), settings.face_confidence)
+        return FaceCache(name_index.load_or_build(make, (path,), *column), settings.face_confidence)
     except OSError as error:
         raise ConfigError(
             f"detection.face_cache = {settings.face_cache!r}: {path} cannot be read: {error.strerror or error}; "
@@ -127,7 +127,7 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
         ) from error
 
 
-def find_file(settings: FaceCacheSettings) -> Path:
+def find_cache_file(settings: FaceCacheSettings) -> Path:
     """Path of the file that ``detection.face_cache`` names, in a run's folder too.
 
     Raises
@@ -136,13 +136,13 @@ def find_file(settings: FaceCacheSettings) -> Path:
         If it is in a bucket.
     """
     place = settings.face_cache or ""
-    if remote.is_remote(place):
+    if urls.is_remote(place):
         raise ConfigError(f"detection.face_cache = {place!r}: it cannot be read in a bucket; bring the file here")
-    path = Path(remote.local(place))
+    path = Path(urls.strip_file_scheme(place))
     return path / DETECTIONS_FILE if path.is_dir() else path
 
 
-def find_replaced(path: Path) -> str | None:
+def read_replaced_sha256(path: Path) -> str | None:
     """Return the sha256 of the file of 0.2 whose place a run's table took; None if it did not, or is no such table."""
     with contextlib.suppress(pa.ArrowException, OSError):
         found = (pq.read_schema(path).metadata or {}).get(REPLACED)
@@ -163,7 +163,7 @@ def hash_faces(settings: FaceCacheSettings) -> dict[str, str]:
     for first in range(0, len(rows), _PIECE):
         piece = rows.slice(first, _PIECE)
         faces = piece.column("faces")
-        digest.update(b"\0".join(piece.column(NAME).to_pylist()))
+        digest.update(b"\0".join(piece.column(NAME_COLUMN).to_pylist()))
         numbers = [piece.column("width"), piece.column("height"), faces.value_lengths()]
         numbers += [faces.flatten().field(name) for name in (*_CORNERS, "score")]
         for column in numbers:
@@ -175,7 +175,7 @@ SPEC = DetectorSpec(
     "face_cache",
     FaceCacheSettings,
     build,
-    find_weights=lambda settings: [find_file(settings)],
+    find_weights=lambda settings: [find_cache_file(settings)],
     confidence="face_confidence",
     by_name=True,
     own_fingerprint=hash_faces,
@@ -193,7 +193,7 @@ def _of_run(files: tuple[str, ...]) -> pa.Table:
         for k in range(file.num_row_groups):
             rows = file.read_row_group(k, columns=["frame_path", "outcome", "width", "height", "faces"])
             rows = rows.filter(pc.equal(rows["outcome"], "ok"))
-            rows = rows.rename_columns({"frame_path": NAME}).select(_SCHEMA.names)
+            rows = rows.rename_columns({"frame_path": NAME_COLUMN}).select(_SCHEMA.names)
             pieces.append(rows.set_column(3, "faces", _without_detectors(rows["faces"])).cast(_SCHEMA))
     except pa.ArrowException as error:
         raise ConfigError(f"{path}: damaged ({error}); give another `face_cache`") from error
@@ -273,7 +273,7 @@ def _column_of(row: Any, wanted: str, path: str) -> str:
     if wanted:
         if wanted not in columns:
             raise ConfigError(
-                f"detection.face_cache_column = {wanted!r}: {path} has no such column; {nearest(wanted, columns)}"
+                f"detection.face_cache_column = {wanted!r}: {path} has no such column; {suggest_name(wanted, columns)}"
             )
         return wanted
     if len(columns) > 1:
@@ -312,10 +312,10 @@ def _as_faces(box: list[float] | None) -> list[dict[str, float]]:
 
 def _each_once(table: pa.Table, path: str) -> pa.Table:
     """Drop rows that repeat another; a frame with two answers is refused."""
-    if pc.count_distinct(table[NAME]).as_py() == len(table):
+    if pc.count_distinct(table[NAME_COLUMN]).as_py() == len(table):
         return table
-    order = pc.sort_indices(table[NAME])  # stable: of rows of one frame the first comes first
-    names, order = table[NAME].take(order).combine_chunks(), order.to_numpy()
+    order = pc.sort_indices(table[NAME_COLUMN])  # stable: of rows of one frame the first comes first
+    names, order = table[NAME_COLUMN].take(order).combine_chunks(), order.to_numpy()
     again = np.flatnonzero(pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)) + 1
     faces = table["faces"]
     wrong = [k for k in again.tolist() if faces[int(order[k])] != faces[int(order[k - 1])]]

@@ -3,7 +3,7 @@
 RetinaFace (Deng et al., CVPR 2020) with MobileNet-0.25 or ResNet-50, and DSFD (Li et al., CVPR 2019) with ResNet-152.
 
 The library does not work as it is published: its anchors overflow 16 bits under NumPy 2, and its weights' address
-answers 410 Gone. `mend` puts both right.
+answers 410 Gone. `patch_library` puts both right.
 """
 
 from __future__ import annotations
@@ -21,12 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectime import boxes as geometry
-from detectime import weights
 from detectime.boxes import Floats
 from detectime.detectors.contract import Detections, DetectorSpec, SearchedFaceSettings
-from detectime.detectors.onnx import torch_device
+from detectime.detectors.onnx import choose_torch_device
 from detectime.images import RGB
-from detectime.weights import WeightsError
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsError, WeightsFile
+
+_COPY = (
+    "release v0.1 of github.com/archiducarmel/FaceDetection_DSFD_RetinaFace, a copy that could not be compared: the "
+    "library's own address answers 410 Gone, and nobody published a sha256"
+)
+WEIGHTS = {
+    "RetinaNetMobileNetV1": WeightsFile(
+        "RetinaFace_mobilenet025.pth",
+        "github.com/hukkelas/DSFD-Pytorch-Inference, commit 382de8f (Apache-2.0)",
+        "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/"
+        "382de8f715f9e4311e5d08241c1725e820cd8dce/RetinaFace_mobilenet025.pth",
+        "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+    ),
+    # Whoever trusts a copy brings it, or names its address: nothing is downloaded that cannot be checked.
+    "RetinaNetResNet50": WeightsFile("RetinaFace_ResNet50.pth", _COPY),
+    "DSFDDetector": WeightsFile("WIDERFace_DSFD_RES152.pth", _COPY),
+}
+"""Weights of face-detection 0.2.2, by the name of the detector."""
 
 _BATCH = 8  # frames that go through the network together; a CPU gains nothing by more
 _SIZES = 16  # sizes of frames whose anchors are kept
@@ -52,20 +70,20 @@ class TorchFaces:
     def __init__(self, name: str, confidence: float, nms: float, max_resolution: int, device: str = "auto") -> None:
         import face_detection
 
-        mend()
+        patch_library()
         self.max_resolution = max_resolution
         try:
             self._detector = face_detection.build_detector(
                 name,
                 confidence_threshold=confidence,
                 nms_iou_threshold=nms,
-                device=torch_device(device),
+                device=choose_torch_device(device),
                 max_resolution=max_resolution,
             )
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise
-            path = weights.torch_hub() / weights.FACES[name].name
+            path = downloads.find_torch_cache() / WEIGHTS[name].name
             raise WeightsError(f"{path}: these weights are not those of {name}; delete them. {error}") from error
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
@@ -120,7 +138,7 @@ def build(name: str, settings: SearchedFaceSettings, device: str) -> TorchFaces:
 
 
 def _find_weights(name: str, _: SearchedFaceSettings) -> list[Path]:
-    return [weights.fetch(weights.FACES[name], weights.torch_hub())]
+    return [downloads.fetch_weights(WEIGHTS[name], downloads.find_torch_cache())]
 
 
 SPECS = tuple(
@@ -134,23 +152,22 @@ SPECS = tuple(
         needs=("torch", "torchvision", "face_detection"),
         extra="torch",
     )
-    for name in weights.FACES
+    for name in WEIGHTS
 )
 
 
 def _detections(rows: NDArray[np.float32], width: int, height: int) -> Detections:
     """Take detections from the library's rows x1, y1, x2, y2, score, which may leave the image."""
-    found = geometry.clip(rows[:, :4], width, height)
-    inside = geometry.area(found) > 0
+    found = geometry.clip_boxes(rows[:, :4], width, height)
+    inside = geometry.compute_area(found) > 0
     return Detections(geometry.as_boxes(found[inside]), rows[inside, 4].astype(np.float32))
 
 
-def mend() -> None:
+def patch_library() -> None:
     """Put right what is wrong in face-detection 0.2.2.
 
     This replaces two functions inside the library: its generator of anchors, by one that computes the same in 64 bits,
-    and its way to weights, by one that has them fetched by `detectime.weights`. It is the one thing that importing
-    detectime does to anything but itself: see `detectime.library_hooks`.
+    and its download of weights, by `detectime.storage.downloads`. `detectime.detectors.face_detection_patch` calls it.
     """
     try:
         from face_detection.dsfd import detect as dsfd
@@ -158,11 +175,11 @@ def mend() -> None:
         from face_detection.retinaface import prior_box
     except ImportError:
         return  # something else of this name
-    prior_box.generate_prior_box = anchors
+    prior_box.generate_prior_box = generate_anchors
     dsfd.load_state_dict_from_url = retinaface.load_state_dict_from_url = load_state_dict
 
 
-def anchors(feature_maps: Any, image_size: Any, steps: Any, min_sizes: Any) -> NDArray[np.float32]:
+def generate_anchors(feature_maps: Any, image_size: Any, steps: Any, min_sizes: Any) -> NDArray[np.float32]:
     """Anchors of an image: centre x, centre y, width, height, as shares of it, in the library's order, float32, flat.
 
     Parameters
@@ -199,8 +216,8 @@ def load_state_dict(url: str, *_: Any, map_location: Any = None, **__: Any) -> d
         If they cannot be had, or if the file is not what it should be.
     """
     name = Path(urlparse(url).path).name
-    (file,) = (file for file in weights.FACES.values() if file.name == name)
-    return _read(weights.fetch(file, weights.torch_hub()), map_location)
+    (file,) = (file for file in WEIGHTS.values() if file.name == name)
+    return _read(downloads.fetch_weights(file, downloads.find_torch_cache()), map_location)
 
 
 def _read(path: Path, map_location: Any) -> dict[str, Any]:

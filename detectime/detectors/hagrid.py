@@ -13,12 +13,22 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from detectime import boxes as geometry
-from detectime import weights
 from detectime.boxes import Floats
 from detectime.detectors import onnx
 from detectime.detectors.contract import Detections, DetectorSpec
-from detectime.images import RGB, shrink
+from detectime.images import RGB, shrink_image
 from detectime.settings import CHECKED, Share
+from detectime.storage import downloads
+from detectime.storage.downloads import WeightsFile
+
+WEIGHTS = WeightsFile(
+    "hand_detector.onnx",
+    "github.com/ai-forever/dynamic_gestures, commit f073b254 (Apache-2.0)",
+    "https://raw.githubusercontent.com/ai-forever/dynamic_gestures/"
+    "f073b2541ad53863ea2935498342cec0d3e1ce73/models/hand_detector.onnx",
+    "a8ef73d466b61a8e8677be9c47008b217a11d1b265d95e36bf2521ff93329af6",
+)
+"""Weights of the network, which are downloaded."""
 
 _WIDTH, _HEIGHT = 320, 240  # pixels of the network's input
 _MEAN, _SCALE = 127.0, 128.0
@@ -45,7 +55,7 @@ class HagridHands:
 
     def __init__(self, confidence: float, device: str = "cpu") -> None:
         self.confidence = confidence
-        self._session = onnx.open_session(weights.bring(weights.HAGRID_HANDS), device)
+        self._session = onnx.open_session(downloads.find_or_fetch_weights(WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find hands in each image, best first, in the image's pixels and inside it.
@@ -69,11 +79,11 @@ class HagridHands:
         found = [f for f in (self._search(image, region) for region in regions) if len(f[1])]
         if not found:
             return Detections.none()
-        corners = geometry.clip(np.concatenate([c for c, _ in found]), width, height)
+        corners = geometry.clip_boxes(np.concatenate([c for c, _ in found]), width, height)
         scores = np.concatenate([s for _, s in found])
-        there = geometry.area(corners) > 0
+        there = geometry.compute_area(corners) > 0
         corners, scores = corners[there], scores[there]
-        kept = geometry.non_maximum_suppression(corners, scores, _SAME_HAND)
+        kept = geometry.suppress_non_maximum(corners, scores, _SAME_HAND)
         return Detections(geometry.as_boxes(corners[kept]), scores[kept].astype(np.float32))
 
     def _search(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
@@ -84,7 +94,7 @@ class HagridHands:
         pixels, corner = cut
         height, width = pixels.shape[:2]
         # Stretched, not padded: it was trained so, and on HaGRID's frames it finds two hands of a hundred more.
-        pixels = shrink(pixels, 2 * _WIDTH)
+        pixels = shrink_image(pixels, 2 * _WIDTH)
         pixels = np.asarray(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR))
         network = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
         shares, _, scores = self._session.run(None, {"input": network})
@@ -101,9 +111,9 @@ SPEC = DetectorSpec(
     "hagrid",
     HagridSettings,
     build,
-    find_weights=lambda _: [weights.bring(weights.HAGRID_HANDS)],
+    find_weights=lambda _: [downloads.find_or_fetch_weights(WEIGHTS)],
     trust=3,  # 2 and 1 follow: measured by ``benchmarks/disagreement.py``
     confidence="hagrid_confidence",
     reach=2.6,
-    pinned=(weights.HAGRID_HANDS,),
+    pinned=(WEIGHTS,),
 )

@@ -18,13 +18,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
-from detectime import weights
 from detectime.boxes import Floats
 from detectime.detectors import onnx
-from detectime.detectors.contract import Detections, DetectorSpec, find_packaged
+from detectime.detectors.contract import Detections, DetectorSpec, list_packaged_weights
 from detectime.images import RGB
 from detectime.schema import LANDMARKS
 from detectime.settings import CHECKED, Share
+from detectime.storage import downloads
 
 _PALM_WEIGHTS, _HAND_WEIGHTS = "palm_detection.onnx", "hand_landmark.onnx"
 _PALM_SIDE = 192  # pixels of the palm network's square input
@@ -99,8 +99,8 @@ class MediaPipeHands:
     def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
-        self._palm_session = onnx.open_session(weights.packaged(_PALM_WEIGHTS), device)
-        self._hand_session = onnx.open_session(weights.packaged(_HAND_WEIGHTS), device)
+        self._palm_session = onnx.open_session(downloads.find_packaged_weights(_PALM_WEIGHTS), device)
+        self._hand_session = onnx.open_session(downloads.find_packaged_weights(_HAND_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find hands in each image, best first, in the image's pixels and inside it.
@@ -127,9 +127,9 @@ class MediaPipeHands:
             return Detections.none()
         height, width = image.shape[:2]
         scores = np.array([min(p.score, h.presence) for p, h in zip(palms, hands, strict=True)], np.float32)
-        found = geometry.clip([hand.box(self.margin) for hand in hands], width, height)
-        sure = np.flatnonzero((scores >= self.confidence) & (geometry.area(found) > 0))
-        kept = sure[geometry.non_maximum_suppression(found[sure], scores[sure], _SAME_HAND)]
+        found = geometry.clip_boxes([hand.box(self.margin) for hand in hands], width, height)
+        sure = np.flatnonzero((scores >= self.confidence) & (geometry.compute_area(found) > 0))
+        kept = sure[geometry.suppress_non_maximum(found[sure], scores[sure], _SAME_HAND)]
         chosen = [(palms[k], hands[k]) for k in kept.tolist()]
         points = [np.column_stack([hand.points, hand.depth - hand.depth[0]]) for _, hand in chosen]
         return Detections(
@@ -157,7 +157,7 @@ class MediaPipeHands:
         for (n, scale, corner), own, score in zip(places, offsets, _sigmoid(logits[:, :, 0]), strict=True):
             found[n] += self._decode(own, score, scale, corner)[:_MOST_PALMS]
         for n, palms in enumerate(found):
-            kept = geometry.non_maximum_suppression([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
+            kept = geometry.suppress_non_maximum([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
             found[n] = [palms[k] for k in kept]
         return found
 
@@ -224,7 +224,7 @@ SPEC = DetectorSpec(
     "mediapipe",
     MediaPipeSettings,
     build,
-    find_packaged(_PALM_WEIGHTS, _HAND_WEIGHTS),
+    list_packaged_weights(_PALM_WEIGHTS, _HAND_WEIGHTS),
     trust=2,
     confidence="hand_confidence",
     reach=2.1,
@@ -266,7 +266,7 @@ def _same(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
     order = np.argsort(-scores, kind="stable")
     groups = []
     while len(order):
-        same = geometry.iou(found[order[0]], found[order]) > _PALM_NMS
+        same = geometry.compute_iou(found[order[0]], found[order]) > _PALM_NMS
         same[0] = True
         groups.append(order[same])
         order = order[~same]

@@ -20,7 +20,7 @@ CUDA = "CUDAExecutionProvider"
 _TOGETHER = 16  # images that a network gets at a time
 
 
-def torch_device(name: str) -> Any:
+def choose_torch_device(name: str) -> Any:
     """Return the ``torch.device`` that ``detection.device`` names.
 
     Raises
@@ -36,7 +36,7 @@ def torch_device(name: str) -> Any:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def providers(device: str) -> list[str]:
+def choose_providers(device: str) -> list[str]:
     """Return onnxruntime's names of the device that ``detection.device`` names, and of what does the rest.
 
     Raises
@@ -79,7 +79,7 @@ def open_session(path: Path, device: str = "cpu") -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers(device))
+    session = onnxruntime.InferenceSession(str(path), options, providers=choose_providers(device))
     if device == "cuda" and CUDA not in session.get_providers():  # onnxruntime only logs that a GPU does not answer
         raise ConfigError("detection.device = 'cuda': onnxruntime found no GPU that works; accepted here: auto, cpu")
     return session
@@ -105,5 +105,5 @@ def run_session(
 def crop_region(image: RGB, region: Floats) -> tuple[RGB, Floats] | None:
     """Cut a region, in whole pixels, out of an image: its pixels, and its x, y; None where nothing of it is inside."""
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = geometry.to_integers(geometry.clip(region, width, height))
+    x1, y1, x2, y2 = geometry.round_outward(geometry.clip_boxes(region, width, height))
     return (image[y1:y2, x1:x2], np.array([x1, y1], float)) if x2 > x1 and y2 > y1 else None

@@ -60,9 +60,9 @@ class CheckedDetector:
         if not isinstance(found, Detections):
             raise ValueError(f"{self.name} returned a {type(found).__name__} for an image; accepted: Detections")
         height, width = image.shape[:2]
-        inside = geometry.as_boxes(geometry.clip(found.boxes, width, height))
+        inside = geometry.as_boxes(geometry.clip_boxes(found.boxes, width, height))
         # Written so that a NaN is wrong too.
-        for box in found.boxes[~(geometry.area(inside) > 0)][:1]:
+        for box in found.boxes[~(geometry.compute_area(inside) > 0)][:1]:
             raise ValueError(
                 f"{self.name} returned the box {box.tolist()} for an image of {width} x {height} pixels; accepted: "
                 "x1, y1, x2, y2 with x1 < x2 and y1 < y2, of which something is inside the image"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from detectime.detectors import face_cache, face_detection, hagrid, mask_rcnn, mediapipe, retinaface
 from detectime.detectors.contract import DetectorSpec, SharedSettings
-from detectime.detectors.onnx import CUDA, providers, torch_device
+from detectime.detectors.onnx import CUDA, choose_providers, choose_torch_device
 from detectime.detectors.outside import describe_outside, is_outside
 from detectime.errors import ConfigError
-from detectime.settings import field_names, nearest
+from detectime.settings import list_field_names, suggest_name
 
 if TYPE_CHECKING:
-    from detectime.config import Detection
+    from detectime.config import DetectionConfig
 
 FACES: dict[str, DetectorSpec] = {spec.name: spec for spec in (retinaface.SPEC, *face_detection.SPECS, face_cache.SPEC)}
 HANDS: dict[str, DetectorSpec] = {spec.name: spec for spec in (mediapipe.SPEC, hagrid.SPEC, mask_rcnn.SPEC)}
@@ -41,7 +41,7 @@ class Chosen:
         The section `detection` of the configuration.
     """
 
-    config: Detection
+    config: DetectionConfig
 
     def __post_init__(self) -> None:
         """Refuse names that do not exist, and settings that would be ignored."""
@@ -104,7 +104,7 @@ class Chosen:
             if spec.by_name:
                 self.build(spec)
             elif self.config.device == "cuda" and not is_outside(spec.name):
-                torch_device("cuda") if "torch" in spec.needs else providers("cuda")
+                choose_torch_device("cuda") if "torch" in spec.needs else choose_providers("cuda")
 
     def prepare(self, frame_paths: Iterable[str]) -> None:
         """Do once, before work starts, what each worker would do: download weights.
@@ -160,8 +160,8 @@ class Chosen:
         if is_outside(spec.name):
             return self.config.device == "cuda"
         if "torch" in spec.needs:
-            return bool(torch_device(self.config.device).type == "cuda")
-        return CUDA in providers(self.config.device)
+            return bool(choose_torch_device(self.config.device).type == "cuda")
+        return CUDA in choose_providers(self.config.device)
 
     def _refuse_unused(self) -> None:
         """Refuse a setting of a detector that is not chosen: it would do nothing."""
@@ -170,7 +170,9 @@ class Chosen:
             value = getattr(self.config, key)
             if key in used or key == _SECTION or value == default:
                 continue
-            owners = [spec.name for spec in (*FACES.values(), *HANDS.values()) if key in field_names(spec.settings)]
+            owners = [
+                spec.name for spec in (*FACES.values(), *HANDS.values()) if key in list_field_names(spec.settings)
+            ]
             raise ConfigError(
                 f"detection.{key} = {value!r}: only {', '.join(owners)} {'read' if len(owners) > 1 else 'reads'} it, "
                 f"and this run uses {self.config.detector_type} and {', '.join(self.config.hand_detector)}; accepted "
@@ -185,11 +187,11 @@ class Chosen:
                     "detector_type and hand_detector name"
                 )
 
-    def __reduce__(self) -> tuple[Callable[[Detection], Chosen], tuple[Detection]]:
+    def __reduce__(self) -> tuple[Callable[[DetectionConfig], Chosen], tuple[DetectionConfig]]:
         return choose_detectors, (self.config,)
 
 
-def choose_detectors(config: Detection) -> Chosen:
+def choose_detectors(config: DetectionConfig) -> Chosen:
     """Choose the detectors that a configuration names. Nothing is loaded or downloaded.
 
     Raises
@@ -199,8 +201,8 @@ def choose_detectors(config: Detection) -> Chosen:
 
     Examples
     --------
-    >>> from detectime.config import Detection
-    >>> chosen = choose_detectors(Detection(hand_detector=("hagrid", "mediapipe")))
+    >>> from detectime.config import DetectionConfig
+    >>> chosen = choose_detectors(DetectionConfig(hand_detector=("hagrid", "mediapipe")))
     >>> chosen.faces.name, [spec.name for spec in chosen.hands]
     ('retinaface', ['hagrid', 'mediapipe'])
     """
@@ -210,19 +212,21 @@ def choose_detectors(config: Detection) -> Chosen:
 def _find_builtin(name: str, key: str) -> DetectorSpec:
     known = FACES if key == "detection.detector_type" else HANDS
     if name not in known:
-        raise ConfigError(f"{key}: there is no detector {name!r}; {nearest(name, known)}, or package.module:function")
+        raise ConfigError(
+            f"{key}: there is no detector {name!r}; {suggest_name(name, known)}, or package.module:function"
+        )
     return known[name]
 
 
-def find_used_keys(config: Detection) -> list[str]:
+def find_used_keys(config: DetectionConfig) -> list[str]:
     """Return the keys of `detection` that the named detectors read, and those that belong to no single detector."""
     sections: list[type] = [SharedSettings]
     for names, known in (((config.detector_type,), FACES), (config.hand_detector, HANDS)):
         sections += [known[name].settings for name in names if name in known]
-    used = {key for section in sections for key in field_names(section)} | {_SECTION}
+    used = {key for section in sections for key in list_field_names(section)} | {_SECTION}
     if is_outside(config.detector_type):
         used.add("face_max_resolution")  # to which a frame is decoded for faces, whoever finds them
-    return [key for key in field_names(type(config)) if key in used]
+    return [key for key in list_field_names(type(config)) if key in used]
 
 
 def _defaults(section: type) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from detectime import boxes as geometry
-from detectime import weights
 from detectime.boxes import Floats
 from detectime.detectors import onnx
-from detectime.detectors.contract import Detections, DetectorSpec, SearchedFaceSettings, find_packaged
-from detectime.images import RGB, shrink
+from detectime.detectors.contract import Detections, DetectorSpec, SearchedFaceSettings, list_packaged_weights
+from detectime.images import RGB, shrink_image
 from detectime.settings import CHECKED
+from detectime.storage import downloads
 
 # The network's constants (Pytorch_Retinaface, cfg_mnet): its mean colour, and the anchors' strides and sides in pixels.
 _MEAN_BGR = (104.0, 117.0, 123.0)
@@ -68,7 +68,7 @@ class RetinaFace:
         self.nms = nms
         self.first = first
         self.most = most
-        self._session = onnx.open_session(weights.packaged(_WEIGHTS), device)
+        self._session = onnx.open_session(downloads.find_packaged_weights(_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Find faces in each image, best first, in the image's pixels and inside it.
@@ -99,14 +99,14 @@ class RetinaFace:
         cuts, shown = [], []
         for n, candidates in enumerate(self._find(whole, side, _CANDIDATE)):
             for box in candidates.boxes if len(candidates) <= _CROWD else ():
-                cut = onnx.crop_region(whole[n], geometry.square_around(box, _CLOSER))
+                cut = onnx.crop_region(whole[n], geometry.make_context_squares(box, _CLOSER))
                 if cut is not None:
                     shown.append(cut[0])
                     cuts.append((n, box, cut[1]))
         found: list[list[tuple[Floats, float]]] = [[] for _ in whole]
         for (n, box, corner), close in zip(cuts, self._find(shown, _CLOSER_SIDE, self.confidence), strict=True):
             faces = close.boxes + np.tile(corner, 2)
-            same = geometry.iou(faces, box)
+            same = geometry.compute_iou(faces, box)
             if same.max(initial=0) >= _SAME_FACE:
                 found[n].append((faces[same.argmax()], float(close.scores[same.argmax()])))
         return [self._best(faces) for faces in found]
@@ -116,12 +116,12 @@ class RetinaFace:
             return Detections.none()
         corners = geometry.as_boxes([box for box, _ in faces])
         scores = np.array([score for _, score in faces], np.float32)
-        kept = geometry.non_maximum_suppression(corners, scores, self.nms)
+        kept = geometry.suppress_non_maximum(corners, scores, self.nms)
         return Detections(corners[kept], scores[kept])
 
     def _find(self, whole: Sequence[RGB], side: int, confidence: float) -> list[Detections]:
         """Faces of images, in their pixels, that are seen at a longer side of `side` pixels."""
-        small = [shrink(image, side) for image in whole]
+        small = [shrink_image(image, side) for image in whole]
         found: dict[int, Detections] = {}
         for shape in dict.fromkeys(image.shape for image in small):
             batch = [n for n, image in enumerate(small) if image.shape == shape]
@@ -134,10 +134,10 @@ class RetinaFace:
                     continue
                 height, width = whole[n].shape[:2]
                 boxes = _decode(own_offsets[sure], anchors[sure])
-                boxes = geometry.clip(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
-                there = geometry.area(boxes) > 0  # anchors reach out of the image
+                boxes = geometry.clip_boxes(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
+                there = geometry.compute_area(boxes) > 0  # anchors reach out of the image
                 boxes, sure = boxes[there], sure[there]
-                kept = geometry.non_maximum_suppression(boxes, own_scores[sure], self.nms)
+                kept = geometry.suppress_non_maximum(boxes, own_scores[sure], self.nms)
                 found[n] = Detections(geometry.as_boxes(boxes[kept]), own_scores[sure[kept]].astype(np.float32))
         return [found[n] for n in range(len(whole))]
 
@@ -154,7 +154,7 @@ def build(settings: RetinaFaceSettings, device: str) -> RetinaFace:
 
 
 SPEC = DetectorSpec(
-    "retinaface", RetinaFaceSettings, build, find_packaged(_WEIGHTS), confidence="face_confidence", coarse=True
+    "retinaface", RetinaFaceSettings, build, list_packaged_weights(_WEIGHTS), confidence="face_confidence", coarse=True
 )
 
 

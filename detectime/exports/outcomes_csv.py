@@ -6,18 +6,18 @@ import os
 
 import pandas as pd
 
-from detectime import store
+from detectime.storage import store
 
-NAME = "outcomes.csv"
+FILE_NAME = "outcomes.csv"
 
 
-def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_outcomes_csv(samples: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write all rows, whole or not at all.
 
     Parameters
     ----------
     samples
-        What `pairing.pair` returned: its columns are the file's.
+        What `pairing.pair_frames` returned: its columns are the file's.
     path
         The file: csv in UTF-8.
 
@@ -26,6 +26,6 @@ def write(samples: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     StoreError
         If the file cannot be written; what was there before is still there then.
     """
-    place, name = store.of_file(path)
+    place, name = store.open_parent_store(path)
     with place.writing(name) as file:
         samples.to_csv(file, mode="wb", index=False, float_format="%.6g", lineterminator="\n")

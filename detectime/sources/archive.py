@@ -20,13 +20,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime import lookup
-from detectime.images import Picture, Unreadable
-from detectime.lookup import NAME, Lookup
+from detectime.images import EncodedImage, UnreadableImageError
 from detectime.notes import Note, note_found
-from detectime.sources import Missing, SourceError, Unreachable, describe_contents, most_bytes, open_pictures
+from detectime.sources.contract import (
+    MissingFrameError,
+    SourceError,
+    UnreachableFrameError,
+    describe_contents,
+    most_bytes,
+    open_pictures,
+)
+from detectime.storage import name_index
+from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
-ENDINGS = (".zip", ".tar")
+ARCHIVE_SUFFIXES = (".zip", ".tar")
 """What the name of an archive ends in."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -50,7 +57,7 @@ _STORED, _DEFLATED = 0, 8  # methods
 
 _SCHEMA = pa.schema(
     [
-        pa.field(NAME, pa.binary(), nullable=False),
+        pa.field(NAME_COLUMN, pa.binary(), nullable=False),
         pa.field("archive", pa.int32(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),  # in a zip of the local header, in a tar of the content
         pa.field("stored", pa.int64(), nullable=False),  # bytes in the archive
@@ -73,7 +80,7 @@ class _Member(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Archives:
+class ArchiveSource:
     """One archive, or all those that lie in a folder, as one tree of frames.
 
     A frame's path is that of the member, as in the archive, with one exception. Where all of ``train_data1.zip`` lies
@@ -86,9 +93,9 @@ class Archives:
     Parameters
     ----------
     root
-        A file whose name ends in one of `ENDINGS`, or a folder of such files.
+        A file whose name ends in one of `ARCHIVE_SUFFIXES`, or a folder of such files.
     exif, max_pixels
-        How frames are decoded: see `images.Picture`.
+        How frames are decoded: see `images.EncodedImage`.
     """
 
     root: str
@@ -111,7 +118,7 @@ class Archives:
         rows = self._index(self._archives()).rows
         for first in range(0, len(rows), _PIECE):
             piece = rows.slice(first, _PIECE)
-            name, size, crc, mtime = (piece.column(key).to_pylist() for key in (NAME, "size", "crc", "mtime"))
+            name, size, crc, mtime = (piece.column(key).to_pylist() for key in (NAME_COLUMN, "size", "crc", "mtime"))
             yield from zip(map(os.fsdecode, name), map(_stamp, size, crc, mtime), strict=True)
 
     def notes(self) -> list[Note]:
@@ -126,7 +133,9 @@ class Archives:
         text = "members of archives are no frames: links, or paths that are absolute or have a part `..`"
         return [Note("ignored", ignored, text, first)] if ignored else []
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         """Read frames, one at a time.
 
         Yields
@@ -141,13 +150,15 @@ class Archives:
         """Describe the encoded bytes of members, one at a time: see `Source.read_contents`."""
         yield from describe_contents(self._read_members(frame_paths))
 
-    def _read_members(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+    def _read_members(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
         """Yield each path with the bytes of its member, or with the reason why there are none."""
         try:
             archives = self._archives()
             index = self._index(archives)
         except SourceError as error:  # it was there when the frames were listed
-            yield from ((frame_path, Unreachable(str(error))) for frame_path in frame_paths)
+            yield from ((frame_path, UnreachableFrameError(str(error))) for frame_path in frame_paths)
             return
         with contextlib.ExitStack() as stack:
             files: dict[str, BinaryIO] = {}
@@ -155,12 +166,12 @@ class Archives:
                 try:
                     row = index.find(frame_path)
                     if row is None:
-                        raise Missing("no such member in the archives")
+                        raise MissingFrameError("no such member in the archives")
                     archive, member = archives[row.pop("archive")], _Member(**row)
                     if archive not in files:
                         files[archive] = stack.enter_context(_opened(archive))
                     yield frame_path, _read(files[archive], member, most_bytes(self.max_pixels))
-                except (Missing, Unreadable) as error:
+                except (MissingFrameError, UnreadableImageError) as error:
                     yield frame_path, error
 
     def _archives(self) -> tuple[str, ...]:
@@ -173,24 +184,26 @@ class Archives:
                 raise SourceError(
                     f"{self.root}: the folder of the archives cannot be read: {error.strerror}; give it as `images`"
                 ) from error
-            archives = tuple(path for path in inside if path.lower().endswith((*ENDINGS, *_COMPRESSED)))
+            archives = tuple(path for path in inside if path.lower().endswith((*ARCHIVE_SUFFIXES, *_COMPRESSED)))
             if not archives:
                 raise SourceError(
                     f"{self.root}: there is no archive in this folder; accepted: names that end in "
-                    f"{' or '.join(ENDINGS)}, or another value of data.source"
+                    f"{' or '.join(ARCHIVE_SUFFIXES)}, or another value of data.source"
                 )
         for path in archives:
             if path.lower().endswith(_COMPRESSED):
                 raise SourceError(
                     f"{path}: a compressed tar can only be read from its start; decompress it to a .tar, or make a .zip"
                 )
-            if not path.lower().endswith(ENDINGS):
-                raise SourceError(f"{path}: this is no archive; accepted: names that end in {' or '.join(ENDINGS)}")
+            if not path.lower().endswith(ARCHIVE_SUFFIXES):
+                raise SourceError(
+                    f"{path}: this is no archive; accepted: names that end in {' or '.join(ARCHIVE_SUFFIXES)}"
+                )
         return archives
 
-    def _index(self, archives: tuple[str, ...]) -> Lookup:
+    def _index(self, archives: tuple[str, ...]) -> NameIndex:
         try:
-            return lookup.made_once(_make_index, archives)
+            return name_index.load_or_build(_make_index, archives)
         except OSError as error:
             raise SourceError(
                 f"{error.filename or self.root}: the archive cannot be read: {error.strerror or error}; "
@@ -199,7 +212,7 @@ class Archives:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundArchives:
     """What was seen of archives in a place.
 
     Parameters
@@ -214,23 +227,23 @@ class Found:
     notes: tuple[Note, ...] = ()
 
 
-def find_archives(images: str) -> Found:
+def find_archives(images: str) -> FoundArchives:
     """See whether a place is an archive, or a folder that has archives and no folders in it."""
     if not os.path.isdir(images):
-        return Found(images.lower().endswith((*ENDINGS, *_COMPRESSED)))
+        return FoundArchives(images.lower().endswith((*ARCHIVE_SUFFIXES, *_COMPRESSED)))
     archives: list[str] = []
     folder = None
     with contextlib.suppress(OSError), os.scandir(images) as entries:  # the source says what is wrong with a folder
         for entry in (entry for entry in entries if not entry.name.startswith(".")):
             if entry.is_dir():
                 folder = entry.name
-            elif entry.name.lower().endswith(ENDINGS):
+            elif entry.name.lower().endswith(ARCHIVE_SUFFIXES):
                 archives.append(entry.name)
     if folder is None:
-        return Found(bool(archives))
+        return FoundArchives(bool(archives))
     why = f"read, since there are folders beside, such as {folder!r}; to read archives say `source: archives`"
     one, many = f"archive in {images} is not {why}", f"archives in {images} are not {why}"
-    return Found(notes=tuple(note_found("passed_over", sorted(archives), one, many)))
+    return FoundArchives(notes=tuple(note_found("passed_over", sorted(archives), one, many)))
 
 
 def _make_index(archives: tuple[str, ...]) -> pa.Table:
@@ -259,25 +272,25 @@ def _make_index(archives: tuple[str, ...]) -> pa.Table:
 
 
 def _without_own_folder(members: pa.Table, archive: str) -> pa.Table:
-    """Leave out what `Archives` leaves out of the members of one archive, and of their paths."""
-    members = members.filter(pc.invert(pc.starts_with(members[NAME], b"__MACOSX/")))
-    names = members[NAME]
+    """Leave out what `ArchiveSource` leaves out of the members of one archive, and of their paths."""
+    members = members.filter(pc.invert(pc.starts_with(members[NAME_COLUMN], b"__MACOSX/")))
+    names = members[NAME_COLUMN]
     if not pc.any(pc.greater(pc.count_substring(names, b"/"), 1)).as_py():
         return members
     for folder in (os.fsencode(Path(archive).stem) + b"/", b"train_data/"):
         if pc.all(pc.starts_with(names, folder)).as_py():
             # Not `binary_slice` without a stop, which fails on every even number of names.
             inside = pc.binary_replace_slice(names, start=0, stop=len(folder), replacement=b"")
-            return members.set_column(0, _SCHEMA.field(NAME), inside)
+            return members.set_column(0, _SCHEMA.field(NAME_COLUMN), inside)
     return members
 
 
 def _each_once(table: pa.Table, archives: tuple[str, ...]) -> pa.Table:
     """Keep the last of the members of one path in one archive, and refuse two archives that have the same path."""
-    if pc.count_distinct(table[NAME]).as_py() == len(table):
+    if pc.count_distinct(table[NAME_COLUMN]).as_py() == len(table):
         return table
-    order = pc.sort_indices(table[NAME]).to_numpy()  # stable
-    names, owners = table[NAME].take(order).combine_chunks(), table["archive"].to_numpy()[order]
+    order = pc.sort_indices(table[NAME_COLUMN]).to_numpy()  # stable
+    names, owners = table[NAME_COLUMN].take(order).combine_chunks(), table["archive"].to_numpy()[order]
     again = np.append(pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False), False)
     (both,) = np.nonzero(again[:-1] & (owners[1:] != owners[:-1]))
     if len(both):
@@ -298,28 +311,28 @@ def _opened(archive: str) -> BinaryIO:
     try:
         return open(archive, "rb")
     except OSError as error:
-        raise Unreachable(f"{archive}: cannot be opened: {error.strerror}") from error
+        raise UnreachableFrameError(f"{archive}: cannot be opened: {error.strerror}") from error
 
 
 def _read(file: BinaryIO, member: _Member, most: int) -> bytes:
     """Return the content of a member, after a check that it is whole."""
     if max(member.size, member.stored) > most:
-        raise Unreadable(f"too large: {member.size} bytes")
+        raise UnreadableImageError(f"too large: {member.size} bytes")
     try:
         file.seek(member.start)
         method = _STORED if member.crc is None else _skip_local_header(file)
         content = file.read(member.stored)
     except (OSError, struct.error) as error:
-        raise Unreadable(f"cannot be read: {error}") from error
+        raise UnreadableImageError(f"cannot be read: {error}") from error
     if len(content) < member.stored:
-        raise Unreadable("truncated: the archive ends early")
+        raise UnreadableImageError("truncated: the archive ends early")
     if method == _DEFLATED:
         try:  # one byte more than is said to be there tells that more is
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
         except zlib.error as error:
-            raise Unreadable(f"broken in the archive: {error}") from error
+            raise UnreadableImageError(f"broken in the archive: {error}") from error
     if len(content) != member.size or member.crc not in (None, zlib.crc32(content)):
-        raise Unreadable("broken in the archive: its size or its checksum is another one")
+        raise UnreadableImageError("broken in the archive: its size or its checksum is another one")
     return content
 
 
@@ -330,11 +343,11 @@ def _skip_local_header(file: BinaryIO) -> int:
     """Go to the content of a member, and return its method."""
     signature, _, flags, method, *_, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
     if signature != b"PK\3\4":
-        raise Unreadable("broken in the archive: its header is not where the directory says")
+        raise UnreadableImageError("broken in the archive: its header is not where the directory says")
     if flags & _ENCRYPTED:
-        raise Unreadable("encrypted")
+        raise UnreadableImageError("encrypted")
     if method not in (_STORED, _DEFLATED):
-        raise Unreadable(
+        raise UnreadableImageError(
             f"compressed by method {method} of zip; accepted: {_STORED}, stored, and {_DEFLATED}, deflated"
         )
     file.seek(name + extra, os.SEEK_CUR)

@@ -6,17 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from detectime import remote
-from detectime.images import Picture, Unreadable
+from detectime.images import EncodedImage, UnreadableImageError
 from detectime.notes import Note
-from detectime.sources import Missing, SourceError, Unreachable, describe_contents, most_bytes, open_pictures
+from detectime.sources.contract import (
+    MissingFrameError,
+    SourceError,
+    UnreachableFrameError,
+    describe_contents,
+    most_bytes,
+    open_pictures,
+)
+from detectime.storage import urls
 
 _MARKS = ("ETag", "etag", "md5", "mtime", "LastModified", "created", "updated")  # of a version, in fsspec's listings
 _FIRST = 16 * 2**20  # bytes of a frame that are fetched ahead; of a larger one the rest follows when it is its turn
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketSource:
     """Image files in a bucket, or wherever fsspec can read.
 
     Parameters
@@ -24,7 +31,7 @@ class Bucket:
     root
         What every frame's path is relative to, with its scheme.
     exif, max_pixels
-        How frames are decoded: see `images.Picture`.
+        How frames are decoded: see `images.EncodedImage`.
 
     Raises
     ------
@@ -39,8 +46,8 @@ class Bucket:
     def __post_init__(self) -> None:
         """Fail before work starts if it cannot be read at all."""
         try:
-            remote.filesystem(self.root)
-        except remote.RemoteError as error:
+            urls.open_file_system(self.root)
+        except urls.RemoteError as error:
             raise SourceError(str(error)) from error
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
@@ -56,16 +63,17 @@ class Bucket:
         SourceError
             If a folder cannot be listed.
         """
-        files, root = remote.filesystem(self.root)
+        files, root = urls.open_file_system(self.root)
         waiting = [root]
         while waiting:
             inside: list[str] = []
-            for folder, listed in remote.ahead(lambda folder: files.ls(folder, detail=True), waiting):
+            for folder, listed in urls.map_ahead(lambda folder: files.ls(folder, detail=True), waiting):
                 try:
                     entries = listed.result()
                 except Exception as error:  # each library has its own
                     raise SourceError(
-                        f"{self.root}: the images cannot be listed: {remote.reason(error)}; give the place as `images`"
+                        f"{self.root}: the images cannot be listed: {urls.describe_error(error)}; "
+                        "give the place as `images`"
                     ) from error
                 for entry in entries:
                     path = entry["name"].rstrip("/")
@@ -81,7 +89,9 @@ class Bucket:
         """Return nothing: there is nothing to tell about a bucket."""
         return []
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         """Read frames in the order in which they are named; some are fetched ahead.
 
         Yields
@@ -96,19 +106,21 @@ class Bucket:
         """Describe the encoded bytes of files, which are fetched for it: see `Source.read_contents`."""
         yield from describe_contents(self._fetch_files(frame_paths))
 
-    def _fetch_files(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+    def _fetch_files(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
         """Yield each path with the bytes of its file, or with the reason why there are none; some are fetched ahead."""
-        files, root = remote.filesystem(self.root)  # once: each thread would get a connection of its own
-        for frame_path, fetched in remote.ahead(lambda name: _fetch(files, f"{root}/{name}", _FIRST), frame_paths):
+        files, root = urls.open_file_system(self.root)  # once: each thread would get a connection of its own
+        for frame_path, fetched in urls.map_ahead(lambda name: _fetch(files, f"{root}/{name}", _FIRST), frame_paths):
             try:
                 content = fetched.result()
                 if len(content) == _FIRST:
                     most = most_bytes(self.max_pixels)
                     content = _fetch(files, f"{root}/{frame_path}", most + 1)
                     if len(content) > most:
-                        raise Unreadable(f"too large: more than {most} bytes")
+                        raise UnreadableImageError(f"too large: more than {most} bytes")
                 yield frame_path, content
-            except (Missing, Unreadable) as error:
+            except (MissingFrameError, UnreadableImageError) as error:
                 yield frame_path, error
 
 
@@ -124,13 +136,13 @@ def _fetch(files: Any, path: str, most: int) -> bytes:
     try:
         content: bytes = files.cat_file(path, start=0, end=most)
     except FileNotFoundError as error:
-        raise Missing(f"no such file: {remote.reason(error)}") from error
+        raise MissingFrameError(f"no such file: {urls.describe_error(error)}") from error
     except (IsADirectoryError, PermissionError) as error:
-        raise Unreadable(f"cannot be read: {remote.reason(error)}") from error
+        raise UnreadableImageError(f"cannot be read: {urls.describe_error(error)}") from error
     except Exception as error:  # each library has its own
         if _is_of_range(error):  # no byte of an empty file can be asked for
             return b""
-        raise Unreachable(f"cannot be fetched: {remote.reason(error)}") from error
+        raise UnreachableFrameError(f"cannot be fetched: {urls.describe_error(error)}") from error
     return content
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detectime.images import Picture, Unreadable
+from detectime.images import EncodedImage, UnreadableImageError
 from detectime.notes import Note
-from detectime.sources import Missing, SourceError, describe_contents, most_bytes, open_pictures
+from detectime.sources.contract import MissingFrameError, SourceError, describe_contents, most_bytes, open_pictures
 
 # A path that cannot be the name of any file names a file that is not there.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
@@ -22,7 +22,7 @@ _Place = tuple[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
-class Folder:
+class FolderSource:
     """A folder of image files.
 
     Parameters
@@ -30,9 +30,9 @@ class Folder:
     root
         The folder that every frame's path is relative to. Links in it are followed.
     exif, max_pixels
-        How frames are decoded: see `images.Picture`.
+        How frames are decoded: see `images.EncodedImage`.
     noticed
-        What is worth telling about the folder: see `sources.of`.
+        What is worth telling about the folder: see `sources.open_source`.
     """
 
     root: str
@@ -104,7 +104,9 @@ class Folder:
         """Return what was noticed when this source was chosen."""
         return list(self.noticed)
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         """Read frames, one at a time.
 
         Yields
@@ -119,12 +121,14 @@ class Folder:
         """Describe the encoded bytes of files, one at a time: see `Source.read_contents`."""
         yield from describe_contents(self._read_files(frame_paths))
 
-    def _read_files(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, bytes | Missing | Unreadable]]:
+    def _read_files(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
         """Yield each path with the bytes of its file, or with the reason why there are none."""
         for frame_path in frame_paths:
             try:
                 yield frame_path, self._read(frame_path)
-            except (Missing, Unreadable) as error:
+            except (MissingFrameError, UnreadableImageError) as error:
                 yield frame_path, error
 
     def _read(self, frame_path: str) -> bytes:
@@ -132,21 +136,21 @@ class Folder:
             # Without O_NONBLOCK the opening of a FIFO waits for somebody to write into it.
             handle = os.open(Path(self.root, frame_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except ValueError as error:  # a NUL character
-            raise Missing(str(error)) from error
+            raise MissingFrameError(str(error)) from error
         except OSError as error:
             if error.errno in _NOT_THERE:
-                raise Missing(error.strerror) from error
-            raise Unreadable(f"cannot be opened: {error.strerror}") from error
+                raise MissingFrameError(error.strerror) from error
+            raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("not a regular file")
+                raise UnreadableImageError("not a regular file")
             if status.st_size > most_bytes(self.max_pixels):
-                raise Unreadable(f"too large: {status.st_size} bytes")
+                raise UnreadableImageError(f"too large: {status.st_size} bytes")
             with open(handle, "rb", closefd=False) as file:
                 return file.read()
         except OSError as error:
-            raise Unreadable(f"cannot be read: {error.strerror}") from error
+            raise UnreadableImageError(f"cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
 

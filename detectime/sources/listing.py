@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.notes import Note
-from detectime.sources import Source, SourceError
+from detectime.sources.contract import Source, SourceError
 
 _SHOWN = 20  # files that a table does not name
 _PIECE = 100_000  # files that are Python's objects at a time

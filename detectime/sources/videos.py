@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from detectime import remote
 from detectime.boxes import Floats, Integers
-from detectime.images import Decoded, Picture, Unreadable, check_size, turn_upright
+from detectime.images import DecodedImage, EncodedImage, UnreadableImageError, check_size, turn_upright
 from detectime.notes import Note
-from detectime.sources import VIDEOS, Missing, SourceError, is_video
-from detectime.sources.folder import Folder, make_stamp
+from detectime.sources.contract import VIDEO_SUFFIXES, MissingFrameError, SourceError, is_video
+from detectime.sources.folder import FolderSource, make_stamp
+from detectime.storage import urls
 
 _NAME = re.compile(r"(.+)/(\d{6,})", re.DOTALL)
 _SEEK_PAYS = 8  # packets that are decoded sooner than another place of the file is found
@@ -34,7 +34,7 @@ _TRIES = 3  # keys that are gone to, one before the other, before all is decoded
 
 
 @dataclass(frozen=True)
-class Index:
+class VideoIndex:
     """The frames of a video, known from its packets; a packet is named by its place in the file.
 
     Attributes
@@ -82,7 +82,7 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Videos:
+class VideoSource:
     """The frames of a folder of videos, or of one: ``<file>/<number>``, from ``000000`` on in the order they are shown.
 
     The number has six digits, or more if it needs them: ``anna.mp4/3`` is no frame, ``anna.mp4/000003`` is one.
@@ -107,11 +107,11 @@ class Videos:
     root: str
     exif: str = "ignore"
     max_pixels: int = 100_000_000
-    _indexes: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)
+    _indexes: dict[str, VideoIndex] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fail before work starts if no video can be read at all."""
-        if remote.is_remote(self.root):
+        if urls.is_remote(self.root):
             raise SourceError(f"{self.root}: videos are read from a folder of this machine; give one as `images`")
         try:
             import av  # noqa: F401
@@ -122,7 +122,7 @@ class Videos:
             ) from error
 
     def list_files(self) -> Iterator[tuple[str, str | None]]:
-        """Walk over the video files, known by their suffixes (`sources.VIDEOS`), in no order.
+        """Walk over the video files, known by their suffixes (`sources.contract.VIDEO_SUFFIXES`), in no order.
 
         Yields
         ------
@@ -138,7 +138,7 @@ class Videos:
             file = os.path.basename(self.root)
             yield file, self.stamp(file)
         else:
-            yield from Folder(self.root).list_files(VIDEOS)
+            yield from FolderSource(self.root).list_files(VIDEO_SUFFIXES)
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
         """Walk over the frames of all videos; a file that is no video has none.
@@ -156,9 +156,9 @@ class Videos:
         for file, stamp in self.list_files():
             try:
                 count = len(self.index(file))
-            except (Missing, Unreadable):  # `open` says why
+            except (MissingFrameError, UnreadableImageError):  # `open` says why
                 continue
-            yield from ((name(file, number), stamp) for number in range(count))
+            yield from ((format_frame_path(file, number), stamp) for number in range(count))
 
     def stamp(self, file: str) -> str | None:
         """Return size and time of change of a file, in bytes and nanoseconds; None if it is not there."""
@@ -168,10 +168,10 @@ class Videos:
             return None
 
     def notes(self) -> list[Note]:
-        """Return nothing: `spans.read` tells of videos that are damaged."""
+        """Return nothing: `labels.spans.read_spans` tells of videos that are damaged."""
         return []
 
-    def index(self, file: str) -> Index:
+    def index(self, file: str) -> VideoIndex:
         """Return what is known of a video from its packets. Its pixels are decoded only if its times are no use.
 
         It is kept, and goes to the workers with the source: each file is read for it once.
@@ -191,7 +191,9 @@ class Videos:
             self._indexes[file] = dataclasses.replace(index, content=_describe_file(path))
         return self._indexes[file]
 
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, Picture | Missing | Unreadable]]:
+    def open(
+        self, frame_paths: Iterable[str]
+    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
         """Read frames in the order in which they are named; of consecutive ones of a video each is decoded once.
 
         Yields
@@ -204,8 +206,8 @@ class Videos:
             try:
                 index = self.index(file)
                 decoder = _Decoder(self._path(file), index, self.max_pixels)
-            except (Missing, Unreadable) as error:
-                reason = Missing(_FORM) if isinstance(error, Missing) and _short(file) else error
+            except (MissingFrameError, UnreadableImageError) as error:
+                reason = MissingFrameError(_FORM) if isinstance(error, MissingFrameError) and _short(file) else error
                 yield from ((frame_path, reason) for frame_path in named)
                 continue
             with contextlib.closing(decoder):
@@ -213,12 +215,12 @@ class Videos:
                     try:
                         number = _number(frame_path, len(index))
                         if number is None:
-                            raise Missing(f"no such frame: the video has {len(index)}")
+                            raise MissingFrameError(f"no such frame: the video has {len(index)}")
                         frame = decoder.read(number)
                         check_size(frame.width, frame.height, self.max_pixels)  # another than the header's
                         yield frame_path, self._decoded(frame, index.content)
-                    except (Missing, Unreadable) as error:
-                        if isinstance(error, Unreadable):
+                    except (MissingFrameError, UnreadableImageError) as error:
+                        if isinstance(error, UnreadableImageError):
                             error.content = index.content
                         yield frame_path, error
 
@@ -227,16 +229,16 @@ class Videos:
         for frame_path in frame_paths:
             try:
                 yield frame_path, self.index(_file(frame_path)).content
-            except (Missing, Unreadable):
+            except (MissingFrameError, UnreadableImageError):
                 yield frame_path, None
 
-    def _decoded(self, frame: Any, content: str) -> Decoded:
+    def _decoded(self, frame: Any, content: str) -> DecodedImage:
         """Turn a frame of PyAV's into a picture."""
         image = frame.to_ndarray(format="rgb24", threads=1)
         if self.exif != "apply":
-            return Decoded(image, content)
+            return DecodedImage(image, content)
         orientation = _orientation(frame)
-        return Decoded(turn_upright(image, orientation), content, orientation)
+        return DecodedImage(turn_upright(image, orientation), content, orientation)
 
     def _path(self, file: str) -> str:
         if not os.path.isfile(self.root):
@@ -244,7 +246,7 @@ class Videos:
         return self.root if file == os.path.basename(self.root) else os.path.join(self.root, file)
 
 
-def name(file: str, number: int) -> str:
+def format_frame_path(file: str, number: int) -> str:
     """Path of a frame of a video."""
     return f"{file}/{number:06d}"
 
@@ -264,7 +266,7 @@ def _number(frame_path: str, count: int) -> int | None:
     """Return the number of a frame; None if there is no such one."""
     match = _NAME.fullmatch(frame_path)
     number = int(match[2]) if match else count
-    return number if number < count and match and name(match[1], number) == frame_path else None
+    return number if number < count and match and format_frame_path(match[1], number) == frame_path else None
 
 
 def _open(path: str) -> tuple[Any, Any]:
@@ -274,16 +276,16 @@ def _open(path: str) -> tuple[Any, Any]:
     try:
         if not os.path.isfile(path):  # a pipe would be waited for
             os.stat(path)
-            raise Unreadable("not a regular file")
+            raise UnreadableImageError("not a regular file")
         container = av.open(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Missing(remote.reason(error)) from error
+        raise MissingFrameError(urls.describe_error(error)) from error
     except (OSError, ValueError) as error:  # whatever FFmpeg finds in hostile bytes
-        raise Unreadable(f"not a video: {remote.reason(error)}") from error
+        raise UnreadableImageError(f"not a video: {urls.describe_error(error)}") from error
     stream: Any = container.streams.best("video")
     if stream is None:
         container.close()
-        raise Unreadable("not a video: there is no picture in it")
+        raise UnreadableImageError("not a video: there is no picture in it")
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     stream.codec_context.options = {"err_detect": "explode"}
     return container, stream
@@ -306,7 +308,7 @@ def _to_the_end(container: Any, stream: Any) -> Iterator[Any]:
     return (packet for packet in container.demux(stream) if packet.size)
 
 
-def _index(path: str) -> Index:
+def _index(path: str) -> VideoIndex:
     import av
 
     container, stream = _open(path)
@@ -320,12 +322,12 @@ def _index(path: str) -> Index:
                 stamp = unknown if packet.pts is None else packet.pts
                 found.append((stamp, packet.size, packet.is_keyframe, packet.is_discard))
         except av.FFmpegError as error:
-            damage = f"it cannot be read on after {len(found)} frames: {remote.reason(error)}"
+            damage = f"it cannot be read on after {len(found)} frames: {urls.describe_error(error)}"
         table = np.array(found, np.int64).reshape(-1, 4)
         stamps, sizes = table[:, 0].copy(), table[:, 1].copy()
         keys, kept = np.flatnonzero(table[:, 2]), np.flatnonzero(table[:, 3] == 0)
         if not len(kept):
-            raise Unreadable("not a video: there is no picture in it")
+            raise UnreadableImageError("not a video: there is no picture in it")
         in_order = bool((np.diff(stamps) > 0).all())
         # Where frames are stored in another order than they are shown in, stamps in the order of the file are no times
         # of showing: an AVI has no others.
@@ -345,7 +347,7 @@ def _index(path: str) -> Index:
             after = _promised(path, container, stream) - float(np.ptp(known) * stream.time_base)
             lost = round(after / step) - 1 if after > 1.5 * max(np.diff(seconds), default=step) else 0
         ahead = seconds[-1] + step * np.arange(1, lost + 1)
-    return Index(stamps, sizes, keys, shown, np.concatenate([seconds, ahead]), lost, seekable, damage)
+    return VideoIndex(stamps, sizes, keys, shown, np.concatenate([seconds, ahead]), lost, seekable, damage)
 
 
 def _promised(path: str, container: Any, stream: Any) -> float:
@@ -392,7 +394,7 @@ def _order_shown(path: str) -> Integers:
         with contextlib.suppress(av.FFmpegError):
             shown += [frame.pts for frame in stream.codec_context.decode(None)]
     if not shown:
-        raise Unreadable("not a video: not one of its frames can be decoded")
+        raise UnreadableImageError("not a video: not one of its frames can be decoded")
     return np.array(shown, np.int64)
 
 
@@ -403,7 +405,7 @@ class _Decoder:
     makes no difference to its pixels, nor to whether damage has reached it.
     """
 
-    def __init__(self, path: str, index: Index, max_pixels: int) -> None:
+    def __init__(self, path: str, index: VideoIndex, max_pixels: int) -> None:
         self._path, self._index = path, index
         self._numbers = np.full(len(index.stamps), -1)
         self._numbers[index.shown] = np.arange(len(index.shown))
@@ -417,7 +419,7 @@ class _Decoder:
         self._fresh = True
         try:
             check_size(self._stream.codec_context.width, self._stream.codec_context.height, max_pixels)
-        except Unreadable:
+        except UnreadableImageError:
             self.close()
             raise
 
@@ -435,12 +437,12 @@ class _Decoder:
         """
         index = self._index
         if number >= len(index.shown):
-            raise Unreadable(f"the video ends early: {len(index.shown)} of its {len(index)} frames are there")
+            raise UnreadableImageError(f"the video ends early: {len(index.shown)} of its {len(index)} frames are there")
         packet = int(index.shown[number])
         start = index.start(packet)
         _raise_first(self._broken, start, packet)
         if packet in self._without:
-            raise Unreadable(_NO_PICTURE)
+            raise UnreadableImageError(_NO_PICTURE)
         if number < self._at or start > self._taken + _SEEK_PAYS:
             self._begin(start)
         faults = self._advance(number, start)
@@ -454,7 +456,7 @@ class _Decoder:
                 break
         if faults == {packet: _NO_PICTURE}:
             self._without.add(packet)
-            raise Unreadable(_NO_PICTURE)
+            raise UnreadableImageError(_NO_PICTURE)
         self._broken |= faults
         _raise_first(faults, start, packet)
         return self._frame
@@ -519,17 +521,19 @@ class _Decoder:
         try:
             if packet is not None:
                 if packet.is_corrupt:
-                    raise Unreadable("the video ends early: this frame, or one that it depends on, is cut off")
+                    raise UnreadableImageError(
+                        "the video ends early: this frame, or one that it depends on, is cut off"
+                    )
                 packet.pts = packet.dts = place  # so each frame tells which packet it was in
             for frame in self._stream.codec_context.decode(packet):
                 yield int(self._numbers[frame.pts]), frame
-        except Unreadable as error:
+        except UnreadableImageError as error:
             self._errors[place] = str(error)
         except av.FFmpegError as error:
-            self._errors[place] = f"this frame, or one that it depends on, is damaged: {remote.reason(error)}"
+            self._errors[place] = f"this frame, or one that it depends on, is damaged: {urls.describe_error(error)}"
 
 
-def _with_gaps(path: str, index: Index, max_pixels: int) -> Index:
+def _with_gaps(path: str, index: VideoIndex, max_pixels: int) -> VideoIndex:
     """Add where frames are gone in the middle: some last far longer than all others, and those that follow are damaged.
 
     A gap alone is no damage: a camera may leave out frames.
@@ -538,12 +542,12 @@ def _with_gaps(path: str, index: Index, max_pixels: int) -> Index:
     long = np.flatnonzero(lasting > 1.5 * np.median(lasting)) if len(lasting) else lasting
     if not 0 < len(long) <= _FEW_GAPS * len(lasting):
         return index
-    with contextlib.suppress(Unreadable), contextlib.closing(_Decoder(path, index, max_pixels)) as decoder:
+    with contextlib.suppress(UnreadableImageError), contextlib.closing(_Decoder(path, index, max_pixels)) as decoder:
         for number in long[:_GAPS_LOOKED_AT].tolist():
             for follower in range(number + 1, min(number + 3, len(index))):
                 try:
                     decoder.read(follower)
-                except Unreadable as error:
+                except UnreadableImageError as error:
                     if str(error) != _NO_PICTURE:
                         return dataclasses.replace(index, damage=f"frames are gone after frame {number}")
     return index
@@ -552,7 +556,7 @@ def _with_gaps(path: str, index: Index, max_pixels: int) -> Index:
 def _raise_first(errors: dict[int, str], start: int, packet: int) -> None:
     for place, words in errors.items():
         if start <= place <= packet:
-            raise Unreadable(words)
+            raise UnreadableImageError(words)
 
 
 def _orientation(frame: Any) -> int:
@@ -580,5 +584,5 @@ def _describe_file(path: str) -> str:
             while block := file.read(_BLOCK):
                 size, checksum = size + len(block), zlib.crc32(block, checksum)
     except OSError as error:
-        raise Unreadable(f"cannot be read: {remote.reason(error)}") from error
+        raise UnreadableImageError(f"cannot be read: {urls.describe_error(error)}") from error
     return f"{size}-{checksum:08x}"

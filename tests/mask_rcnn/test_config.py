@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectime.config import ConfigError
 from detectime.detectors.mask_rcnn.config import Settings, follow
+from detectime.errors import ConfigError
 
 mrcnn_config = pytest.importorskip("mrcnn.config", reason="the extra torch is not installed")
 

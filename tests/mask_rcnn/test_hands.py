@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectime.config import ConfigError
 from detectime.detectors.contract import Detections
+from detectime.errors import ConfigError
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 

@@ -22,7 +22,7 @@ def noise(height: int, width: int) -> np.ndarray:
 def test_the_golden_canvas(golden: Any, shared: Path) -> None:
     # The original ran with resizing that does not blur.
     oracle = golden("resnet101_1024_room1")
-    image = decoding.decode((shared / "frames/contest/TRAIN_DATA/room/0001.jpg").read_bytes())
+    image = decoding.decode_image((shared / "frames/contest/TRAIN_DATA/room/0001.jpg").read_bytes())
     molded = images.square(images.fit(image, DEFAULT, "plain"), image.shape[:2], DEFAULT)
     assert molded.window == molded.frame == tuple(oracle["window"])
     difference = np.abs(molded.pixels.astype(int) - oracle["molded"])

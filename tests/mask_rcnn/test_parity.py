@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectime.boxes import iou
+from detectime.boxes import compute_iou
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
@@ -152,7 +152,7 @@ def test_masks(golden: Any, network: Any, name: str) -> None:
     found = network(oracle.settings).detect([oracle.molded], masks=True)[0]
     assert found.masks is not None
     assert found.masks.shape == (*oracle.molded.shape, len(found.boxes))
-    overlaps = iou(oracle["rois"][:, None], found.boxes[None])
+    overlaps = compute_iou(oracle["rois"][:, None], found.boxes[None])
     best = overlaps.argmax(axis=1)
     same = overlaps.max(axis=1) > 0.9
     areas = found.masks.sum(axis=(0, 1))[best]
@@ -168,14 +168,14 @@ def test_the_batch_does_not_change_the_boxes(golden: Any, network: Any) -> None:
     one = network(first.settings).detect(canvases)
     three = network(dataclasses.replace(first.settings, batch=3)).detect(canvases)
     for alone, together in zip(one, three, strict=True):
-        overlaps = iou(alone.boxes[:, None], together.boxes[None])
+        overlaps = compute_iou(alone.boxes[:, None], together.boxes[None])
         assert len(alone.boxes) == len(together.boxes)
         assert np.abs(alone.boxes - together.boxes[overlaps.argmax(axis=1)]).max() <= 1
 
 
 def compare(boxes: np.ndarray, scores: np.ndarray, oracle: Any) -> tuple[int, float, int]:
     """How many of the oracle's detections are found, and by how much scores and corners of those differ at most."""
-    overlaps = iou(oracle["rois"][:, None], boxes[None])
+    overlaps = compute_iou(oracle["rois"][:, None], boxes[None])
     best, same = overlaps.argmax(axis=1), overlaps.max(axis=1) > 0.9
     return (
         int(same.sum()),

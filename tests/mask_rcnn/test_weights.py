@@ -12,7 +12,7 @@ import pytest
 
 from detectime.detectors.mask_rcnn import weights
 from detectime.detectors.mask_rcnn.config import Settings
-from detectime.weights import WeightsError
+from detectime.storage.downloads import WeightsError
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 

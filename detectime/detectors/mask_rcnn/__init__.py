@@ -14,10 +14,17 @@ from pydantic.dataclasses import dataclass
 
 from detectime.detectors.contract import DetectorSpec
 from detectime.settings import CHECKED, Share
-from detectime.weights import MASK_RCNN_HANDS, find
+from detectime.storage.downloads import WeightsFile, find_weights
 
 if TYPE_CHECKING:
     from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
+
+
+WEIGHTS = WeightsFile(
+    "mask_rcnn_hand_detection.h5",
+    "release 1.0 of github.com/theerapatkitti/hand_mask_rcnn, or your own training",
+)
+"""Weights of the hand detector of 2021."""
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -49,7 +56,7 @@ def build(settings: MaskRCNNSettings, device: str) -> MaskRCNNHands:
     from detectime.detectors.mask_rcnn.network import Network
 
     network_settings = Settings(confidence=settings.mask_rcnn_confidence)
-    state = weights.read(find(MASK_RCNN_HANDS), network_settings)
+    state = weights.read(find_weights(WEIGHTS), network_settings)
     network = Network(network_settings, state, device, settings.precision)
     return MaskRCNNHands(network, settings.mask_rcnn_resize)
 
@@ -58,7 +65,7 @@ SPEC = DetectorSpec(
     "mask_rcnn",
     MaskRCNNSettings,
     build,
-    find_weights=lambda _: [find(MASK_RCNN_HANDS)],
+    find_weights=lambda _: [find_weights(WEIGHTS)],
     trust=1,
     confidence="mask_rcnn_confidence",
     search="frame",

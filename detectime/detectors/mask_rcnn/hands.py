@@ -78,8 +78,8 @@ class MaskRCNNHands:
         height, width = image.shape[:2]
         boxes = np.concatenate([f.boxes for f in found])[:, [1, 0, 3, 2]]
         scores = np.concatenate([f.scores for f in found]).astype(np.float32)
-        boxes = geometry.clip(boxes, width, height)
+        boxes = geometry.clip_boxes(boxes, width, height)
         if len(found) > 1:  # regions may share a hand
-            kept = geometry.non_maximum_suppression(boxes, scores, self.network.settings.nms)
+            kept = geometry.suppress_non_maximum(boxes, scores, self.network.settings.nms)
             boxes, scores = boxes[kept], scores[kept]
         return Detections(geometry.as_boxes(boxes), scores)

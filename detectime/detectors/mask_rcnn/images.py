@@ -111,8 +111,8 @@ def near(molded: Molded, regions: Floats) -> Iterator[Molded]:
     height, width = molded.shape
     top, left, bottom, right = molded.window
     scale = np.array([(bottom - top) / height, (right - left) / width] * 2)
-    boxes = geometry.clip(np.asarray(regions, dtype=np.float64).reshape(-1, 4), width, height)
-    boxes = boxes[geometry.area(boxes) > 0][:, [1, 0, 3, 2]] * scale + np.array([top, left] * 2)
+    boxes = geometry.clip_boxes(np.asarray(regions, dtype=np.float64).reshape(-1, 4), width, height)
+    boxes = boxes[geometry.compute_area(boxes) > 0][:, [1, 0, 3, 2]] * scale + np.array([top, left] * 2)
     cells = np.concatenate([np.floor(boxes[:, :2] / MULTIPLE), np.ceil(boxes[:, 2:] / MULTIPLE)], axis=1)
     for y1, x1, y2, x2 in _share([tuple(part) for part in (cells * MULTIPLE).astype(int).tolist()]):
         yield Molded(

@@ -17,7 +17,7 @@ from detectime.detectors.mask_rcnn.heads import BoxHead, MaskHead
 from detectime.detectors.mask_rcnn.images import Molded
 from detectime.detectors.mask_rcnn.proposals import Array, ProposalNetwork, anchors, propose
 from detectime.detectors.mask_rcnn.weights import Tensors
-from detectime.detectors.onnx import torch_device
+from detectime.detectors.onnx import choose_torch_device
 from detectime.errors import ConfigError
 from detectime.images import RGB
 
@@ -48,7 +48,7 @@ class Network:
         self.settings = settings
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device = {device!r}: accepted: auto, cpu, cuda")
-        self.device = torch_device(device)
+        self.device = choose_torch_device(device)
         if precision not in PRECISIONS:
             raise ConfigError(f"precision = {precision!r}: accepted: {', '.join(PRECISIONS)}")
         if precision == "float16" and self.device.type == "cpu":

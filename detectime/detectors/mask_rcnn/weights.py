@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectime.detectors.mask_rcnn.config import BLOCKS, Settings
-from detectime.weights import WeightsError
+from detectime.storage.downloads import WeightsError
 
 Tensors = dict[str, NDArray[np.float32]]
 """Tensors by layer and weight, ``conv1/kernel``, in the layout of Keras: kernels are (height, width, in, out)."""

@@ -37,14 +37,14 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["frame_path", *_BOX])
 
 
-def truth_of(samples: pd.DataFrame) -> pd.DataFrame:
+def extract_truth(samples: pd.DataFrame) -> pd.DataFrame:
     """Take the boxes of hands that the labels brought, as HaGRID's do.
 
     Parameters
     ----------
     samples
-        What `pairing.pair` returned, for the sizes of the frames; its column `schema.TRUTH`, which there need not be,
-        has the boxes: JSON, ``[[x1, y1, x2, y2], …]`` in shares of the frame.
+        What `pairing.pair_frames` returned. Its optional column `schema.TRUTH` has the boxes as JSON,
+        ``[[x1, y1, x2, y2], …]``, as fractions of the frame's width and height.
 
     Returns
     -------
@@ -70,15 +70,15 @@ def truth_of(samples: pd.DataFrame) -> pd.DataFrame:
     return truth
 
 
-def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
+def compute_best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     """IoU of each sample's hand with the annotated hand of its frame that it fits best.
 
     Parameters
     ----------
     samples
-        What `pairing.pair` returned. The `hand` is compared, never an enlarged `bbox`.
+        What `pairing.pair_frames` returned. The `hand` is compared, never an enlarged `bbox`.
     truth
-        What `read_truth` or `truth_of` returned.
+        What `read_truth` or `extract_truth` returned.
 
     Returns
     -------
@@ -90,14 +90,14 @@ def best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     sample = np.flatnonzero(is_sample)
     paired = pd.DataFrame({"frame_path": samples["frame_path"].to_numpy()[sample], "sample": sample})
     both = paired.merge(truth[["frame_path", *_BOX]], on="frame_path")
-    hands = pairing.boxes_of(samples, "hand")[both["sample"].to_numpy()]
-    iou = boxes.iou(hands, both[_BOX].fillna(0).to_numpy())
+    hands = pairing.get_boxes(samples, "hand")[both["sample"].to_numpy()]
+    iou = boxes.compute_iou(hands, both[_BOX].fillna(0).to_numpy())
     best = np.where(is_sample, 0.0, np.nan)
     np.maximum.at(best, both["sample"].to_numpy(), iou)
     return pd.Series(best, index=samples.index, name="iou")
 
 
-def score(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+def score_samples(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Score a run: one row per class, and one for all.
 
     Only wanted frames that `truth` speaks of count, and each of them does.
@@ -111,7 +111,7 @@ def score(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         - `mean_iou` of all samples, wrong ones too.
     """
     counted = samples["wanted"] & samples["frame_path"].isin(truth["frame_path"])
-    rows = samples.loc[counted, ["label", "class_name"]].assign(iou=best_iou(samples[counted], truth))
+    rows = samples.loc[counted, ["label", "class_name"]].assign(iou=compute_best_iou(samples[counted], truth))
     classes = {name: group["iou"] for (_, name), group in rows.groupby(["label", "class_name"])}
     table = pd.DataFrame({name: _summary(iou) for name, iou in {**classes, "all": rows["iou"]}.items()}).T
     whole = ["frames", "samples", "correct", "wrong"]

@@ -20,10 +20,10 @@ from matplotlib.ticker import LogLocator
 
 from detectime import boxes, pairing
 from detectime.boxes import Floats
-from detectime.config import Pairing
-from detectime.images import RGB, Picture, Unreadable
+from detectime.config import PairingConfig
+from detectime.images import RGB, EncodedImage, UnreadableImageError
 from detectime.schema import SAMPLES, Outcome, check_outcomes
-from detectime.sources import Missing, Source
+from detectime.sources.contract import MissingFrameError, Source
 
 COLOURS = {outcome.value: outcome.colour for outcome in Outcome}
 """The colour of each outcome."""
@@ -41,7 +41,7 @@ def use_jpeg() -> None:
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
 
 
-def classes(table: pd.DataFrame) -> Figure:
+def plot_classes(table: pd.DataFrame) -> Figure:
     """Draw how many frames each class has, and what of them this run wants.
 
     Parameters
@@ -54,22 +54,22 @@ def classes(table: pd.DataFrame) -> Figure:
     return _stacked(table, pd.Series(state, index=table.index), colours, "frames")
 
 
-def outcomes(samples: pd.DataFrame) -> Figure:
+def plot_outcomes(samples: pd.DataFrame) -> Figure:
     """Draw what became of the frames of each class.
 
     Parameters
     ----------
     samples
-        What `pairing.pair` returned.
+        What `pairing.pair_frames` returned.
     """
     return _stacked(samples, samples["outcome"], COLOURS, "frames")
 
 
-def gallery(
+def plot_gallery(
     samples: pd.DataFrame,
     detections: pa.Table,
     source: Source,
-    config: Pairing,
+    config: PairingConfig,
     *,
     title: str,
     most: int,
@@ -79,9 +79,9 @@ def gallery(
     Parameters
     ----------
     samples
-        The rows of `pairing.pair` to choose from: those of one class, or of one reason.
+        The rows of `pairing.pair_frames` to choose from: those of one class, or of one reason.
     detections
-        What `run.detect` returned.
+        What `detection.run.detect_frames` returned.
     source
         Where the frames are; only those that are shown are read.
     config
@@ -120,7 +120,7 @@ def gallery(
         above.set_title(_plain(sample["frame_path"]), fontsize=8)
         try:
             image = _pixels(frame)
-        except (Missing, Unreadable) as error:
+        except (MissingFrameError, UnreadableImageError) as error:
             _write(above, sample["error"] if isinstance(sample["error"], str) else str(error))
             continue
         if image.shape[:2] != (sample["height"], sample["width"]):
@@ -136,17 +136,17 @@ def gallery(
     return figure
 
 
-def distributions(samples: pd.DataFrame) -> Figure:
+def plot_distributions(samples: pd.DataFrame) -> Figure:
     """Draw what helps to judge a training set: sizes, places, scores, and how samples spread over classes and videos.
 
     Parameters
     ----------
     samples
-        What `pairing.pair` returned.
+        What `pairing.pair_frames` returned.
     """
     check_outcomes(samples["outcome"].unique())
     paired = samples[samples["outcome"].isin(SAMPLES)]
-    hand = pairing.boxes_of(paired, "hand")
+    hand = pairing.get_boxes(paired, "hand")
     centre = (hand[:, :2] + hand[:, 2:]) / 2
     names = _class_names(samples)
     kind = paired["class_name"].map(names).to_numpy()
@@ -154,7 +154,7 @@ def distributions(samples: pd.DataFrame) -> Figure:
     data = pd.DataFrame(
         {
             "class": pd.Categorical(kind, categories=present),
-            "size": np.sqrt(boxes.area(hand)),
+            "size": np.sqrt(boxes.compute_area(hand)),
             "x": centre[:, 0] / paired["width"].to_numpy(),
             "y": centre[:, 1] / paired["height"].to_numpy(),
             "score": paired["hand_score"].to_numpy(),
@@ -242,14 +242,14 @@ def _spread(count: int, most: int) -> list[int]:
     return positions
 
 
-def _pixels(frame: Picture | Missing | Unreadable) -> RGB:
+def _pixels(frame: EncodedImage | MissingFrameError | UnreadableImageError) -> RGB:
     if isinstance(frame, Exception):
         raise frame
     return frame.pixels()
 
 
 def _by_frame(
-    detections: pa.Table, frame_paths: Iterable[str], config: Pairing
+    detections: pa.Table, frame_paths: Iterable[str], config: PairingConfig
 ) -> dict[str, tuple[list[Any], list[Any]]]:
     """Faces and hands of some frames that pairing considered."""
     rows = detections.filter(pc.is_in(detections["frame_path"], pa.array(frame_paths, pa.string()))).to_pylist()
@@ -261,7 +261,9 @@ def _by_frame(
     }
 
 
-def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any], list[Any]], config: Pairing) -> None:
+def _draw_frame(
+    ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any], list[Any]], config: PairingConfig
+) -> None:
     """Draw a frame, all that was found in it thinly, and the pair of its sample."""
     height, width = frame.shape[:2]
     scale = _show(ax, frame)
@@ -271,7 +273,7 @@ def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any],
     for box in faces:
         _outline(ax, box * scale, _FACE, 0.8)
         if not paired:
-            _outline(ax, boxes.square_around(box, coefficient) * scale, _SQUARE, 0.8, dashed=True)
+            _outline(ax, boxes.make_context_squares(box, coefficient) * scale, _SQUARE, 0.8, dashed=True)
     for box in hands:
         _outline(ax, box * scale, _HAND, 0.8)
     if paired:

@@ -31,7 +31,7 @@ import filelock
 from detectime import paths
 from detectime.progress import Progress
 
-PACKAGED = Path(__file__).parent / "detectors" / "models"
+PACKAGED = Path(__file__).parent.parent / "detectors" / "models"
 
 _log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ class WeightsError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class File:
+class WeightsFile:
     """A weights file that the package does not bring.
 
     `origin` says in words where it comes from; `address` is None where it is not downloaded unless a mirror is named,
-    `sha256` where nobody published one: then whoever loads the file checks what it holds.
+    `hash_file` where nobody published one: then whoever loads the file checks what it holds.
     """
 
     name: str
@@ -62,41 +62,7 @@ class File:
     sha256: str | None = None
 
 
-_COPY = (
-    "release v0.1 of github.com/archiducarmel/FaceDetection_DSFD_RetinaFace, a copy that could not be compared: the "
-    "library's own address answers 410 Gone, and nobody published a sha256"
-)
-FACES = {
-    "RetinaNetMobileNetV1": File(
-        "RetinaFace_mobilenet025.pth",
-        "github.com/hukkelas/DSFD-Pytorch-Inference, commit 382de8f (Apache-2.0)",
-        "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/"
-        "382de8f715f9e4311e5d08241c1725e820cd8dce/RetinaFace_mobilenet025.pth",
-        "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
-    ),
-    # Whoever trusts a copy brings it, or names its address: nothing is downloaded that cannot be checked.
-    "RetinaNetResNet50": File("RetinaFace_ResNet50.pth", _COPY),
-    "DSFDDetector": File("WIDERFace_DSFD_RES152.pth", _COPY),
-}
-"""Weights of face-detection 0.2.2, by the name of the detector."""
-
-HAGRID_HANDS = File(
-    "hand_detector.onnx",
-    "github.com/ai-forever/dynamic_gestures, commit f073b254 (Apache-2.0)",
-    "https://raw.githubusercontent.com/ai-forever/dynamic_gestures/"
-    "f073b2541ad53863ea2935498342cec0d3e1ce73/models/hand_detector.onnx",
-    "a8ef73d466b61a8e8677be9c47008b217a11d1b265d95e36bf2521ff93329af6",
-)
-"""Weights of a hand detector that was trained on HaGRIDv2."""
-
-MASK_RCNN_HANDS = File(
-    "mask_rcnn_hand_detection.h5",
-    "release 1.0 of github.com/theerapatkitti/hand_mask_rcnn, or your own training",
-)
-"""Weights of the hand detector of 2021."""
-
-
-def packaged(name: str) -> Path:
+def find_packaged_weights(name: str) -> Path:
     """Path of weights that the package brings.
 
     Raises
@@ -110,19 +76,19 @@ def packaged(name: str) -> Path:
     return path
 
 
-def folders() -> list[Path]:
+def list_weights_folders() -> list[Path]:
     """Folders in which the user's weights are looked for, in this order; the first is where a message sends them."""
     named = os.environ.get(_FOLDER)
     return [*([Path(named).expanduser().absolute()] if named else []), paths.MODEL]
 
 
-def find(file: File) -> Path:
+def find_weights(file: WeightsFile) -> Path:
     """Path of weights that the user brings.
 
     Raises
     ------
     WeightsError
-        If the file is in none of the `folders`, or is another one of the same name.
+        If the file is in none of the `list_weights_folders`, or is another one of the same name.
     """
     path = _brought(file)
     if path is None:
@@ -130,7 +96,7 @@ def find(file: File) -> Path:
     return path
 
 
-def fetch(file: File, cache: Path) -> Path:
+def fetch_weights(file: WeightsFile, cache: Path) -> Path:
     """Put weights where a library looks for them: from the user's folder, or else by a download.
 
     Parameters
@@ -152,7 +118,7 @@ def fetch(file: File, cache: Path) -> Path:
     """
     target = cache / file.name
     brought = _brought(file)
-    if _is_there(target, file.sha256 if brought is None else sha256(brought)):
+    if _is_there(target, file.sha256 if brought is None else hash_file(brought)):
         return target
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -167,19 +133,21 @@ def fetch(file: File, cache: Path) -> Path:
     return target
 
 
-def bring(file: File) -> Path:
-    """Path of weights that are the user's or, once they were downloaded, lie in one of the `folders`.
+def find_or_fetch_weights(file: WeightsFile) -> Path:
+    """Path of weights that are the user's or, once they were downloaded, lie in one of the `list_weights_folders`.
 
     Raises
     ------
     WeightsError
-        As `fetch`.
+        As `fetch_weights`.
     """
-    writable = [folder for folder in folders() if os.access(folder, os.W_OK)]  # a name with a typo is no folder to make
-    return _brought(file) or fetch(file, writable[0] if writable else paths.MODEL)
+    writable = [
+        folder for folder in list_weights_folders() if os.access(folder, os.W_OK)
+    ]  # a name with a typo is no folder to make
+    return _brought(file) or fetch_weights(file, writable[0] if writable else paths.MODEL)
 
 
-def torch_hub() -> Path:
+def find_torch_cache() -> Path:
     """Folder in which torch keeps what it downloaded; torch need not be loaded, or even there."""
     if "torch" in sys.modules:
         import torch
@@ -189,7 +157,7 @@ def torch_hub() -> Path:
     return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Hash of a file's content, in hexadecimal: what tells one set of weights from another."""
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns)
@@ -202,13 +170,13 @@ def _sha256(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _brought(file: File) -> Path | None:
+def _brought(file: WeightsFile) -> Path | None:
     """Find the file in the user's folders, and check it; None if it is not there."""
-    for folder in folders():
+    for folder in list_weights_folders():
         path = folder / file.name
         if path.is_file():
             try:
-                found = sha256(path)
+                found = hash_file(path)
             except OSError as error:
                 raise WeightsError(f"{path}: these weights cannot be read: {error.strerror}") from error
             if file.sha256 not in (None, found):
@@ -221,13 +189,13 @@ def _brought(file: File) -> Path | None:
     return None
 
 
-def _belongs(file: File) -> str:
+def _belongs(file: WeightsFile) -> str:
     elsewhere = "" if os.environ.get(_FOLDER) else f", or into a folder that the variable {_FOLDER} names"
-    return f"put {file.name} into {folders()[0]}{elsewhere}"
+    return f"put {file.name} into {list_weights_folders()[0]}{elsewhere}"
 
 
 def _is_there(path: Path, wanted: str | None) -> bool:
-    return path.is_file() and (wanted is None or sha256(path) == wanted)
+    return path.is_file() and (wanted is None or hash_file(path) == wanted)
 
 
 @contextlib.contextmanager
@@ -244,7 +212,7 @@ def _whole(target: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
-def _download(file: File, target: Path) -> None:
+def _download(file: WeightsFile, target: Path) -> None:
     """Download a file, going on where an earlier attempt, in this process or another, was cut off."""
     mirror = os.environ.get(_MIRROR)
     address = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.address
@@ -270,7 +238,7 @@ def _download(file: File, target: Path) -> None:
             _log.warning("%s: %s; trying %s again in %g s", file.name, reason, address, pause)
             time.sleep(pause)
             continue
-        found = sha256(partial)
+        found = hash_file(partial)
         if file.sha256 in (None, found):
             break
         partial.unlink()

@@ -12,24 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import detectime
-from detectime import changes, engines, frames, manifest, shards, tables
 from detectime import config as configuration
-from detectime import store as stores
 from detectime.boxes import Flags, Integers
-from detectime.changes import Changes
 from detectime.config import Config
-from detectime.detect import row_without_boxes
+from detectime.detection import changes, engines, manifest, shards
+from detectime.detection.changes import Changes
+from detectime.detection.engines.contract import Engine, LostShard, Shard, get_peak_memory
+from detectime.detection.manifest import Manifest, RunError
+from detectime.detection.shards import DamagedError, Results
+from detectime.detection.worker import make_row_without_boxes
 from detectime.detectors.registry import choose_detectors
-from detectime.engines import Engine, Lost, Shard
-from detectime.manifest import Manifest, RunError
+from detectime.labels import frame_table
 from detectime.notes import Note, note_found
 from detectime.progress import Progress
 from detectime.schema import DETECTION_OUTCOMES, DETECTIONS, DETECTIONS_FILE
-from detectime.shards import DamagedError, Results
-from detectime.sources import Missing, Source, SourceError, Unreachable
-from detectime.store import Store
-
-__all__ = ["RunError", "count_outcomes", "detect"]
+from detectime.sources.contract import MissingFrameError, Source, SourceError, UnreachableFrameError
+from detectime.storage import run_tables
+from detectime.storage import store as stores
+from detectime.storage.store import Store
 
 _PROBED = 20  # frames that tell whether others are there still
 _ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
@@ -38,7 +38,9 @@ _REPAIRS = 100  # damaged files that one call sets aside
 _logger = logging.getLogger(__name__)
 
 
-def detect(table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine | None = None) -> pa.Table:
+def detect_frames(
+    table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine | None = None
+) -> pa.Table:
     """Look at every wanted frame that was not looked at before, or that changed since.
 
     What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
@@ -48,16 +50,16 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
     Parameters
     ----------
     table
-        The frame table, with `wanted`: see `frames.select`.
+        The frame table, with `wanted`: see `labels.frame_table.select_frames`.
     source
         Where the frames are.
     config
         The run is bound to the settings of the detectors that it uses; a key that was not set takes the run's value,
-        see `manifest.resume_config`. Everything else may change from call to call.
+        see `detection.manifest.resume_config`. Everything else may change from call to call.
     output
         The folder of the run.
     engine
-        What runs shards on workers: see `detectime.engines`. None: as the configuration says.
+        What runs shards on workers: see `detectime.detection.engines`. None: as the configuration says.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
     TableVersionError
         If a newer detectime made what lies in the folder.
     """
-    store = stores.of(output)
+    store = stores.open_store(output)
     with store.lock():
         run = _Run(store, table, source, config, engine)
         for _ in range(_REPAIRS):
@@ -90,7 +92,7 @@ def detect(table: pd.DataFrame, source: Source, config: Config, output: str, eng
 
 
 class _Run:
-    """One call of `detect`, in the folder that it has locked."""
+    """One call of `detect_frames`, in the folder that it has locked."""
 
     def __init__(
         self, store: Store, table: pd.DataFrame, source: Source, config: Config, engine: Engine | None
@@ -98,12 +100,12 @@ class _Run:
         self.store, self.table, self.source = store, table, source
         self.config, self.notes = manifest.resume_config(config, store)
         self.chosen = choose_detectors(self.config.detection)
-        self.engine = engine or engines.of(self.config.run)
+        self.engine = engine or engines.choose_engine(self.config.run)
         self.names = pa.array(table["frame_path"], pa.string(), from_pandas=True)
         self.wanted = table["wanted"].to_numpy()
         self.stamps, self.unreachable = changes.list_stamps(table, source)
         self.retry_failed = self.config.run.retry_failed
-        self.at = manifest.now()
+        self.at = manifest.format_now()
         self.manifest = self._begin()
 
     def work(self) -> pa.Table:
@@ -131,7 +133,7 @@ class _Run:
             results = Results(self.store)
             self._check_complete(results)
         else:
-            tables.write_frames(self.store, self.table)
+            run_tables.write_frames(self.store, self.table)
         if not results.is_compact or found.are_stamps_new:
             results.compact(self.names, found.stamps, found.contents)
         del results
@@ -150,13 +152,13 @@ class _Run:
         """Return the manifest of the run that goes on, or of a new one."""
         before = manifest.read_manifest(self.store)
         if before is None:
-            if shards.list_shards(self.store) or stores.is_there(self.store, DETECTIONS_FILE):
+            if shards.list_shards(self.store) or stores.has_file(self.store, DETECTIONS_FILE):
                 raise RunError(
-                    f"{self.store}: there are detections, but no {manifest.MANIFEST} that says how they were made; "
-                    "give another `output`, or put it back"
+                    f"{self.store}: there are detections, but no {manifest.MANIFEST_FILE} that says how they were "
+                    "made; give another `output`, or put it back"
                 )
             self.chosen.check()
-            return manifest.new_manifest(self.config, self.chosen.fingerprints())
+            return manifest.make_manifest(self.config, self.chosen.fingerprints())
         self._finish_renaming(before)
         if self.config.run.redetect is True and not self._goes_on_redetecting(before):
             return self._begin_again()
@@ -171,7 +173,7 @@ class _Run:
         return (
             bool(before["redetect"])
             and before["finished"] is None
-            and before["configuration"]["detection"] == configuration.as_dict(self.config.detection)
+            and before["configuration"]["detection"] == configuration.config_to_dict(self.config.detection)
             and before["detectors"] == self.chosen.fingerprints()
         )
 
@@ -180,13 +182,13 @@ class _Run:
         self._check_place()
         self.chosen.check()
         self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
-        fresh = manifest.new_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
+        fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
         results = Results(self.store)
         if len(results):
             if not results.is_compact:
                 results.compact(self.names, pa.nulls(len(self.names), pa.string()))
-            copy = stores.find_free_name(self.store, f"run.{manifest.file_time(self.at)}", ".json")
-            self.store.put(copy, self.store.get(manifest.MANIFEST) or b"")
+            copy = stores.find_free_name(self.store, f"run.{manifest.format_file_time(self.at)}", ".json")
+            self.store.put(copy, self.store.get(manifest.MANIFEST_FILE) or b"")
             kept = f"detections{copy.removeprefix('run').removesuffix('.json')}.parquet"
             text = f"rows of detections were made anew; the old ones are kept as {kept}"
             self.notes.append(Note("redetected", len(results), text, None, self.at))
@@ -201,9 +203,9 @@ class _Run:
         if not isinstance(of_run["redetect"], dict):
             return
         kept = of_run["redetect"]["rename"]
-        if stores.is_there(self.store, kept):  # killed in the middle of it, which leaves both names
+        if stores.has_file(self.store, kept):  # killed in the middle of it, which leaves both names
             self.store.delete([DETECTIONS_FILE])
-        elif stores.is_there(self.store, DETECTIONS_FILE):
+        elif stores.has_file(self.store, DETECTIONS_FILE):
             self.store.rename(DETECTIONS_FILE, kept)
         of_run["redetect"] = True
         manifest.write_manifest(self.store, of_run)
@@ -279,7 +281,7 @@ class _Run:
         if growing:
             self.chosen.check()
             self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
-        config = configuration.as_dict(self.config)
+        config = configuration.config_to_dict(self.config)
         if self.unreachable:  # perhaps a slip of the pen; the run knows a place that was there
             config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
         self.manifest |= {
@@ -319,26 +321,26 @@ class _Run:
         self.manifest["finished"] = None
         manifest.replace_notes(self.manifest, "detection", self.notes)  # this call may be interrupted
         manifest.write_manifest(self.store, self.manifest)
-        tables.write_frames(self.store, self.table)
+        run_tables.write_frames(self.store, self.table)
         queue = _Queue(pending, stamps, self.config.run.save_per_num_images)
-        number = shards.last_shard_number(self.store)
+        number = shards.find_last_shard_number(self.store)
         losses: Counter[str] = Counter()
         peak = 0
         results = self.engine(queue, self.chosen, self.source, self.config.run)
         with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
             for shard, result in results:
-                if isinstance(result, Lost):
+                if isinstance(result, LostShard):
                     again, given_up = _bisect(shard, result, losses)
                     queue.put_back(shard, again)  # at the end: what killed the worker may have been a passing shortage
                     if not given_up:
                         continue
                     result = pa.Table.from_pylist(
-                        [row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS
+                        [make_row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS
                     )
                 self._check_still_there(result)
                 number += 1
                 shards.save_shard(self.store, number, _stamp(result, queue.take_stamps(shard)))
-                peak = max(peak, engines.peak_memory(result))
+                peak = max(peak, get_peak_memory(result))
                 progress.add(result.num_rows)
         if peak:
             _logger.info("a worker took %.0f MB of memory at most", peak / 1e6)
@@ -354,7 +356,7 @@ class _Run:
         if not there.isin(lost).any():
             return
         few = there.iloc[:: max(1, len(there) // _PROBED)]
-        if all(isinstance(frame, Missing | Unreachable) for _, frame in self.source.open(few)):
+        if all(isinstance(frame, MissingFrameError | UnreachableFrameError) for _, frame in self.source.open(few)):
             raise RunError(
                 f"{self.source.root}: the frames that were there a while ago are gone (for one, {lost[0]!r}); is the "
                 "drive still mounted, does the server answer? Nothing is lost: run again when it does"
@@ -371,9 +373,9 @@ class _Run:
     def _finish(self, table: pa.Table, growing: bool, state: list[Note]) -> None:
         """Record that the run is finished, and what is worth telling."""
         if growing or self.manifest["finished"] is None:
-            self.manifest["finished"] = manifest.now()
-        self.manifest |= {"redetect": False, "outcomes": count_outcomes(table)}
-        manifest.replace_notes(self.manifest, "frames", frames.notes(self.table))
+            self.manifest["finished"] = manifest.format_now()
+        self.manifest |= {"redetect": False, "outcomes": count_detection_outcomes(table)}
+        manifest.replace_notes(self.manifest, "frames", frame_table.list_notes(self.table))
         manifest.replace_notes(self.manifest, "detection", [*self.notes, *state])
         manifest.write_manifest(self.store, self.manifest)
 
@@ -423,7 +425,7 @@ def _stamp(result: pa.Table, stamps: pa.Array) -> pa.Table:
     return result.set_column(place, DETECTIONS.field(place), stamps).replace_schema_metadata(DETECTIONS.metadata)
 
 
-def _bisect(shard: Shard, loss: Lost, losses: Counter[str]) -> tuple[list[Shard], str | None]:
+def _bisect(shard: Shard, loss: LostShard, losses: Counter[str]) -> tuple[list[Shard], str | None]:
     """Close in on the frame that costs workers: the shards to try next, and the frame that is given up, if any."""
     if len(shard) == 1:
         losses[shard[0]] += 1
@@ -436,7 +438,7 @@ def _bisect(shard: Shard, loss: Lost, losses: Counter[str]) -> tuple[list[Shard]
     return [part for part in parts if part], None
 
 
-def count_outcomes(detections: pa.Table) -> dict[str, int]:
+def count_detection_outcomes(detections: pa.Table) -> dict[str, int]:
     """Count the frames of each outcome of detection.
 
     Raises

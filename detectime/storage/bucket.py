@@ -1,4 +1,4 @@
-"""Results in a bucket, or wherever fsspec can write: see `detectime.store`."""
+"""Results in a bucket, or wherever fsspec can write: see `detectime.storage.store`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from detectime import remote
-from detectime.store import NameTakenError, StoreError
+from detectime.storage import urls
+from detectime.storage.store import NameTakenError, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class BucketStore:
     def __init__(self, place: str) -> None:
         self.place = place.rstrip("/")
         try:
-            self._files, self._root = remote.filesystem(self.place)
-        except remote.RemoteError as error:
+            self._files, self._root = urls.open_file_system(self.place)
+        except urls.RemoteError as error:
             raise StoreError(str(error)) from error
         self._lease: _Lease | None = None
 
@@ -73,8 +73,8 @@ class BucketStore:
                     self._files.put_file(file.name, f"{self._root}/{name}")
         except OSError as error:
             raise StoreError(
-                f"{self.place}/{name}: cannot be written to {tempfile.gettempdir()} first: {remote.reason(error)}; "
-                "make room there, or name another folder in the environment variable TMPDIR"
+                f"{self.place}/{name}: cannot be written to {tempfile.gettempdir()} first: "
+                f"{urls.describe_error(error)}; make room there, or name another folder in TMPDIR"
             ) from error
 
     def put(self, name: str, content: bytes) -> None:
@@ -102,7 +102,7 @@ class BucketStore:
 
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """`get` several files, some ahead: each takes its time to come."""
-        for name, fetched in remote.ahead(self.get, names):
+        for name, fetched in urls.map_ahead(self.get, names):
             yield name, fetched.result()
 
     def names(self, prefix: str) -> list[str]:
@@ -122,7 +122,7 @@ class BucketStore:
         doomed = [f"{self._root}/{name}" for name in names]
         if doomed:
             with self._telling("deleted", "shards"):
-                for _, gone in remote.ahead(self._files.rm_file, doomed):  # `rm` would take `[` and `*` for patterns
+                for _, gone in urls.map_ahead(self._files.rm_file, doomed):  # `rm` would take `[` and `*` for patterns
                     with contextlib.suppress(FileNotFoundError):
                         gone.result()
 
@@ -187,8 +187,8 @@ class BucketStore:
             raise
         except Exception as error:  # each library has its own
             raise StoreError(
-                f"{self.place}/{name}: cannot be {what}: {remote.reason(error)}. Nothing that was saved is lost: see "
-                "to the permission, the address and the network, or give another `output`, and run again"
+                f"{self.place}/{name}: cannot be {what}: {urls.describe_error(error)}. Nothing that was saved is "
+                "lost: see to the permission, the address and the network, or give another `output`, and run again"
             ) from error
 
 

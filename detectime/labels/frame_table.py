@@ -13,24 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from detectime import hagrid, remote, spans, tables
-from detectime import store as stores
 from detectime.config import Config
-from detectime.labels import (
+from detectime.labels import hagrid, spans
+from detectime.labels.tables import (
     TableError,
-    columns,
     count_repeated,
-    hash_file,
+    hash_labels,
     note_renamed,
+    read_columns,
     read_csv,
-    refuse,
+    refuse_rows,
     rename_reserved,
 )
 from detectime.notes import Note
-from detectime.sources import Source, SourceError
+from detectime.sources.contract import Source, SourceError
 from detectime.sources.listing import Listing, list_source
-
-__all__ = ["COLUMNS", "TableError", "counts", "notes", "of", "read", "select", "summary"]
+from detectime.storage import run_tables, urls
+from detectime.storage import store as stores
 
 COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 
@@ -39,12 +38,12 @@ Known = Callable[[], pd.DataFrame | None]
 """Reads the frame table of an earlier run, with its ``attrs``; returns None if there is none."""
 
 
-def of(config: Config, source: Source) -> pd.DataFrame:
+def read_labels(config: Config, source: Source) -> pd.DataFrame:
     """Make the frame table of a configuration, whatever its labels are.
 
-    - A folder: HaGRID's annotations, see `hagrid.read`.
-    - A csv with the column `file` and without `frame_path`: one row per span of a video, see `spans.read`.
-    - Any other csv: one row per frame, see `read`.
+    - A folder: HaGRID's annotations, see `labels.hagrid.read_annotations`.
+    - A csv with the column `file` and without `frame_path`: one row per span of a video, see `labels.spans.read_spans`.
+    - Any other csv: one row per frame, see `read_frames_csv`.
 
     Parameters
     ----------
@@ -57,7 +56,7 @@ def of(config: Config, source: Source) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As `read` returns it.
+        As `read_frames_csv` returns it.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def of(config: Config, source: Source) -> pd.DataFrame:
     labels, known = config.data.labels, partial(_read_known, config.data.output)
     are_hagrid = os.path.isdir(labels)
     try:
-        are_spans = not are_hagrid and spans.are_spans(columns(labels))
+        are_spans = not are_hagrid and spans.are_spans(read_columns(labels))
     except TableError:  # they may lie on the drive that is gone
         listing = list_source(source)
         before = known() if listing.unreachable else None
@@ -78,25 +77,25 @@ def of(config: Config, source: Source) -> pd.DataFrame:
             raise
         return _reuse(before, {}, listing, config.labels)
     if not are_hagrid and not are_spans:
-        return read(labels, source, config.labels, known)
+        return read_frames_csv(labels, source, config.labels, known)
     listing = list_source(source) if are_hagrid else spans.list_videos(labels, source)
     made_with = {"hagrid_classes": config.data.hagrid_classes} if are_hagrid else {"every": config.data.every}
     before = known() if listing.unreachable else None
     if before is not None:
         classes = config.data.hagrid_classes
-        sha256 = hagrid.hash_annotations(labels, classes, config.labels) if are_hagrid else hash_file(labels)
+        sha256 = hagrid.hash_annotations(labels, classes, config.labels) if are_hagrid else hash_labels(labels)
         return _reuse(before, {"labels_sha256": sha256, "made_with": made_with}, listing, config.labels)
     if listing.error:
         raise listing.error
     if are_hagrid:
-        table = hagrid.read(labels, listing, config.data.hagrid_classes, config.labels)
+        table = hagrid.read_annotations(labels, listing, config.data.hagrid_classes, config.labels)
     else:
-        table = spans.read(labels, source, listing, config.labels, config.data.every)
+        table = spans.read_spans(labels, source, listing, config.labels, config.data.every)
     table.attrs["made_with"] = made_with
     return _numbered(table, config.labels)
 
 
-def read(
+def read_frames_csv(
     labels_csv: str | os.PathLike[str], source: Source, labels: Mapping[str, int], known: Known = lambda: None
 ) -> pd.DataFrame:
     """Read a frame table, check it, number its classes, and see which of its frames are there.
@@ -116,7 +115,7 @@ def read(
     -------
     DataFrame
         One row per frame, in the order of the file: its columns (text, but `frame_id`, int64; one that is called as a
-        column of detectime's, such as `width`, is renamed, see `labels.rename_reserved`), and
+        column of detectime's, such as `width`, is renamed, see `labels.tables.rename_reserved`), and
 
         - `label` (int64), the number of its class;
         - `on_disk` (bool), whether the source has it;
@@ -130,7 +129,7 @@ def read(
           twenty of them;
         - `labels_sha256`, the SHA-256 of the labels in hexadecimal;
         - `unreachable`, why the source could not be listed, in a sentence; None if it could;
-        - `notes`, what else is worth telling, a list of `Note`: see the function `notes` for all.
+        - `list_notes`, what else is worth telling, a list of `Note`: see the function `list_notes` for all.
 
     Raises
     ------
@@ -158,13 +157,13 @@ def read(
     return table
 
 
-def select(table: pd.DataFrame, classes: Sequence[str], limit: int | None = None) -> pd.DataFrame:
+def select_frames(table: pd.DataFrame, classes: Sequence[str], limit: int | None = None) -> pd.DataFrame:
     """Say which rows a run wants.
 
     Parameters
     ----------
     table
-        What `read` returned.
+        What `read_frames_csv` returned.
     classes
         The classes that are wanted.
     limit
@@ -183,7 +182,7 @@ def select(table: pd.DataFrame, classes: Sequence[str], limit: int | None = None
     return selected
 
 
-def counts(table: pd.DataFrame) -> pd.DataFrame:
+def count_frames(table: pd.DataFrame) -> pd.DataFrame:
     """Count frames and videos of each class: one row per class, in the order of the labels."""
     kinds = table.groupby(["label", "class_name"], as_index=False)
     return kinds.agg(
@@ -194,13 +193,13 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index("class_name")
 
 
-def notes(table: pd.DataFrame) -> list[Note]:
+def list_notes(table: pd.DataFrame) -> list[Note]:
     """Return what is worth telling of a frame table: rows repeated, files not named, frames not there, and the rest.
 
     Parameters
     ----------
     table
-        What `of`, `read` or `select` returned.
+        What `read_labels`, `read_frames_csv` or `select_frames` returned.
     """
     attrs = table.attrs
     repeated, others = attrs.get("duplicates", 0), attrs.get("unlisted", 0)
@@ -220,18 +219,18 @@ def notes(table: pd.DataFrame) -> list[Note]:
     return [*(note for note in found if note.count), *attrs.get("notes", ())]
 
 
-def summary(table: pd.DataFrame) -> str:
+def summarize_frames(table: pd.DataFrame) -> str:
     """Say how many frames there are in one line, and what is worth telling of them in a line each.
 
     Parameters
     ----------
     table
-        What `select` returned.
+        What `select_frames` returned.
     """
     unreachable = table.attrs.get("unreachable")
     there = f"the source cannot be reached: {unreachable}" if unreachable else f"{table['on_disk'].sum()} are there"
     first = f"{len(table)} frames, {table['wanted'].sum()} of them wanted; {there}"
-    return "\n".join([first, *map(str, notes(table))])
+    return "\n".join([first, *map(str, list_notes(table))])
 
 
 def _numbered(table: pd.DataFrame, labels: Mapping[str, int]) -> pd.DataFrame:
@@ -274,9 +273,9 @@ def _was_on_disk(table: pd.DataFrame, known: pd.DataFrame | None) -> NDArray[np.
 
 def _read_known(output: str) -> pd.DataFrame | None:
     """Read the frame table of the run in a folder, if there is one."""
-    if not remote.is_remote(output) and not os.path.isdir(remote.local(output)):
+    if not urls.is_remote(output) and not os.path.isdir(urls.strip_file_scheme(output)):
         return None
-    return tables.read_frames(stores.of(output))
+    return run_tables.read_frames(stores.open_store(output))
 
 
 def _reuse(
@@ -327,4 +326,4 @@ def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mappi
         "the frame has two classes": two_classes,
         "the frame is there twice, with another video_name, frame_id or column": several & ~two_classes,
     }
-    refuse(table, faults, COLUMNS, path)
+    refuse_rows(table, faults, COLUMNS, path)

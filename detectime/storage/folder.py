@@ -1,4 +1,4 @@
-"""Results in a folder of this machine: see `detectime.store`."""
+"""Results in a folder of this machine: see `detectime.storage.store`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import filelock
 
-from detectime.store import NameTakenError, StoreError
+from detectime.storage.store import NameTakenError, StoreError
 
 _LOCK = ".lock"
 _ABANDONED = 60.0  # seconds since the last write

@@ -12,22 +12,22 @@ import pandas as pd
 import pyarrow as pa
 
 from detectime.boxes import Floats, Integers
-from detectime.images import Unreadable
-from detectime.labels import (
+from detectime.images import UnreadableImageError
+from detectime.labels.tables import (
     TableError,
-    columns,
     count_repeated,
     note_renamed,
+    read_columns,
     read_csv,
-    refuse,
     refuse_each,
+    refuse_rows,
     rename_reserved,
 )
 from detectime.notes import Note, note_found
 from detectime.schema import RESERVED_COLUMNS
-from detectime.sources import Missing, Source
+from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.listing import Listing, collect_listing
-from detectime.sources.videos import Index, Videos, name
+from detectime.sources.videos import VideoIndex, VideoSource, format_frame_path
 
 COLUMNS = ("file", "start", "end", "class_name")
 
@@ -35,7 +35,7 @@ _TOLERANCE = 0.0005  # seconds: many files round the times of their frames to a 
 _SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"
 _OPEN = {"start": "0", "end": "inf"}
 
-_Known = Index | Missing | Unreadable
+_Known = VideoIndex | MissingFrameError | UnreadableImageError
 """What is known of a file: its frames, or why it has none."""
 
 
@@ -56,7 +56,7 @@ def list_videos(labels_csv: str | os.PathLike[str], source: Source) -> Listing:
     return collect_listing(videos, videos.list_files())
 
 
-def read(
+def read_spans(
     labels_csv: str | os.PathLike[str],
     source: Source,
     listing: Listing,
@@ -89,9 +89,9 @@ def read(
     DataFrame
         One row per frame, span by span in the order of the file: `frame_path`, ``<file>/<number>``; `video_name`, the
         file, or what the csv's own column of that name says; `frame_id` (int64), the frame's number in the video, from
-        0 on; `class_name`; further columns of the csv (one that is called as a column of detectime's is renamed, see
-        `labels.rename_reserved`); `on_disk` (bool) and `stamp` (text), and ``attrs``, as `frames.read` has them.
-        `unlisted` counts videos.
+        0 on; `class_name`; further columns of the csv (one that has the name of a column of detectime's is renamed: see
+        `tables.rename_reserved`); `on_disk` (bool) and `stamp` (text), and ``attrs``, as in
+        `frame_table.read_frames_csv`. `unlisted` counts videos.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _check(
     }
     if "video_name" in rows:
         faults["the video_name is empty"] = rows["video_name"] == ""
-    refuse(rows, faults, COLUMNS, labels_csv)
+    refuse_rows(rows, faults, COLUMNS, labels_csv)
     refuse_each(rows, _overlaps(rows, start, end, kept), COLUMNS, labels_csv)
     return start, end
 
@@ -177,7 +177,7 @@ def _find_frames(
     for row, file in enumerate(rows["file"]):
         index = indexes[file]
         if isinstance(index, Exception):
-            (found.missing if isinstance(index, Missing) else found.broken).append(row)
+            (found.missing if isinstance(index, MissingFrameError) else found.broken).append(row)
             found.numbers.append(np.array([ordinal[row]]))
             continue
         found.numbers.append(_taken(index.seconds, start.iloc[row], end.iloc[row], every))
@@ -188,12 +188,16 @@ def _find_frames(
     return found
 
 
-def _make_table(rows: pd.DataFrame, kept: list[str], found: _Found, videos: Videos) -> pd.DataFrame:
+def _make_table(rows: pd.DataFrame, kept: list[str], found: _Found, videos: VideoSource) -> pd.DataFrame:
     """Make one row per frame of each span."""
     span = np.repeat(np.arange(len(rows)), [len(part) for part in found.numbers])
     table = rows[kept].take(span).reset_index(drop=True)
     files = rows["file"].tolist()
-    paths = [name(file, number) for file, part in zip(files, found.numbers, strict=True) for number in part.tolist()]
+    paths = [
+        format_frame_path(file, number)
+        for file, part in zip(files, found.numbers, strict=True)
+        for number in part.tolist()
+    ]
     table.insert(0, "frame_path", pd.Series(pa.array(paths, pa.large_string()).to_pandas(), index=table.index))
     if "video_name" not in table:
         table.insert(1, "video_name", rows["file"].take(span).to_numpy())
@@ -204,15 +208,15 @@ def _make_table(rows: pd.DataFrame, kept: list[str], found: _Found, videos: Vide
     return table
 
 
-def _as_videos(labels_csv: str | os.PathLike[str], source: Source) -> Videos:
-    if not isinstance(source, Videos):
+def _as_videos(labels_csv: str | os.PathLike[str], source: Source) -> VideoSource:
+    if not isinstance(source, VideoSource):
         raise TableError(f"{labels_csv}: these are spans of videos: give data.source = videos")
     return source
 
 
 def _rows(labels_csv: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[Note]]:
     """Read the csv and name its columns as `COLUMNS`; tell of what was renamed, and of rows that are whole files."""
-    names = columns(labels_csv)
+    names = read_columns(labels_csv)
     class_name = "class" if "class" in names and "class_name" not in names else "class_name"  # as many write it
     whole = "start" not in names and "end" not in names
     rows = read_csv(labels_csv, ("file", class_name) if whole else ("file", "start", "end", class_name))
@@ -229,7 +233,7 @@ def _rows(labels_csv: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[Note]]
 
 def _note_damage(indexes: Mapping[str, _Known]) -> list[Note]:
     """Tell by name which videos are not as they once were."""
-    videos = {file: index for file, index in indexes.items() if isinstance(index, Index)}
+    videos = {file: index for file, index in indexes.items() if isinstance(index, VideoIndex)}
     short = [f"{file} ({index.lost} of {len(index)} frames)" for file, index in videos.items() if index.lost]
     why = (
         "fewer frames than the header promises, the last are unreadable; if not the end is missing but something "
@@ -243,17 +247,17 @@ def _note_damage(indexes: Mapping[str, _Known]) -> list[Note]:
     ]
 
 
-def _indexes(source: Videos, files: pd.Series) -> dict[str, _Known]:
+def _indexes(source: VideoSource, files: pd.Series) -> dict[str, _Known]:
     found: dict[str, _Known] = {}
     for file in files.unique():
         try:
             found[file] = source.index(file)
-        except (Missing, Unreadable) as error:
+        except (MissingFrameError, UnreadableImageError) as error:
             found[file] = error
     return found
 
 
-def _length(index: Index) -> float:
+def _length(index: VideoIndex) -> float:
     """When the last frame's turn is over: it is shown as long as the others are on average."""
     last = float(index.seconds[-1])
     return last + last / (len(index) - 1) if len(index) > 1 else last

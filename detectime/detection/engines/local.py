@@ -27,10 +27,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from detectime.config import Run
+from detectime.config import RunConfig
+from detectime.detection.engines.contract import PEAK_MEMORY, EngineError, LostShard, Shard, ShardQueue, get_peak_memory
 from detectime.detectors.registry import Chosen
-from detectime.engines import PEAK_MEMORY, EngineError, Lost, Shard, Work, peak_memory
-from detectime.sources import Source
+from detectime.sources.contract import Source
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 START_LIMIT = 120.0
@@ -43,11 +43,13 @@ _RECYCLED_AFTER = 20_000
 _GROWN = 2**30
 
 # Not by multiprocessing, whose children import the caller's script anew, and run it if it has no main guard.
-_COMMAND = "import sys; from detectime.engines.local import serve; serve(int(sys.argv[1]))"
+_COMMAND = "import sys; from detectime.detection.engines.local import serve_shards; serve_shards(int(sys.argv[1]))"
 
 
-def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
-    """Run shards on worker processes: see `detectime.engines`.
+def run_shards(
+    shards: ShardQueue, chosen: Chosen, source: Source, settings: RunConfig
+) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
+    """Run shards on worker processes: see `detectime.detection.engines`.
 
     Parameters
     ----------
@@ -82,12 +84,12 @@ def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Itera
                     failed_starts = 0
                 elif event is not None:
                     shard, worker.shard = worker.shard, ()
-                    if isinstance(event, Lost) or worker.is_worn:
+                    if isinstance(event, LostShard) or worker.is_worn:
                         workers.remove(worker)
                         worker.stop()
                     if shard:
                         yield shard, event
-                    elif not worker.ready and isinstance(event, Lost):
+                    elif not worker.ready and isinstance(event, LostShard):
                         failed_starts += 1
                         if failed_starts >= _FAILED_STARTS:
                             raise EngineError(f"workers cannot start: {event.reason}")
@@ -96,12 +98,12 @@ def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Itera
             worker.stop()
 
 
-def count_workers(chosen: Chosen, settings: Run) -> int:
+def count_workers(chosen: Chosen, settings: RunConfig) -> int:
     """Return how many workers a run has: as many as are asked for, or one per core; one where a GPU does the work."""
-    return settings.workers or (1 if chosen.on_gpu else available_cores())
+    return settings.workers or (1 if chosen.on_gpu else count_available_cores())
 
 
-def available_cores() -> int:
+def count_available_cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its control group where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
@@ -111,7 +113,7 @@ def available_cores() -> int:
     return cores
 
 
-def modules() -> str:
+def get_search_path() -> str:
     """Return the search path of a worker: all that the caller can import, and nothing else."""
     return os.pathsep.join(entry for entry in sys.path if isinstance(entry, str))  # "" is the current folder
 
@@ -149,7 +151,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": modules()},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": get_search_path()},
             )
         finally:
             theirs.close()
@@ -165,12 +167,12 @@ class _Worker:
         self.deadline = time.monotonic() + self.limit
         self._send(shard)
 
-    def hear(self) -> pa.Table | Lost | _Ready | None:
+    def hear(self) -> pa.Table | LostShard | _Ready | None:
         """Take one message: None if it only says that the worker goes on."""
         try:
             kind, value = self.pipe.recv()
         except (EOFError, OSError):
-            return Lost(self._obituary(), self._at)
+            return LostShard(self._obituary(), self._at)
         if kind == "at":
             self._at = value  # None: at several frames, of which each has its time
             self.deadline = time.monotonic() + self.limit * (len(self.shard) if value is None else 1)
@@ -180,18 +182,18 @@ class _Worker:
             self.ready = True
             return _Ready()
         if kind == "broken":
-            return Lost(value, self._at)
+            return LostShard(value, self._at)
         self._frames += len(self.shard)
-        self._first_peak = self._first_peak or peak_memory(value)
-        self.is_worn = self._frames >= _RECYCLED_AFTER or peak_memory(value) > self._first_peak + _GROWN
+        self._first_peak = self._first_peak or get_peak_memory(value)
+        self.is_worn = self._frames >= _RECYCLED_AFTER or get_peak_memory(value) > self._first_peak + _GROWN
         return value
 
-    def check_deadline(self) -> Lost | None:
+    def check_deadline(self) -> LostShard | None:
         # What it said meanwhile counts: the time may have been spent here, or the computer slept.
         if time.monotonic() < self.deadline or self.pipe.poll():
             return None
         doing = "took longer than" if self.ready else "did not load its models within"
-        return Lost(f"{doing} {self.limit if self.ready else START_LIMIT:g} s", self._at)
+        return LostShard(f"{doing} {self.limit if self.ready else START_LIMIT:g} s", self._at)
 
     def stop(self) -> None:
         self.pipe.close()
@@ -220,7 +222,7 @@ class _Worker:
         return f"{how}: {words[-1]}" if words else how
 
 
-def serve(handle: int) -> None:
+def serve_shards(handle: int) -> None:
     """Work for the process at the other end of a pipe, until the pipe ends. Runs in a process of its own.
 
     Parameters
@@ -249,7 +251,7 @@ def serve(handle: int) -> None:
     try:
         import cv2
 
-        from detectime.detect import Worker
+        from detectime.detection.worker import Worker
 
         cv2.setNumThreads(1)
         built_with = inbox.get()

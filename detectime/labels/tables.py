@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from detectime import remote
-from detectime.notes import Note, note_found, shorten
+from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
+from detectime.storage import urls
 
 _SHOWN = 20  # rows, or names, that a message names
 _EXPECTED = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}  # columns
@@ -27,7 +27,7 @@ class TableError(ValueError):
     """A frame table that cannot be used; the message names the rows and the remedy."""
 
 
-def columns(path: str | os.PathLike[str]) -> list[str]:
+def read_columns(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of a csv file's columns.
 
     Raises
@@ -79,7 +79,7 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
     return rows
 
 
-def hash_file(path: str | os.PathLike[str]) -> str:
+def hash_labels(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file of labels in hexadecimal.
 
     Raises
@@ -134,7 +134,7 @@ def note_renamed(renamed: Mapping[str, str]) -> list[Note]:
     return note_found("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
 
 
-def refuse(
+def refuse_rows(
     rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
     """Refuse a table if a row is wrong, naming the first twenty with what is wrong with each.
@@ -166,12 +166,12 @@ def refuse(
 def refuse_each(
     rows: pd.DataFrame, reasons: Mapping[int, str], shown: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Refuse a table, as `refuse`, of whose rows each has a reason of its own.
+    """Refuse a table, as `refuse_rows`, of whose rows each has a reason of its own.
 
     Parameters
     ----------
     rows, shown, path
-        As those of `refuse`.
+        As those of `refuse_rows`.
     reasons
         What is wrong with the wrong rows, by their places in the table.
 
@@ -183,9 +183,9 @@ def refuse_each(
     _refuse(rows, sorted(reasons), reasons.__getitem__, shown, path)
 
 
-def some(names: Sequence[str], count: int | None = None) -> str:
+def list_some(names: Sequence[str], count: int | None = None) -> str:
     """Text that lists names: the first of them, and how many more there are of `count`, or of those given."""
-    listed = ", ".join(shorten(name) for name in names[:_SHOWN])
+    listed = ", ".join(shorten_text(name) for name in names[:_SHOWN])
     more = (len(names) if count is None else count) - _SHOWN
     return f"{listed} and {more} more" if more > 0 else listed
 
@@ -212,7 +212,7 @@ def _refuse(
         return
     lines = []
     for row in wrong[:_SHOWN]:
-        values = ", ".join(f"{column}={shorten(rows[column].iloc[row])}" for column in shown)
+        values = ", ".join(f"{column}={shorten_text(rows[column].iloc[row])}" for column in shown)
         lines.append(f"  row {rows.index[row] + 1}: {reason(row)} ({values})")
     more = len(wrong) - len(lines)
     if more:
@@ -241,12 +241,12 @@ def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
 
 
 def _opened(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
-    if not remote.is_remote(str(path)):
+    if not urls.is_remote(str(path)):
         return open(path, "rb")
     try:
-        return io.BytesIO(remote.read(str(path)))
+        return io.BytesIO(urls.read_url(str(path)))
     except OSError as error:
-        if remote.is_folder(str(path)):
+        if urls.is_remote_folder(str(path)):
             raise TableError(
                 f"{path}: a folder of labels cannot be read in a bucket; bring the annotations here"
             ) from error
@@ -260,7 +260,7 @@ def _faults_of_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
     except OSError as error:
-        raise TableError(f"{path}: the labels cannot be read: {remote.reason(error)}") from error
+        raise TableError(f"{path}: the labels cannot be read: {urls.describe_error(error)}") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
@@ -271,8 +271,8 @@ def _check_names(names: Sequence[str], needed: Sequence[str], path: object) -> N
     """Refuse a file that lacks a column, or has one twice."""
     for column in needed:
         if column not in names:
-            there = ", ".join(shorten(name) for name in names[:_SHOWN])
+            there = ", ".join(shorten_text(name) for name in names[:_SHOWN])
             raise TableError(f"{path}: the column {column} is missing; the file has {there or 'none'}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise TableError(f"{path}: the column {shorten(twice[0])} is there twice; rename one")
+        raise TableError(f"{path}: the column {shorten_text(twice[0])} is there twice; rename one")

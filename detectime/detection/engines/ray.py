@@ -24,10 +24,11 @@ from typing import Any
 import pyarrow as pa
 
 import detectime
-from detectime.config import Run
+from detectime.config import RunConfig
+from detectime.detection.engines import local
+from detectime.detection.engines.contract import EngineError, LostShard, Shard, ShardQueue
 from detectime.detectors.registry import Chosen, choose_detectors
-from detectime.engines import EngineError, Lost, Shard, Work, local
-from detectime.sources import Source
+from detectime.sources.contract import Source
 
 _EXTRA = "pip install -c constraints.txt -e '.[ray]'"
 _ANSWER = 60.0  # seconds for a cluster to answer, and for a result to arrive that is said to be there
@@ -47,8 +48,10 @@ _logger = logging.getLogger(__name__)
 _cluster = ""  # the one that this process has worked with
 
 
-def detect(shards: Work, chosen: Chosen, source: Source, settings: Run) -> Iterator[tuple[Shard, pa.Table | Lost]]:
-    """Run shards on actors: see `detectime.engines`.
+def run_shards(
+    shards: ShardQueue, chosen: Chosen, source: Source, settings: RunConfig
+) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
+    """Run shards on actors: see `detectime.detection.engines`.
 
     Parameters
     ----------
@@ -100,10 +103,10 @@ class _OwnShards(deque[Shard]):
 class _Host:
     """An actor: one worker process on its node, and after it another."""
 
-    def __init__(self, chosen: Chosen, source: Source, settings: Run) -> None:
+    def __init__(self, chosen: Chosen, source: Source, settings: RunConfig) -> None:
         self._chosen = chosen
         self._shards = _OwnShards()
-        self._results = local.detect(self._shards, chosen, source, dataclasses.replace(settings, workers=1))
+        self._results = local.run_shards(self._shards, chosen, source, dataclasses.replace(settings, workers=1))
         self._broken: EngineError | None = None
 
     def show(self, few: Shard) -> _Shown:
@@ -111,7 +114,7 @@ class _Host:
         seen = tuple(name for name in few if _is_seen(self.look((name,))))
         return _Shown(detectime.__version__, self._chosen.fingerprints(), seen)
 
-    def look(self, shard: Shard) -> pa.Table | Lost:
+    def look(self, shard: Shard) -> pa.Table | LostShard:
         if self._broken:
             raise self._broken
         self._shards.append(shard)  # before the engine goes on: one that has no shard left ends
@@ -123,9 +126,9 @@ class _Host:
         return result
 
 
-def _is_seen(result: pa.Table | Lost) -> bool:
+def _is_seen(result: pa.Table | LostShard) -> bool:
     # A frame that costs its worker is there; one that may not be read is `unreadable`.
-    return isinstance(result, Lost) or result["outcome"][0].as_py() not in ("missing", "unreadable")
+    return isinstance(result, LostShard) or result["outcome"][0].as_py() not in ("missing", "unreadable")
 
 
 @dataclass(eq=False)
@@ -141,7 +144,7 @@ class _Actor:
 class _Pool:
     """The actors of a run, as many as there is work and room for."""
 
-    def __init__(self, ray: Any, chosen: Chosen, source: Source, settings: Run, shards: Work) -> None:
+    def __init__(self, ray: Any, chosen: Chosen, source: Source, settings: RunConfig, shards: ShardQueue) -> None:
         self._ray, self._settings, self._shards = ray, settings, shards
         self._host = ray.remote(num_cpus=settings.worker_cpus, num_gpus=settings.worker_gpus)(_Host)
         self._built_with = chosen, source, settings
@@ -162,7 +165,7 @@ class _Pool:
         self._few = self._again[0][:_PROBED]
         self._here = _check_nodes(self._ray, *self._built_with, self._few)
 
-    def results(self) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+    def results(self) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
         while self._left() or self._calls:
             self._grow()
             self._give()
@@ -214,7 +217,7 @@ class _Pool:
                     actor.shards[shard] = max([time.monotonic(), *actor.shards.values()]) + limit
                     self._calls[actor.handle.look.remote(shard)] = actor, shard
 
-    def _take(self, answer: Any, actor: _Actor, shard: Shard) -> Iterator[tuple[Shard, pa.Table | Lost]]:
+    def _take(self, answer: Any, actor: _Actor, shard: Shard) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
         """Take an answer: a result, that an actor is ready, or that one is lost."""
         exceptions = self._ray.exceptions
         try:
@@ -252,12 +255,12 @@ class _Pool:
         with contextlib.suppress(Exception):  # it, or its node, may be gone
             self._ray.kill(actor.handle)
 
-    def _given_up(self) -> Iterator[tuple[Shard, Lost]]:
+    def _given_up(self) -> Iterator[tuple[Shard, LostShard]]:
         """Hand back what lost its actor again and again: a frame in it may be the reason."""
         for shard in [shard for shard in self._again if self._losses[shard] >= _ATTEMPTS]:
             self._again.remove(shard)
             del self._losses[shard]
-            yield shard, Lost("the Ray actor was lost several times", None)
+            yield shard, LostShard("the Ray actor was lost several times", None)
 
     def _fail_start(self, reason: str) -> None:
         self._failed_starts += 1
@@ -282,7 +285,7 @@ class _Pool:
 
 
 @contextlib.contextmanager
-def _connected(chosen: Chosen, settings: Run) -> Iterator[Any]:
+def _connected(chosen: Chosen, settings: RunConfig) -> Iterator[Any]:
     """Connect to the cluster while the block lasts, or start Ray on this machine while this process lasts.
 
     Ray cannot leave one cluster and work with another in one process: its actors then never start.
@@ -308,9 +311,9 @@ def _connected(chosen: Chosen, settings: Run) -> Iterator[Any]:
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told without being asked
             cores = max(
-                local.available_cores(), math.ceil(local.count_workers(chosen, settings) * settings.worker_cpus)
+                local.count_available_cores(), math.ceil(local.count_workers(chosen, settings) * settings.worker_cpus)
             )
-            modules = {"env_vars": {"PYTHONPATH": local.modules()}}
+            modules = {"env_vars": {"PYTHONPATH": local.get_search_path()}}
             # By an explicit address: without one Ray joins a cluster that happens to run.
             ray.init(
                 "local",
@@ -364,7 +367,7 @@ def _check_address(address: str) -> None:
         )
 
 
-def _check_nodes(ray: Any, chosen: Chosen, source: Source, settings: Run, few: Shard) -> _Shown:
+def _check_nodes(ray: Any, chosen: Chosen, source: Source, settings: RunConfig, few: Shard) -> _Shown:
     """Have each node show what it has; returns what this machine has."""
     probe = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_probe)  # in a process that ends with it
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -392,7 +395,7 @@ def _check_nodes(ray: Any, chosen: Chosen, source: Source, settings: Run, few: S
     return here
 
 
-def _probe(chosen: Chosen, source: Source, settings: Run, few: Shard) -> _Shown:
+def _probe(chosen: Chosen, source: Source, settings: RunConfig, few: Shard) -> _Shown:
     """Show what this machine has: runs on each node, without its GPU, and here."""
     quick = dataclasses.replace(settings, frame_timeout=min(settings.frame_timeout, _PROBE / 6))
     on_cpu = choose_detectors(dataclasses.replace(chosen.config, device="cpu"))
@@ -413,18 +416,18 @@ def _difference(there: _Shown, here: _Shown) -> str | None:
     return None
 
 
-def _room(ray: Any, settings: Run) -> int:
+def _room(ray: Any, settings: RunConfig) -> int:
     """Workers that the nodes have room for."""
     return sum(_fits(node, settings) for node in ray.nodes() if node["Alive"])
 
 
-def _fits(node: dict[str, Any], settings: Run) -> int:
+def _fits(node: dict[str, Any], settings: RunConfig) -> int:
     has = node["Resources"]
     cpus = int(has.get("CPU", 0) / settings.worker_cpus)
     return min(cpus, int(has.get("GPU", 0) / settings.worker_gpus)) if settings.worker_gpus else cpus
 
 
-def _wanted(settings: Run) -> str:
+def _wanted(settings: RunConfig) -> str:
     return f"worker_cpus: {settings.worker_cpus:g}, worker_gpus: {settings.worker_gpus:g}"
 
 

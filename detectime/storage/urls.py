@@ -25,16 +25,16 @@ class RemoteError(OSError):
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path has a scheme; ``file://`` is another way to write a local one, see `local`."""
+    """Whether a path has a scheme; ``file://`` is another way to write a local one, see `strip_file_scheme`."""
     return bool(_SCHEME.match(path)) and not path.startswith("file://")
 
 
-def local(path: str) -> str:
+def strip_file_scheme(path: str) -> str:
     """Return a local path without the ``file://`` that it may have."""
     return path.removeprefix("file://")
 
 
-def filesystem(path: str) -> tuple[Any, str]:
+def open_file_system(path: str) -> tuple[Any, str]:
     """Return the fsspec file system of a path with a scheme, and the path in it.
 
     Raises
@@ -61,7 +61,7 @@ def filesystem(path: str) -> tuple[Any, str]:
     return system, inside.rstrip("/")
 
 
-def read(path: str) -> bytes:
+def read_url(path: str) -> bytes:
     """Return the content of a file whose path has a scheme.
 
     Raises
@@ -69,31 +69,31 @@ def read(path: str) -> bytes:
     OSError
         If it cannot be read.
     """
-    system, inside = filesystem(path)
+    system, inside = open_file_system(path)
     try:
         content: bytes = system.cat_file(inside)
     except OSError:
         raise
     except Exception as error:  # each library has its own
-        raise RemoteError(reason(error)) from error
+        raise RemoteError(describe_error(error)) from error
     return content
 
 
-def is_folder(path: str) -> bool:
+def is_remote_folder(path: str) -> bool:
     """Whether a path with a scheme is a folder, as far as can be told."""
     with contextlib.suppress(Exception):  # each library has its own
-        system, inside = filesystem(path)
+        system, inside = open_file_system(path)
         return bool(system.isdir(inside))
     return False
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what went wrong, in the words of whoever noticed it."""
     words = getattr(error, "strerror", None) or str(error)
     return " ".join(str(words).split()) or type(error).__name__
 
 
-def ahead(
+def map_ahead(
     work: Callable[[Item], Result], items: Iterable[Item], most: int = 8
 ) -> Iterator[tuple[Item, Future[Result]]]:
     """Do work on items in threads, some ahead of who asks: what waits for a server waits for several answers at once.

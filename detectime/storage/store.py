@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from detectime import remote
+from detectime.storage import urls
 
 
 class StoreError(RuntimeError):
@@ -72,7 +72,7 @@ class Store(Protocol):
         ...
 
 
-def of(place: str | os.PathLike[str], *, reading: bool = False) -> Store:
+def open_store(place: str | os.PathLike[str], *, reading: bool = False) -> Store:
     """Return the store of a folder, or of a place with a scheme.
 
     Parameters
@@ -88,28 +88,28 @@ def of(place: str | os.PathLike[str], *, reading: bool = False) -> Store:
         If it cannot be made or written to, or if what its scheme needs is not installed.
     """
     path = os.fspath(place)
-    if remote.is_remote(path):
-        from detectime.store.bucket import BucketStore
+    if urls.is_remote(path):
+        from detectime.storage.bucket import BucketStore
 
         return BucketStore(path)
-    from detectime.store.folder import FolderStore
+    from detectime.storage.folder import FolderStore
 
-    return FolderStore(remote.local(path), reading=reading)
+    return FolderStore(urls.strip_file_scheme(path), reading=reading)
 
 
-def of_file(file: str | os.PathLike[str]) -> tuple[Store, str]:
-    """Return the store that a file lies in, and the file's name there; raises as `of`."""
-    path = remote.local(os.fspath(file))
+def open_parent_store(file: str | os.PathLike[str]) -> tuple[Store, str]:
+    """Return the store that a file lies in, and the file's name there; raises as `open_store`."""
+    path = urls.strip_file_scheme(os.fspath(file))
     place, _, name = path.rpartition("/")
-    return of(place or ("/" if path.startswith("/") else ".")), name
+    return open_store(place or ("/" if path.startswith("/") else ".")), name
 
 
-def free_names(stem: str, ending: str = "") -> Iterator[str]:
+def generate_free_names(stem: str, ending: str = "") -> Iterator[str]:
     """Yield names to try, one after the other, until one is free.
 
     Examples
     --------
-    >>> names = free_names("hands.20261126T010203Z", ".json")
+    >>> names = generate_free_names("hands.20261126T010203Z", ".json")
     >>> next(names), next(names)
     ('hands.20261126T010203Z.json', 'hands.20261126T010203Z.2.json')
     """
@@ -118,26 +118,26 @@ def free_names(stem: str, ending: str = "") -> Iterator[str]:
 
 
 def find_free_name(store: Store, stem: str, ending: str = "") -> str:
-    """Return the first of `free_names` that no file has; raises `StoreError` if that cannot be told."""
-    return next(name for name in free_names(stem, ending) if not is_there(store, name))
+    """Return the first of `generate_free_names` that no file has; raises `StoreError` if that cannot be told."""
+    return next(name for name in generate_free_names(stem, ending) if not has_file(store, name))
 
 
 def rename_to_free_name(store: Store, name: str, stem: str, ending: str = "") -> str:
-    """Rename a file to the first of `free_names` that is free, and return its new name.
+    """Rename a file to the first of `generate_free_names` that is free, and return its new name.
 
     Raises
     ------
     StoreError
         If there is no such file, or if it cannot be renamed.
     """
-    for new_name in free_names(stem, ending):
+    for new_name in generate_free_names(stem, ending):
         with contextlib.suppress(NameTakenError):
             store.rename(name, new_name)
             return new_name
     raise AssertionError("there are more names than files")
 
 
-def is_there(store: Store, name: str) -> bool:
+def has_file(store: Store, name: str) -> bool:
     """Whether a store has a file."""
     file = store.open(name)
     if file is not None:

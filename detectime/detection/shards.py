@@ -30,8 +30,8 @@ from detectime.schema import (
     table_version,
     upgrade_table,
 )
-from detectime.store import Store, find_free_name, rename_to_free_name
-from detectime.tables import PIECE
+from detectime.storage.run_tables import ROWS_PER_GROUP
+from detectime.storage.store import Store, find_free_name, rename_to_free_name
 
 SHARDS = "shards"
 """Folder of the shards in the folder of a run."""
@@ -114,7 +114,7 @@ class Results:
                     rows = file.read_row_group(group, use_threads=False)
                     self._parts.append(_Part(name, group, len(rows)))
                     few.append(_project(rows))
-            if sum(map(len, few)) >= PIECE or len(few) >= 500:  # small tables take many times more memory
+            if sum(map(len, few)) >= ROWS_PER_GROUP or len(few) >= 500:  # small tables take many times more memory
                 pieces.append(pa.concat_tables(few).combine_chunks())
                 few = []
         empty = DETECTIONS.empty_table().select(_INDEX).replace_schema_metadata()
@@ -169,7 +169,7 @@ class Results:
                 table = _renew(table, "stamp", place[rows], stamps)
                 if contents is not None:
                     table = _renew(table, "content", place[rows], contents)
-                writer.write_table(table, row_group_size=PIECE)
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         self._store.delete(shards)  # a run that is killed here finds rows twice, and the same
 
     def _schema(self) -> pa.Schema:
@@ -193,8 +193,8 @@ class Results:
         last_use = dict(zip(owner.tolist(), range(len(order)), strict=True))
         parts: dict[int, pa.Table] = {}
         files: dict[str, pq.ParquetFile] = {}
-        for first in range(0, len(order), PIECE):
-            rows, owners = order[first : first + PIECE], owner[first : first + PIECE]
+        for first in range(0, len(order), ROWS_PER_GROUP):
+            rows, owners = order[first : first + ROWS_PER_GROUP], owner[first : first + ROWS_PER_GROUP]
             taken, places = [], []
             for k in np.unique(owners).tolist():
                 if k not in parts:
@@ -202,7 +202,7 @@ class Results:
                 there = np.flatnonzero(owners == k)
                 taken.append(parts[k].take(pa.array(rows[there] - starts[k])))
                 places.append(there)
-                if last_use[k] < first + PIECE:
+                if last_use[k] < first + ROWS_PER_GROUP:
                     del parts[k]
             yield rows, pa.concat_tables(taken).take(pa.array(np.argsort(np.concatenate(places)))).combine_chunks()
 
@@ -264,7 +264,7 @@ def sort_detections(detections: pa.Table, frame_paths: pa.Array) -> pa.Table:
 def save_shard(store: Store, number: int, table: pa.Table) -> None:
     """Write a shard: rows in the schema `schema.DETECTIONS`."""
     with store.writing(f"{SHARDS}/{number:0{_DIGITS}d}.parquet") as file:
-        pq.write_table(table, file, row_group_size=PIECE, **_AS_WRITTEN)
+        pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, **_AS_WRITTEN)
 
 
 def list_shards(store: Store) -> list[str]:
@@ -272,7 +272,7 @@ def list_shards(store: Store) -> list[str]:
     return [name for name in store.names(SHARDS) if _SHARD.fullmatch(name)]
 
 
-def last_shard_number(store: Store) -> int:
+def find_last_shard_number(store: Store) -> int:
     """Return the number of the shard that was saved last; 0 if there is none."""
     names = list_shards(store)
     return int(_SHARD.sub(r"\1", names[-1])) if names else 0
@@ -303,7 +303,7 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
         with damaged, store.writing(kept) as copy:
             shutil.copyfileobj(damaged, copy)
     with store.writing(name) as target:
-        pq.write_table(pa.concat_tables(rescued), target, row_group_size=PIECE, **_AS_WRITTEN)
+        pq.write_table(pa.concat_tables(rescued), target, row_group_size=ROWS_PER_GROUP, **_AS_WRITTEN)
     return kept, sum(map(len, rescued))
 
 

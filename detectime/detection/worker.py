@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from detectime import boxes
-from detectime.detectors.contract import Detections, Detector, DetectorSpec, Unknown
+from detectime.detectors.contract import Detections, Detector, DetectorSpec, UnknownFrameError
 from detectime.detectors.face_cache import FaceCache
 from detectime.detectors.registry import Chosen
-from detectime.images import RGB, Picture, Unreadable, hash_crop
+from detectime.images import RGB, EncodedImage, UnreadableImageError, hash_crop
 from detectime.schema import DETECTIONS, LANDMARKS
-from detectime.sources import Missing, Source
+from detectime.sources.contract import MissingFrameError, Source
 
 Row = dict[str, Any]
-Opened = tuple[str, Picture | Missing | Unreadable]
+Opened = tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]
 
 _FACE_SIDE = 48  # pixels of a face's longer side whose hands fill the hand detectors' inputs
 _BATCH_ON_GPU = 16  # frames
@@ -29,7 +29,7 @@ _DECODERS = 4  # threads that decode the batch to come
 
 
 @dataclass(frozen=True)
-class Hands:
+class HandDetections:
     """What one detector found in one look at a frame, in the frame's pixels, and the hash of each box's pixels."""
 
     detector: str
@@ -53,10 +53,10 @@ class _Look:
 class _Seen:
     """A frame, as much of it as was decoded for its faces, and what was found so far, in the frame's pixels."""
 
-    frame: Picture
+    frame: EncodedImage
     image: RGB
     faces: Detections = field(default_factory=Detections.none)
-    hands: list[Hands] = field(default_factory=list)
+    hands: list[HandDetections] = field(default_factory=list)
     _larger: RGB | None = None
 
     def whole(self) -> RGB:
@@ -136,7 +136,9 @@ class Worker:
             rows += self._rows(batch)
         return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
-    def look(self, frames: Sequence[Picture], frame_paths: Sequence[str] = ()) -> list[tuple[Detections, list[Hands]]]:
+    def look(
+        self, frames: Sequence[EncodedImage], frame_paths: Sequence[str] = ()
+    ) -> list[tuple[Detections, list[HandDetections]]]:
         """Find the faces of each frame, and the hands by each look that was taken, in the frame's pixels.
 
         The first detector of hands is asked about a frame with a face. The next one is asked if none before it found a
@@ -182,11 +184,11 @@ class Worker:
             shown = [one.for_hands() if look.spec.reduced else one.whole() for one in asked]
             regions = None
             if look.stage == "near":
-                around = [boxes.square_around(one.faces.boxes, look.coefficient) for one in asked]
+                around = [boxes.make_context_squares(one.faces.boxes, look.coefficient) for one in asked]
                 regions = [a * _scale(i, one.frame) for a, i, one in zip(around, shown, asked, strict=True)]
             for one, image, found in zip(asked, shown, look.detector.detect(shown, regions), strict=True):
                 hashes = [hash_crop(image, box) for box in found.boxes]
-                one.hands.append(Hands(look.name, look.stage, _scaled(found, one.frame, image), hashes))
+                one.hands.append(HandDetections(look.name, look.stage, _scaled(found, one.frame, image), hashes))
 
     def _is_asked(self, look: _Look, one: _Seen) -> bool:
         if look.stage != "fallback":  # a hand counts only near a face
@@ -200,8 +202,8 @@ class Worker:
         found = [h.found.boxes for h in one.hands if len(h.found)]
         if not self.config.near_coefficient:
             return len(found) > 0
-        around = boxes.square_around(one.faces.boxes, self.config.near_coefficient)[:, None]
-        return any((boxes.overlap(around, hands) > 0).any() for hands in found)
+        around = boxes.make_context_squares(one.faces.boxes, self.config.near_coefficient)[:, None]
+        return any((boxes.compute_overlap(around, hands) > 0).any() for hands in found)
 
     def _batches(self, opened: Iterable[Opened]) -> Iterator[list[Opened]]:
         batch: list[Opened] = []
@@ -238,20 +240,23 @@ class Worker:
             if len(batch) > 1:
                 return [row for one in batch for row in self._rows([one])]
             frame_path, frame = batch[0]
-            outcome = "unreadable" if isinstance(error, Unreadable) else "failed"
-            words = "" if isinstance(error, Unreadable | Unknown) else type(error).__name__
+            outcome = "unreadable" if isinstance(error, UnreadableImageError) else "failed"
+            words = "" if isinstance(error, UnreadableImageError | UnknownFrameError) else type(error).__name__
             reason = f"{words}: {error}" if words else str(error)
-            return [row_without_boxes(frame_path, outcome, reason, frame.content)]
+            return [make_row_without_boxes(frame_path, outcome, reason, frame.content)]
         return [
-            row_without_boxes(
-                frame_path, "missing" if isinstance(frame, Missing) else "unreadable", str(frame), frame.content
+            make_row_without_boxes(
+                frame_path,
+                "missing" if isinstance(frame, MissingFrameError) else "unreadable",
+                str(frame),
+                frame.content,
             )
             if isinstance(frame, Exception)
             else self._row(frame_path, frame, *next(found))
             for frame_path, frame in batch
         ]
 
-    def _row(self, frame_path: str, frame: Picture, faces: Detections, hands: list[Hands]) -> Row:
+    def _row(self, frame_path: str, frame: EncodedImage, faces: Detections, hands: list[HandDetections]) -> Row:
         return {
             "frame_path": frame_path,
             "stamp": None,  # the driver knows it, from the source's listing
@@ -271,7 +276,7 @@ class Worker:
         }
 
 
-def row_without_boxes(frame_path: str, outcome: str, error: str, content: str | None = None) -> Row:
+def make_row_without_boxes(frame_path: str, outcome: str, error: str, content: str | None = None) -> Row:
     """Return the row of a frame that could not be looked at, `content` being what is known of its bytes."""
     return {
         "frame_path": frame_path,
@@ -297,13 +302,13 @@ def _telling(
         pass
 
 
-def _scale(image: RGB, frame: Picture) -> boxes.Floats:
+def _scale(image: RGB, frame: EncodedImage) -> boxes.Floats:
     """Pixels of a decoded image in a pixel of its frame, for x, y, x, y."""
     height, width = image.shape[:2]
     return np.array([width / frame.width, height / frame.height] * 2)
 
 
-def _scaled(found: Detections, frame: Picture, image: RGB) -> Detections:
+def _scaled(found: Detections, frame: EncodedImage, image: RGB) -> Detections:
     """Bring boxes of a decoded image to the pixels of its frame."""
     if frame.is_whole(image):
         return found
@@ -313,7 +318,7 @@ def _scaled(found: Detections, frame: Picture, image: RGB) -> Detections:
         landmarks = (landmarks / scale[[0, 1, 0]]).astype(np.float32)
     if proposals is not None:
         proposals = (proposals / [*scale, 1]).astype(np.float32)
-    full = boxes.as_boxes(boxes.clip(found.boxes / scale, frame.width, frame.height))
+    full = boxes.as_boxes(boxes.clip_boxes(found.boxes / scale, frame.width, frame.height))
     return replace(found, boxes=full, landmarks=landmarks, proposals=proposals)
 
 

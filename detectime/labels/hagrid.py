@@ -15,18 +15,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime import remote
-from detectime.labels import TableError, count_repeated, hash_file, some
+from detectime.labels.tables import TableError, count_repeated, hash_labels, list_some
 from detectime.notes import Note, note_found
 from detectime.schema import TRUTH
 from detectime.sources.listing import Listing
+from detectime.storage import urls
 
 _ROUNDING = 1e-6  # by which a box may leave its image and be whole
 _STEM = r"(?s)^(?:.*/)?([^/]*?)(?:\.[^./]*)?$"
 _FOLDER = r"(?s)^(?:.*/)?([^/]*)/[^/]*$"
 
 
-def read(
+def read_annotations(
     annotations: str | os.PathLike[str], listing: Listing, classes: Mapping[str, str], labels: Iterable[str]
 ) -> pd.DataFrame:
     """Make a frame table of HaGRID's annotations, of its first or second version or the 512 px edition.
@@ -53,7 +53,7 @@ def read(
         ``<class>/<image>.jpg`` where there is none; `video_name`, the person; `frame_id` (int64), the image's ordinal
         among the person's; `class_name`, ours; `TRUTH`, the boxes of the hands that show the class, as text: JSON,
         ``[[x1, y1, x2, y2], …]`` in shares of the image and inside it; `on_disk` (bool) and `stamp` (text), and
-        ``attrs``, as `frames.read` has them. `labels_sha256` is what `hash_annotations` returns.
+        ``attrs``, as `labels.frame_table.read_frames_csv` has them. `labels_sha256` is what `hash_annotations` returns.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read(
     found = _Found()
     table = pa.concat_tables([_part(file, annotations, found) for file in chosen]).unify_dictionaries()
     if not table.num_rows:
-        raise TableError(f"{annotations}: not one record can be used; the first: {some(found.malformed[:1])}")
+        raise TableError(f"{annotations}: not one record can be used; the first: {list_some(found.malformed[:1])}")
     table, repeated = _once(table, annotations)
     places, paths = _matched(table, listing, annotations)
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is more than the table
@@ -102,12 +102,12 @@ def read(
 
 
 def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, str], labels: Iterable[str]) -> str:
-    """Return the SHA-256 of the files that `read` would take, in hexadecimal: of their sorted names and own SHA-256.
+    """Return the SHA-256, in hexadecimal, of the sorted names and SHA-256 of the files that `read_annotations` reads.
 
     Parameters
     ----------
     annotations, classes, labels
-        As those of `read`.
+        As those of `read_annotations`.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, 
     hashes = {}
     for file in Path(annotations).rglob("*.json"):
         if file.stem in taken:
-            hashes[file.relative_to(annotations).as_posix()] = hash_file(file)
+            hashes[file.relative_to(annotations).as_posix()] = hash_labels(file)
     return _combine_hashes(hashes)
 
 
@@ -178,7 +178,7 @@ def _part(file: Path, annotations: str | os.PathLike[str], found: _Found) -> pa.
         # Each record is read as soon as it is there: a set has a million, and what else is in them is not kept.
         records = json.loads(content, object_hook=lambda pairs: _read(pairs, theirs))
     except OSError as error:
-        raise TableError(f"{file}: the annotations cannot be read: {remote.reason(error)}") from error
+        raise TableError(f"{file}: the annotations cannot be read: {urls.describe_error(error)}") from error
     except (ValueError, RecursionError) as error:
         raise TableError(f"{file}: this is no whole JSON file ({error}); fetch it again") from error
     if not isinstance(records, dict):
@@ -238,7 +238,7 @@ def _once(table: pa.Table, annotations: str | os.PathLike[str]) -> tuple[pa.Tabl
     if len(twice):
         raise TableError(
             f"{annotations}: {len(twice)} images have several records with another class or user_id: "
-            f"{some(twice.tolist())}; leave one of them"
+            f"{list_some(twice.tolist())}; leave one of them"
         )
     repeated = again["image"][~first]
     return table.filter(pa.array(first)), count_repeated(repeated)
@@ -294,6 +294,6 @@ def _of_its_class(names: pa.Array, stems: pa.Array, table: pa.Table, annotations
     if len(unclear):
         raise TableError(
             f"{annotations}: {len(unclear)} images could be those of the annotations: "
-            f"{some([os.fsdecode(name) for name in unclear.tolist()])}; give a folder with one edition as `images`"
+            f"{list_some([os.fsdecode(name) for name in unclear.tolist()])}; give a folder with one edition as `images`"
         )
     return pa.array(kept)

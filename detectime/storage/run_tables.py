@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from detectime.notes import notes_from_json, notes_to_json
 from detectime.schema import FRAMES_FILE, OUTCOMES_FILE, DamagedTableError, TableVersionError
-from detectime.store import Store
+from detectime.storage.store import Store
 
-PIECE = 65_536
+ROWS_PER_GROUP = 65_536
 """Rows that are handled together."""
 
 _FRAMES_VERSION = 1
@@ -26,19 +26,19 @@ _NAME, _VERSION, _ABOUT = b"detectime.table", b"detectime.version", b"detectime.
 
 
 def write_frames(store: Store, table: pd.DataFrame) -> None:
-    """Write the frame table of a run, with its ``attrs``; raises as `write_frame`."""
+    """Write the frame table of a run, with its ``attrs``; raises as `write_table`."""
     about = {str(key): value for key, value in table.attrs.items() if key != "notes"}
     about["notes"] = notes_to_json(table.attrs.get("notes", ()))
-    write_frame(store, FRAMES_FILE, table, _FRAMES_VERSION, about)
+    write_table(store, FRAMES_FILE, table, _FRAMES_VERSION, about)
 
 
 def read_frames(store: Store) -> pd.DataFrame | None:
-    """Read the frame table of a run, ``attrs`` and all; None if it has none. Raises as `read_frame`.
+    """Read the frame table of a run, ``attrs`` and all; None if it has none. Raises as `read_table`.
 
     A damaged file is no loss while ``outcomes.csv`` is there, which has the same rows.
     """
     try:
-        found = read_frame(store, FRAMES_FILE, _FRAMES_VERSION)
+        found = read_table(store, FRAMES_FILE, _FRAMES_VERSION)
     except DamagedTableError:
         old = read_old_frames(store)
         if old is None:
@@ -88,17 +88,17 @@ def read_outcomes_csv(store: Store) -> pd.DataFrame | None:
 
 
 def write_outcomes(store: Store, samples: pd.DataFrame) -> None:
-    """Write what became of each row of the frame table; raises as `write_frame`."""
-    write_frame(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION)
+    """Write what became of each row of the frame table; raises as `write_table`."""
+    write_table(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION)
 
 
 def read_outcomes(store: Store) -> pd.DataFrame | None:
-    """Read what `write_outcomes` wrote; None if there is no such file. Raises as `read_frame`."""
-    found = read_frame(store, OUTCOMES_FILE, _OUTCOMES_VERSION)
+    """Read what `write_outcomes` wrote; None if there is no such file. Raises as `read_table`."""
+    found = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION)
     return None if found is None else found[0]
 
 
-def write_frame(
+def write_table(
     store: Store, file_name: str, frame: pd.DataFrame, version: int, about: Mapping[str, Any] | None = None
 ) -> None:
     """Write a DataFrame as a Parquet file, whole or not at all.
@@ -129,14 +129,14 @@ def write_frame(
         store.writing(file_name) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for first in range(0, len(frame), PIECE):  # what Arrow makes of a million rows is not needed at once
-            piece = frame.iloc[first : first + PIECE]
+        for first in range(0, len(frame), ROWS_PER_GROUP):  # what Arrow makes of a million rows is not needed at once
+            piece = frame.iloc[first : first + ROWS_PER_GROUP]
             columns = [_to_arrow(piece[name], kind) for name, kind in zip(frame.columns, schema.types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=PIECE)
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS_PER_GROUP)
 
 
-def read_frame(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """Read what `write_frame` wrote: the DataFrame, and what was known of it; None if there is no such file.
+def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+    """Read what `write_table` wrote: the DataFrame, and what was known of it; None if there is no such file.
 
     Raises
     ------

@@ -17,20 +17,21 @@ from pydantic import ValidationError
 
 import detectime
 from detectime import config as configuration
-from detectime import releases, weights
-from detectime import store as stores
-from detectime.config import FREE, Config, Detection, Pairing
+from detectime import releases
+from detectime.config import UNBOUND_KEYS, Config, DetectionConfig, PairingConfig
 from detectime.detectors import face_cache
 from detectime.detectors.registry import Chosen, choose_detectors, find_used_keys
 from detectime.errors import ConfigError
 from detectime.notes import Note, notes_from_json, notes_to_json
-from detectime.store import Store
-from detectime.weights import WeightsError
+from detectime.storage import downloads
+from detectime.storage import store as stores
+from detectime.storage.downloads import WeightsError
+from detectime.storage.store import Store
 
-MANIFEST = "run.json"
+MANIFEST_FILE = "run.json"
 
 Manifest = dict[str, Any]
-"""The content of ``run.json``: see `new_manifest`."""
+"""The content of ``run.json``: see `make_manifest`."""
 
 _VERSION = 2  # of the manifest; that of 0.2 has none
 _KEPT_EVENTS = 100  # notes of past events
@@ -41,7 +42,7 @@ class RunError(RuntimeError):
     """A run that must not start; the message says why and what to do."""
 
 
-def new_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
+def make_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
     """Return the manifest of a run that begins.
 
     Parameters
@@ -54,12 +55,12 @@ def new_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
     return {
         "manifest_version": _VERSION,
         "detectime": detectime.__version__,
-        "started": now(),
+        "started": format_now(),
         "finished": None,
         "redetect": False,
         "peak_memory_of_a_worker": 0,  # bytes, of all that worked on this run
         "detectors": dict(detectors),
-        "configuration": configuration.as_dict(config),
+        "configuration": configuration.config_to_dict(config),
         "frames": {},  # labels' sha256, number of rows
         "outcomes": {},  # of detection, counted
         "pairing": None,  # the rule and the settings of the last pairing, the sha256 of its hands.json
@@ -77,24 +78,24 @@ def read_manifest(store: Store) -> Manifest | None:
     StoreError
         If it cannot be read.
     """
-    content = store.get(MANIFEST)
+    content = store.get(MANIFEST_FILE)
     if content is None:
         return None
     try:
         return _upgrade(json.loads(content), store)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{store}/{MANIFEST}: this is no manifest of a run ({type(error).__name__}: {error}); put the right one "
-            "back, or give another `output`"
+            f"{store}/{MANIFEST_FILE}: this is no manifest of a run ({type(error).__name__}: {error}); put the "
+            "right one back, or give another `output`"
         ) from error
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """Write ``run.json``, whole or not at all."""
-    store.put(MANIFEST, json.dumps(manifest, indent=4).encode() + b"\n")
+    store.put(MANIFEST_FILE, json.dumps(manifest, indent=4).encode() + b"\n")
 
 
-def config_of(manifest: Manifest) -> Config:
+def get_config(manifest: Manifest) -> Config:
     """Return the configuration of a run; a key that its release did not have has today's default.
 
     Raises
@@ -103,12 +104,12 @@ def config_of(manifest: Manifest) -> Config:
         If a value is not accepted any more.
     """
     try:
-        return configuration.from_dict(manifest["configuration"])
+        return configuration.config_from_dict(manifest["configuration"])
     except ConfigError as error:
-        raise RunError(f"{MANIFEST}: the configuration of this run cannot be used: {error}") from error
+        raise RunError(f"{MANIFEST_FILE}: the configuration of this run cannot be used: {error}") from error
 
 
-def pairing_of(manifest: Manifest) -> Pairing:
+def get_pairing_config(manifest: Manifest) -> PairingConfig:
     """Return the settings of the last pairing of a run, those that it was begun with if it was not paired.
 
     Raises
@@ -117,7 +118,7 @@ def pairing_of(manifest: Manifest) -> Pairing:
         If a value is not accepted any more.
     """
     settings = (manifest["pairing"] or {}).get("settings") or manifest["configuration"]["pairing"]
-    return config_of(manifest | {"configuration": manifest["configuration"] | {"pairing": settings}}).pairing
+    return get_config(manifest | {"configuration": manifest["configuration"] | {"pairing": settings}}).pairing
 
 
 def resume_config(config: Config, store: Store | None = None) -> tuple[Config, list[Note]]:
@@ -146,13 +147,13 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         If there is no detector of a name, or a setting of a detector that is not used differs from its default.
     """
     if store is None:
-        store = stores.of(config.data.output, reading=True)
+        store = stores.open_store(config.data.output, reading=True)
     manifest = read_manifest(store)
     if manifest is None:
         config = _resolve_whole_frame(config, None)
         choose_detectors(config.detection)
         return config, []
-    before = config_of(manifest)
+    before = get_config(manifest)
     taken: dict[str, Any] = {}
     differing: list[str] = []
     config = _take_pairing(config, before, manifest, taken)
@@ -259,17 +260,17 @@ def read_notes(manifest: Manifest) -> list[Note]:
     ]
 
 
-def now() -> str:
+def format_now() -> str:
     """Return the time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def file_time(at: str) -> str:
-    """Return a time of `now` as a part of a file's name.
+def format_file_time(at: str) -> str:
+    """Return a time of `format_now` as a part of a file's name.
 
     Examples
     --------
-    >>> file_time("2026-11-26T01:02:03+00:00")
+    >>> format_file_time("2026-11-26T01:02:03+00:00")
     '20261126T010203Z'
     """
     return at.replace("-", "").replace(":", "").replace("+0000", "Z")
@@ -280,7 +281,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
     version = manifest.get("manifest_version", 1)
     if version > _VERSION:
         raise RunError(
-            f"{store}/{MANIFEST}: made by a newer detectime ({manifest.get('detectime')}); install that version"
+            f"{store}/{MANIFEST_FILE}: made by a newer detectime ({manifest.get('detectime')}); install that version"
         )
     if version == 1:
         settings = manifest["configuration"]
@@ -308,7 +309,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
 
 
 def _take_pairing(config: Config, before: Config, manifest: Manifest, taken: dict[str, Any]) -> Config:
-    run = pairing_of(manifest)
+    run = get_pairing_config(manifest)
     values = {}
     for field in dataclasses.fields(run):
         key, value = f"pairing.{field.name}", getattr(run, field.name)
@@ -343,7 +344,7 @@ def _take_detection(config: Config, before: Config, taken: dict[str, Any], diffe
     return config
 
 
-def _leave_unused(before: Detection, config: Config) -> Detection:
+def _leave_unused(before: DetectionConfig, config: Config) -> DetectionConfig:
     """Leave out of the settings of a run what detectors that the user did not name would have read."""
     given = {key for key in ("detector_type", "hand_detector") if config.is_explicit(f"detection.{key}")}
     used = dataclasses.replace(before, **{key: getattr(config.detection, key) for key in given})
@@ -359,7 +360,7 @@ def _leave_unused(before: Detection, config: Config) -> Detection:
 
 
 def _take_keys(
-    config: Config, before: Detection, keys: Iterable[str], taken: dict[str, Any], differing: list[str]
+    config: Config, before: DetectionConfig, keys: Iterable[str], taken: dict[str, Any], differing: list[str]
 ) -> Config:
     values = {}
     for name in keys:
@@ -371,7 +372,7 @@ def _take_keys(
         if not config.is_explicit(key):
             if name not in ("device", "batch"):
                 values[name] = taken[key] = was
-        elif name not in FREE:
+        elif name not in UNBOUND_KEYS:
             differing.append(_difference(key, was, is_now))
     return _replace_keys(config, "detection", values)
 
@@ -405,10 +406,10 @@ def _shown(value: Any) -> str:
 def _comparable(name: str, was: Mapping[str, Any], today: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
     """Return what is known of a detector today, in the form of the release that recorded it."""
     if name == face_cache.SPEC.name and _OLD_CACHE in was["weights"]:
-        file = face_cache.find_file(chosen.config)
-        replaced = face_cache.find_replaced(file)  # a run of 0.2 that was rewritten since, with the same faces
+        file = face_cache.find_cache_file(chosen.config)
+        replaced = face_cache.read_replaced_sha256(file)  # a run of 0.2 that was rewritten since, with the same faces
         same = replaced == was["weights"][_OLD_CACHE]
-        return today | {"weights": {_OLD_CACHE: replaced if same else weights.sha256(file)}}
+        return today | {"weights": {_OLD_CACHE: replaced if same else downloads.hash_file(file)}}
     return today
 
 

@@ -1,6 +1,6 @@
 """An executed notebook as one HTML file that refers to nothing outside itself.
 
-python -m detectime.report NOTEBOOK HTML
+python -m detectime.report.html NOTEBOOK HTML
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
-from detectime import store
-from detectime.notes import shorten
-from detectime.store import StoreError
+from detectime.notes import shorten_text
+from detectime.storage import store
+from detectime.storage.store import StoreError
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -65,7 +65,7 @@ class ReportError(ValueError):
     """A file of which no report can be made; the message names it, what is wrong with it and what is accepted."""
 
 
-def write(notebook: str | Path, path: str | Path) -> None:
+def write_report(notebook: str | Path, path: str | Path) -> None:
     """Write the text and figures of an executed notebook, without its code.
 
     Parameters
@@ -89,7 +89,7 @@ def write(notebook: str | Path, path: str | Path) -> None:
         exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
         body, _ = exporter.from_notebook_node(content)
     page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
-    place, name = store.of_file(path)
+    place, name = store.open_parent_store(path)
     place.put(name, page.encode())
 
 
@@ -104,7 +104,7 @@ def _read_notebook(path: str | Path) -> nbformat.NotebookNode:
         raise ReportError(f"{path}: this is no JSON, let alone a notebook ({error}); {_REMEDY}") from error
     version = content.get("nbformat") if isinstance(content, dict) else None
     if version != _NBFORMAT:
-        found = f"nbformat {shorten(str(version))}" if version is not None else "JSON without `nbformat`"
+        found = f"nbformat {shorten_text(str(version))}" if version is not None else "JSON without `nbformat`"
         raise ReportError(f"{path}: this is {found}, not a notebook that can be shown; {_REMEDY}")
     with _faults_of_the_notebook(path):
         notebook: nbformat.NotebookNode = nbformat.v4.reads(text)
@@ -121,18 +121,18 @@ def _faults_of_the_notebook(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = shorten(str(getattr(error, "message", error)))
+        words = shorten_text(str(getattr(error, "message", error)))
         raise ReportError(f"{path}: this notebook is damaged ({type(error).__name__}: {words}); {_REMEDY}") from error
 
 
 def main() -> None:
     """Write a report from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m detectime.report", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m detectime.report.html", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("notebook", metavar="NOTEBOOK", help="a notebook that papermill executed")
     parser.add_argument("html", metavar="HTML", help="the file to write")
     arguments = parser.parse_args()
     try:
-        write(arguments.notebook, arguments.html)
+        write_report(arguments.notebook, arguments.html)
     except (ReportError, StoreError) as error:
         parser.exit(1, f"no report: {error}\n")
 

@@ -39,7 +39,7 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-def install() -> None:
+def install_patch() -> None:
     """Have face_detection mended: now if it is loaded, otherwise when it will be."""
     if _NAME in sys.modules:
         _mend()
@@ -48,6 +48,6 @@ def install() -> None:
 
 
 def _mend() -> None:
-    from detectime.detectors.face_detection import mend
+    from detectime.detectors.face_detection import patch_library
 
-    mend()
+    patch_library()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from detectime.boxes import Flags, Integers
 from detectime.notes import Note, note_found
 from detectime.progress import Progress
-from detectime.sources import Source
+from detectime.sources.contract import Source
 from detectime.sources.listing import list_source
 
 
@@ -92,7 +92,7 @@ def find_changes(
     rows
         For each row of the table the row of `index` that counts, -1 where there is none.
     index
-        With `stamp`, `content` and `outcome`: see `shards.Results`.
+        With `stamp`, `content` and `outcome`: see `detection.shards.Results`.
     pending
         bool, shape (rows of the table,): frames that are looked at in any case.
     source

@@ -1,9 +1,8 @@
 """Engines run shards on workers: on this machine, or on a cluster.
 
-An engine is a function ``detect(shards, chosen, source, settings)``. It takes shards from the left of `shards` until
-none is left and yields, in no order, each shard and what became of it: a table, or `Lost`. Whoever takes what it yields
-may put more shards there. A table may say in its metadata, under `PEAK_MEMORY`, how many bytes its worker has had at
-most.
+An engine is a function ``run_shards(shards, chosen, source, settings)``. It takes shards from the queue until none is
+left and yields, in no order, each shard with its result: a table, or `LostShard`. The caller may add shards to
+the queue while it takes results. The metadata of a table may hold, under `PEAK_MEMORY`, the peak memory of its worker in bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from detectime.config import Run
+from detectime.config import RunConfig
 from detectime.detectors.registry import Chosen
-from detectime.sources import Source
+from detectime.sources.contract import Source
 
 Shard = tuple[str, ...]
 """The paths of some frames."""
@@ -24,7 +23,7 @@ Shard = tuple[str, ...]
 PEAK_MEMORY = b"peak_memory"
 
 
-class Work(Protocol):
+class ShardQueue(Protocol):
     """Shards that are left."""
 
     def __len__(self) -> int:
@@ -45,7 +44,7 @@ class EngineError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostShard:
     """A shard whose worker died or was stopped."""
 
     reason: str
@@ -53,20 +52,9 @@ class Lost:
     """Position of the frame that the worker was at; None where that is not known."""
 
 
-def peak_memory(table: pa.Table) -> int:
+def get_peak_memory(table: pa.Table) -> int:
     """Bytes that the worker of a table has had at most; 0 where that is not told."""
     return int((table.schema.metadata or {}).get(PEAK_MEMORY, 0))
 
 
-Engine = Callable[[Work, Chosen, Source, Run], Iterator[tuple[Shard, pa.Table | Lost]]]
-
-
-def of(settings: Run) -> Engine:
-    """Return the engine that a configuration names."""
-    if settings.uses_ray:
-        from detectime.engines import ray
-
-        return ray.detect
-    from detectime.engines import local
-
-    return local.detect
+Engine = Callable[[ShardQueue, Chosen, Source, RunConfig], Iterator[tuple[Shard, pa.Table | LostShard]]]

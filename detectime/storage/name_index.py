@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NAME = "name"
+NAME_COLUMN = "name"
 """The column that is looked up, of bytes: a file's name need not be UTF-8."""
 
 _FORMAT = 3  # of the files: to be raised when a column changes, so that no file of an older version is read
@@ -36,13 +36,13 @@ Stamp = tuple[str, int, int]  # a file's path, its size and when it was changed
 
 
 @dataclass(frozen=True)
-class Lookup:
+class NameIndex:
     """A table in which a row is found by its name.
 
     Parameters
     ----------
     rows
-        With the column `NAME`, sorted by it, each once.
+        With the column `NAME_COLUMN`, sorted by it, each once.
     """
 
     rows: pa.RecordBatch
@@ -53,7 +53,7 @@ class Lookup:
             wanted = os.fsencode(name)
         except UnicodeEncodeError:  # half a character, which no file's name can hold
             return None
-        names = self.rows.column(NAME)
+        names = self.rows.column(NAME_COLUMN)
         place = bisect.bisect_left(names, wanted, key=operator.methodcaller("as_py"))
         if place == len(names) or names[place].as_py() != wanted:
             return None
@@ -61,7 +61,7 @@ class Lookup:
         return row
 
 
-def made_once(make: Callable[..., pa.Table], files: tuple[str, ...], *more: str) -> Lookup:
+def load_or_build(make: Callable[..., pa.Table], files: tuple[str, ...], *more: str) -> NameIndex:
     """Return a table that is dear to make, from where this process or another one has put it, or make it.
 
     Parameters
@@ -82,7 +82,7 @@ def made_once(make: Callable[..., pa.Table], files: tuple[str, ...], *more: str)
 
 
 @functools.lru_cache(maxsize=4)
-def _made_once(make: Callable[..., pa.Table], stamps: tuple[Stamp, ...], more: tuple[str, ...]) -> Lookup:
+def _made_once(make: Callable[..., pa.Table], stamps: tuple[Stamp, ...], more: tuple[str, ...]) -> NameIndex:
     identity = repr((_FORMAT, make.__module__, make.__qualname__, stamps, more))
     name = hashlib.sha256(os.fsencode(identity)).hexdigest() + ".arrow"
     with contextlib.suppress(OSError, pa.ArrowException):  # not there, or not whole
@@ -94,7 +94,7 @@ def _made_once(make: Callable[..., pa.Table], stamps: tuple[Stamp, ...], more: t
         _write(rows, _folder() / name)
         opened = _opened(_folder() / name)
     except OSError:  # a full disk, or a temporary folder that may not be written to
-        return Lookup(rows)
+        return NameIndex(rows)
     del rows
     pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is all of the table
     return opened
@@ -110,7 +110,7 @@ def _sorted(table: pa.Table) -> pa.RecordBatch:
     if not table.num_rows:
         return pa.RecordBatch.from_pylist([], schema=table.schema)
     (rows,) = table.combine_chunks().to_batches()
-    return rows.take(pc.sort_indices(rows.column(NAME)))
+    return rows.take(pc.sort_indices(rows.column(NAME_COLUMN)))
 
 
 def _folder() -> Path:
@@ -131,11 +131,11 @@ def _delete_unused(folder: Path) -> None:
                 path.unlink()
 
 
-def _opened(path: Path) -> Lookup:
+def _opened(path: Path) -> NameIndex:
     with contextlib.suppress(OSError):
         os.utime(path)  # its last use: many disks do not write down when a file is read
     with pa.memory_map(str(path)) as file:
-        return Lookup(pa.ipc.open_file(file).get_batch(0))
+        return NameIndex(pa.ipc.open_file(file).get_batch(0))
 
 
 def _write(rows: pa.RecordBatch, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Detection over a frame table: see `run.detect_frames`."""

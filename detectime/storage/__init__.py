@@ -1,0 +1,1 @@
+"""Where files are kept: run folders, places with a URL, downloaded weights, and tables looked up by name."""
