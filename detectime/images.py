@@ -1,4 +1,4 @@
-"""From the bytes of a file to pixels."""
+"""From encoded bytes to upright pixels: header checks, decoding, and hashing a crop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -18,89 +18,154 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
 RGB = NDArray[np.uint8]
-"""Pixels: uint8, shape (height, width, 3), red first."""
+"""Pixels: uint8, shape (height, width, 3), channels in the order red, green, blue."""
 
 FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is read beside JPEG."""
+"""Formats that are read besides JPEG."""
 
-_ORIENTATION = 0x0112  # the EXIF tag, 1 to 8
+MAX_PIXELS = 178_956_970
+"""Upper limit of `max_pixels`: Pillow refuses larger images."""
+
+_ORIENTATION_TAG = 0x0112  # EXIF
 _UPRIGHT = 1
-_ON_ITS_SIDE = (5, 6, 7, 8)
+_SIDEWAYS = (5, 6, 7, 8)
+# By EXIF orientation: quarter turns to the left that make the image upright, and whether it is mirrored after that.
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
-"""By EXIF orientation: quarter turns to the left that make a picture upright, and whether it is mirrored then."""
 
-_HASHED_SIDE, _FREQUENCIES = 64, 16  # pixels to which a crop is averaged, and the lowest frequencies of them
-_SMALLEST = 8  # of a JPEG's blocks of 8 x 8 pixels the least is one pixel each
+_HASH_SIDE = 64  # pixels: a crop is averaged to a square of this side before it is hashed
+_HASH_FREQUENCIES = 16  # the lowest ones in x and in y
+_SMALLEST_BLOCK = 8  # a JPEG block of 8 x 8 pixels is decoded to one pixel at least
 
 
 class UnreadableImageError(ValueError):
-    """An image that cannot be read; the message says why.
+    """An image that cannot be decoded; the message says why.
 
     Attributes
     ----------
     content
-        What `describe_content` says of its bytes; None if they could not be read.
+        `describe_content` of its bytes; None if the bytes could not be read.
     """
 
     content: str | None = None
 
 
-class EncodedImage:
-    """An image file whose header was looked at; its pixels are decoded when they are asked for.
+class LazyFrame(Protocol):
+    """A frame that a source can describe without decoding it, such as a frame of a video.
 
-    Grey becomes three equal channels, 16 bits become 8, alpha is dropped, of an animation the first picture is taken.
-
-    Parameters
-    ----------
-    content
-        A whole file: JPEG, or one of `FORMATS`.
-    exif
-        ``ignore``: pixels as they are stored; ``apply``: turned as the EXIF orientation says. A TIFF is turned always.
-    max_pixels
-        More pixels than this are not decoded.
+    It can be decoded until the source is asked for the next frame.
 
     Attributes
     ----------
     width, height
-        Of the whole image, turned, in pixels.
+        Size as stored, in pixels.
     orientation
-        As it is stored, EXIF's 1 to 8 (1 if none of these is); None if `exif` is ``ignore``.
+        EXIF orientation as stored, 1 to 8.
+    content
+        `describe_content` of the file that holds the frame.
+    """
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def height(self) -> int: ...  # noqa: D102
+    @property
+    def orientation(self) -> int: ...  # noqa: D102
+    @property
+    def content(self) -> str: ...  # noqa: D102
+
+    def decode(self) -> RGB:
+        """Decode the pixels as stored, neither turned nor mirrored.
+
+        Raises
+        ------
+        UnreadableImageError
+            If the frame, or data that it depends on, is damaged.
+        """
+        ...
+
+
+class FrameImage(Protocol):
+    """An upright image of known size, decoded or still encoded: see `open_image`.
+
+    Attributes
+    ----------
+    width, height
+        Size of the upright image in pixels.
+    orientation
+        EXIF orientation as stored, 1 to 8; None if orientations are ignored.
+    content
+        `describe_content` of the encoded bytes.
+    """
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def height(self) -> int: ...  # noqa: D102
+    @property
+    def orientation(self) -> int | None: ...  # noqa: D102
+    @property
+    def content(self) -> str: ...  # noqa: D102
+
+    def read_pixels(self, side: int | None = None) -> RGB:
+        """Return the upright pixels; a smaller version will do if its longer side has `side` pixels at least."""
+        ...
+
+
+class EncodedImage:
+    """An image file whose header has been read. Pixels are decoded on demand.
+
+    Grey becomes three equal channels, 16 bits become 8, alpha is dropped, and of an animation the first image is taken.
+
+    Parameters
+    ----------
+    encoded
+        A whole file: JPEG, or one of `FORMATS`.
+    exif
+        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels stay as stored. A TIFF is always
+        turned.
+    max_pixels
+        An image with more pixels is refused.
 
     Raises
     ------
-    Unreadable
-        If this is no image or is too large.
+    UnreadableImageError
+        If this is not an image, or is too large.
+
+    Examples
+    --------
+    >>> image = EncodedImage(cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes())
+    >>> image.width, image.height, image.read_pixels().shape
+    (64, 48, (48, 64, 3))
     """
 
-    def __init__(self, content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> None:
-        self._encoded = content
-        self._whole: RGB | None = None
-        self._ahead: tuple[int | None, RGB] | None = None
+    def __init__(self, encoded: bytes, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> None:
+        self._encoded = encoded
+        self._pixels: RGB | None = None
         self.orientation: int | None = None
-        self._turned_as = _UPRIGHT  # the orientation that the decoder leaves to be undone
+        self._orientation_to_undo = _UPRIGHT
         try:
-            self._stored = self._read_size(max_pixels)
+            self._stored_size = self._read_size(max_pixels)
             if exif == "apply":
-                self.orientation, self._turned_as = _read_orientation(content)
+                self.orientation, self._orientation_to_undo = _read_orientation(encoded)
         except UnreadableImageError as error:
             error.content = self.content
             raise
-        self.width, self.height = self._stored[:: -1 if self._turned_as in _ON_ITS_SIDE else 1]
+        self.width, self.height = self._stored_size[:: -1 if self._orientation_to_undo in _SIDEWAYS else 1]
 
     @functools.cached_property
     def content(self) -> str:
-        """What `describe_content` says of the file."""
+        """`describe_content` of the file."""
         return describe_content(self._encoded)
 
-    def pixels(self, side: int | None = None) -> RGB:
+    def read_pixels(self, side: int | None = None) -> RGB:
         """Decode the image.
 
         Parameters
         ----------
         side
-            A longer side, in pixels, that is enough: a JPEG of at least twice of that is decoded to a half, a quarter
-            or an eighth (by the discrete cosine transform's lower frequencies alone), no smaller than `side`, in about
-            that share of the time. None: every pixel.
+            A longer side in pixels that is sufficient. A JPEG whose longer side is at least twice that is decoded to a
+            half, a quarter or an eighth, from the lower frequencies of its blocks alone, never below `side`. The time
+            falls in about the same proportion. None: full size.
 
         Returns
         -------
@@ -109,109 +174,173 @@ class EncodedImage:
 
         Raises
         ------
-        Unreadable
-            If its data is broken or ends early.
+        UnreadableImageError
+            If the data is broken or ends early.
         """
-        if self._ahead and self._ahead[0] == side:
-            return self._ahead[1]
-        with _faults_of_the_image():
-            image = _decode_jpeg(self._encoded, *self._shrunk(side)) if self._whole is None else self._whole
-            return turn_upright(image, self._turned_as)
-
-    def decode_ahead(self, side: int | None = None) -> None:
-        """Decode in a thread what `pixels` will be asked for; what is wrong with it `pixels` says."""
-        with contextlib.suppress(UnreadableImageError):
-            self._ahead = side, self.pixels(side)
-
-    def is_whole(self, image: RGB) -> bool:
-        """Whether `image`, of `pixels`, has every pixel."""
-        return image.shape[:2] == (self.height, self.width)
+        with _decoder_errors_as_unreadable():
+            stored = self._pixels
+            if stored is None:
+                stored = _decode_jpeg(self._encoded, *self._choose_size(side))
+            return turn_upright(stored, self._orientation_to_undo)
 
     def _read_size(self, max_pixels: int) -> tuple[int, int]:
-        """Return width and height as they are stored, after a check; what is no JPEG is decoded."""
+        """Return width and height as stored, checked; any format but JPEG is decoded."""
         if not self._encoded:
             raise UnreadableImageError("the file is empty")
-        with _faults_of_the_image():
+        with _decoder_errors_as_unreadable():
             if self._encoded.startswith(b"\xff\xd8"):
                 height, width, *_ = simplejpeg.decode_jpeg_header(self._encoded, strict=False)
                 check_size(width, height, max_pixels)
                 return width, height
-            # Nothing is gained by waiting: only a JPEG can be decoded in part.
-            self._whole = _decode_other(self._encoded, max_pixels)
-            return self._whole.shape[1], self._whole.shape[0]
+            # Only a JPEG can be decoded to a smaller size: waiting would gain nothing.
+            self._pixels = _decode_other(self._encoded, max_pixels)
+            return self._pixels.shape[1], self._pixels.shape[0]
 
-    def _shrunk(self, side: int | None) -> tuple[int, int]:
+    def _choose_size(self, side: int | None) -> tuple[int, int]:
+        """Return the width and height to which a JPEG is decoded."""
         factor = 1
-        while side and factor < _SMALLEST and max(self._stored) >= 2 * factor * side:
+        while side and factor < _SMALLEST_BLOCK and max(self._stored_size) >= 2 * factor * side:
             factor *= 2
-        width, height = self._stored
+        width, height = self._stored_size
         return -(-width // factor), -(-height // factor)
 
 
-class DecodedImage(EncodedImage):
-    """A picture whose pixels are there already, as those of a frame of a video.
+class DecodedImage:
+    """An upright image whose pixels are in memory, such as a frame of a video.
 
     Parameters
     ----------
-    image
+    pixels
         uint8, shape (height, width, 3), red first, upright.
     content
-        What `describe_content` says of the file that it was decoded from.
+        `describe_content` of the file that it was decoded from.
     orientation
-        How the file stores it, EXIF's 1 to 8; None if that is not known.
+        EXIF orientation as stored, 1 to 8; None if orientations are ignored.
+
+    Examples
+    --------
+    >>> image = DecodedImage(np.zeros((48, 64, 3), np.uint8), "5-3610a686")
+    >>> image.width, image.height
+    (64, 48)
     """
 
-    def __init__(self, image: RGB, content: str, orientation: int | None = None) -> None:
-        self._image = image
+    def __init__(self, pixels: RGB, content: str, orientation: int | None = None) -> None:
+        self._pixels = pixels
         self.content = content
         self.orientation = orientation
-        self.height, self.width = image.shape[:2]
+        self.height, self.width = pixels.shape[:2]
 
-    def pixels(self, side: int | None = None) -> RGB:
-        """Return every pixel, whatever longer side is enough."""
-        return self._image
+    def read_pixels(self, side: int | None = None) -> RGB:
+        """Return all pixels, whatever side is sufficient."""
+        return self._pixels
 
 
-def decode_image(content: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
-    """Decode every pixel of an image to RGB, uint8, shape (height, width, 3): see `EncodedImage`.
+def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> FrameImage:
+    """Open what a source yields: check its size, and see to its orientation.
+
+    Parameters
+    ----------
+    frame
+        An encoded image, whose pixels are decoded later; or a lazy frame, which is decoded now.
+    exif
+        ``apply``: the image is turned as its orientation says; ``ignore``: it stays as stored.
+    max_pixels
+        A larger image is refused before it is decoded.
 
     Raises
     ------
-    Unreadable
-        If this is no image, is too large, or its data ends early.
+    UnreadableImageError
+        If it cannot be decoded, or is too large.
+
+    Examples
+    --------
+    >>> open_image(b"not an image")
+    Traceback (most recent call last):
+    detectime.images.UnreadableImageError: not an image: neither JPEG nor PNG, WEBP, BMP, GIF, TIFF
     """
-    return EncodedImage(content, exif=exif, max_pixels=max_pixels).pixels()
+    if isinstance(frame, bytes):
+        return EncodedImage(frame, exif=exif, max_pixels=max_pixels)
+    try:
+        check_size(frame.width, frame.height, max_pixels)
+        pixels = frame.decode()
+        check_size(pixels.shape[1], pixels.shape[0], max_pixels)  # its size may differ from the file header's
+    except UnreadableImageError as error:
+        error.content = frame.content
+        raise
+    if exif != "apply":
+        return DecodedImage(pixels, frame.content)
+    return DecodedImage(turn_upright(pixels, frame.orientation), frame.content, frame.orientation)
 
 
-def describe_content(content: bytes) -> str:
-    """Describe encoded bytes by their size and CRC-32: equal texts, equal frames.
+def decode_image(encoded: bytes, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> RGB:
+    """Decode an image file to RGB, uint8, shape (height, width, 3): see `EncodedImage`.
+
+    Raises
+    ------
+    UnreadableImageError
+        If this is not an image, is too large, or its data ends early.
+
+    Examples
+    --------
+    >>> decode_image(cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes()).shape
+    (48, 64, 3)
+    """
+    return EncodedImage(encoded, exif=exif, max_pixels=max_pixels).read_pixels()
+
+
+def is_full_size(pixels: RGB, image: FrameImage) -> bool:
+    """Whether pixels that `FrameImage.read_pixels` returned are all that the image has.
+
+    Examples
+    --------
+    >>> pixels = np.zeros((48, 64, 3), np.uint8)
+    >>> is_full_size(pixels, DecodedImage(pixels, "5-3610a686"))
+    True
+    """
+    return pixels.shape[:2] == (image.height, image.width)
+
+
+def describe_content(encoded: bytes) -> str:
+    """Describe encoded bytes by size and CRC-32: frames of equal content have equal descriptions.
 
     Examples
     --------
     >>> describe_content(b"hello")
     '5-3610a686'
     """
-    return f"{len(content)}-{zlib.crc32(content):08x}"
+    return f"{len(encoded)}-{zlib.crc32(encoded):08x}"
+
+
+def compute_max_bytes(max_pixels: int) -> int:
+    """Return a file size in bytes that no image of `max_pixels` exceeds: 16 bits for each of four channels.
+
+    Examples
+    --------
+    >>> compute_max_bytes(100_000_000)
+    801048576
+    """
+    return 8 * max_pixels + 2**20
 
 
 def hash_crop(image: RGB, box: ArrayLike) -> bytes | None:
-    """Hash what is inside a box so that crops that look alike have hashes of which few bits differ.
+    """Hash the pixels inside a box: crops that look alike have hashes that differ in few bits.
 
-    As Facebook's PDQ does (<https://github.com/facebook/ThreatExchange/tree/main/pdq>): the luminance, averaged to
-    64 × 64 pixels, of which the lowest 16 × 16 frequencies of the discrete cosine transform, but for the constant ones,
-    are compared with their median. Numbers are whole from the pixels on, so that every machine makes the same bits.
+    The hash follows Facebook's PDQ (<https://github.com/facebook/ThreatExchange/tree/main/pdq>): the luminance is
+    averaged to 64 × 64 pixels, and the lowest 16 × 16 frequencies of its discrete cosine transform, without the
+    constant ones, are compared with their median. All numbers are integers, so every machine computes the same bits.
 
     Parameters
     ----------
     image
         uint8, shape (height, width, 3), red first.
     box
-        ``[x1, y1, x2, y2]`` in pixels of `image`; pixels of which it covers a part count, what is outside does not.
+        ``[x1, y1, x2, y2]`` in pixels of `image`. Pixels that it covers in part are included; what lies outside of the
+        image is not.
 
     Returns
     -------
     bytes or None
-        32 bytes, a bit for each frequency, row by row; None if nothing of the box is inside the image.
+        32 bytes, one bit per frequency, row by row; None if the box lies outside of the image.
 
     Examples
     --------
@@ -227,25 +356,25 @@ def hash_crop(image: RGB, box: ArrayLike) -> bytes | None:
         return None
     small = _average_luminance(crop).astype(np.float64)
     frequencies = (_COSINES @ small @ _COSINES.T).ravel()
-    middle = len(frequencies) // 2 - 1  # half of the bits are set
+    middle = len(frequencies) // 2 - 1  # so that half of the bits are set
     return np.packbits(frequencies > np.partition(frequencies, middle)[middle]).tobytes()
 
 
 def _average_luminance(crop: RGB) -> NDArray[np.uint8]:
-    """Bring the luminance of a crop to the size that is hashed."""
+    """Resize the luminance of a crop to the square that is hashed."""
     grey: Any = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    while min(grey.shape) >= 2 * _HASHED_SIDE:  # halves cost a fraction of what an average over parts of pixels does
+    while min(grey.shape) >= 2 * _HASH_SIDE:  # halving costs a fraction of an average over parts of pixels
         half = grey.shape[1] // 2, grey.shape[0] // 2
         grey = cv2.resize(grey[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
-    # Of a smaller crop the average would be squares of equal pixels, with edges that the crop does not have.
-    smooth = cv2.INTER_LINEAR if min(grey.shape) < _HASHED_SIDE else cv2.INTER_AREA
-    return np.asarray(cv2.resize(grey, (_HASHED_SIDE, _HASHED_SIDE), interpolation=smooth), dtype=np.uint8)
+    # Averaging a smaller crop would give squares of equal pixels, with edges that the crop does not have.
+    interpolation = cv2.INTER_LINEAR if min(grey.shape) < _HASH_SIDE else cv2.INTER_AREA
+    return np.asarray(cv2.resize(grey, (_HASH_SIDE, _HASH_SIDE), interpolation=interpolation), dtype=np.uint8)
 
 
 def _make_cosines() -> NDArray[np.float64]:
-    """Make the lowest rows of the cosine transform but the constant one, as whole numbers: sums of them are exact."""
-    rows, columns = np.mgrid[1 : _FREQUENCIES + 1, :_HASHED_SIDE]
-    cosines: NDArray[np.float64] = np.rint(4096 * np.cos(np.pi / (2 * _HASHED_SIDE) * rows * (2 * columns + 1)))
+    """Make the lowest rows of the cosine transform, without the constant one, as integers, whose sums are exact."""
+    rows, columns = np.mgrid[1 : _HASH_FREQUENCIES + 1, :_HASH_SIDE]
+    cosines: NDArray[np.float64] = np.rint(4096 * np.cos(np.pi / (2 * _HASH_SIDE) * rows * (2 * columns + 1)))
     return cosines
 
 
@@ -253,14 +382,19 @@ _COSINES = _make_cosines()
 
 
 def shrink_image(image: RGB, side: int) -> RGB:
-    """Shrink an image to a longer side of `side` pixels; smaller ones stay.
+    """Shrink an image to a longer side of `side` pixels; a smaller image is returned as it is.
 
-    By halves, each pixel the average of four, and the rest, less than a half, by interpolation between neighbours.
+    It is halved, each pixel the average of four, as often as possible; the rest is linear interpolation.
+
+    Examples
+    --------
+    >>> shrink_image(np.zeros((480, 640, 3), np.uint8), 160).shape
+    (120, 160, 3)
     """
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    # An average over parts of pixels costs many times as much, and showed no better boxes.
+    # An average over parts of pixels costs many times as much, and gave no better boxes.
     while image.shape[0] >= 2 * size[1] and image.shape[1] >= 2 * size[0]:
         half = image.shape[1] // 2, image.shape[0] // 2
         even = image[: 2 * half[1], : 2 * half[0]]
@@ -271,8 +405,8 @@ def shrink_image(image: RGB, side: int) -> RGB:
 
 
 @contextlib.contextmanager
-def _faults_of_the_image() -> Iterator[None]:
-    """Take whatever decoders raise, who meet hostile bytes, for the fault of the image, not of the run."""
+def _decoder_errors_as_unreadable() -> Iterator[None]:
+    """Turn any error of a decoder into `UnreadableImageError`: hostile bytes make decoders raise all kinds."""
     try:
         yield
     except UnreadableImageError:
@@ -285,39 +419,47 @@ def _faults_of_the_image() -> Iterator[None]:
         raise UnreadableImageError(f"broken image: {error}") from error
 
 
-def _decode_jpeg(content: bytes, width: int, height: int) -> RGB:
-    def decoded(strict: bool) -> RGB:
-        return np.asarray(simplejpeg.decode_jpeg(content, "RGB", min_width=width, min_height=height, strict=strict))
+def _decode_jpeg(encoded: bytes, width: int, height: int) -> RGB:
+    def decode(strict: bool) -> RGB:
+        return np.asarray(simplejpeg.decode_jpeg(encoded, "RGB", min_width=width, min_height=height, strict=strict))
 
     try:
-        return decoded(True)
+        return decode(True)
     except ValueError as error:
-        # The decoder fills what is missing with grey and only warns, and of its warnings it tells the first alone: if
-        # that was another one (of stray bytes, which cost no picture), Pillow says whether the data ends early.
+        # The decoder fills missing data with grey and only warns. It reports its first warning alone: if that is a
+        # harmless one (stray bytes), Pillow decides whether the data ends early.
         if "premature end" in str(error).lower():
             raise UnreadableImageError("truncated: the JPEG's data ends early") from error
-        with _open(content) as picture:
-            picture.load()
-        return decoded(False)
+        with _open_header(encoded) as header:
+            header.load()
+        return decode(False)
 
 
-def _decode_other(content: bytes, max_pixels: int) -> RGB:
-    with _open(content) as header:
+def _decode_other(encoded: bytes, max_pixels: int) -> RGB:
+    with _open_header(encoded) as header:
         check_size(*header.size, max_pixels)
-        kind = header.format
-    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        format_name = header.format
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if pixels is None:
-        raise UnreadableImageError(f"truncated or broken {kind}")
+        raise UnreadableImageError(f"truncated or broken {format_name}")
     return np.asarray(pixels, dtype=np.uint8)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a size of more than `max_pixels`, or of none.
+    """Refuse an image with more than `max_pixels` pixels, or with none.
 
     Raises
     ------
-    Unreadable
+    UnreadableImageError
         If it is refused.
+
+    Examples
+    --------
+    >>> check_size(64, 48, max_pixels=1_000_000)
+    >>> check_size(6400, 4800, max_pixels=1_000_000)
+    Traceback (most recent call last):
+    detectime.images.UnreadableImageError: too large: 6400 x 4800 pixels, more than max_pixels (1000000)
     """
     if width * height > max_pixels:
         raise UnreadableImageError(f"too large: {width} x {height} pixels, more than max_pixels ({max_pixels})")
@@ -325,29 +467,29 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise UnreadableImageError(f"no pixels: {width} x {height}")
 
 
-def _read_orientation(content: bytes) -> tuple[int, int]:
-    """Return the orientation that a file stores, and the one that its decoder leaves to be undone; 1 is upright."""
-    with _faults_of_the_image(), _open(content) as header:
-        stored = header.getexif().get(_ORIENTATION)
+def _read_orientation(encoded: bytes) -> tuple[int, int]:
+    """Return the orientation that a file stores, and the one that its decoder leaves to be undone."""
+    with _decoder_errors_as_unreadable(), _open_header(encoded) as header:
+        stored = header.getexif().get(_ORIENTATION_TAG)
         orientation = stored if isinstance(stored, int) and stored in _TURNS else _UPRIGHT
-        # A TIFF's is its own, and every decoder has applied it.
+        # In a TIFF the tag belongs to the format itself, and every decoder applies it.
         return orientation, _UPRIGHT if header.format == "TIFF" else orientation
 
 
 def turn_upright(image: RGB, orientation: int) -> RGB:
-    """Undo an orientation, EXIF's 1 to 8: 2, 4, 5 and 7 are mirrored, 5 to 8 lie on their side.
+    """Undo an EXIF orientation: 2, 4, 5 and 7 are mirrored, 5 to 8 lie on their side.
 
     Parameters
     ----------
     image
-        uint8, shape (height, width, 3), as it is stored.
+        uint8, shape (height, width, 3), as stored.
     orientation
-        As it is stored; another number means nothing.
+        1 to 8; any other number counts as 1.
 
     Returns
     -------
     ndarray
-        The image upright, contiguous.
+        The upright image, contiguous.
 
     Examples
     --------
@@ -359,8 +501,8 @@ def turn_upright(image: RGB, orientation: int) -> RGB:
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
-def _open(content: bytes) -> Image.Image:
+def _open_header(encoded: bytes) -> Image.Image:
     """Read the header alone."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures and odd EXIF: the first is checked, the second no matter
-        return Image.open(io.BytesIO(content), formats=("JPEG", *FORMATS))
+        warnings.simplefilter("ignore")  # of large images, which are checked, and of odd EXIF, which does no harm
+        return Image.open(io.BytesIO(encoded), formats=("JPEG", *FORMATS))

@@ -18,21 +18,22 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABELS
-from faults import settings
+from conftest import LABELS, list_names
+from faults import make_config
+from skips import need_extra
 from test_notebook import execute
-from test_sources import names_of
 
 import definitions
 from detectime import sources
+from detectime.config import Config
 from detectime.detection import run
-from detectime.images import RGB, EncodedImage, UnreadableImageError, describe_content
+from detectime.images import MAX_PIXELS, RGB, DecodedImage, UnreadableImageError, describe_content
 from detectime.labels import frame_table
 from detectime.labels.tables import TableError
 from detectime.schema import RESERVED_COLUMNS
-from detectime.sources import videos
-from detectime.sources.contract import MissingFrameError, SourceError
-from detectime.sources.videos import VideoSource
+from detectime.sources.contract import MissingFrameError, Source, SourceError
+from detectime.sources.reading import read_contents, read_images
+from detectime.sources.videos import VideoFrame, VideoSource
 from detectime.storage import run_tables, store
 
 WIDTH, HEIGHT = 320, 240
@@ -76,7 +77,7 @@ def make(
     turned: int = 0, **container: str,
 ) -> Path:  # fmt: skip
     """Encode a video of so many frames, 30 a second if they last equally long."""
-    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    av = need_extra("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container) as output:
         stream = output.add_stream(codec, rate=30, options=options or {})
@@ -105,11 +106,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(source: VideoSource, frame_paths: list[str]) -> dict[str, bytes | str]:
+def read(source: VideoSource, frame_paths: list[str], max_pixels: int = MAX_PIXELS) -> dict[str, bytes | str]:
     """The pixels of frames, or why there are none."""
     return {
-        path: frame.pixels().tobytes() if isinstance(frame, EncodedImage) else f"{type(frame).__name__}: {frame}"
-        for path, frame in source.open(frame_paths)
+        path: f"{type(image).__name__}: {image}" if isinstance(image, Exception) else image.read_pixels().tobytes()
+        for path, image in read_images(source, frame_paths, exif="ignore", max_pixels=max_pixels)
     }
 
 
@@ -124,11 +125,11 @@ pytestmark = pytest.mark.extra
 def test_a_frame_is_the_same_however_it_is_reached(kind: str, clips: Path) -> None:
     names = paths(kind, range(110))
     source = VideoSource(str(clips))
-    assert len(source.index(kind)) == 110
-    opened = list(source.open(names))
+    assert len(source.index_file(kind)) == 110
+    opened = list(read_images(source, names, exif="ignore", max_pixels=MAX_PIXELS))
     assert [path for path, _ in opened] == names
-    assert [number_of(frame.pixels()) for _, frame in opened if isinstance(frame, EncodedImage)] == list(range(110))
-    in_order = {path: frame.pixels().tobytes() for path, frame in opened if isinstance(frame, EncodedImage)}
+    assert [number_of(image.read_pixels()) for _, image in opened if not isinstance(image, Exception)] == [*range(110)]
+    in_order = {path: image.read_pixels().tobytes() for path, image in opened if not isinstance(image, Exception)}
     mixed = [names[k] for k in np.random.default_rng(1).permutation(110)]
     assert read(VideoSource(str(clips)), mixed) == in_order  # what is known of a file is found out anew
     for alone in names[1::9]:
@@ -139,14 +140,14 @@ def test_a_frame_is_the_same_however_it_is_reached(kind: str, clips: Path) -> No
 
 
 def test_what_opencv_writes(tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    need_extra("av")
     for name, code in (("a.avi", "MJPG"), ("b.mp4", "mp4v")):
         writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*code), 25, (WIDTH, HEIGHT))
         for number in range(40):
             writer.write(picture(number)[..., ::-1])
         writer.release()
-    found = VideoSource(str(tmp_path)).open(paths("a.avi", range(0, 40, 3)) + paths("b.mp4", range(39, -1, -1)))
-    numbers = [number_of(frame.pixels()) for _, frame in found if isinstance(frame, EncodedImage)]
+    found = VideoSource(str(tmp_path)).read_frames(paths("a.avi", range(0, 40, 3)) + paths("b.mp4", range(39, -1, -1)))
+    numbers = [number_of(frame.decode()) for _, frame in found if isinstance(frame, VideoFrame)]
     assert numbers == [*range(0, 40, 3), *range(39, -1, -1)]
 
 
@@ -163,17 +164,17 @@ def test_a_broken_tail_costs_its_frames_alone(kind: str, share: float, tmp_path:
     good = [path for path, frame in found.items() if isinstance(frame, bytes)]
     if not good:  # not even the first frame is whole
         assert share == 0.1
-        assert {str(frame).split(":")[0] for frame in found.values()} == {"Unreadable"}
+        assert {str(frame).split(":")[0] for frame in found.values()} == {"UnreadableImageError"}
         return
     if kind in ("early.mp4", "mpeg4.avi"):  # the header knows how many there were
-        assert len(source.index(kind)) == 110
+        assert len(source.index_file(kind)) == 110
     # Where pictures are stored out of order, those at the very cut may be counted as one that is not there any more.
     sure = good[:-4]
     assert [found[path] for path in sure] == [expected[path] for path in sure]
     assert set(names[: max(0, len(good) - 4)]) <= set(good)
     assert len(good) >= 30 * share - 12
     lost = [str(frame) for path, frame in found.items() if path not in good]
-    assert all(reason.startswith(("Unreadable: ", "Missing: no such frame")) for reason in lost)
+    assert all(reason.startswith(("UnreadableImageError: ", "MissingFrameError: no such frame")) for reason in lost)
     assert read(VideoSource(str(tmp_path)), names[::-1]) == found
     for alone in names[::13]:
         assert read(source, [alone]) == {alone: found[alone]}
@@ -189,7 +190,9 @@ def test_damage_costs_what_depends_on_it_however_it_is_reached(kind: str, clips:
     found, expected = read(source, names), read(VideoSource(str(clips)), names)
     hurt = [path for path in names if isinstance(found.get(path), str)]
     assert 0 < len(hurt) < 80
-    assert all(str(found[path]).startswith(("Unreadable: ", "Missing: no such frame")) for path in hurt)
+    assert all(
+        str(found[path]).startswith(("UnreadableImageError: ", "MissingFrameError: no such frame")) for path in hurt
+    )
     assert read(VideoSource(str(tmp_path)), names[::-1]) == found
     for alone in names[::7]:
         assert read(source, [alone]) == {alone: found[alone]}
@@ -199,7 +202,7 @@ def test_damage_costs_what_depends_on_it_however_it_is_reached(kind: str, clips:
 
 def with_sound(path: Path, seconds: float) -> Path:
     """A video of 110 frames, with silence that goes on for longer."""
-    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    av = need_extra("av")
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -228,27 +231,28 @@ def test_a_header_without_a_count_tells_what_is_cut_off(kind: str, tmp_path: Pat
         codec = "libvpx-vp9" if kind == "a.webm" else "libx264"
         options = {"deadline": "realtime", "cpu-used": "8"} if kind == "a.webm" else {}
         whole = make(tmp_path / kind, codec=codec, options=options, unequal=kind == "unequal.mkv")
-    assert (len(VideoSource(str(whole)).index(kind)), VideoSource(str(whole)).index(kind).lost) == (110, 0)
+    assert (len(VideoSource(str(whole)).index_file(kind)), VideoSource(str(whole)).index_file(kind).lost) == (110, 0)
     content = whole.read_bytes()
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / kind).write_bytes(content[: len(content) // 2])
-    index = VideoSource(str(tmp_path / "cut")).index(kind)
+    index = VideoSource(str(tmp_path / "cut")).index_file(kind)
     assert index.lost > 30
     if kind != "sound.flv":  # how long its pictures go on is not known: its header knows of the sound's end alone
         assert 75 < len(index) < 145 if kind == "unequal.mkv" else 108 <= len(index) <= 112
     table = table_of(tmp_path / "cut", tmp_path, f"{kind},,,ok\n")
     assert len(table) == len(index)
     (note,) = table.attrs["notes"]
-    assert str(note).startswith("1 video holds fewer frames than the header promises, the last are unreadable; ")
+    assert str(note).startswith("1 video has fewer frames than the header promises, and the last are unreadable; ")
     assert (note.kind, str(note.example).split(" (")[0]) == ("cut_video", kind)
-    ((_, reason),) = VideoSource(str(tmp_path / "cut")).open([table["frame_path"].iloc[-1]])
+    cut = VideoSource(str(tmp_path / "cut"))
+    ((_, reason),) = read_images(cut, [table["frame_path"].iloc[-1]], exif="ignore", max_pixels=MAX_PIXELS)
     assert isinstance(reason, UnreadableImageError)
 
 
 def test_what_keeps_a_file_from_being_read_on_is_told(
     spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    av = need_extra("av")
 
     def broken(container: Any, stream: Any) -> Iterator[Any]:
         for number, packet in enumerate(container.demux(stream)):
@@ -256,14 +260,14 @@ def test_what_keeps_a_file_from_being_read_on_is_told(
                 raise av.error.InvalidDataError(1, "Invalid data found when processing input")
             yield packet
 
-    monkeypatch.setattr(videos, "_to_the_end", broken)
+    monkeypatch.setattr("detectime.sources.video_index._demux", broken)
     table = table_of(spoken, tmp_path, "a.mp4,,,ok\n")
     assert len(table) == 90
     lost, damaged = table.attrs["notes"]
     assert lost.example == "a.mp4 (50 of 90 frames)"
     assert (damaged.kind, damaged.count) == ("damaged_video", 1)
     assert damaged.example.startswith("a.mp4 (it cannot be read on after 40 fr")
-    assert "other numbers" in damaged.text
+    assert "misnumbered" in damaged.text
 
 
 @pytest.mark.parametrize("kind", ["a.flv", "mpeg2.mpg"])
@@ -280,7 +284,7 @@ def test_frames_that_are_gone_in_the_middle_are_told(kind: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gap_alone_is_no_damage(kind: str, clips: Path) -> None:
-    index = VideoSource(str(clips)).index(kind)
+    index = VideoSource(str(clips)).index_file(kind)
     assert (index.lost, index.damage) == (0, "")
 
 
@@ -291,25 +295,25 @@ def test_what_is_no_video_says_so(clips: Path, tmp_path: Path) -> None:
         ))  # fmt: skip
     os.mkfifo(tmp_path / "pipe.mp4")
     source = VideoSource(str(tmp_path))
-    assert names_of(source) == []
+    assert list_names(source) == []
     for name in ("text", "empty", "cut", "pipe"):
-        ((_, reason),) = source.open([f"{name}.mp4/000000"])
+        ((_, reason),) = source.read_frames([f"{name}.mp4/000000"])
         assert isinstance(reason, UnreadableImageError)
         assert "not a" in str(reason)
     for absent in ("nowhere.mp4/000000", "text.mp4", "nowhere.mp4", "text.mp4/000000/000000"):
-        ((path, reason),) = source.open([absent])
+        ((path, reason),) = source.read_frames([absent])
         assert path == absent
         assert isinstance(reason, MissingFrameError | UnreadableImageError)
 
 
 def test_names_and_a_single_file(clips: Path) -> None:
     one = VideoSource(str(clips / "open.mp4"))
-    assert names_of(one) == paths("open.mp4", range(110))
+    assert list_names(one) == paths("open.mp4", range(110))
     assert set(dict(VideoSource(str(clips)).list_files())) == set(KINDS) - {"bare.h264"}
     for wrong in ("open.mp4/000110", "open.mp4/5", "open.mp4/0000005"):
-        ((_, reason),) = one.open([wrong])
+        ((_, reason),) = one.read_frames([wrong])
         assert isinstance(reason, MissingFrameError), wrong
-    ((_, reason),) = one.open(["open.mp4/5"])
+    ((_, reason),) = one.read_frames(["open.mp4/5"])
     assert str(reason) == "no such frame: the form is <file>/<six digits>, as anna.mp4/000003"
 
 
@@ -318,18 +322,19 @@ def test_frames_are_turned_as_the_display_matrix_says(turned: int, turns: int, t
     make(tmp_path / "a.mp4", 3, turned=turned)
     stored, shown = ({}, {})
     for rule, found in (("ignore", stored), ("apply", shown)):
-        ((_, frame),) = VideoSource(str(tmp_path), exif=rule).open(["a.mp4/000002"])
-        assert isinstance(frame, EncodedImage)
-        found["pixels"], found["orientation"] = frame.pixels(), frame.orientation
-        assert (frame.height, frame.width) == frame.pixels().shape[:2]
+        source = VideoSource(str(tmp_path))
+        ((_, image),) = read_images(source, ["a.mp4/000002"], exif=rule, max_pixels=MAX_PIXELS)
+        assert isinstance(image, DecodedImage)
+        found["pixels"], found["orientation"] = image.read_pixels(), image.orientation
+        assert (image.height, image.width) == image.read_pixels().shape[:2]
     assert number_of(stored["pixels"]) == 2
     assert (shown["pixels"] == np.rot90(stored["pixels"], turns)).all()
     assert (stored["orientation"], shown["orientation"]) == (None, {1: 8, 2: 3, 3: 6}[turns])
 
 
 def test_a_large_frame_is_unreadable(clips: Path) -> None:
-    found = read(VideoSource(str(clips), max_pixels=1000), ["open.mp4/000000"])
-    assert found["open.mp4/000000"] == "Unreadable: too large: 320 x 240 pixels, more than max_pixels (1000)"
+    found = read(VideoSource(str(clips)), ["open.mp4/000000"], max_pixels=1000)
+    assert found["open.mp4/000000"] == "UnreadableImageError: too large: 320 x 240 pixels, more than max_pixels (1000)"
 
 
 def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_path: Path) -> None:
@@ -344,16 +349,17 @@ def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_
     assert len(set(stamps.values())) == 2
     content = describe_content(bytes_of)
     asked = ["a.mp4/000003", "deep/b.mp4/000100", "text.mp4/000000", "nowhere.mp4/000000"]
-    assert [found for _, found in source.read_contents(asked)] == [content, content, None, None]
-    assert [frame.content for _, frame in source.open(asked)] == [content, content, None, None]
+    assert [found for _, found in read_contents(source, asked, max_pixels=MAX_PIXELS)] == [content, content, None, None]
+    assert [frame.content for _, frame in source.read_frames(asked)] == [content, content, None, None]
     assert dict(VideoSource(str(tmp_path / "a.mp4")).list_frames())["a.mp4/000000"] == stamps["a.mp4/000000"]
-    ((_, large),) = VideoSource(str(tmp_path), max_pixels=1000).open(["a.mp4/000000"])
+    ((_, large),) = read_images(source, ["a.mp4/000000"], exif="ignore", max_pixels=1000)
     assert isinstance(large, UnreadableImageError)
+    assert large.content == content
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", 60)
-    opened = VideoSource(str(tmp_path)).open(paths("a.mp4", range(60)))
+    opened = read_images(VideoSource(str(tmp_path)), paths("a.mp4", range(60)), exif="ignore", max_pixels=MAX_PIXELS)
     next(opened)
     tracked = pytest.importorskip("tracemalloc")
     tracked.start()
@@ -366,11 +372,11 @@ def test_memory_is_flat(tmp_path: Path) -> None:
 
 def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    for parameters in ({"images": str(tmp_path / "a.MP4")}, {"images": str(tmp_path), "source": "videos"}):
+    for images, source_type in ((tmp_path / "a.MP4", None), (tmp_path, "videos")):
         with pytest.raises(SourceError, match=r"videos need PyAV.* pip install .*\[video\]"):
-            sources.open_source(settings(**parameters))
+            sources.open_source(str(images), source_type)
     with pytest.raises(SourceError, match="from a folder of this machine"):
-        sources.open_source(settings(images="s3://somewhere/a.mp4"))
+        sources.open_source("s3://somewhere/a.mp4")
 
 
 # Spans: labels of videos.
@@ -388,11 +394,16 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def open_videos(config: Config) -> Source:
+    """Open the source of a configuration."""
+    return sources.open_source(config.data.images, config.data.source_type)
+
+
 def table_of(spoken: Path, folder: Path, rows: str, every: int | str | None = None) -> pd.DataFrame:
     labels = folder / "spans.csv"
     labels.write_text(rows if rows.startswith("file") else HEADER + rows)
-    config = settings(images=str(spoken), labels=str(labels), source="videos", every=every)
-    return frame_table.select_frames(frame_table.read_labels(config, sources.open_source(config)), config.classes)
+    config = make_config(images=str(spoken), labels=str(labels), source="videos", every=every)
+    return frame_table.select_frames(frame_table.read_labels(config, open_videos(config)), config.classes)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +438,7 @@ def test_a_span_is_its_frames(
         "first_duplicate": None,
         "unlisted": 2,
         "unlisted_names": ["a.mp4", "text.mp4"],
-        "made_with": {"every": settings(every=every).data.every},
+        "made_with": {"every": make_config(every=every).data.every},
         "unreachable": None,
         "notes": [],
     }
@@ -455,7 +466,7 @@ def test_a_class_for_each_file_will_do(spoken: Path, tmp_path: Path) -> None:
     table = table_of(spoken, tmp_path, "file,class\na.mp4,ok\ndeep/b.mp4,stop\n", 45)
     assert table["frame_path"].tolist() == paths("a.mp4", [0, 45]) + paths("deep/b.mp4", [0, 45])
     assert table["class_name"].tolist() == ["ok", "ok", "stop", "stop"]
-    assert list(map(str, table.attrs["notes"])) == ["2 rows are whole videos: there are no columns start and end"]
+    assert list(map(str, table.attrs["notes"])) == ["2 rows cover whole videos: the csv has no columns start and end"]
     with pytest.raises(TableError, match="the column end is missing"):
         table_of(spoken, tmp_path, "file,start,class\na.mp4,1,ok\n")
 
@@ -473,17 +484,15 @@ def test_columns_that_are_made_here_have_another_name_in_the_csv(spoken: Path, t
 
 def test_spans_need_videos(spoken: Path, tmp_path: Path) -> None:
     (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,ok\n")
-    config = settings(images=str(spoken), labels=str(tmp_path / "spans.csv"))
-    with pytest.raises(TableError, match=r"these are spans of videos: give data\.source = videos"):
-        frame_table.read_labels(config, sources.open_source(config))
+    config = make_config(images=str(spoken), labels=str(tmp_path / "spans.csv"))
+    with pytest.raises(TableError, match=r"the labels are spans of videos; set data\.source_type to `videos`"):
+        frame_table.read_labels(config, open_videos(config))
 
 
 def test_many_spans_that_overlap_are_told_in_time(spoken: Path, tmp_path: Path) -> None:
     rows = "".join(f"a.mp4,{k / 1000},99,{('ok', 'stop')[k % 2]}\n" for k in range(20_000))
     started = time.monotonic()
-    with pytest.raises(
-        TableError, match="19999 rows of the frame table are wrong; the first is row 2: the span overlaps"
-    ):
+    with pytest.raises(TableError, match="19999 rows are wrong; the first is row 2: the span overlaps"):
         table_of(spoken, tmp_path, rows)
     assert time.monotonic() - started < 10  # seconds; with all pairs it would be hours
 
@@ -496,8 +505,8 @@ def test_the_span_that_ends_last_is_compared_with_all_that_follow(spoken: Path, 
         table_of(spoken, tmp_path, rows)
     found = [line.split(" (")[0].strip() for line in str(refusal.value).splitlines()[1:-1]]
     assert found == [
-        "row 4: the span overlaps that of row 1, which has another class",
-        "row 5: the span overlaps that of row 4, which has another class",
+        "row 4: the span overlaps row 1, which has another class",
+        "row 5: the span overlaps row 4, which has another class",
     ]
 
 
@@ -509,15 +518,15 @@ def test_what_is_not_as_labelled_is_told_by_name(spoken: Path, tmp_path: Path) -
     assert alone["on_disk"].tolist() == [False, False, True]
     assert table.attrs["duplicates"] == 3
     told = frame_table.summarize_frames(table).splitlines()
-    assert told[0] == f"{len(table)} frames, {len(table)} of them wanted; {len(table) - 2} are there"
+    assert told[0] == f"{len(table)} frames, {len(table)} wanted, {len(table) - 2} found in the source"
     assert [line.split(" (the first")[0] for line in told[1:]] == [
         "3 rows repeated another and were dropped",
         "1 file of the source is not named by the labels",
-        "2 frames of the labels are not there",
-        "2 spans are of videos that are not there",
-        "1 span is of a file that is no video",
-        "1 span has no frame at its time",
-        "1 span ends after its video",
+        "2 frames of the labels are missing from the source",
+        "2 spans name missing videos",
+        "1 span names a file that is not a video",
+        "1 span contains no frame",
+        "1 span ends after the end of its video",
     ]
     assert told[-2].endswith("(the first: 'row 5, a.mp4 9–')")
     assert alone["stamp"].isna().tolist() == [True, True, False]
@@ -528,9 +537,9 @@ def test_of_a_place_that_is_gone_the_table_of_an_earlier_run_is_taken(place: str
     known = table_of(spoken, tmp_path, "a.mp4,0,1,ok\ngone.mp4,,,stop\n", every=7)
     (tmp_path / "empty").mkdir()
     given = {"labels": str(tmp_path / "spans.csv"), "output": str(tmp_path / "run"), "source": "videos", "every": 7}
-    config = settings(images=str(tmp_path / place), **given)
+    config = make_config(images=str(tmp_path / place), **given)
     run_tables.write_frames(store.open_store(config.data.output), known)
-    table = frame_table.read_labels(config, sources.open_source(config))
+    table = frame_table.read_labels(config, open_videos(config))
     lost = ["stamp", "wanted"]
     pd.testing.assert_frame_equal(table.drop(columns="stamp"), known.drop(columns=lost))
     assert table["stamp"].isna().all()
@@ -538,21 +547,21 @@ def test_of_a_place_that_is_gone_the_table_of_an_earlier_run_is_taken(place: str
     assert [note.kind for note in frame_table.list_notes(table)] == ["unlisted", "missing_video"]  # as they were
     (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,stop\n")
     with pytest.raises(SourceError, match=place):
-        frame_table.read_labels(config, sources.open_source(config))
+        frame_table.read_labels(config, open_videos(config))
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("a.mp4,0,1,okay", "the class_name is no label; accepted: no_gesture"),
+        ("a.mp4,0,1,okay", "the class_name is not a label; accepted: no_gesture"),
         ("a.mp4,x,1,ok", "start and end must be seconds"),
         ("a.mp4,-1,1,ok", "start and end must be seconds"),
-        ("a.mp4,2,1,ok", "the span ends before it begins"),
-        ("a.mp4,1,1,ok", "the span ends before it begins"),
-        ("../a.mp4,0,1,ok", "the file must be a path below"),
+        ("a.mp4,2,1,ok", "the end is not after the start"),
+        ("a.mp4,1,1,ok", "the end is not after the start"),
+        ("../a.mp4,0,1,ok", "the file contains `..` or `.`"),
         (",0,1,ok", "the file is empty"),
-        ("deep/b.mp4,0.9,3,ok", "the span overlaps that of row 1, which has another class"),
-        ("deep/b.mp4,,,mute", "the span overlaps that of row 1, which has another class"),
+        ("deep/b.mp4,0.9,3,ok", "the span overlaps row 1, which has another class"),
+        ("deep/b.mp4,,,mute", "the span overlaps row 1, which has another class"),
     ],
 )
 def test_a_wrong_span_is_named(row: str, reason: str, spoken: Path, tmp_path: Path) -> None:
@@ -571,8 +580,8 @@ def test_spans_may_touch(spoken: Path, tmp_path: Path) -> None:
 def test_a_csv_of_frames_does_for_videos_too(spoken: Path, tmp_path: Path) -> None:
     labels = tmp_path / "train.csv"
     labels.write_text("frame_path,video_name,frame_id,class_name\na.mp4/000007,v,7,ok\na.mp4/000090,v,90,ok\n")
-    config = settings(images=str(spoken), labels=str(labels), source="videos")
-    table = frame_table.read_labels(config, sources.open_source(config))
+    config = make_config(images=str(spoken), labels=str(labels), source="videos")
+    table = frame_table.read_labels(config, open_videos(config))
     assert table["on_disk"].tolist() == [True, False]
 
 
@@ -582,8 +591,8 @@ def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> 
     table = table_of(spoken, tmp_path, rows, every=4)
     found = []
     for workers, size in ((1, 100), (2, 7)):
-        config = settings(images=str(spoken), source="videos", workers=workers, save_per_num_images=size)
-        found.append(run.detect_frames(table, sources.open_source(config), config, str(tmp_path / f"run{workers}")))
+        config = make_config(images=str(spoken), source="videos", workers=workers, save_per_num_images=size)
+        found.append(run.detect_frames(table, open_videos(config), config, str(tmp_path / f"run{workers}")))
     assert found[0].equals(found[1])
     outcomes = {"ok": len(table) - 2, "missing": 1, "unreadable": 1, "failed": 0}
     assert run.count_detection_outcomes(found[0]) == outcomes
@@ -591,7 +600,7 @@ def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_notebook_runs_on_videos(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="PyAV, of the extra `video`, is not installed")
+    av = need_extra("av")
     faces = sorted((definitions.SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
     clip = tmp_path / "clips" / "a.mp4"
     clip.parent.mkdir()

@@ -1,40 +1,52 @@
-"""Where frames come from: see `contract` for what a source is."""
+"""Sources of frames: see `contract` for what a source is."""
 
 from __future__ import annotations
 
-from detectime.config import Config
-from detectime.sources import contract
-from detectime.sources.contract import Source
+from detectime.sources.contract import Source, SourceError
 from detectime.storage import urls
 
+__all__ = ["open_source"]
 
-def open_source(config: Config) -> Source:
-    """Return the source that a configuration describes.
+
+def open_source(images: str, source_type: str | None = None) -> Source:
+    """Open the source that frames are read from.
+
+    Parameters
+    ----------
+    images
+        A folder, an archive or a folder of archives, a video or a folder of videos, or a URL such as
+        ``s3://bucket/folder``.
+    source_type
+        ``folder``, ``archives`` or ``videos``; None: recognised by the name, and archives also by a folder that holds
+        some and no folders.
 
     Raises
     ------
     SourceError
-        If what its scheme or its kind needs is not installed, or if archives or videos lie in a bucket.
+        If a package that it needs is not installed, or if archives or videos lie in a bucket.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> source = open_source(str(paths.SAMPLE / "TRAIN_DATA"))
+    >>> type(source).__name__, sum(1 for _ in source.list_frames())
+    ('FolderSource', 120)
     """
-    images, kind = config.data.images, config.data.source
+    from detectime.sources import archive, videos
+
     path = urls.strip_file_scheme(images)
-    exif, max_pixels = config.detection.exif, config.detection.max_pixels
-    if kind == "videos" or (kind is None and contract.is_video(images)):
-        from detectime.sources.videos import VideoSource
-
-        return VideoSource(path, exif, max_pixels)
-    from detectime.sources import archive
-
-    found = archive.find_archives(path) if kind is None else archive.FoundArchives()
-    are_archives = kind == "archives" or found.are_the_source
+    if source_type == "videos" or (source_type is None and videos.is_video(images)):
+        return videos.VideoSource(path)
+    found = archive.find_archives(path) if source_type is None else archive.FoundArchives()
+    are_archives = source_type == "archives" or found.are_the_source
     if urls.is_remote(images):
         if are_archives:
-            raise contract.SourceError(f"{images}: archives cannot be read in a bucket; mount it, or bring them here")
+            raise SourceError(f"{images}: archives cannot be read in a bucket; mount it, or download them")
         from detectime.sources.bucket import BucketSource
 
-        return BucketSource(images, exif, max_pixels)
+        return BucketSource(images)
     if are_archives:
-        return archive.ArchiveSource(path, exif, max_pixels)
+        return archive.ArchiveSource(path)
     from detectime.sources.folder import FolderSource
 
-    return FolderSource(path, exif, max_pixels, found.notes)
+    return FolderSource(path, found.notes)

@@ -1,19 +1,16 @@
-"""Where frames come from: `Source.list_frames` says which there are, `Source.open` reads some of them."""
+"""What a source of frames is, and why a frame may not be had from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from detectime.images import EncodedImage, UnreadableImageError, describe_content
+from detectime.images import LazyFrame, UnreadableImageError
 from detectime.notes import Note
-
-VIDEO_SUFFIXES = tuple(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split())
-"""Suffixes of video files."""
 
 
 class SourceError(RuntimeError):
-    """A source that is not there; the message names it."""
+    """A source that cannot be used; the message names it."""
 
 
 class MissingFrameError(FileNotFoundError):
@@ -22,107 +19,84 @@ class MissingFrameError(FileNotFoundError):
     Attributes
     ----------
     content
-        None, as there are no bytes: see `images.UnreadableImageError`.
+        None, since there are no bytes: see `images.UnreadableImageError`.
     """
 
     content: str | None = None
 
 
 class UnreachableFrameError(UnreadableImageError):
-    """A frame that could not be asked for, since the place of the frames does not answer."""
+    """A frame that could not be read because its source does not answer."""
+
+
+ReadFrame = bytes | LazyFrame | MissingFrameError | UnreadableImageError
+"""What a source yields for a frame: its encoded bytes, a lazy frame (videos), or the reason why there is neither."""
 
 
 class Source(Protocol):
-    """What a run needs of the place of the frames. A source goes to the workers: it can be pickled."""
+    """Where frames come from: a folder, a bucket, archives or videos.
+
+    A source yields frames as they are stored; the worker turns them upright and limits their size. It is sent to the
+    workers, so it can be pickled.
+    """
 
     @property
     def root(self) -> str:
-        """The place itself, for messages."""
-        ...
-
-    @property
-    def exif(self) -> str:
-        """How frames are turned: see `images.EncodedImage`."""
-        ...
-
-    @property
-    def max_pixels(self) -> int:
-        """How large a frame may be: see `images.EncodedImage`."""
+        """The location, for messages."""
         ...
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
-        """Walk over all frames, each once, in no order.
+        """List all frames, each once, in no particular order.
 
         Yields
         ------
         frame_path, stamp
-            Its path, and what is known of its file without reading it, such as size and time: a frame with another
-            stamp than before may have changed. None if nothing is known.
+            The path; and what the listing knows of the file without reading it, such as its size and time. A frame
+            whose stamp differs from an earlier one may have changed. None if nothing is known.
 
         Raises
         ------
         SourceError
-            If they cannot be listed.
+            If the frames cannot be listed.
         """
         ...
 
-    def notes(self) -> list[Note]:
-        """Return what is worth telling about the place, once its frames were listed."""
+    def list_notes(self) -> list[Note]:
+        """Return notes about the location; called after its frames were listed."""
         ...
 
-    def open(
-        self, frame_paths: Iterable[str]
-    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
-        """Read frames, in the order in which they are named.
+    def read_frames(self, frame_paths: Iterable[str], max_bytes: int | None = None) -> Iterator[tuple[str, ReadFrame]]:
+        """Read frames in the order in which they are named.
+
+        Parameters
+        ----------
+        frame_paths
+            The frames.
+        max_bytes
+            A larger file is not read, but yielded as `UnreadableImageError`; None: no limit.
 
         Yields
         ------
         frame_path, frame
-            The path as it was given; the picture, whose pixels are decoded when they are asked for, or the reason why
-            there is none.
-        """
-        ...
-
-    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-        """Describe the encoded bytes of frames, in the order in which they are named; no pixel is decoded.
-
-        Yields
-        ------
-        frame_path, content
-            The path as it was given, and what `Picture.content` would be; None if the frame cannot be read.
+            The path as given, and the frame. A lazy frame can be decoded until the next one is asked for.
         """
         ...
 
 
-Read = Iterable[tuple[str, bytes | MissingFrameError | UnreadableImageError]]
-"""Paths of frames, each with the bytes of its file, or with the reason why there are none."""
+def check_file_size(size: int, max_bytes: int | None) -> None:
+    """Refuse a file that is larger than a limit.
 
+    Raises
+    ------
+    UnreadableImageError
+        If it is refused.
 
-def open_pictures(
-    read: Read, exif: str, max_pixels: int
-) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
-    """Yield what `Source.open` does, of files that were read."""
-    for frame_path, content in read:
-        if not isinstance(content, bytes):
-            yield frame_path, content
-            continue
-        try:
-            yield frame_path, EncodedImage(content, exif=exif, max_pixels=max_pixels)
-        except UnreadableImageError as error:
-            yield frame_path, error
-
-
-def describe_contents(read: Read) -> Iterator[tuple[str, str | None]]:
-    """Yield what `Source.read_contents` does, of files that were read."""
-    for frame_path, content in read:
-        yield frame_path, describe_content(content) if isinstance(content, bytes) else None
-
-
-def is_video(name: str) -> bool:
-    """Whether a name has the suffix of a video file."""
-    return name.lower().endswith(VIDEO_SUFFIXES)
-
-
-def most_bytes(max_pixels: int) -> int:
-    """Size in bytes that no file of a picture needs: eight a pixel are 16 bits of red, green, blue and alpha."""
-    return 8 * max_pixels + 2**20
+    Examples
+    --------
+    >>> check_file_size(1_000, max_bytes=2_000)
+    >>> check_file_size(3_000, max_bytes=2_000)
+    Traceback (most recent call last):
+    detectime.images.UnreadableImageError: too large: 3000 bytes
+    """
+    if max_bytes is not None and size > max_bytes:
+        raise UnreadableImageError(f"too large: {size} bytes")
