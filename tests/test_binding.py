@@ -1,4 +1,4 @@
-"""What binds a run: settings of the detectors that it uses, their weights and revisions, and how frames are read."""
+"""What a run is bound to: the settings of its detectors, their weights and revisions, and the reading rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,29 @@ import faults
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from faults import Instant, make_frames, names, settings, stored, table_of, wait_until
+from faults import (
+    ImaginaryFolder,
+    InstantEngine,
+    list_notes,
+    list_stored_files,
+    make_config,
+    make_frames,
+    name_frames,
+    read_manifest,
+    tabulate_frames,
+    wait_until,
+)
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import config as configuration
 from detectime import outcomes, releases, runs
 from detectime.config import Config, DetectionConfig, PairingConfig
-from detectime.detection import manifest, run
+from detectime.detection import manifest, resume, run
 from detectime.detection.engines.contract import Engine
 from detectime.detection.manifest import RunError
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.registry import FACES, HANDS, choose_detectors
 from detectime.errors import ConfigError
-from detectime.notes import Note
 from detectime.settings import CHECKED, Share, list_field_names
 from detectime.sources.folder import FolderSource
 from detectime.storage import run_tables
@@ -36,25 +46,15 @@ from detectime.storage import store as stores
 from detectime.storage.folder import FolderStore
 
 FROZEN = faults.HERE / "frozen" / "0.2.0"
-NAMES = names(12)
-MORE = names(16)
+NAMES = name_frames(12)
+MORE = name_frames(16)
 
 Build = Callable[..., DetectorSpec]
 
 
-class Imaginary(FolderSource):
-    """A folder that has whatever frame it is asked for; engines that cost nothing do not ask for one."""
-
-    def list_frames(self) -> Iterator[tuple[str, str | None]]:
-        return ((name, "a stamp") for name in MORE)
-
-    def read_contents(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-        raise AssertionError("a frame was read")
-
-
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let detectors be chosen whose weights and extras are not here: no test looks at a frame."""
+    """Make all detectors selectable without their weights and extras: no test runs detection."""
     for known in (FACES, HANDS):
         for name, spec in known.items():
             own = (lambda _: {"weights": "1"}) if spec.needs and not spec.pinned else spec.own_fingerprint
@@ -64,8 +64,8 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def change(monkeypatch: pytest.MonkeyPatch) -> Build:
-    """Let a detector become another one, as a release may."""
+def change_detector(monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Return a function that changes a detector, as a release may."""
 
     def replace(name: str, **values: Any) -> DetectorSpec:
         known = FACES if name in FACES else HANDS
@@ -77,50 +77,42 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Build:
 
 def detect(
     output: Path, frame_paths: Iterable[str] = NAMES, engine: Engine | None = None, **parameters: Any
-) -> tuple[Instant, Config]:
-    """Run as the notebook does: read frames as the run says."""
-    config = settings(**{"save_per_num_images": 3, "output": str(output), **parameters})
-    return resume(config, output, frame_paths, engine)
+) -> tuple[InstantEngine, Config]:
+    """Run without detectors, resuming as the notebook does; returns the engine and the resolved configuration."""
+    config = make_config(**{"save_per_num_images": 3, "output": str(output), **parameters})
+    return detect_with(config, output, frame_paths, engine)
 
 
-def resume(
+def detect_with(
     config: Config, output: Path, frame_paths: Iterable[str] = NAMES, engine: Engine | None = None
-) -> tuple[Instant, Config]:
-    resolved, _ = manifest.resume_config(config, stores.open_store(str(output)))
-    source = Imaginary("/nowhere", exif=resolved.detection.exif, max_pixels=resolved.detection.max_pixels)
-    engine = engine or Instant()
-    run.detect_frames(table_of(list(frame_paths)), source, config, str(output), engine)
-    assert isinstance(engine, Instant)
+) -> tuple[InstantEngine, Config]:
+    """Run without detectors; returns the engine and the resolved configuration."""
+    resolved, _ = resume.resume_config(config, stores.open_store(str(output)))
+    source = ImaginaryFolder("/nowhere")
+    engine = engine or InstantEngine()
+    run.detect_frames(tabulate_frames(list(frame_paths)), source, config, str(output), engine)
+    assert isinstance(engine, InstantEngine)
     return engine, resolved
 
 
-def read(output: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((output / "run.json").read_text())
-    return content
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Read all files in a run's folder."""
+    return {name: (folder / name).read_bytes() for name in list_stored_files(folder)}
 
 
-def notes_of(output: Path, kind: str) -> list[Note]:
-    return [note for note in runs.open_run(output).notes if note.kind == kind]
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    """Return all that lies in a run's folder."""
-    return {name: (folder / name).read_bytes() for name in stored(folder)}
-
-
-def refused(output: Path, frame_paths: Iterable[str] = NAMES, **parameters: Any) -> str:
-    """Return what a run says that is refused, and see that it changed nothing."""
-    before, engine = content_of(output), Instant()
+def expect_refusal(output: Path, frame_paths: Iterable[str] = NAMES, **parameters: Any) -> str:
+    """Start a run that must be rejected without changing anything; returns the message."""
+    before, engine = read_files(output), InstantEngine()
     with pytest.raises((RunError, ConfigError)) as refusal:
         detect(output, frame_paths, engine, **parameters)
-    assert content_of(output) == before
+    assert read_files(output) == before
     assert engine.asked == []
     return str(refusal.value)
 
 
 # -- keys of `detection`
 
-# Each key that binds a run: its value there, another one, and what must be set so that a detector reads it.
+# Each key that binds a run: the value in the run, another one, and parameters that make a detector read the key.
 BINDING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "detector_type": ("RetinaNetMobileNetV1", "retinaface", {}),
     "hand_detector": (["hagrid", "mediapipe"], ["mediapipe"], {}),
@@ -145,38 +137,38 @@ BINDING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 ELSEWHERE = {"device", "batch", "face_cache", "face_cache_column", "detector_settings"}
 
 
-def test_every_key_of_the_detection_is_tried() -> None:
+def test_every_key_of_the_detection_is_covered() -> None:
     assert BINDING.keys() | ELSEWHERE == set(list_field_names(DetectionConfig))
     assert not BINDING.keys() & ELSEWHERE
 
 
 @pytest.mark.parametrize("key", BINDING)
-def test_a_key_that_is_not_set_takes_the_value_of_the_run(key: str, tmp_path: Path) -> None:
+def test_an_unset_key_takes_the_value_of_the_run(key: str, tmp_path: Path) -> None:
     value, _, beside = BINDING[key]
     detect(tmp_path, **{key: value, **beside})
-    before = read(tmp_path)
-    assert notes_of(tmp_path, "resumed") == []
+    before = read_manifest(tmp_path)
+    assert list_notes(tmp_path, "resumed") == []
     engine, config = detect(tmp_path, MORE)
     assert engine.frames == MORE[len(NAMES) :]
-    after = read(tmp_path)
+    after = read_manifest(tmp_path)
     assert after["configuration"]["detection"] == before["configuration"]["detection"]
     assert after["detectors"] == before["detectors"]
     assert configuration.config_to_dict(config.detection) == before["configuration"]["detection"]
-    (note,) = notes_of(tmp_path, "resumed")
+    (note,) = list_notes(tmp_path, "resumed")
     assert note.count == 1 + len(beside)
     for name in (key, *beside):
         assert f"detection.{name} = {before['configuration']['detection'][name]!r}" in note.text
 
 
 @pytest.mark.parametrize("key", BINDING)
-def test_another_value_is_refused_with_both_and_the_remedy(key: str, tmp_path: Path) -> None:
+def test_another_value_is_rejected_with_the_remedy(key: str, tmp_path: Path) -> None:
     value, other, beside = BINDING[key]
     detect(tmp_path, **{key: value, **beside})
-    said = refused(tmp_path, **{key: other, **beside})
-    assert f"detection.{key}: the run has {value!r}, now it is {other!r}" in said
-    assert "another `output`" in said
-    assert "`redetect: true`" in said
-    assert str(tmp_path) in said
+    message = expect_refusal(tmp_path, **{key: other, **beside})
+    assert f"detection.{key}: the run has {value!r}, now it is {other!r}" in message
+    assert "another `output`" in message
+    assert "`redetect: true`" in message
+    assert str(tmp_path) in message
 
 
 @pytest.mark.parametrize("key", BINDING)
@@ -185,24 +177,24 @@ def test_the_value_of_the_run_is_accepted(key: str, tmp_path: Path) -> None:
     detect(tmp_path, **{key: value, **beside})
     engine, _ = detect(tmp_path, MORE, **{key: value, **beside})
     assert engine.frames == MORE[len(NAMES) :]
-    assert notes_of(tmp_path, "resumed") == []
+    assert list_notes(tmp_path, "resumed") == []
 
 
-def test_all_that_differs_is_named_at_once(tmp_path: Path) -> None:
+def test_all_differing_keys_are_named_at_once(tmp_path: Path) -> None:
     detect(tmp_path)
-    said = refused(tmp_path, face_confidence=0.7, hand_confidence=0.6, search="frame")
+    message = expect_refusal(tmp_path, face_confidence=0.7, hand_confidence=0.6, search="frame")
     for difference in (
         "face_confidence: the run has 0.6, now it is 0.7",
         "hand_confidence",
         "search: the run has None",
     ):
-        assert f"detection.{difference}" in said
+        assert f"detection.{difference}" in message
 
 
-def test_several_keys_that_are_not_set_are_one_note(tmp_path: Path) -> None:
+def test_several_unset_keys_are_one_note(tmp_path: Path) -> None:
     detect(tmp_path, hand_detector="hagrid", hagrid_confidence=0.8, face_confidence=0.7, search_coefficient=3.0)
     detect(tmp_path, face_confidence=0.7)
-    (note,) = notes_of(tmp_path, "resumed")
+    (note,) = list_notes(tmp_path, "resumed")
     assert note.count == 3
     assert str(note).startswith("3 settings were not given and keep the values of the run in ")
     assert "hand_detector = ['hagrid']" in note.text
@@ -210,13 +202,13 @@ def test_several_keys_that_are_not_set_are_one_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"device": "cpu"}, {"batch": 4}])
-def test_keys_that_change_no_box_are_free(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_keys_without_effect_on_boxes_may_change(changed: dict[str, Any], tmp_path: Path) -> None:
     detect(tmp_path)
     engine, config = detect(tmp_path, MORE, **changed)
     assert engine.frames == MORE[len(NAMES) :]
     ((key, value),) = changed.items()
     assert getattr(config.detection, key) == value
-    assert getattr(detect(tmp_path)[1].detection, key) == getattr(DetectionConfig(), key)  # nor does it stick
+    assert getattr(detect(tmp_path)[1].detection, key) == getattr(DetectionConfig(), key)  # and it is not kept
 
 
 def test_a_face_cache_may_be_moved_but_not_changed(tmp_path: Path) -> None:
@@ -229,17 +221,17 @@ def test_a_face_cache_may_be_moved_but_not_changed(tmp_path: Path) -> None:
     cache.rename(moved)
     engine, _ = detect(output, MORE, face_cache=str(moved))
     assert engine.frames == MORE[len(NAMES) :]
-    assert notes_of(output, "resumed")[0].count == 2  # the detector and the column
-    said = refused(output, names(20), face_cache=str(other))
-    assert "the face cache holds other faces" in said
-    assert "another `output`" in said
-    said = refused(output, face_cache=str(moved), face_cache_column="bbox_b")
-    assert "detection.face_cache_column: the run has 'bbox_a', now it is 'bbox_b'" in said
+    assert list_notes(output, "resumed")[0].count == 2  # the detector and the column
+    message = expect_refusal(output, name_frames(20), face_cache=str(other))
+    assert "the face cache holds other faces" in message
+    assert "another `output`" in message
+    message = expect_refusal(output, face_cache=str(moved), face_cache_column="bbox_b")
+    assert "detection.face_cache_column: the run has 'bbox_a', now it is 'bbox_b'" in message
 
 
-# -- settings of detectors that are not used
+# -- settings of unused detectors
 
-# For each key of a single detector: a value, detectors that do not read it, and how a message calls those.
+# Each key of a single detector: a value, parameters for detectors that ignore it, and the names in the message.
 UNUSED = [
     ("hand_confidence", 0.99, {"hand_detector": "hagrid"}, "mediapipe", "retinaface and hagrid"),
     ("landmark_margin", 0.2, {"hand_detector": "hagrid,mask_rcnn"}, "mediapipe", "retinaface and hagrid, mask_rcnn"),
@@ -254,7 +246,7 @@ UNUSED = [
 ]
 
 
-def test_every_key_of_a_single_detector_is_tried() -> None:
+def test_every_key_of_a_single_detector_is_covered() -> None:
     of_all_faces = {"face_confidence", "face_max_resolution"}
     own = (
         set(list_field_names(DetectionConfig))
@@ -266,28 +258,28 @@ def test_every_key_of_a_single_detector_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "beside", "owner", "used"), UNUSED)
-def test_a_setting_that_would_be_ignored_is_refused(
+def test_an_unused_setting_is_rejected(
     key: str, value: Any, beside: dict[str, Any], owner: str, used: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as refusal:
         detect(tmp_path / "run", **{key: value, **beside})
-    said = str(refusal.value)
+    message = str(refusal.value)
     shown = os.path.abspath(value) if key == "face_cache" else value
-    assert said.startswith(f"detection.{key} = {shown!r}: only ")
-    assert owner in said
-    assert f"this run uses {used}" in said
-    assert f"accepted here: {getattr(DetectionConfig(), key)!r}" in said
-    assert not (tmp_path / "run").exists() or stored(tmp_path / "run") == set()
+    assert message.startswith(f"detection.{key} = {shown!r}: only ")
+    assert owner in message
+    assert f"this run uses {used}" in message
+    assert f"accepted here: {getattr(DetectionConfig(), key)!r}" in message
+    assert not (tmp_path / "run").exists() or list_stored_files(tmp_path / "run") == set()
 
 
 @pytest.mark.parametrize(("key", "value", "beside", "owner", "used"), UNUSED)
-def test_the_default_of_a_setting_that_is_ignored_is_accepted(
+def test_the_default_of_an_unused_setting_is_accepted(
     key: str, value: Any, beside: dict[str, Any], owner: str, used: str
 ) -> None:
-    choose_detectors(settings(**{key: getattr(DetectionConfig(), key), **beside}).detection)
+    choose_detectors(make_config(**{key: getattr(DetectionConfig(), key), **beside}).detection)
 
 
-def test_settings_of_detectors_that_are_not_used_do_not_bind(tmp_path: Path) -> None:
+def test_settings_of_unused_detectors_do_not_bind(tmp_path: Path) -> None:
     detect(tmp_path, hand_detector="hagrid")
     engine, _ = detect(tmp_path, MORE, hand_detector="hagrid", hand_confidence=0.5, mask_rcnn_resize="2021")
     assert engine.frames == MORE[len(NAMES) :]
@@ -295,11 +287,11 @@ def test_settings_of_detectors_that_are_not_used_do_not_bind(tmp_path: Path) -> 
 
 @pytest.fixture
 def old_run(tmp_path: Path) -> Callable[..., Path]:
-    """Make a finished run of 0.2.0 with other values of `detection`."""
+    """Return a function that makes a finished run of 0.2.0 with other values of `detection`."""
 
     def make(**detection: Any) -> Path:
         shutil.copytree(FROZEN / "default", tmp_path / "old")
-        content = read(tmp_path / "old")
+        content = read_manifest(tmp_path / "old")
         content["configuration"]["detection"] |= detection
         hands = content["configuration"]["detection"]["hand_detector"]
         for name in set(hands) - set(content["detectors"]):
@@ -311,7 +303,7 @@ def old_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_a_run_of_0_2_with_a_setting_that_was_ignored_goes_on(old_run: Callable[..., Path]) -> None:
+def test_a_run_of_0_2_with_an_unused_setting_resumes(old_run: Callable[..., Path]) -> None:
     output = old_run(hand_detector=["hagrid"], hand_confidence=0.99)
     table = run_tables.read_frames(stores.open_store(str(output)))
     assert table is not None
@@ -319,13 +311,15 @@ def test_a_run_of_0_2_with_a_setting_that_was_ignored_goes_on(old_run: Callable[
     engine, config = detect(output, grown)
     assert engine.frames == NAMES
     assert config.detection.hand_detector == ("hagrid",)
-    assert config.detection.hand_confidence == 0.5  # it does nothing
-    (note,) = notes_of(output, "resumed")
+    assert config.detection.hand_confidence == 0.5  # it has no effect
+    (note,) = list_notes(output, "resumed")
     assert "hand_confidence" not in note.text
-    assert "detection.hand_confidence = 0.99: only mediapipe reads it" in refused(output, grown, hand_confidence=0.99)
+    assert "detection.hand_confidence = 0.99: only mediapipe reads it" in expect_refusal(
+        output, grown, hand_confidence=0.99
+    )
 
 
-# -- what counts as set
+# -- explicit keys
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -339,8 +333,8 @@ class _LaterConfig(Config):
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a later release have another default of `hand_confidence`."""
+def later_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change the default of `hand_confidence`, as a later release may."""
     monkeypatch.setattr(configuration, "DetectionConfig", _LaterDetection)
     monkeypatch.setattr(configuration, "Config", _LaterConfig)
     monkeypatch.setitem(configuration._SECTIONS, "detection", _LaterDetection)
@@ -362,7 +356,7 @@ def write_config(folder: Path, version: str | None = None, **detection: Any) -> 
         (None, None, None, 0.65, False),
         (None, 0.5, None, 0.65, False),  # the default of 0.2
         (None, 0.6, None, 0.6, True),
-        (None, 0.65, None, 0.65, True),  # nobody wrote that in 0.2 unless he meant it
+        (None, 0.65, None, 0.65, True),  # not the default of 0.2, so it was set on purpose
         ("0.3", 0.5, None, 0.65, False),
         ("9.1", 0.65, None, 0.65, False),
         ("9.1", 0.5, None, 0.5, True),
@@ -371,8 +365,8 @@ def write_config(folder: Path, version: str | None = None, **detection: Any) -> 
         (None, 0.7, 0.5, 0.5, True),
     ],
 )
-def test_the_default_of_a_files_release_counts_as_not_set(
-    later: None,
+def test_the_default_of_the_files_release_counts_as_unset(
+    later_release: None,
     version: str | None,
     in_file: float | None,
     parameter: float | None,
@@ -387,26 +381,26 @@ def test_the_default_of_a_files_release_counts_as_not_set(
     assert not config.is_explicit("detection.face_confidence")
 
 
-def test_a_file_of_0_2_resumes_its_run_when_defaults_have_changed(later: None, tmp_path: Path) -> None:
+def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None, tmp_path: Path) -> None:
     output = tmp_path / "run"
     shutil.copytree(FROZEN / "default", output)
     table = run_tables.read_frames(stores.open_store(str(output)))
     assert table is not None
     grown = [*table["frame_path"][table["wanted"]], *NAMES]
     config = configuration.load_config(FROZEN / "config.yml")
-    engine, resolved = resume(config, output, grown)
+    engine, resolved = detect_with(config, output, grown)
     assert engine.frames == NAMES
     assert resolved.detection.hand_confidence == 0.5
-    (note,) = notes_of(output, "resumed")
+    (note,) = list_notes(output, "resumed")
     assert (note.count, "detection.hand_confidence = 0.5" in note.text) == (1, True)
-    new, _ = manifest.resume_config(config, stores.open_store(str(tmp_path / "new")))
-    assert new.detection.hand_confidence == 0.65  # a new run takes today's
+    new, _ = resume.resume_config(config, stores.open_store(str(tmp_path / "new")))
+    assert new.detection.hand_confidence == 0.65  # a new run takes today's default
     asked = configuration.load_config(FROZEN / "config.yml", {"hand_confidence": 0.65})
     with pytest.raises(RunError, match=r"detection.hand_confidence: the run has 0.5, now it is 0.65"):
-        resume(asked, output, grown)
+        detect_with(asked, output, grown)
 
 
-def test_a_file_of_0_2_sets_nothing_but_its_places() -> None:
+def test_a_file_of_0_2_sets_only_its_locations() -> None:
     config = configuration.load_config(FROZEN / "config.yml")
     assert config.explicit == {"data.images", "data.labels", "data.output"}
     today = configuration.load_config(faults.ROOT / "config.yml")
@@ -414,7 +408,7 @@ def test_a_file_of_0_2_sets_nothing_but_its_places() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.1", "0.2.0", "12", "nonsense", "[0.3]"])
-def test_a_file_of_a_release_that_is_not_known_is_refused(version: str, tmp_path: Path) -> None:
+def test_a_file_of_an_unknown_release_is_rejected(version: str, tmp_path: Path) -> None:
     file = write_config(tmp_path)
     file.write_text(f"config_version: {version}\n" + file.read_text())
     with pytest.raises(ConfigError) as refusal:
@@ -423,12 +417,12 @@ def test_a_file_of_a_release_that_is_not_known_is_refused(version: str, tmp_path
     assert "accepted: 0.2, 0.3" in str(refusal.value)
 
 
-# -- revisions, weights, and looking again
+# -- revisions, weights, and detecting again
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """A finished run of the first revisions."""
+    """Make a finished run by detectors of revision 1."""
     detect(tmp_path / "run")
     return tmp_path / "run"
 
@@ -443,45 +437,45 @@ CHANGES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("changed", "words"), CHANGES, ids=["revision", "weights"])
-def test_a_finished_run_outlives_its_detectors(
-    changed: dict[str, Any], words: tuple[str, ...], finished: Path, change: Build
+def test_a_finished_run_survives_a_change_of_its_detectors(
+    changed: dict[str, Any], words: tuple[str, ...], finished: Path, change_detector: Build
 ) -> None:
     outcomes.pair_run(runs.open_run(finished))
-    before = content_of(finished)
-    change("mediapipe", **changed)
+    before = read_files(finished)
+    change_detector("mediapipe", **changed)
     engine, _ = detect(finished)
     assert engine.asked == []
     outcomes.pair_run(runs.open_run(finished))
-    after = content_of(finished)
+    after = read_files(finished)
     assert {name for name in before if before[name] != after[name]} <= {"run.json"}
-    assert read(finished)["detectors"] == json.loads(before["run.json"])["detectors"]
-    (note,) = notes_of(finished, "detectors")
+    assert read_manifest(finished)["detectors"] == json.loads(before["run.json"])["detectors"]
+    (note,) = list_notes(finished, "detectors")
     assert all(word in note.text for word in words)
 
 
 @pytest.mark.parametrize(("changed", "words"), CHANGES, ids=["revision", "weights"])
-def test_a_run_does_not_grow_by_other_detectors(
-    changed: dict[str, Any], words: tuple[str, ...], finished: Path, change: Build
+def test_a_run_cannot_grow_with_other_detectors(
+    changed: dict[str, Any], words: tuple[str, ...], finished: Path, change_detector: Build
 ) -> None:
-    change("mediapipe", **changed)
-    said = refused(finished, MORE)
+    change_detector("mediapipe", **changed)
+    message = expect_refusal(finished, MORE)
     for word in (*words, str(finished), "another `output`", "`redetect: true`"):
-        assert word in said
+        assert word in message
 
 
-def test_an_interrupted_run_does_not_go_on_with_another_revision(tmp_path: Path, change: Build) -> None:
+def test_an_interrupted_run_cannot_resume_with_another_revision(tmp_path: Path, change_detector: Build) -> None:
     with pytest.raises(KeyboardInterrupt):
-        detect(tmp_path, engine=Instant(stop_after=2))
-    change("retinaface", revision=3)
-    assert "retinaface has revision 3, the run was made by revision 1" in refused(tmp_path)
+        detect(tmp_path, engine=InstantEngine(stop_after=2))
+    change_detector("retinaface", revision=3)
+    assert "retinaface has revision 3, the run was made by revision 1" in expect_refusal(tmp_path)
 
 
-def test_redetect_looks_at_every_frame_again_and_keeps_what_was_found(finished: Path, change: Build) -> None:
-    before = content_of(finished)
-    change("mediapipe", revision=2)
+def test_redetect_processes_every_frame_and_keeps_the_old_table(finished: Path, change_detector: Build) -> None:
+    before = read_files(finished)
+    change_detector("mediapipe", revision=2)
     engine, _ = detect(finished, MORE, redetect=True)
     assert engine.frames == MORE
-    made = read(finished)
+    made = read_manifest(finished)
     assert made["detectors"]["mediapipe"]["revision"] == 2
     assert made["finished"]
     (kept,) = finished.glob("detections.*.parquet")
@@ -491,16 +485,16 @@ def test_redetect_looks_at_every_frame_again_and_keeps_what_was_found(finished: 
         kept.with_name(kept.name.replace("detections", "run").replace("parquet", "json")).read_bytes()
         == (before["run.json"])
     )
-    (note,) = notes_of(finished, "redetected")
+    (note,) = list_notes(finished, "redetected")
     assert (note.count, kept.name in note.text) == (len(NAMES), True)
-    engine, _ = detect(finished, names(18))  # and it grows again
-    assert engine.frames == names(18)[len(MORE) :]
+    engine, _ = detect(finished, name_frames(18))  # and it can grow again
+    assert engine.frames == name_frames(18)[len(MORE) :]
 
 
-def test_redetect_may_take_other_detectors_and_settings(finished: Path) -> None:
+def test_redetect_accepts_other_detectors_and_settings(finished: Path) -> None:
     engine, _ = detect(finished, redetect=True, hand_detector="hagrid", hagrid_confidence=0.8, face_confidence=0.7)
     assert engine.frames == NAMES
-    made = read(finished)
+    made = read_manifest(finished)
     assert list(made["detectors"]) == ["retinaface", "hagrid"]
     assert made["configuration"]["detection"]["hagrid_confidence"] == 0.8
     engine, config = detect(finished)
@@ -508,7 +502,7 @@ def test_redetect_may_take_other_detectors_and_settings(finished: Path) -> None:
     assert config.detection.face_confidence == 0.7
 
 
-def test_redetect_leaves_the_settings_of_the_old_detectors_behind(tmp_path: Path) -> None:
+def test_redetect_drops_the_settings_of_the_old_detectors(tmp_path: Path) -> None:
     cache = tmp_path / "cache.json"
     cache.write_text(json.dumps([{"frame_path": name, "bbox_a": [1, 2, 3, 4]} for name in NAMES]))
     output = tmp_path / "run"
@@ -518,33 +512,33 @@ def test_redetect_leaves_the_settings_of_the_old_detectors_behind(tmp_path: Path
     assert (config.detection.face_cache, config.detection.hagrid_confidence) == (None, 0.7)
 
 
-def test_redetect_that_is_interrupted_goes_on(finished: Path, change: Build) -> None:
-    before = content_of(finished)
-    change("mediapipe", revision=2)
-    first = Instant(stop_after=2)
+def test_an_interrupted_redetect_resumes(finished: Path, change_detector: Build) -> None:
+    before = read_files(finished)
+    change_detector("mediapipe", revision=2)
+    first = InstantEngine(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
         detect(finished, engine=first, redetect=True)
     with pytest.raises(RunError, match="not finished"):
         runs.open_run(finished)
-    second = Instant(stop_after=1)
+    second = InstantEngine(stop_after=1)
     with pytest.raises(KeyboardInterrupt):
         detect(finished, engine=second, redetect=True)
-    third, _ = detect(finished)  # it is a run like any other, and needs not be told again
+    third, _ = detect(finished)  # without `redetect`, as any other run
     done = [*first.frames[:6], *second.frames[:3], *third.frames]
     assert sorted(done) == sorted(NAMES)
     (kept,) = finished.glob("detections.*.parquet")
     assert kept.read_bytes() == before["detections.parquet"]
     assert len(list(finished.glob("run.*.json"))) == 1
-    (note,) = notes_of(finished, "redetected")
+    (note,) = list_notes(finished, "redetected")
     assert kept.name in note.text
 
 
 @pytest.mark.parametrize("call", ["put", "rename", "put again"])
-def test_redetect_that_dies_while_it_puts_the_old_aside_loses_nothing(
-    call: str, finished: Path, change: Build, monkeypatch: pytest.MonkeyPatch
+def test_a_redetect_killed_while_it_sets_aside_the_old_loses_nothing(
+    call: str, finished: Path, change_detector: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = content_of(finished)["detections.parquet"]
-    change("mediapipe", revision=2)
+    old = read_files(finished)["detections.parquet"]
+    change_detector("mediapipe", revision=2)
     method, count = call.partition(" ")[0], 2 if " " in call else 1
     original = getattr(FolderStore, method)
     calls: list[str] = []
@@ -562,15 +556,15 @@ def test_redetect_that_dies_while_it_puts_the_old_aside_loses_nothing(
     assert len(calls) == count
     detect(finished, redetect=True)
     assert [path.read_bytes() for path in finished.glob("detections.*.parquet")] == [old]
-    assert read(finished)["detectors"]["mediapipe"]["revision"] == 2
+    assert read_manifest(finished)["detectors"]["mediapipe"]["revision"] == 2
     assert pq.read_metadata(finished / "detections.parquet").num_rows == len(NAMES)
 
 
 def test_redetect_twice_within_a_second_keeps_both(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "format_now", lambda: "2026-11-26T01:02:03+00:00")
-    first = content_of(finished)["detections.parquet"]
+    first = read_files(finished)["detections.parquet"]
     detect(finished, MORE, redetect=True)
-    second = content_of(finished)["detections.parquet"]
+    second = read_files(finished)["detections.parquet"]
     detect(finished, redetect=True)
     kept = [path.read_bytes() for path in finished.glob("detections.*.parquet")]
     assert sorted(kept) == sorted([first, second])
@@ -578,25 +572,25 @@ def test_redetect_twice_within_a_second_keeps_both(finished: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_redetect_that_is_killed_goes_on_and_equals_a_new_run(tmp_path: Path) -> None:
+def test_a_killed_redetect_resumes_and_equals_a_new_run(tmp_path: Path) -> None:
     images, output, journal = tmp_path / "images", tmp_path / "run", tmp_path / "journal"
     journal.mkdir()
-    frame_paths = make_frames(images, names(24))
+    frame_paths = make_frames(images, name_frames(24))
     source = FolderSource(str(images))
-    run.detect_frames(table_of(frame_paths), source, settings(face_confidence=0.7, workers=1), str(output))
+    run.detect_frames(tabulate_frames(frame_paths), source, make_config(face_confidence=0.7, workers=1), str(output))
     old = (output / "detections.parquet").read_bytes()
     parameters: dict[str, Any] = {"face_confidence": 0.6, "redetect": True, "workers": 1, "save_per_num_images": 3}
-    with faults.driver(images, output, 24, journal, pause=0.1, **parameters) as process:
-        wait_until(lambda: faults.saved_rows(output) >= 6 or process.poll() is not None, 60)
+    with faults.start_driver(images, output, 24, journal, pause=0.1, **parameters) as process:
+        wait_until(lambda: faults.count_saved_rows(output) >= 6 or process.poll() is not None, 60)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not faults.working(journal), 30)
-    saved = faults.saved_rows(output)
+        wait_until(lambda: not faults.list_workers(journal), 30)
+    saved = faults.count_saved_rows(output)
     assert 6 <= saved < 24
-    run.detect_frames(table_of(frame_paths), source, settings(**parameters), str(output))
+    run.detect_frames(tabulate_frames(frame_paths), source, make_config(**parameters), str(output))
     assert [path.read_bytes() for path in output.glob("detections.*.parquet")] == [old]
     fresh = tmp_path / "fresh"
-    run.detect_frames(table_of(frame_paths), source, settings(workers=1), str(fresh))
+    run.detect_frames(tabulate_frames(frame_paths), source, make_config(workers=1), str(fresh))
     assert (output / "detections.parquet").read_bytes() == (fresh / "detections.parquet").read_bytes()
 
 
@@ -614,25 +608,25 @@ PAIRING: dict[str, Any] = {
 }
 
 
-def test_every_key_of_the_pairing_is_tried() -> None:
+def test_every_key_of_the_pairing_is_covered() -> None:
     assert list(PAIRING) == list_field_names(PairingConfig)
 
 
 @pytest.mark.parametrize("key", PAIRING)
-def test_a_key_of_the_pairing_that_is_not_set_is_that_of_the_last_pairing(key: str, finished: Path) -> None:
+def test_an_unset_key_of_the_pairing_takes_the_value_of_the_last_pairing(key: str, finished: Path) -> None:
     last = dataclasses.replace(PairingConfig(), **{key: PAIRING[key]})
     outcomes.pair_run(runs.open_run(finished), last)
     engine, config = detect(finished)
     assert engine.asked == []
     assert config.pairing == last
-    (note,) = notes_of(finished, "resumed")
+    (note,) = list_notes(finished, "resumed")
     assert (note.count, f"pairing.{key} = " in note.text) == (1, True)
     assert runs.open_run(finished).pairing == last
 
 
-def test_a_key_of_the_pairing_is_free(finished: Path) -> None:
+def test_a_key_of_the_pairing_may_change(finished: Path) -> None:
     outcomes.pair_run(runs.open_run(finished), PairingConfig(crop_coefficient=1.2, fallback="wider"))
-    engine, config = detect(finished, crop_coefficient=1.5)  # today's default, but it was asked for
+    engine, config = detect(finished, crop_coefficient=1.5)  # the default, but set explicitly
     assert engine.asked == []
     assert config.pairing == PairingConfig(fallback="wider")
 
@@ -648,18 +642,18 @@ def test_a_key_of_the_pairing_is_free(finished: Path) -> None:
         ({"whole_frame": True, "fallback": "frame"}, True),
     ],
 )
-def test_whole_frames_are_looked_at_if_the_fallback_needs_it(
+def test_whole_frame_is_resolved_from_the_fallback(
     parameters: dict[str, Any], whole_frame: bool, tmp_path: Path
 ) -> None:
     detect(tmp_path, **parameters)
-    assert read(tmp_path)["configuration"]["detection"]["whole_frame"] is whole_frame
-    engine, config = detect(tmp_path, MORE)  # and so it stays
+    assert read_manifest(tmp_path)["configuration"]["detection"]["whole_frame"] is whole_frame
+    engine, config = detect(tmp_path, MORE)  # and it stays so
     assert engine.frames == MORE[len(NAMES) :]
     assert config.detection.whole_frame is whole_frame
 
 
 @pytest.mark.parametrize("parameters", [{"fallback": "none"}, {"fallback": "wider"}, {"fallback": "frame"}])
-def test_a_run_that_looked_at_whole_frames_goes_on_so(parameters: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_with_whole_frames_keeps_them(parameters: dict[str, Any], tmp_path: Path) -> None:
     detect(tmp_path, whole_frame=True)
     engine, config = detect(tmp_path, MORE, **parameters)
     assert engine.frames == MORE[len(NAMES) :]
@@ -667,37 +661,38 @@ def test_a_run_that_looked_at_whole_frames_goes_on_so(parameters: dict[str, Any]
     assert config.pairing.fallback == parameters["fallback"]
 
 
-def test_a_run_that_did_not_look_at_whole_frames_cannot_begin_to(finished: Path) -> None:
-    said = refused(finished, fallback="frame")
-    assert "detection.whole_frame: the run has False, now it is True" in said
-    assert "pairing.fallback = 'frame'" in said
-    assert "`redetect: true`" in said
+def test_whole_frame_needs_redetect_to_be_switched_on(finished: Path) -> None:
+    message = expect_refusal(finished, fallback="frame")
+    assert "detection.whole_frame: the run has False, now it is True" in message
+    assert "pairing.fallback = 'frame'" in message
+    assert "`redetect: true`" in message
     engine, _ = detect(finished, fallback="frame", redetect=True)
     assert engine.frames == NAMES
 
 
-def test_whole_frames_cannot_be_left_off_where_the_last_pairing_needs_them(tmp_path: Path) -> None:
+def test_whole_frame_cannot_be_switched_off_if_the_last_pairing_needs_it(tmp_path: Path) -> None:
     detect(tmp_path, fallback="frame")
     outcomes.pair_run(runs.open_run(tmp_path))
-    said = refused(tmp_path, whole_frame=False)
-    assert "whole_frame" in said
-    assert "frame" in said
+    message = expect_refusal(tmp_path, whole_frame=False)
+    assert "detection.whole_frame: the run has True, now it is False" in message
     with pytest.raises(ConfigError, match="whole_frame = False: `fallback: frame` needs it"):
-        settings(fallback="frame", whole_frame=False)
+        make_config(fallback="frame", whole_frame=False)
 
 
-def test_a_last_pairing_that_does_not_fit_what_is_set_is_refused_by_name(finished: Path) -> None:
+def test_a_last_pairing_in_conflict_with_a_set_key_is_rejected_by_name(finished: Path) -> None:
     outcomes.pair_run(runs.open_run(finished), PairingConfig(fallback="wider"))
-    assert "pairing.wider_coefficient = 2.5: narrower than crop_coefficient" in refused(finished, crop_coefficient=3.0)
+    assert "pairing.wider_coefficient = 2.5: narrower than crop_coefficient" in expect_refusal(
+        finished, crop_coefficient=3.0
+    )
 
 
-def test_the_table_of_detections_is_not_needed_to_resolve_a_configuration(finished: Path) -> None:
-    """What the notebook does first costs nothing, writes nothing, and may be done again."""
+def test_a_configuration_is_resolved_without_the_detections(finished: Path) -> None:
+    """Resolving reads no detections, writes nothing, and can be repeated."""
     (finished / "detections.parquet").unlink()
-    before = content_of(finished)
-    config = settings(output=str(finished), hand_detector="mediapipe")
-    once, notes = manifest.resume_config(config)
-    twice, more = manifest.resume_config(once)
+    before = read_files(finished)
+    config = make_config(output=str(finished), hand_detector="mediapipe")
+    once, notes = resume.resume_config(config)
+    twice, more = resume.resume_config(once)
     assert (once, more) == (twice, [])
     assert notes == []
-    assert content_of(finished) == before
+    assert read_files(finished) == before

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import encode, pattern
+from conftest import draw_pattern, encode_image
 
 from detectime import config as configuration
 from detectime import outcomes, runs, sources
-from detectime.detection import manifest, run, shards
+from detectime.detection import manifest, resume, run, shards
 from detectime.detection.manifest import RunError
 from detectime.images import describe_content
 from detectime.labels import frame_table
@@ -34,7 +34,7 @@ COUNT = 6
 
 def picture(seed: int) -> bytes:
     shades = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
-    return encode(np.kron(shades, np.ones((16, 16, 1), np.uint8)), "JPEG", quality=90)
+    return encode_image(np.kron(shades, np.ones((16, 16, 1), np.uint8)), "JPEG", quality=90)
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def place(tmp_path: Path) -> Path:
 
 def detect(place: Path, images: Path | None = None, **parameters: Any) -> list[Note]:
     given = {"images": str(images or place / "images"), "labels": str(place / "t.csv"), "output": str(place / "out")}
-    config, _ = manifest.resume_config(configuration.load_config(parameters={**given, "workers": 1, **parameters}))
-    source = sources.open_source(config)
+    config, _ = resume.resume_config(configuration.load_config(parameters={**given, "workers": 1, **parameters}))
+    source = sources.open_source(config.data.images, config.data.source_type)
     table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
     run.detect_frames(table, source, config, config.data.output)
     return runs.open_run(place / "out").notes
@@ -85,7 +85,7 @@ def test_a_frame_that_was_replaced_is_looked_at_again(place: Path) -> None:
     detect(place)
     before = rows(place)
     file = place / "images" / "3.jpg"
-    file.write_bytes(encode(pattern(200, 100), "JPEG"))
+    file.write_bytes(encode_image(draw_pattern(200, 100), "JPEG"))
     age(file)
     notes = detect(place)
     after = rows(place)
@@ -110,7 +110,7 @@ def test_new_times_alone_detect_nothing_again(place: Path, how: str, monkeypatch
         images = Path(shutil.copytree(images, place / "copy"))
     for file in images.iterdir():
         age(file)
-    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    monkeypatch.setattr(run._Run, "_process", lambda *_: pytest.fail("a frame was processed again"))
     notes = detect(place, images)
     assert "changed" not in kinds(notes)
     file = images / "2.jpg"
@@ -211,7 +211,7 @@ def test_a_folder_that_becomes_a_zip_of_the_same_frames_is_the_same_set(
     with zipfile.ZipFile(place / "frames.zip", "w") as archive:
         for file in (place / "images").iterdir():
             archive.write(file, file.name)
-    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    monkeypatch.setattr(run._Run, "_process", lambda *_: pytest.fail("a frame was processed again"))
     detect(place, place / "frames.zip")
     assert rows(place)["stamp"].str.fullmatch(r"\d+-[0-9a-f]{8}").all()
 
@@ -255,7 +255,7 @@ def test_without_contents_a_copy_is_the_same_by_its_size(place: Path, monkeypatc
     forget(place, "content")
     for file in (place / "images").iterdir():
         age(file)
-    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    monkeypatch.setattr(run._Run, "_process", lambda *_: pytest.fail("a frame was processed again"))
     notes = detect(place)
     assert kinds(notes)["assumed"] == COUNT  # not without a word
     assert rows(place).loc["0.jpg", "content"] == describe_content((place / "images" / "0.jpg").read_bytes())
@@ -265,7 +265,7 @@ def test_without_contents_another_size_is_another_frame(place: Path) -> None:
     detect(place)
     forget(place, "content")
     file = place / "images" / "4.jpg"
-    file.write_bytes(encode(pattern(200, 100), "JPEG"))
+    file.write_bytes(encode_image(draw_pattern(200, 100), "JPEG"))
     age(file)
     notes = detect(place)
     assert kinds(notes)["changed"] == 1
@@ -361,11 +361,11 @@ def test_a_redetect_that_is_killed_in_the_middle_of_a_rename_looks_at_every_fram
     with pytest.raises(KeyboardInterrupt):
         detect(place, redetect=True)
     monkeypatch.undo()
-    looked_at: list[int] = []
-    look = run._Run._look
-    monkeypatch.setattr(run._Run, "_look", lambda call, *given: (looked_at.append(len(given[0])), look(call, *given)))
+    counts: list[int] = []
+    process = run._Run._process
+    monkeypatch.setattr(run._Run, "_process", lambda call, *given: (counts.append(len(given[0])), process(call, *given)))
     detect(place)
-    assert looked_at == [COUNT]
+    assert counts == [COUNT]
     (kept,) = (place / "out").glob("detections.*Z.parquet")
     assert pq.read_metadata(kept).num_rows == COUNT
 
@@ -388,7 +388,7 @@ def test_what_is_rescued_of_one_file_outlives_the_damage_of_the_next(
     out = place / "out"
     shards.save_shard(stores.open_store(out), 7, pq.read_table(out / "detections.parquet").slice(0, 2))
     damaged = {spoil(out / "detections.parquet", "landmarks"), spoil(out / "shards" / "000000007.parquet", "crop_hash")}
-    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    monkeypatch.setattr(run._Run, "_process", lambda *_: pytest.fail("a frame was processed again"))
     assert len([note for note in detect(place) if note.kind == "damaged"]) == 2
     assert len(rows(place)) == COUNT
     assert {file.read_bytes() for file in out.rglob("*.damaged")} == damaged
@@ -407,7 +407,7 @@ def test_damage_in_a_column_that_pairing_does_not_read_costs_that_column(
     detect(place)
     path = place / "out" / "detections.parquet"
     content = spoil(path, "landmarks")
-    monkeypatch.setattr(run._Run, "_look", lambda *_: pytest.fail("a frame was looked at again"))
+    monkeypatch.setattr(run._Run, "_process", lambda *_: pytest.fail("a frame was processed again"))
     assert kinds(detect(place))["damaged"] == 1
     found = pq.read_table(path)
     assert len(found) == COUNT

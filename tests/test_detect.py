@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import PER_HAND, Box, encode, make_worker, pattern, read_image
+from conftest import PER_HAND, Box, draw_pattern, encode_image, make_worker, read_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from PIL import Image
 from detectime import boxes, paths
 from detectime.boxes import Floats
 from detectime.config import DetectionConfig
-from detectime.detection.worker import HandDetections, Worker
+from detectime.detection.cascade import HandDetections
+from detectime.detection.worker import Worker
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings
 from detectime.detectors.registry import FACES, HANDS, Chosen, choose_detectors
 from detectime.errors import ConfigError
@@ -122,7 +123,9 @@ def found_in(rows: Sequence[str], name: str, cell: int = CELL) -> list[tuple[int
 
 def told(hands: Sequence[HandDetections]) -> list[tuple[str, str, list[Box]]]:
     """Write what was found as the oracle does."""
-    return [(look.detector, look.stage, [tuple(box) for box in look.found.boxes.tolist()]) for look in hands]
+    return [
+        (search.detector, search.stage, [tuple(box) for box in search.detections.boxes.tolist()]) for search in hands
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,13 +164,13 @@ def told(hands: Sequence[HandDetections]) -> list[tuple[str, str, list[Box]]]:
         ),
     ],
 )
-def test_which_looks_are_taken(
+def test_which_searches_are_made(
     sketch: str | list[str], parameters: dict[str, Any], looks: list[str], coloured: dict[str, Coloured]
 ) -> None:
     rows = [sketch] if isinstance(sketch, str) else sketch
-    ((faces, hands),) = coloured_worker(**parameters).look([EncodedImage(encode(draw(rows)))])
+    ((faces, hands),) = coloured_worker(**parameters).cascade.detect([EncodedImage(encode_image(draw(rows)))])
     assert [tuple(box) for box in faces.boxes.tolist()] == found_in(rows, "face")
-    assert [f"{look.detector} {look.stage} {len(look.found)}" for look in hands] == looks
+    assert [f"{search.detector} {search.stage} {len(search.detections)}" for search in hands] == looks
     for detector, _, found in told(hands):
         assert set(found) <= set(found_in(rows, detector))
 
@@ -183,7 +186,7 @@ def around(face: Box, coefficient: float) -> Box:
     return face[0] - more, face[1] - more, face[2] + more, face[3] + more
 
 
-def slow_looks(rows: Sequence[str], config: DetectionConfig) -> list[tuple[str, str, list[Box]]]:
+def search_slowly(rows: Sequence[str], config: DetectionConfig) -> list[tuple[str, str, list[Box]]]:
     """Do one frame as the configuration says it."""
     faces = found_in(rows, "face")
     taken: list[tuple[str, str, list[Box]]] = []
@@ -243,13 +246,13 @@ def test_random_frames_are_looked_at_as_the_configuration_says(
         search=search,
         whole_frame=whole_frame,
     )
-    found = worker.look([EncodedImage(encode(draw(rows))) for rows in frames])
-    assert [told(hands) for _, hands in found] == [slow_looks(rows, worker.config) for rows in frames]
+    found = worker.cascade.detect([EncodedImage(encode_image(draw(rows))) for rows in frames])
+    assert [told(hands) for _, hands in found] == [search_slowly(rows, worker.config) for rows in frames]
 
 
 def test_what_nobody_is_asked_about_is_not_decoded_again(coloured: dict[str, Coloured]) -> None:
-    coloured_worker(whole_frame=True).look(
-        [EncodedImage(encode(draw(["rF"]))), EncodedImage(encode(draw(["..F", "..."])))]
+    coloured_worker(whole_frame=True).cascade.detect(
+        [EncodedImage(encode_image(draw(["rF"]))), EncodedImage(encode_image(draw(["..F", "..."])))]
     )
     assert coloured["red"].seen == [(16, 32), (32, 48), (32, 48)]
     assert coloured["green"].seen == [(32, 48), (32, 48)]
@@ -275,10 +278,10 @@ def test_of_reduced_frames_boxes_are_in_pixels_of_the_whole_one(
     stored = {1: upright, 3: np.rot90(upright, 2), 6: np.rot90(upright)}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    frame = EncodedImage(encode(np.ascontiguousarray(stored), "JPEG", exif=exif, subsampling=0), exif="apply")
+    frame = EncodedImage(encode_image(np.ascontiguousarray(stored), "JPEG", exif=exif, subsampling=0), exif="apply")
     assert (frame.width, frame.height) == (upright.shape[1], upright.shape[0])
     worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0)
-    ((faces, hands),) = worker.look([frame])
+    ((faces, hands),) = worker.cascade.detect([frame])
 
     def size(factor: int) -> tuple[int, int]:
         return frame.height // factor, frame.width // factor
@@ -289,14 +292,14 @@ def test_of_reduced_frames_boxes_are_in_pixels_of_the_whole_one(
         "green": [size(1)],  # which asked for it
     }
     np.testing.assert_allclose(faces.boxes, found_in(rows, "face", cell), atol=seen_by_face)
-    for look, tolerance in zip(hands, (seen_by_red, 2), strict=True):
-        np.testing.assert_allclose(look.found.boxes, found_in(rows, look.detector, cell), atol=tolerance)
+    for search, tolerance in zip(hands, (seen_by_red, 2), strict=True):
+        np.testing.assert_allclose(search.detections.boxes, found_in(rows, search.detector, cell), atol=tolerance)
 
 
 def test_without_reduced_decoding_every_pixel_is_seen(coloured: dict[str, Coloured]) -> None:
     rows = ["rFg"]
     worker = coloured_worker(face_max_resolution=100, near_coefficient=0.0, reduced_decoding=False)
-    worker.look([EncodedImage(encode(draw(rows, 320), "JPEG"))])
+    worker.cascade.detect([EncodedImage(encode_image(draw(rows, 320), "JPEG"))])
     assert [detector.seen for detector in coloured.values()] == [[(320, 960)]] * 3
 
 
@@ -304,7 +307,9 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(contest: Path, worker
     """A frame below the cap and the same one twice as large, above it."""
     small = read_image(contest / "room" / "0001.jpg")[::2, ::2]
     large = small.repeat(2, axis=0).repeat(2, axis=1)
-    (faces, _), (larger_faces, _) = worker.look([EncodedImage(encode(image)) for image in (small, large)])
+    (faces, _), (larger_faces, _) = worker.cascade.detect(
+        [EncodedImage(encode_image(image)) for image in (small, large)]
+    )
     np.testing.assert_allclose(larger_faces.boxes, 2 * faces.boxes, atol=3)
 
 
@@ -312,11 +317,11 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_cap(contest: Path, worker
 def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: Path) -> None:
     """The frames are enlarged to what a camera of today takes, so that they are reduced at all."""
     image = cv2.resize(read_image(contest / name), None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-    frame = EncodedImage(encode(image, "JPEG"))
+    frame = EncodedImage(encode_image(image, "JPEG"))
     for reduced, whole in zip(
         *(
-            (faces, *(look.found for look in hands))
-            for faces, hands in (make_worker(reduced_decoding=way).look([frame])[0] for way in (True, False))
+            (faces, *(search.detections for search in hands))
+            for faces, hands in (make_worker(reduced_decoding=way).cascade.detect([frame])[0] for way in (True, False))
         ),
         strict=True,
     ):
@@ -336,31 +341,31 @@ def test_reduced_decoding_finds_what_is_in_the_whole_frame(name: str, contest: P
 
 def test_a_frame_without_a_face_has_no_hands(shared: Path, worker: Worker) -> None:
     image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / "closer_pA" / "0034.jpg")
-    ((faces, hands),) = worker.look([EncodedImage(encode(image))])
-    assert [len(faces), *(len(look.found) for look in hands)] == [1, 1]
-    x1, y1, x2, y2 = boxes.round_outward(hands[0].found.boxes[0])
-    alone = EncodedImage(encode(np.ascontiguousarray(image[y1:y2, x1:x2])))
-    assert len(HANDS["mediapipe"].build(DetectionConfig(), "cpu").detect([alone.pixels()])[0]) == 1
-    ((faces, hands),) = worker.look([alone])
+    ((faces, hands),) = worker.cascade.detect([EncodedImage(encode_image(image))])
+    assert [len(faces), *(len(search.detections) for search in hands)] == [1, 1]
+    x1, y1, x2, y2 = boxes.round_outward(hands[0].detections.boxes[0])
+    alone = EncodedImage(encode_image(np.ascontiguousarray(image[y1:y2, x1:x2])))
+    assert len(HANDS["mediapipe"].build(DetectionConfig(), "cpu").detect([alone.read_pixels()])[0]) == 1
+    ((faces, hands),) = worker.cascade.detect([alone])
     assert (len(faces), hands) == (0, [])
-    ((faces, (look,)),) = make_worker(whole_frame=True).look([alone])
-    assert (look.detector, look.stage, len(look.found)) == ("mediapipe", "fallback", 1)
+    ((faces, (search,)),) = make_worker(whole_frame=True).cascade.detect([alone])
+    assert (search.detector, search.stage, len(search.detections)) == ("mediapipe", "fallback", 1)
 
 
 @pytest.mark.usefixtures("hagrid_weights")
 def test_the_second_detector_finds_a_hand_that_the_first_overlooks(contest: Path) -> None:
     looks = {
-        names: [(look.detector, look.stage, len(look.found)) for look in hands]
+        names: [(search.detector, search.stage, len(search.detections)) for search in hands]
         for names in ("hagrid", CASCADE)
-        for _, hands in make_worker(hand_detector=names).look([picture(contest / "selfie" / "0003.jpg")])
+        for _, hands in make_worker(hand_detector=names).cascade.detect([picture(contest / "selfie" / "0003.jpg")])
     }
     assert looks == {"hagrid": [("hagrid", "near", 0)], CASCADE: [("hagrid", "near", 0), ("mediapipe", "near", 1)]}
 
 
 @pytest.mark.usefixtures("hagrid_weights")
 def test_a_hand_that_the_first_detector_finds_is_left_to_it(contest: Path) -> None:
-    ((_, hands),) = make_worker(hand_detector=CASCADE).look([picture(contest / "palm_pA" / "0034.jpg")])
-    assert [(look.detector, look.stage, len(look.found)) for look in hands] == [("hagrid", "near", 1)]
+    ((_, hands),) = make_worker(hand_detector=CASCADE).cascade.detect([picture(contest / "palm_pA" / "0034.jpg")])
+    assert [(search.detector, search.stage, len(search.detections)) for search in hands] == [("hagrid", "near", 1)]
 
 
 def test_a_worker_gives_the_one_schema(worker: Worker, contest: Path) -> None:
@@ -378,10 +383,10 @@ def test_a_row_has_an_element_for_each_hand(contest: Path) -> None:
     worker = make_worker(reduced_decoding=False)
     path = contest / "room" / "0001.jpg"
     (row,) = worker(FolderSource(str(contest)), ["room/0001.jpg"]).to_pylist()
-    ((faces, (look,)),) = worker.look([picture(path)])
+    ((faces, (search,)),) = worker.cascade.detect([picture(path)])
     assert len(faces) == 1
     assert {column: len(row[column]) for column in ("hands", *PER_HAND)} == dict.fromkeys(("hands", *PER_HAND), 1)
-    found = look.found
+    found = search.detections
     assert found.landmarks is not None
     assert found.presence is not None
     assert found.handedness is not None
@@ -417,12 +422,12 @@ def test_what_a_detector_does_not_tell_is_null(contest: Path) -> None:
 
 @pytest.mark.parametrize(("exif", "orientation", "size"), [("ignore", None, (64, 48)), ("apply", 6, (48, 64))])
 def test_the_orientation_is_recorded_where_it_is_read(
-    exif: str, orientation: int | None, size: tuple[int, int], tmp_path: Path, worker: Worker
+    exif: str, orientation: int | None, size: tuple[int, int], tmp_path: Path
 ) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
-    (tmp_path / "a.jpg").write_bytes(encode(pattern(), "JPEG", exif=turned))
-    (row,) = worker(FolderSource(str(tmp_path), exif=exif), ["a.jpg"]).to_pylist()
+    (tmp_path / "a.jpg").write_bytes(encode_image(draw_pattern(), "JPEG", exif=turned))
+    (row,) = make_worker(exif=exif)(FolderSource(str(tmp_path)), ["a.jpg"]).to_pylist()
     assert (row["orientation"], (row["width"], row["height"])) == (orientation, size)
 
 
@@ -465,7 +470,7 @@ def test_the_batch_changes_no_byte(contest: Path, tmp_path: Path, hagrid_weights
 def test_a_batch_holds_no_more_pixels_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detectime.detection.worker._BATCH_PIXELS", 100)
     for name, side in (("a.png", 9), ("b.png", 9), ("c.png", 30), ("d.png", 5)):
-        (tmp_path / name).write_bytes(encode(Image.new("RGB", (side, side))))
+        (tmp_path / name).write_bytes(encode_image(Image.new("RGB", (side, side))))
     positions: list[int | None] = []
     table = make_worker(batch=16)(FolderSource(str(tmp_path)), ["a.png", "b.png", "c.png", "d.png"], positions.append)
     assert positions == [None] * (4 + 3)
@@ -486,8 +491,8 @@ def test_what_a_detector_trips_over_costs_one_frame(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FACES, "stumbling", describe("stumbling", Stumbling()))
-    (tmp_path / "wide.png").write_bytes(encode(Image.new("RGB", (9, 5))))
-    (tmp_path / "high.png").write_bytes(encode(Image.new("RGB", (5, 9))))
+    (tmp_path / "wide.png").write_bytes(encode_image(Image.new("RGB", (9, 5))))
+    (tmp_path / "high.png").write_bytes(encode_image(Image.new("RGB", (5, 9))))
     worker = make_worker(detector_type="stumbling", batch=batch)
     names = ["high.png", "wide.png", "high.png", "gone.png", "high.png", "wide.png"]
     rows = worker(FolderSource(str(tmp_path)), names).to_pylist()
@@ -506,7 +511,7 @@ def test_a_detector_that_does_not_exist_is_refused(key: str) -> None:
 
 
 @pytest.mark.skipif(
-    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime knows CUDA"
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has the CUDA provider"
 )
 @pytest.mark.parametrize("refuse", [Worker, Chosen.check])
 def test_a_gpu_that_is_not_there_is_refused_before_any_frame_is_read(refuse: Any) -> None:
@@ -528,7 +533,7 @@ def test_odd_sizes(hand_detector: str, whole_frame: bool, tmp_path: Path, reques
     for width, height in sizes:
         noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
         for kind in ("JPEG", "PNG"):
-            (tmp_path / f"{width}.{kind}").write_bytes(encode(noise, kind))
+            (tmp_path / f"{width}.{kind}").write_bytes(encode_image(noise, kind))
     worker = make_worker(hand_detector=hand_detector, whole_frame=whole_frame, batch=4)
     names = [f"{width}.{kind}" for width, _ in sizes for kind in ("JPEG", "PNG")]
     for row, size in zip(
@@ -544,18 +549,18 @@ Image.new("RGB", (12_000, 9_000), (40, 90, 150)).save(sys.argv[1])
 """
 LOOK = """
 import sys
-from detectime.config import Detection
+from detectime.config import DetectionConfig
 from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 
 def peak():  # of this process alone: what getrusage tells may be of the one that started it
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 
 most = int(sys.argv[3])
-worker = Worker(choose_detectors(Detection(max_pixels=most)))
+worker = Worker(choose_detectors(DetectionConfig(max_pixels=most)))
 before = peak()
-(row,) = worker(Folder(sys.argv[1], max_pixels=most), [sys.argv[2]]).to_pylist()
+(row,) = worker(FolderSource(sys.argv[1]), [sys.argv[2]]).to_pylist()
 print(row["outcome"], row["width"], peak() - before, row["error"], sep="|")
 """
 
@@ -571,15 +576,15 @@ def test_the_memory_that_a_large_frame_takes_is_bounded(suffix: str, most: float
     path = tmp_path / f"a.{suffix}"
     subprocess.run([sys.executable, "-c", MAKE, path], check=True)
 
-    def look(max_pixels: int) -> list[str]:
+    def process(max_pixels: int) -> list[str]:
         command = [sys.executable, "-c", LOOK, str(tmp_path), path.name, str(max_pixels)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("|")
 
-    outcome, width, megabytes, error = look(100_000_000)
+    outcome, width, megabytes, error = process(100_000_000)
     assert (outcome, width) == ("unreadable", "None")
     assert error == "too large: 12000 x 9000 pixels, more than max_pixels (100000000)"
     assert float(megabytes) < 60
-    outcome, width, megabytes, _ = look(120_000_000)
+    outcome, width, megabytes, _ = process(120_000_000)
     assert (outcome, width) == ("ok", "12000")
     assert float(megabytes) < most
 
@@ -593,7 +598,7 @@ def test_a_smaller_person_beside_one_who_shows_nothing_is_found(smaller: int, wo
     both = np.zeros((bystander.shape[0], bystander.shape[1] + width, 3), np.uint8)
     both[:, : bystander.shape[1]] = bystander
     both[:height, bystander.shape[1] :] = shrink_image(other, width)[:height]
-    ((faces, (look,)),) = worker.look([EncodedImage(encode(both))])
+    ((faces, (search,)),) = worker.cascade.detect([EncodedImage(encode_image(both))])
     assert len(faces) == 2
-    assert len(look.found) == 1
-    assert look.found.boxes[0, 0] > bystander.shape[1]
+    assert len(search.detections) == 1
+    assert search.detections.boxes[0, 0] > bystander.shape[1]

@@ -1,4 +1,4 @@
-"""``run.json`` of any version, and what is wrong with one; a section of config.yml that is none."""
+"""Reading a ``run.json`` of any version, and the errors for a broken one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from detectime import config as configuration
 from detectime import runs
-from detectime.detection import manifest
+from detectime.detection import manifest, resume
 from detectime.detection.manifest import RunError
 from detectime.errors import ConfigError
 from detectime.storage import store as stores
@@ -19,13 +19,14 @@ from detectime.storage import store as stores
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default" / "run.json"
 
 
-def write(folder: Path, content: Any) -> None:
+def write_manifest(folder: Path, content: Any) -> None:
+    """Write ``run.json``: text as it is, anything else as JSON."""
     (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def test_a_manifest_of_0_2_is_brought_to_todays_form(tmp_path: Path) -> None:
+def test_a_manifest_of_0_2_is_upgraded(tmp_path: Path) -> None:
     old = json.loads(FROZEN.read_text())
-    write(tmp_path, old)
+    write_manifest(tmp_path, old)
     found = manifest.read_manifest(stores.open_store(tmp_path))
     assert found is not None
     assert found["manifest_version"] == 2
@@ -34,12 +35,12 @@ def test_a_manifest_of_0_2_is_brought_to_todays_form(tmp_path: Path) -> None:
     assert manifest.get_config(found).detection.hand_detector == ("mediapipe",)
 
 
-def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
+def test_a_key_missing_in_an_older_manifest_has_the_default_of_its_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = json.loads(FROZEN.read_text())
     del old["configuration"]["detection"]["hand_confidence"]
-    write(tmp_path, old)
+    write_manifest(tmp_path, old)
     monkeypatch.setitem(manifest.releases.DEFAULTS["0.2"], "detection.hand_confidence", 0.25)
     found = manifest.read_manifest(stores.open_store(tmp_path))
     assert found is not None
@@ -50,54 +51,56 @@ def test_a_key_that_an_older_manifest_lacks_has_that_releases_default(
     "content",
     ["", "{", "5", "[]", "null", '"text"', "{}", {"configuration": {}}, {"detectors": []}],
 )
-def test_what_is_no_manifest_is_said(tmp_path: Path, content: Any) -> None:
-    write(tmp_path, content)
-    with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
+def test_content_other_than_a_manifest_is_rejected(tmp_path: Path, content: Any) -> None:
+    write_manifest(tmp_path, content)
+    with pytest.raises(RunError, match=r"run\.json: this is not the manifest of a run"):
         manifest.read_manifest(stores.open_store(tmp_path))
 
 
-def open_it(folder: Path) -> None:
+def open_run(folder: Path) -> None:
     runs.open_run(folder)
 
 
-def resume_it(folder: Path) -> None:
-    manifest.resume_config(configuration.load_config(parameters={"output": str(folder)}))
+def resume_run(folder: Path) -> None:
+    resume.resume_config(configuration.load_config(parameters={"output": str(folder)}))
 
 
 @pytest.mark.parametrize("lacking", ["data", "images", "detectors", "started", "finished", "detectime"])
-@pytest.mark.parametrize("use", [open_it, resume_it])
-def test_a_manifest_that_lacks_something_is_said(tmp_path: Path, lacking: str, use: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("use", [open_run, resume_run])
+def test_a_manifest_without_a_required_key_is_rejected(
+    tmp_path: Path, lacking: str, use: Callable[[Path], None]
+) -> None:
     content = json.loads(FROZEN.read_text())
-    for place in (content, content["configuration"], content["configuration"]["data"]):
-        place.pop(lacking, None)
-    write(tmp_path, content)
-    with pytest.raises(RunError, match=r"run\.json: this is no manifest of a run"):
+    for section in (content, content["configuration"], content["configuration"]["data"]):
+        section.pop(lacking, None)
+    write_manifest(tmp_path, content)
+    with pytest.raises(RunError, match=r"run\.json: this is not the manifest of a run"):
         use(tmp_path)
 
 
-def test_a_section_that_a_manifest_lacks_has_that_releases_defaults(tmp_path: Path) -> None:
+def test_a_section_missing_in_a_manifest_has_the_defaults_of_its_release(tmp_path: Path) -> None:
     content = json.loads(FROZEN.read_text())
     del content["configuration"]["detection"]
-    write(tmp_path, content)
+    write_manifest(tmp_path, content)
     assert runs.open_run(tmp_path).config.detection.hand_detector == ("mediapipe",)
 
 
 @pytest.mark.parametrize("changes", [{"manifest_version": 99}, {"detectime": "9.1.0", "manifest_version": 3}])
-def test_a_newer_manifest_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    write(tmp_path, json.loads(FROZEN.read_text()) | changes)
+def test_a_newer_manifest_is_rejected(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_manifest(tmp_path, json.loads(FROZEN.read_text()) | changes)
     with pytest.raises(RunError, match="made by a newer detectime"):
         runs.open_run(tmp_path)
 
 
-def test_a_value_that_is_not_accepted_any_more_is_said(tmp_path: Path) -> None:
+def test_a_value_that_is_no_longer_accepted_is_named(tmp_path: Path) -> None:
     content = json.loads(FROZEN.read_text())
     content["configuration"]["detection"]["hand_confidence"] = "much"
-    write(tmp_path, content)
+    write_manifest(tmp_path, content)
     with pytest.raises(RunError, match=r"hand_confidence = 'much'"):
         runs.open_run(tmp_path)
 
 
-def test_a_folder_without_a_run_is_said_and_not_made(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_rejected_and_nothing_is_created(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run in this folder"):
         runs.open_run(tmp_path)
     with pytest.raises(RunError, match="there is no such folder"):
@@ -107,7 +110,7 @@ def test_a_folder_without_a_run_is_said_and_not_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["5", "text", "[1, 2]", "true"])
 @pytest.mark.parametrize("parameters", [{}, {"workers": 2}, {"limit": 3}])
-def test_a_section_that_is_a_value_is_refused(tmp_path: Path, value: str, parameters: dict[str, int]) -> None:
+def test_a_section_that_is_a_single_value_is_rejected(tmp_path: Path, value: str, parameters: dict[str, int]) -> None:
     text = "data: {images: a, labels: b, output: c}\nlabels: {stop: 1}\n"
     (tmp_path / "config.yml").write_text(f"{text}run: {value}\n")
     with pytest.raises(ConfigError, match=r"run = .*should be keys with values"):

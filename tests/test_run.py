@@ -1,4 +1,4 @@
-"""A run finds the same whatever interrupts it and however it is divided, and refuses what it cannot go on with."""
+"""Runs: the same result for any interruption and any shards, and errors for folders that cannot be resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import encode, pattern
-from faults import FINISHED, Instant, names, row, settings, stored, table_of
-from hypothesis import given
-from hypothesis import settings as effort
+from conftest import SHARED
+from faults import (
+    FINISHED,
+    ImaginaryFolder,
+    InstantEngine,
+    list_notes,
+    list_stored_files,
+    make_config,
+    make_row,
+    name_frames,
+    read_manifest,
+    refuse_work,
+    tabulate_frames,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectime import outcomes, pairing, paths, runs
@@ -34,9 +45,7 @@ from detectime.detectors import registry
 from detectime.detectors.registry import Chosen, find_used_keys
 from detectime.errors import ConfigError
 from detectime.exports import hands_json
-from detectime.images import EncodedImage
-from detectime.labels import frame_table
-from detectime.notes import Note
+from detectime.labels import frame_table, frames_csv
 from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TableVersionError
 from detectime.sources.folder import FolderSource
 from detectime.storage import store as stores
@@ -46,56 +55,34 @@ from detectime.storage.store import StoreError
 
 pytestmark = pytest.mark.slow
 
-CONTEST = faults.ROOT.parent / "shared" / "frames" / "contest"
+CONTEST = SHARED / "frames" / "contest"
 
 
-class Imaginary(FolderSource):
-    """A folder that has whatever frame it is asked for; engines that cost nothing do not ask."""
-
-    def list_frames(self) -> Iterator[tuple[str, str | None]]:
-        return ((name, f"stamp of {name}") for name in names(2000))
-
-    def open(self, frame_paths: Iterable[str]) -> Iterator[tuple[str, EncodedImage]]:
-        return ((frame_path, EncodedImage(encode(pattern()))) for frame_path in frame_paths)
-
-
-NOWHERE = Imaginary("/nowhere")
-NAMES = names(23)
+NOWHERE = ImaginaryFolder("/nowhere")
+NAMES = name_frames(23)
 
 
 def detect(table: pd.DataFrame, output: Path, engine: Any = None, **parameters: Any) -> pa.Table:
-    """Run, and return all columns of what is stored then, of which the call itself returns some."""
+    """Run without detectors; return the stored table with all columns, in the order of the returned one."""
     parameters = {"workers": 2, "save_per_num_images": 5, **parameters}
-    found = run.detect_frames(table, NOWHERE, settings(**parameters), str(output), engine or Instant())
-    whole = shards.read_detections(stores.open_store(str(output)), None)
-    assert len(whole) == len(found)
-    whole = whole.take(pc.index_in(found["frame_path"], whole["frame_path"]))
-    assert whole.select(PAIRING_COLUMNS).equals(found)
-    return whole
+    found = run.detect_frames(table, NOWHERE, make_config(**parameters), str(output), engine or InstantEngine())
+    table_of_run = shards.read_detections(stores.open_store(str(output)), None)
+    assert len(table_of_run) == len(found)
+    table_of_run = table_of_run.take(pc.index_in(found["frame_path"], table_of_run["frame_path"]))
+    assert table_of_run.select(PAIRING_COLUMNS).equals(found)
+    return table_of_run
 
 
-def expected(frame_paths: list[str]) -> pa.Table:
-    rows = [row(name) | {"stamp": f"stamp of {name}"} for name in frame_paths]
+def make_expected(frame_paths: list[str]) -> pa.Table:
+    """Make the detections table of an `InstantEngine`."""
+    rows = [make_row(name) | {"stamp": f"stamp of {name}"} for name in frame_paths]
     return pa.Table.from_pylist(rows, schema=DETECTIONS)
 
 
-def hands(table: pd.DataFrame, found: pa.Table, **parameters: Any) -> bytes:
-    samples = pairing.pair_frames(table, found, settings(**parameters).pairing)
+def encode_hands(table: pd.DataFrame, found: pa.Table, **parameters: Any) -> bytes:
+    """Pair, and return the bytes of ``hands.json``."""
+    samples = pairing.pair_frames(table, found, make_config(**parameters).pairing)
     return b"".join(hands_json.encode_samples(samples))
-
-
-def noted(output: Path, kind: str) -> list[Note]:
-    """Notes of a kind that a finished run has."""
-    return [note for note in runs.open_run(output).notes if note.kind == kind]
-
-
-def manifest(output: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((output / "run.json").read_text())
-    return content
-
-
-def nothing_to_do(*_: Any) -> Any:
-    raise AssertionError("the engine was asked")
 
 
 # -- the same result
@@ -104,105 +91,103 @@ def nothing_to_do(*_: Any) -> Any:
 @pytest.mark.parametrize("seed", [None, 1, 2])
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_shard_size_and_order_change_nothing(tmp_path: Path, size: int, seed: int | None) -> None:
-    engine = Instant(seed=seed)
-    found = detect(table_of(NAMES), tmp_path, engine, save_per_num_images=size)
-    assert found.equals(expected(NAMES))
+    engine = InstantEngine(seed=seed)
+    found = detect(tabulate_frames(NAMES), tmp_path, engine, save_per_num_images=size)
+    assert found.equals(make_expected(NAMES))
     assert pq.read_table(tmp_path / "detections.parquet").equals(found)
     assert found.schema.equals(DETECTIONS)
     assert sorted(engine.frames) == sorted(NAMES)
     assert max(map(len, engine.asked)) == min(size, 12)  # two workers share what is less than two shards
-    assert stored(tmp_path) == FINISHED
+    assert list_stored_files(tmp_path) == FINISHED
 
 
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("size", [1, 4])
-def test_a_run_that_is_interrupted_again_and_again_repeats_and_loses_nothing(
-    tmp_path: Path, size: int, seed: int | None
-) -> None:
+def test_a_repeatedly_interrupted_run_repeats_and_loses_nothing(tmp_path: Path, size: int, seed: int | None) -> None:
     asked: list[str] = []
     for _ in range(len(NAMES)):
-        engine = Instant(stop_after=2, seed=seed)
+        engine = InstantEngine(stop_after=2, seed=seed)
         try:
-            found = detect(table_of(NAMES), tmp_path, engine, save_per_num_images=size)
+            found = detect(tabulate_frames(NAMES), tmp_path, engine, save_per_num_images=size)
         except KeyboardInterrupt:
             asked += [name for shard in engine.asked[:2] for name in shard]
-            assert manifest(tmp_path)["finished"] is None
-            assert "detections.parquet" not in stored(tmp_path)
+            assert read_manifest(tmp_path)["finished"] is None
+            assert "detections.parquet" not in list_stored_files(tmp_path)
         else:
             asked += engine.frames
             break
-    assert found.equals(expected(NAMES))
+    assert found.equals(make_expected(NAMES))
     assert sorted(asked) == sorted(NAMES)
-    assert stored(tmp_path) == FINISHED
+    assert list_stored_files(tmp_path) == FINISHED
 
 
-@effort(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     loses=st.sets(st.sampled_from(NAMES)),
     knows=st.lists(st.booleans(), min_size=1),
     size=st.integers(1, 30),
     seed=st.none() | st.integers(0, 3),
 )
-def test_a_frame_that_costs_its_worker_is_found_and_its_neighbours_lose_nothing(
+def test_a_frame_that_kills_its_worker_is_isolated(
     tmp_path_factory: pytest.TempPathFactory, loses: set[str], knows: list[bool], size: int, seed: int | None
 ) -> None:
     answers = iter(knows * 1000)
-    engine = Instant(loses=loses, knows=lambda: next(answers), seed=seed)
+    engine = InstantEngine(loses=loses, knows=lambda: next(answers), seed=seed)
     output = tmp_path_factory.mktemp("run")
-    found = detect(table_of(NAMES), output, engine, save_per_num_images=size)
+    found = detect(tabulate_frames(NAMES), output, engine, save_per_num_images=size)
     assert found["frame_path"].to_pylist() == NAMES
     for one in found.to_pylist():
         if one["frame_path"] in loses:
             assert (one["outcome"], one["error"]) == ("failed", "the worker died")
-            assert engine.frames.count(one["frame_path"]) >= 3  # it might have been somebody else's fault
+            assert engine.frames.count(one["frame_path"]) >= 3  # the cause might have been another frame
         else:
-            assert one == expected([one["frame_path"]]).to_pylist()[0]
+            assert one == make_expected([one["frame_path"]]).to_pylist()[0]
     assert len(engine.asked) <= len(NAMES) + len(loses) * (3 + 2 * 23)
     shutil.rmtree(output)
 
 
-def test_a_large_set_is_cut_into_shards_lazily(tmp_path: Path) -> None:
+def test_a_large_table_is_split_into_shards_lazily(tmp_path: Path) -> None:
     waiting: list[int] = []
 
     def engine(shards: Any, *rest: Any) -> Any:
-        for result in Instant()(shards, *rest):
+        for result in InstantEngine()(shards, *rest):
             waiting.append(len(shards))
             yield result
 
-    detect(table_of(names(100)), tmp_path, engine, save_per_num_images=10)
+    detect(tabulate_frames(name_frames(100)), tmp_path, engine, save_per_num_images=10)
     assert waiting == list(reversed(range(10)))
 
 
 # -- growth
 
 
-def test_a_run_grows_by_what_is_new_and_keeps_what_it_has(tmp_path: Path) -> None:
+def test_a_run_grows_by_new_frames_and_keeps_its_rows(tmp_path: Path) -> None:
     few, many = NAMES[:9], NAMES
-    detect(table_of(few), tmp_path)
-    engine = Instant()
-    assert detect(table_of(many), tmp_path, engine).equals(expected(many))  # a longer csv
+    detect(tabulate_frames(few), tmp_path)
+    engine = InstantEngine()
+    assert detect(tabulate_frames(many), tmp_path, engine).equals(make_expected(many))  # a longer csv
     assert sorted(engine.frames) == sorted(many[9:])
-    # A shorter one again: its frames come first, the others stay, by name.
-    short = detect(table_of(few[::-1]), tmp_path, nothing_to_do)
-    assert short.equals(expected(few[::-1] + sorted(set(many) - set(few))))
+    # Back to a shorter csv: its frames come first; the others stay, sorted by name.
+    short = detect(tabulate_frames(few[::-1]), tmp_path, refuse_work)
+    assert short.equals(make_expected(few[::-1] + sorted(set(many) - set(few))))
     assert pq.read_table(tmp_path / "detections.parquet").num_rows == len(many)
 
 
-def test_a_reordered_table_needs_no_work_and_comes_in_its_order(tmp_path: Path) -> None:
+def test_a_reordered_table_needs_no_work_and_sets_the_order(tmp_path: Path) -> None:
     shuffled = [str(name) for name in np.random.default_rng(5).permutation(NAMES)]
-    detect(table_of(NAMES), tmp_path / "one")
-    assert detect(table_of(shuffled), tmp_path / "one", nothing_to_do).equals(expected(shuffled))
-    straight = detect(table_of(shuffled), tmp_path / "two")
-    table = table_of(shuffled)
-    again = detect(table, tmp_path / "one", nothing_to_do)
-    assert hands(table, again) == hands(table, straight)
+    detect(tabulate_frames(NAMES), tmp_path / "one")
+    assert detect(tabulate_frames(shuffled), tmp_path / "one", refuse_work).equals(make_expected(shuffled))
+    uninterrupted = detect(tabulate_frames(shuffled), tmp_path / "two")
+    table = tabulate_frames(shuffled)
+    again = detect(table, tmp_path / "one", refuse_work)
+    assert encode_hands(table, again) == encode_hands(table, uninterrupted)
 
 
 def test_limit_and_classes_grow_the_run(tmp_path: Path) -> None:
-    table = table_of(NAMES).assign(class_name=["stop", "ok"] * 11 + ["mute"])
+    table = tabulate_frames(NAMES).assign(class_name=["stop", "ok"] * 11 + ["mute"])
     asked = []
     for classes, limit in ((["stop"], 3), (["stop"], 8), (["stop", "ok"], 8), (["stop", "ok", "mute"], None)):
-        engine = Instant()
+        engine = InstantEngine()
         found = detect(frame_table.select_frames(table, classes, limit), tmp_path, engine)
         asked.append(sorted(engine.frames))
     stop, ok = NAMES[:22:2], NAMES[1:22:2]
@@ -210,76 +195,76 @@ def test_limit_and_classes_grow_the_run(tmp_path: Path) -> None:
     assert asked[1] == sorted(stop[3:8])
     assert asked[2] == sorted(ok[:4])
     assert sorted(name for part in asked for name in part) == sorted(NAMES)
-    assert found.equals(expected(NAMES))
+    assert found.equals(make_expected(NAMES))
 
 
-def test_growth_that_is_interrupted_says_that_the_run_is_not_finished(tmp_path: Path) -> None:
-    detect(table_of(NAMES[:9]), tmp_path)
-    started = manifest(tmp_path)["started"]
-    assert manifest(tmp_path)["finished"] is not None
+def test_a_run_interrupted_while_growing_is_not_finished(tmp_path: Path) -> None:
+    detect(tabulate_frames(NAMES[:9]), tmp_path)
+    started = read_manifest(tmp_path)["started"]
+    assert read_manifest(tmp_path)["finished"] is not None
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=1))
-    assert manifest(tmp_path)["finished"] is None
-    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
-    assert manifest(tmp_path)["finished"] is not None
-    assert manifest(tmp_path)["started"] == started
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=1))
+    assert read_manifest(tmp_path)["finished"] is None
+    assert detect(tabulate_frames(NAMES), tmp_path).equals(make_expected(NAMES))
+    assert read_manifest(tmp_path)["finished"] is not None
+    assert read_manifest(tmp_path)["started"] == started
 
 
 def test_more_than_a_million_shards_keep_their_order(tmp_path: Path) -> None:
-    # What was saved last counts: the next shards must sort behind those that are there.
-    detect(table_of(NAMES[:4]), tmp_path)
+    # The last row of a frame counts, so new shards must sort after existing ones.
+    detect(tabulate_frames(NAMES[:4]), tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=1, missing=NAMES))
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=1, missing=NAMES))
     (shard,) = (tmp_path / "shards").iterdir()
     digits = len(shard.stem)
     shard.rename(shard.with_stem(str(10 ** min(digits, 6) - 1).zfill(digits)))
-    engine = Instant(stop_after=2)
+    engine = InstantEngine(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, engine, retry_failed=True, save_per_num_images=1)
+        detect(tabulate_frames(NAMES), tmp_path, engine, retry_failed=True, save_per_num_images=1)
     assert {*engine.frames[:2]} == {*NAMES[4:6]}
-    engine = Instant()
-    assert detect(table_of(NAMES), tmp_path, engine, retry_failed=True).equals(expected(NAMES))
+    engine = InstantEngine()
+    assert detect(tabulate_frames(NAMES), tmp_path, engine, retry_failed=True).equals(make_expected(NAMES))
     assert not {*NAMES[:6]} & {*engine.frames}
 
 
-# -- what failed
+# -- failed frames
 
 
-def test_retry_failed_does_what_failed_again_and_nothing_else(tmp_path: Path) -> None:
+def test_retry_failed_processes_only_failed_frames(tmp_path: Path) -> None:
     bad = {NAMES[0]: "missing", NAMES[7]: "unreadable", NAMES[22]: "failed"}
 
     def engine(shards: Any, *rest: Any) -> Any:
-        for shard, result in Instant()(shards, *rest):
+        for shard, result in InstantEngine()(shards, *rest):
             rows = [
                 {**one, "outcome": bad.get(one["frame_path"], "ok"), "error": "e" if one["frame_path"] in bad else None}
                 for one in result.to_pylist()
             ]
             yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
 
-    found = detect(table_of(NAMES), tmp_path, engine)
+    found = detect(tabulate_frames(NAMES), tmp_path, engine)
     assert [one["frame_path"] for one in found.to_pylist() if one["outcome"] != "ok"] == list(bad)
-    assert manifest(tmp_path)["outcomes"] == {"ok": 20, "missing": 1, "unreadable": 1, "failed": 1}
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
-    # One of them is not wanted any more: it is left alone.
-    table = table_of(NAMES)
+    assert read_manifest(tmp_path)["outcomes"] == {"ok": 20, "missing": 1, "unreadable": 1, "failed": 1}
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(found)
+    # A failed frame that is no longer wanted is not retried.
+    table = tabulate_frames(NAMES)
     table.loc[22, "wanted"] = False
-    again = Instant()
+    again = InstantEngine()
     found = detect(table, tmp_path, again, retry_failed=True)
     assert again.frames == [NAMES[0], NAMES[7]]
-    assert manifest(tmp_path)["outcomes"] == {"ok": 22, "missing": 0, "unreadable": 0, "failed": 1}
-    assert found.slice(0, 22).equals(expected(NAMES[:22]))
-    assert detect(table, tmp_path, nothing_to_do, retry_failed=True).equals(found)
-    assert detect(table_of(NAMES), tmp_path, retry_failed=True).equals(expected(NAMES))
+    assert read_manifest(tmp_path)["outcomes"] == {"ok": 22, "missing": 0, "unreadable": 0, "failed": 1}
+    assert found.slice(0, 22).equals(make_expected(NAMES[:22]))
+    assert detect(table, tmp_path, refuse_work, retry_failed=True).equals(found)
+    assert detect(tabulate_frames(NAMES), tmp_path, retry_failed=True).equals(make_expected(NAMES))
 
 
-def test_retry_failed_counts_what_came_last_also_before_the_shards_are_compacted(tmp_path: Path) -> None:
+def test_retry_failed_uses_the_last_rows_before_compaction_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=2, missing=NAMES))
-    again = Instant(stop_after=1)
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=2, missing=NAMES))
+    again = InstantEngine(stop_after=1)
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, again, retry_failed=True)
+        detect(tabulate_frames(NAMES), tmp_path, again, retry_failed=True)
     assert again.asked[0] == tuple(NAMES[:5])
-    found = detect(table_of(NAMES), tmp_path)
+    found = detect(tabulate_frames(NAMES), tmp_path)
     outcomes = found["outcome"].to_pylist()
     assert outcomes == ["ok"] * 5 + ["missing"] * 5 + ["ok"] * 13
 
@@ -288,7 +273,7 @@ def test_retry_failed_counts_what_came_last_also_before_the_shards_are_compacted
 
 
 @pytest.mark.parametrize("deleted", [0, 1, 3])
-def test_a_run_that_is_killed_while_it_is_compacted_repeats_nothing(
+def test_a_run_killed_during_compaction_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
 ) -> None:
     def delete(store: FolderStore, doomed: list[str]) -> None:
@@ -300,30 +285,30 @@ def test_a_run_that_is_killed_while_it_is_compacted_repeats_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(FolderStore, "delete", delete)
         with pytest.raises(KeyboardInterrupt):
-            detect(table_of(NAMES), tmp_path)
-    assert manifest(tmp_path)["finished"] is None
+            detect(tabulate_frames(NAMES), tmp_path)
+    assert read_manifest(tmp_path)["finished"] is None
     assert len(list((tmp_path / "shards").iterdir())) == 5 - deleted
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(expected(NAMES))
-    assert stored(tmp_path) == FINISHED
-    assert manifest(tmp_path)["finished"] is not None
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(make_expected(NAMES))
+    assert list_stored_files(tmp_path) == FINISHED
+    assert read_manifest(tmp_path)["finished"] is not None
 
 
-def test_a_finished_run_answers_again_without_an_engine(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES), tmp_path)
-    before = manifest(tmp_path)
+def test_a_finished_run_needs_no_engine(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path)
+    before = read_manifest(tmp_path)
     content = (tmp_path / "detections.parquet").stat()
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
-    assert manifest(tmp_path) == before
-    assert (tmp_path / "detections.parquet").stat().st_mtime_ns == content.st_mtime_ns  # nor is it written again
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(found)
+    assert read_manifest(tmp_path) == before
+    assert (tmp_path / "detections.parquet").stat().st_mtime_ns == content.st_mtime_ns  # not written again
 
 
-def test_nothing_wanted_is_no_error(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES).assign(wanted=False), tmp_path, nothing_to_do)
+def test_a_table_without_wanted_frames(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES).assign(wanted=False), tmp_path, refuse_work)
     assert found.num_rows == 0
     assert found.schema.equals(DETECTIONS)
 
 
-# -- refusals
+# -- runs that cannot be resumed
 
 
 OTHER: dict[str, Any] = {
@@ -344,25 +329,25 @@ OTHER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("changed", [{key: value} for key, value in OTHER.items()] + [OTHER], ids=lambda c: "+".join(c))
-def test_another_detection_configuration_is_refused_by_name(tmp_path: Path, changed: dict[str, Any]) -> None:
-    found = detect(table_of(NAMES), tmp_path)
+def test_another_detection_configuration_is_rejected_by_key(tmp_path: Path, changed: dict[str, Any]) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path)
     before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(RunError) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do, **changed)
-    own = dataclasses.asdict(settings().detection) | {"whole_frame": False}  # null means it, as nothing asks for more
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, **changed)
+    own = dataclasses.asdict(make_config().detection) | {"whole_frame": False}  # the meaning of null here
     assert str(tmp_path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
     for key, value in own.items():
         named = f"detection.{key}: the run has {value!r}, now it is {changed.get(key)!r}" in str(refusal.value)
         assert named == (key in changed)
     assert (tmp_path / "run.json").read_bytes() == before
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(found)
 
 
-def test_every_key_that_the_default_detectors_read_is_tried_above() -> None:
-    # The keys of others: see test_binding.
+def test_every_key_of_the_default_detectors_is_covered_above() -> None:
+    # For the keys of other detectors see test_binding.
     elsewhere = {"detector_type", "hand_detector", "detector_settings", "device", "batch"}
-    assert set(find_used_keys(settings().detection)) == {*OTHER, *elsewhere}
+    assert set(find_used_keys(make_config().detection)) == {*OTHER, *elsewhere}
 
 
 @pytest.mark.parametrize(
@@ -380,14 +365,14 @@ def test_every_key_that_the_default_detectors_read_is_tried_above() -> None:
     ],
     ids=lambda c: "+".join(c),
 )
-def test_everything_else_is_free(tmp_path: Path, changed: dict[str, Any]) -> None:
-    found = detect(table_of(NAMES), tmp_path)
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do, **changed).equals(found)
+def test_every_other_key_may_change(tmp_path: Path, changed: dict[str, Any]) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path)
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work, **changed).equals(found)
 
 
-def test_a_run_of_an_earlier_version_looks_on_as_it_did(tmp_path: Path) -> None:
-    detect(table_of(NAMES[:9]), tmp_path)
-    before = manifest(tmp_path) | {"detectime": "0.2.0"}
+def test_a_run_of_an_earlier_version_keeps_its_settings(tmp_path: Path) -> None:
+    detect(tabulate_frames(NAMES[:9]), tmp_path)
+    before = read_manifest(tmp_path) | {"detectime": "0.2.0"}
     before["configuration"]["detection"] |= {"hand_detector": "mediapipe", "search_coefficient": 2.0}
     for key in ("near_coefficient", "reduced_decoding", "whole_frame", "batch"):
         del before["configuration"]["detection"][key]
@@ -395,54 +380,54 @@ def test_a_run_of_an_earlier_version_looks_on_as_it_did(tmp_path: Path) -> None:
     for changed, was in (({"search_coefficient": 3.0}, "2.0"), ({"near_coefficient": 2.0}, "1.5")):
         (key,) = changed
         with pytest.raises(RunError, match=rf"detection\.{key}: the run has {was}, now it is"):
-            detect(table_of(NAMES), tmp_path, nothing_to_do, **changed)
+            detect(tabulate_frames(NAMES), tmp_path, refuse_work, **changed)
     assert json.loads((tmp_path / "run.json").read_text()) == before
-    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
-    kept = manifest(tmp_path)["configuration"]["detection"]
+    assert detect(tabulate_frames(NAMES), tmp_path).equals(make_expected(NAMES))
+    kept = read_manifest(tmp_path)["configuration"]["detection"]
     assert (kept["search_coefficient"], kept["near_coefficient"], kept["whole_frame"]) == (2.0, 1.5, False)
-    (note,) = noted(tmp_path, "resumed")
+    (note,) = list_notes(tmp_path, "resumed")
     assert "detection.search_coefficient = 2.0" in note.text
 
 
 @pytest.mark.parametrize("fallback", ["none", "wider"])
-def test_a_run_that_looked_at_whole_frames_goes_on_doing_so(tmp_path: Path, fallback: str) -> None:
-    detect(table_of(NAMES[:9]), tmp_path, fallback="frame")
-    asked: list[bool | None] = []
+def test_a_run_with_whole_frames_keeps_them(tmp_path: Path, fallback: str) -> None:
+    detect(tabulate_frames(NAMES[:9]), tmp_path, fallback="frame")
+    used: list[bool | None] = []
 
     def engine(shards: Any, chosen: Chosen, *rest: Any) -> Any:
-        asked.append(chosen.config.whole_frame)
-        yield from Instant()(shards, chosen, *rest)
+        used.append(chosen.config.whole_frame)
+        yield from InstantEngine()(shards, chosen, *rest)
 
-    found = detect(table_of(NAMES), tmp_path, engine, fallback=fallback)
-    assert found.equals(expected(NAMES))
-    assert asked == [True]
-    kept = manifest(tmp_path)["configuration"]
+    found = detect(tabulate_frames(NAMES), tmp_path, engine, fallback=fallback)
+    assert found.equals(make_expected(NAMES))
+    assert used == [True]
+    kept = read_manifest(tmp_path)["configuration"]
     assert (kept["detection"]["whole_frame"], kept["pairing"]["fallback"]) == (True, fallback)
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do, fallback="frame").equals(found)
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work, fallback="frame").equals(found)
 
 
 @pytest.mark.parametrize(
-    ("fallback", "whole_frame", "looks"),
+    ("fallback", "whole_frame", "resolved"),
     [("none", None, False), ("wider", None, False), ("frame", None, True), ("none", True, True), ("frame", True, True)],
 )
-def test_whole_frames_are_looked_at_if_the_fallback_asks_for_it(
-    fallback: str, whole_frame: bool | None, looks: bool, tmp_path: Path
+def test_whole_frame_follows_from_the_fallback(
+    fallback: str, whole_frame: bool | None, resolved: bool, tmp_path: Path
 ) -> None:
-    detect(table_of(NAMES), tmp_path, fallback=fallback, whole_frame=whole_frame)
-    assert manifest(tmp_path)["configuration"]["detection"]["whole_frame"] is looks
+    detect(tabulate_frames(NAMES), tmp_path, fallback=fallback, whole_frame=whole_frame)
+    assert read_manifest(tmp_path)["configuration"]["detection"]["whole_frame"] is resolved
 
 
-def test_a_run_that_looked_at_whole_frames_does_not_leave_off_unseen(tmp_path: Path) -> None:
-    detect(table_of(NAMES), tmp_path, fallback="frame")
+def test_whole_frame_cannot_be_switched_off(tmp_path: Path) -> None:
+    detect(tabulate_frames(NAMES), tmp_path, fallback="frame")
     with pytest.raises(RunError, match=r"whole_frame: the run has True, now it is False"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do, whole_frame=False)
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, whole_frame=False)
 
 
-def test_a_run_that_did_not_look_at_whole_frames_cannot_begin_to(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES), tmp_path, fallback="wider")
+def test_whole_frame_cannot_be_switched_on_by_a_fallback(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path, fallback="wider")
     with pytest.raises(RunError, match=r"whole_frame: the run has False.*; pairing\.fallback = 'frame' is"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do, fallback="frame")
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(found)
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, fallback="frame")
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(found)
 
 
 @pytest.mark.parametrize(
@@ -453,78 +438,78 @@ def test_a_run_that_did_not_look_at_whole_frames_cannot_begin_to(tmp_path: Path)
         ("mediapipe,hagrid,mediapipe", "mediapipe: named more than once; accepted: each once"),
     ],
 )
-def test_hand_detectors_that_cannot_be_are_refused_before_any_work(tmp_path: Path, names: str, words: str) -> None:
+def test_invalid_hand_detectors_are_rejected_before_any_work(tmp_path: Path, names: str, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do, hand_detector=names)
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, hand_detector=names)
     assert "detection.hand_detector" in str(refusal.value)
     assert words in str(refusal.value)
-    assert stored(tmp_path) == set()
+    assert list_stored_files(tmp_path) == set()
 
 
-def test_another_vocabulary_is_free(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES), tmp_path)
-    config = dataclasses.replace(settings(), labels={"no_gesture": 0, "wave": 9})
-    again = run.detect_frames(table_of(NAMES), NOWHERE, config, str(tmp_path), nothing_to_do)
+def test_the_vocabulary_may_change(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path)
+    config = dataclasses.replace(make_config(), labels={"no_gesture": 0, "wave": 9})
+    again = run.detect_frames(tabulate_frames(NAMES), NOWHERE, config, str(tmp_path), refuse_work)
     assert again.equals(found.select(PAIRING_COLUMNS))
-    assert manifest(tmp_path)["configuration"]["labels"] == {"no_gesture": 0, "wave": 9}
+    assert read_manifest(tmp_path)["configuration"]["labels"] == {"no_gesture": 0, "wave": 9}
 
 
-def test_other_weights_are_refused_by_name_when_frames_are_to_be_looked_at(
+def test_other_weights_are_rejected_by_name_if_frames_are_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = detect(table_of(NAMES), tmp_path / "run")
-    recorded = manifest(tmp_path / "run")["detectors"]
+    found = detect(tabulate_frames(NAMES), tmp_path / "run")
+    recorded = read_manifest(tmp_path / "run")["detectors"]
     other = tmp_path / "retinaface_mobilenet025.onnx"
     other.write_bytes(b"trained a little longer")
     replaced = dataclasses.replace(registry.FACES["retinaface"], find_weights=lambda _: [other])
     monkeypatch.setitem(registry.FACES, "retinaface", replaced)
     words = r"weights of retinaface: retinaface_mobilenet025\.onnx \('[0-9a-f]{64}' then, '[0-9a-f]{64}' now\)"
     with pytest.raises(RunError, match=words) as refusal:
-        detect(table_of([*NAMES, "video/more.jpg"]), tmp_path / "run", nothing_to_do)
+        detect(tabulate_frames([*NAMES, "video/more.jpg"]), tmp_path / "run", refuse_work)
     assert str(refusal.value).count(" then, ") == 1
-    # What is finished stays usable, and says so.
-    assert detect(table_of(NAMES), tmp_path / "run", nothing_to_do).equals(found)
-    (note,) = noted(tmp_path / "run", "detectors")
+    # A finished run stays usable, with a note.
+    assert detect(tabulate_frames(NAMES), tmp_path / "run", refuse_work).equals(found)
+    (note,) = list_notes(tmp_path / "run", "detectors")
     assert re.search(words, note.text)
-    assert manifest(tmp_path / "run")["detectors"] == recorded
+    assert read_manifest(tmp_path / "run")["detectors"] == recorded
 
 
-def test_another_detector_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    detect(table_of(NAMES), tmp_path)
+def test_another_detector_is_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect(tabulate_frames(NAMES), tmp_path)
     second = dataclasses.replace(registry.HANDS["mediapipe"], name="second")
     monkeypatch.setitem(registry.HANDS, "second", second)
     with pytest.raises(RunError) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do, hand_detector="mediapipe,second")
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, hand_detector="mediapipe,second")
     words = "detection.hand_detector: the run has ['mediapipe'], now it is ['mediapipe', 'second']"
     assert words in str(refusal.value)
     another = dataclasses.replace(registry.FACES["retinaface"], name="another")
     monkeypatch.setitem(registry.FACES, "another", another)
     with pytest.raises(RunError, match=r"detection\.detector_type: the run has 'retinaface', now it is 'another'"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do, detector_type="another")
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work, detector_type="another")
 
 
-def test_a_run_of_which_every_frame_is_missing_is_refused_before_it_starts(tmp_path: Path) -> None:
-    table = table_of(NAMES, there=[])
-    with pytest.raises(RunError, match="/nowhere: not one of the 23 wanted frames is there") as refusal:
-        detect(table, tmp_path, nothing_to_do)
+def test_a_run_without_any_existing_frame_is_rejected_before_it_starts(tmp_path: Path) -> None:
+    table = tabulate_frames(NAMES, there=[])
+    with pytest.raises(RunError, match="/nowhere: not one of the 23 wanted frames exists") as refusal:
+        detect(table, tmp_path, refuse_work)
     assert NAMES[0] in str(refusal.value)
-    assert stored(tmp_path) == set()
-    # What is there, but not wanted, does not count.
-    table = table_of(NAMES, there=NAMES[:1])
+    assert list_stored_files(tmp_path) == set()
+    # A frame that exists but is not wanted does not count.
+    table = tabulate_frames(NAMES, there=NAMES[:1])
     table.loc[0, "wanted"] = False
     with pytest.raises(RunError, match="not one of the 22 wanted frames"):
-        detect(table, tmp_path, nothing_to_do)
-    assert stored(tmp_path) == set()
+        detect(table, tmp_path, refuse_work)
+    assert list_stored_files(tmp_path) == set()
 
 
-def test_one_frame_that_is_there_is_enough(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES, there=NAMES[5:6]), tmp_path, Instant(missing=set(NAMES) - {NAMES[5]}))
+def test_one_existing_frame_is_enough(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES, there=NAMES[5:6]), tmp_path, InstantEngine(missing=set(NAMES) - {NAMES[5]}))
     assert found["outcome"].to_pylist().count("missing") == 22
 
 
-def test_a_finished_run_answers_without_its_frames(tmp_path: Path) -> None:
-    found = detect(table_of(NAMES), tmp_path)
-    assert detect(table_of(NAMES, there=[]), tmp_path, nothing_to_do).equals(found)
+def test_a_finished_run_needs_no_frames(tmp_path: Path) -> None:
+    found = detect(tabulate_frames(NAMES), tmp_path)
+    assert detect(tabulate_frames(NAMES, there=[]), tmp_path, refuse_work).equals(found)
 
 
 @pytest.mark.parametrize(
@@ -540,62 +525,61 @@ def test_a_finished_run_answers_without_its_frames(tmp_path: Path) -> None:
         b'{"detectime": ',
     ],
 )
-def test_a_manifest_that_is_garbage_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
-    detect(table_of(NAMES), tmp_path)
+def test_a_broken_manifest_is_rejected_and_kept(tmp_path: Path, content: bytes) -> None:
+    detect(tabulate_frames(NAMES), tmp_path)
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match=re.escape(f"{tmp_path}/run.json: this is no manifest of a run")) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do)
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path}/run.json: this is not the manifest of a run")) as refusal:
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work)
     assert "another `output`" in str(refusal.value)
     assert (tmp_path / "run.json").read_bytes() == content
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_manifest_that_is_gone_is_missed(tmp_path: Path, finished: bool) -> None:
+def test_a_missing_manifest_is_an_error(tmp_path: Path, finished: bool) -> None:
     if finished:
-        detect(table_of(NAMES), tmp_path)
+        detect(tabulate_frames(NAMES), tmp_path)
     else:
         with pytest.raises(KeyboardInterrupt):
-            detect(table_of(NAMES), tmp_path, Instant(stop_after=1))
+            detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=1))
     (tmp_path / "run.json").unlink()
-    before = stored(tmp_path)
+    before = list_stored_files(tmp_path)
     with pytest.raises(RunError, match=r"there are detections, but no run\.json"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do)
-    assert stored(tmp_path) == before
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work)
+    assert list_stored_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_detections_that_are_damaged_are_set_aside_and_looked_for_again(tmp_path: Path, finished: bool) -> None:
+def test_damaged_detections_are_set_aside_and_made_again(tmp_path: Path, finished: bool) -> None:
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=2))
     if finished:
-        detect(table_of(NAMES), tmp_path)
+        detect(tabulate_frames(NAMES), tmp_path)
     damaged = tmp_path / "detections.parquet" if finished else sorted((tmp_path / "shards").iterdir())[0]
     content = damaged.read_bytes()[:-20]
     damaged.write_bytes(content)
-    engine = Instant()
-    assert detect(table_of(NAMES), tmp_path, engine).equals(expected(NAMES))
+    engine = InstantEngine()
+    assert detect(tabulate_frames(NAMES), tmp_path, engine).equals(make_expected(NAMES))
     assert sorted(engine.frames) == sorted(NAMES if finished else NAMES[:5] + NAMES[10:])
     name = str(damaged.relative_to(tmp_path))
-    assert stored(tmp_path) == FINISHED | {f"{name}.damaged"}
+    assert list_stored_files(tmp_path) == FINISHED | {f"{name}.damaged"}
     assert (tmp_path / f"{name}.damaged").read_bytes() == content
-    (note,) = noted(tmp_path, "damaged")
+    (note,) = list_notes(tmp_path, "damaged")
     assert (note.count, note.example) == (1, name)
     assert f"{name}.damaged" in note.text
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do).equals(expected(NAMES))
-    assert noted(tmp_path, "damaged") == [note]  # that it happened stays on record
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work).equals(make_expected(NAMES))
+    assert list_notes(tmp_path, "damaged") == [note]  # an event stays on record
 
 
 @pytest.mark.parametrize("column", ["frame_path", "faces.list.element.x1"])
-def test_what_can_still_be_read_of_a_damaged_file_is_saved(
-    column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards, "PIECE", 4)
-    detect(table_of(NAMES), tmp_path)
-    damage(tmp_path / "detections.parquet", column, group=2)
-    engine = Instant()
-    assert detect(table_of(NAMES), tmp_path, engine).equals(expected(NAMES))
+def test_intact_rows_of_a_damaged_file_are_saved(column: str, tmp_path: Path) -> None:
+    detect(tabulate_frames(NAMES), tmp_path)
+    file = tmp_path / "detections.parquet"
+    pq.write_table(pq.read_table(file), file, row_group_size=4, write_page_checksum=True)  # as in a large run
+    damage(file, column, group=2)
+    engine = InstantEngine()
+    assert detect(tabulate_frames(NAMES), tmp_path, engine).equals(make_expected(NAMES))
     assert sorted(engine.frames) == sorted(NAMES[8:12])
-    (note,) = noted(tmp_path, "damaged")
+    (note,) = list_notes(tmp_path, "damaged")
     assert "19 of its rows were saved" in note.text
 
 
@@ -610,109 +594,106 @@ def damage(file: Path, column: str, group: int) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_file_that_is_no_table_of_detections_is_named_and_kept(tmp_path: Path, finished: bool) -> None:
+def test_a_file_other_than_a_detections_table_is_named_and_kept(tmp_path: Path, finished: bool) -> None:
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=2))
     if finished:
-        detect(table_of(NAMES), tmp_path)
+        detect(tabulate_frames(NAMES), tmp_path)
     other = tmp_path / "detections.parquet" if finished else sorted((tmp_path / "shards").iterdir())[0]
     pq.write_table(pa.table({"frame_path": ["a"]}), other)
-    before = stored(tmp_path)
+    before = list_stored_files(tmp_path)
     with pytest.raises(TableVersionError, match=re.escape(str(other))) as refusal:
-        detect(table_of(NAMES), tmp_path, nothing_to_do)
+        detect(tabulate_frames(NAMES), tmp_path, refuse_work)
     assert "move the file elsewhere" in str(refusal.value)
-    assert stored(tmp_path) == before
-    other.rename(tmp_path.parent / "elsewhere.parquet")  # the remedy that it names
-    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
+    assert list_stored_files(tmp_path) == before
+    other.rename(tmp_path.parent / "elsewhere.parquet")  # the remedy in the message
+    assert detect(tabulate_frames(NAMES), tmp_path).equals(make_expected(NAMES))
 
 
-def test_files_that_others_put_beside_the_shards_do_no_harm(tmp_path: Path) -> None:
+def test_other_files_beside_the_shards_are_ignored(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(NAMES), tmp_path, Instant(stop_after=2))
+        detect(tabulate_frames(NAMES), tmp_path, InstantEngine(stop_after=2))
     others = {"shards/.DS_Store", "shards/desktop.ini", "shards/000001 (1).parquet"}
     for name in others:
         (tmp_path / name).write_bytes(b"\x00")
-    assert detect(table_of(NAMES), tmp_path).equals(expected(NAMES))
-    assert stored(tmp_path) == FINISHED | others
+    assert detect(tabulate_frames(NAMES), tmp_path).equals(make_expected(NAMES))
+    assert list_stored_files(tmp_path) == FINISHED | others
 
 
-def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_in_the_same_folder_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = FolderStore.lock
-    monkeypatch.setattr(FolderStore, "lock", lambda store: lock(store, 0.3))  # its patience is tried in test_store
+    monkeypatch.setattr(FolderStore, "lock", lambda store: lock(store, 0.3))  # see test_store for the patience
     going, enough = threading.Event(), threading.Event()
     results: list[pa.Table] = []
 
     def engine(shards: Any, *rest: Any) -> Any:
-        for result in Instant()(shards, *rest):
+        for result in InstantEngine()(shards, *rest):
             going.set()
             assert enough.wait(20)
             yield result
 
-    first = threading.Thread(target=lambda: results.append(detect(table_of(NAMES), tmp_path, engine)))
+    first = threading.Thread(target=lambda: results.append(detect(tabulate_frames(NAMES), tmp_path, engine)))
     first.start()
     assert going.wait(20)
     try:
-        before = stored(tmp_path)
+        before = list_stored_files(tmp_path)
         with pytest.raises(StoreError, match="another run is writing to this folder"):
-            detect(table_of(NAMES), tmp_path, nothing_to_do)
-        assert stored(tmp_path) == before
+            detect(tabulate_frames(NAMES), tmp_path, refuse_work)
+        assert list_stored_files(tmp_path) == before
     finally:
         enough.set()
         first.join()
-    assert results[0].equals(expected(NAMES))
+    assert results[0].equals(make_expected(NAMES))
 
 
 # -- the full disk
 
 
-small_disk = faults.small_disk
-
-
-def test_a_run_into_a_full_disk_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
-    many = names(2000)
-    table = table_of(many)
-    straight = detect(table, tmp_path / "straight", save_per_num_images=20)
+def test_a_run_that_filled_the_disk_resumes_when_there_is_space(small_disk: Path, tmp_path: Path) -> None:
+    many = name_frames(2000)
+    table = tabulate_frames(many)
+    uninterrupted = detect(table, tmp_path / "uninterrupted", save_per_num_images=20)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(600 * 1024))
     output = small_disk / "run"
     with pytest.raises(StoreError) as refusal:
         detect(table, output, save_per_num_images=20)
     assert "No space left on device" in str(refusal.value)
-    assert "make room" in str(refusal.value)
+    assert "free disk space" in str(refusal.value)
     assert re.search(r"run/shards/0\d+\.parquet: cannot be written", str(refusal.value))
-    done = faults.saved_rows(output)
+    done = faults.count_saved_rows(output)
     assert 0 < done < 2000
     ballast.unlink()
-    small_disk_again = Instant()
-    found = detect(table, output, small_disk_again, save_per_num_images=200)
-    assert len(small_disk_again.frames) == 2000 - done
-    assert found.equals(straight)
-    assert hands(table, found) == hands(table, straight)
-    assert not [name for name in stored(output) if "partial" in name]
+    engine = InstantEngine()
+    found = detect(table, output, engine, save_per_num_images=200)
+    assert len(engine.frames) == 2000 - done
+    assert found.equals(uninterrupted)
+    assert encode_hands(table, found) == encode_hands(table, uninterrupted)
+    assert not [name for name in list_stored_files(output) if "partial" in name]
 
 
-def test_a_disk_that_is_full_when_the_run_is_compacted_loses_nothing(small_disk: Path) -> None:
+def test_a_disk_full_at_compaction_loses_nothing(small_disk: Path) -> None:
     output = small_disk / "run"
 
     def engine(*arguments: Any) -> Any:
-        yield from Instant()(*arguments)
+        yield from InstantEngine()(*arguments)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        detect(table_of(names(2000)), output, engine, save_per_num_images=190)
-    room = os.statvfs(small_disk)
+        detect(tabulate_frames(name_frames(2000)), output, engine, save_per_num_images=190)
+    space = os.statvfs(small_disk)
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(room.f_bavail * room.f_bsize - 4 * 4096))
+    ballast.write_bytes(bytes(space.f_bavail * space.f_bsize - 4 * 4096))
     with pytest.raises(StoreError, match=r"run/detections\.parquet: cannot be written: No space left on device"):
-        detect(table_of(names(2000)), output, nothing_to_do)
+        detect(tabulate_frames(name_frames(2000)), output, refuse_work)
     ballast.unlink()
-    assert detect(table_of(names(2000)), output, nothing_to_do).equals(expected(names(2000)))
+    assert detect(tabulate_frames(name_frames(2000)), output, refuse_work).equals(make_expected(name_frames(2000)))
 
 
 # -- real frames, real models
 
 
-@pytest.mark.skipif(not (CONTEST / "train.csv").is_file(), reason=f"the real frames are not there: {CONTEST}")
+@pytest.mark.skipif(not (CONTEST / "train.csv").is_file(), reason="the shared folder lacks frames/contest")
 @pytest.mark.parametrize(
     "parameters", [{}, {"hand_detector": "hagrid,mediapipe", "fallback": "frame"}], ids=["default", "cascade"]
 )
@@ -722,15 +703,15 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
     if parameters:
         request.getfixturevalue("hagrid_weights")
     source = FolderSource(str(CONTEST / "TRAIN_DATA"))
-    table = frame_table.read_frames_csv(CONTEST / "train.csv", source, settings().labels)
-    table = frame_table.select_frames(table.iloc[::6].reset_index(drop=True), list(settings().labels))
-    base = settings(**parameters)  # read once, so that all runs have the same
+    table = frames_csv.read_frames_csv(CONTEST / "train.csv", source, make_config().labels)
+    table = frame_table.select_frames(table.iloc[::6].reset_index(drop=True), list(make_config().labels))
+    base = make_config(**parameters)  # loaded once, so that all runs have the same
     contents, found = [], []
-    for workers, size, stops, batch in ((1, 100, False, 1), (2, 1, True, 3), (2, 7, False, 3)):
+    for workers, size, is_stopped, batch in ((1, 100, False, 1), (2, 1, True, 3), (2, 7, False, 3)):
         output = tmp_path / f"{workers}-{size}"
         how = dataclasses.replace(base.run, workers=workers, save_per_num_images=size)
         config = dataclasses.replace(base, run=how, detection=dataclasses.replace(base.detection, batch=batch))
-        if stops:
+        if is_stopped:
             with pytest.raises(KeyboardInterrupt):
                 run.detect_frames(table, source, config, str(output), stop_after_8)
         run.detect_frames(table, source, config, str(output))
@@ -745,7 +726,7 @@ def test_hands_json_is_the_same_for_any_workers_shards_batch_and_interruption(
 
 
 def stop_after_8(*arguments: Any) -> Iterator[Any]:
-    """Be the local engine until Ctrl-C comes."""
+    """Be the local engine for eight shards, then raise KeyboardInterrupt."""
     for done, result in enumerate(local.run_shards(*arguments)):
         if done == 8:
             raise KeyboardInterrupt
@@ -753,9 +734,9 @@ def stop_after_8(*arguments: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("vanishes", ["the folder", "all that was in it"])
-def test_a_drive_that_is_lost_on_the_way_stops_the_run(vanishes: str, tmp_path: Path) -> None:
+def test_a_drive_that_is_lost_stops_the_run(vanishes: str, tmp_path: Path) -> None:
     images, elsewhere, output = tmp_path / "images", tmp_path / "elsewhere", tmp_path / "run"
-    frame_paths = faults.make_frames(images, faults.names(30))
+    frame_paths = faults.make_frames(images, name_frames(30))
 
     def engine(*work: Any) -> Iterator[Any]:
         for number, result in enumerate(local.run_shards(*work)):
@@ -765,8 +746,8 @@ def test_a_drive_that_is_lost_on_the_way_stops_the_run(vanishes: str, tmp_path: 
                     images.mkdir()
             yield result
 
-    table, source = faults.table_of(frame_paths), FolderSource(str(images))
-    config = faults.settings(workers=1, save_per_num_images=3)
+    table, source = tabulate_frames(frame_paths), FolderSource(str(images))
+    config = make_config(workers=1, save_per_num_images=3)
     with pytest.raises(RunError, match="is the drive still mounted"):
         run.detect_frames(table, source, config, str(output), engine)
     shutil.rmtree(images, ignore_errors=True)
@@ -776,57 +757,50 @@ def test_a_drive_that_is_lost_on_the_way_stops_the_run(vanishes: str, tmp_path: 
     assert run.count_detection_outcomes(found) == {"ok": 30, "missing": 0, "unreadable": 0, "failed": 0}
 
 
-def test_frames_that_are_deleted_on_the_way_are_missing(tmp_path: Path) -> None:
-    frame_paths = faults.make_frames(tmp_path / "images", faults.names(30))
+def test_frames_deleted_after_the_listing_are_missing(tmp_path: Path) -> None:
+    frame_paths = faults.make_frames(tmp_path / "images", name_frames(30))
     for frame_path in frame_paths[10:14]:
         (tmp_path / "images" / frame_path).unlink()
-    table = faults.table_of(frame_paths)  # which says that they are there
+    table = tabulate_frames(frame_paths)  # which marks them as on disk
     found = run.detect_frames(
-        table, FolderSource(str(tmp_path / "images")), faults.settings(workers=1), str(tmp_path / "run")
+        table, FolderSource(str(tmp_path / "images")), make_config(workers=1), str(tmp_path / "run")
     )
     assert run.count_detection_outcomes(found) == {"ok": 26, "missing": 4, "unreadable": 0, "failed": 0}
 
 
-def test_a_source_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"make it by sources\.of"):
-        detect(table_of(NAMES), tmp_path, nothing_to_do, max_pixels=1000)
-    assert not (tmp_path / "run.json").exists()
-
-
-def test_a_finished_run_is_paired_again_without_the_weights(
-    tmp_path: Path, hagrid_weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_needs_no_weights(tmp_path: Path, hagrid_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = {"hand_detector": "hagrid"}
-    found = detect(table_of(NAMES), tmp_path, **parameters)
+    found = detect(tabulate_frames(NAMES), tmp_path, **parameters)
     monkeypatch.setenv("DETECTIME_MIRROR", "file:///nowhere")
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "nothing"))
     monkeypatch.setattr(paths, "MODEL", tmp_path / "nothing either")
-    assert detect(table_of(NAMES), tmp_path, nothing_to_do, **parameters).equals(found)
-    with pytest.raises(WeightsError, match="not there"):
-        detect(table_of([*NAMES, "video/more.jpg"]), tmp_path, nothing_to_do, **parameters)
+    assert detect(tabulate_frames(NAMES), tmp_path, refuse_work, **parameters).equals(found)
+    with pytest.raises(WeightsError, match="weights are missing"):
+        detect(tabulate_frames([*NAMES, "video/more.jpg"]), tmp_path, refuse_work, **parameters)
 
 
 def test_the_memory_of_workers_is_logged_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def engine(*work: Any) -> Iterator[Any]:
-        for number, (shard, result) in enumerate(Instant()(*work), start=1):
+        for number, (shard, result) in enumerate(InstantEngine()(*work), start=1):
             yield shard, result.replace_schema_metadata({PEAK_MEMORY: str(100_000_000 * number).encode()})
 
     caplog.set_level("INFO", "detectime")
-    detect(table_of(NAMES), tmp_path, engine)
-    assert [record.getMessage() for record in caplog.records] == ["a worker took 500 MB of memory at most"]
-    assert manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000
+    detect(tabulate_frames(NAMES), tmp_path, engine)
+    assert [record.getMessage() for record in caplog.records] == ["peak memory of a worker: 500 MB"]
+    assert read_manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000
     caplog.clear()
-    detect(table_of([*NAMES, *names(30)[23:]]), tmp_path, Instant())
+    detect(tabulate_frames([*NAMES, *name_frames(30)[23:]]), tmp_path, InstantEngine())
     assert caplog.records == []
-    assert manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000  # of all that worked on this run
+    assert read_manifest(tmp_path)["peak_memory_of_a_worker"] == 500_000_000  # the maximum over all calls
 
 
 def test_a_run_prints_nothing_but_its_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    detect(table_of(NAMES[:9]), tmp_path, fallback="frame")
-    detect(table_of(NAMES), tmp_path, images="elsewhere", fallback="none")
+    detect(tabulate_frames(NAMES[:9]), tmp_path, fallback="frame")
+    detect(tabulate_frames(NAMES), tmp_path, images="elsewhere", fallback="none")
     out, err = capfd.readouterr()
     assert err == ""
+    assert out
     assert all("frame/s" in line for line in out.splitlines())
-    assert [note.count for note in noted(tmp_path, "moved")] == [1]
-    (note,) = noted(tmp_path, "resumed")
+    assert [note.count for note in list_notes(tmp_path, "moved")] == [1]
+    (note,) = list_notes(tmp_path, "resumed")
     assert "detection.whole_frame = True" in note.text

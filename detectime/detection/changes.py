@@ -1,4 +1,4 @@
-"""Frames that changed since they were looked at: another stamp triggers a check, the content decides."""
+"""Frames that changed since detection: a different stamp triggers a check, and the content decides."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from detectime.notes import Note, note_found
 from detectime.progress import Progress
 from detectime.sources.contract import Source
 from detectime.sources.listing import list_source
+from detectime.sources.reading import read_contents
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What became of frames that were looked at before.
+    """The comparison of a frame table with the results of a run; arrays have one element per row of the table.
 
     Attributes
     ----------
     changed
-        For each row of the frame table, whether the frame has other content now.
+        bool: whether the frame has other content now.
+    unread
+        bool: whether the frame has another stamp and could not be read.
     compared
         How many frames could be compared.
     first
         The first frame that changed.
     unknown
-        How many of those that changed have no content recorded and another size.
+        How many of the changed frames have another size and no recorded content.
     contents
-        For each row of the frame table the content that was read of a frame that did not change; null elsewhere.
+        Text: the content of a frame that was read and did not change; null elsewhere.
     assumed
-        How many of these had no content recorded, as in runs of 0.2, and count as the same since their size is.
-    unread
-        For each row of the frame table, whether a frame with another stamp could not be read.
+        How many of these have no recorded content, as in runs of 0.2, and count as unchanged because their size is.
     stamps
-        For each row of the frame table the stamp that its row of results is to have; null: its own.
-    are_stamps_new
-        Whether one of these is another one than the row has.
+        Text: the stamp that the frame's result gets; null: it keeps its own.
+    has_new_stamps
+        Whether any of these differs from the recorded one.
     """
 
     changed: Flags
@@ -51,7 +52,7 @@ class Changes:
     contents: pa.Array
     assumed: int
     stamps: pa.Array
-    are_stamps_new: bool
+    has_new_stamps: bool
 
     @property
     def count(self) -> int:
@@ -60,116 +61,173 @@ class Changes:
 
 
 def list_stamps(table: pd.DataFrame, source: Source) -> tuple[pa.Array, str | None]:
-    """Return the stamps of a frame table: its own column, or where it has none what the source lists now.
+    """Return the stamps of a frame table: its own column, or without one the listing of the source.
 
     Returns
     -------
     stamps, unreachable
-        Text, null where the source does not have the frame, or tells nothing of it; and why nothing could be listed,
-        None if something was.
+        Text, null where the source does not have the frame or knows nothing of it; and why the source could not be
+        listed, None if it could.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.sources import open_source
+    >>> table = pd.DataFrame({"frame_path": ["a.jpg"], "stamp": ["10-1"]})
+    >>> list_stamps(table, open_source(str(paths.SAMPLE)))[0].to_pylist()
+    ['10-1']
     """
     if "stamp" in table:
-        return _flat(pa.array(table["stamp"], pa.string(), from_pandas=True)), table.attrs.get("unreachable")
+        return _flatten(pa.array(table["stamp"], pa.string(), from_pandas=True)), table.attrs.get("unreachable")
     listing = list_source(source)
-    places = listing.find(pa.array(table["frame_path"], pa.string()).cast(pa.binary()))
-    return listing.stamps.take(places), listing.unreachable
+    positions = listing.find(pa.array(table["frame_path"], pa.string()).cast(pa.binary()))
+    return listing.stamps.take(positions), listing.unreachable
 
 
 def find_changes(
-    table: pd.DataFrame, stamps: pa.Array, rows: Integers, index: pa.Table, pending: Flags, source: Source
+    table: pd.DataFrame,
+    stamps: pa.Array,
+    rows: Integers,
+    index: pa.Table,
+    pending: Flags,
+    source: Source,
+    max_pixels: int,
 ) -> Changes:
-    """Compare wanted frames with what was recorded when they were looked at.
+    """Compare wanted frames with what was recorded when detection ran on them.
 
-    A frame whose stamp is another one is read: with equal content it is the same frame, as in a copy of a data set. One
-    that was missing was never looked at, and has nothing to compare.
+    A frame with another stamp is read. If its content is equal it is the same frame, as in a copy of a data set. A
+    frame that was missing has nothing to compare.
 
     Parameters
     ----------
     table
         The frame table, with `wanted`.
     stamps
-        What `list_stamps` returned.
+        From `list_stamps`.
     rows
         For each row of the table the row of `index` that counts, -1 where there is none.
     index
-        With `stamp`, `content` and `outcome`: see `detection.shards.Results`.
+        With `stamp`, `content` and `outcome`: see `shards.Results`.
     pending
-        bool, shape (rows of the table,): frames that are looked at in any case.
+        bool, shape (rows of the table,): frames that are processed in any case.
     source
         Where the frames are.
+    max_pixels
+        Files that are larger than any image of so many pixels are not read.
     """
     taken = pa.array(rows, mask=rows < 0)
-    then, content = _flat(index["stamp"].take(taken)), _flat(index["content"].take(taken))
-    missing = pc.equal(index["outcome"].take(taken), "missing").fill_null(False)
-    looked_at = table["wanted"].to_numpy() & (rows >= 0) & ~_flat(missing).to_numpy(zero_copy_only=False) & ~pending
-    known = looked_at & ~_is_null(stamps)
-    differs = known & _differ(then, stamps)
-    suspects = np.flatnonzero(differs & ~_is_null(then))
+    old_stamps, content = _flatten(index["stamp"].take(taken)), _flatten(index["content"].take(taken))
+    is_missing = pc.equal(index["outcome"].take(taken), "missing").fill_null(False)
+    was_missing = _flatten(is_missing).to_numpy(zero_copy_only=False)
+    is_known = table["wanted"].to_numpy() & (rows >= 0) & ~was_missing & ~pending & ~_is_null(stamps)
+    differs = is_known & _differ(old_stamps, stamps)
+    suspects = np.flatnonzero(differs & ~_is_null(old_stamps))
     changed = np.zeros(len(table), bool)
     unread = np.zeros(len(table), bool)
     contents: dict[int, str] = {}
     assumed = 0
-    for k, found in zip(suspects.tolist(), _read_contents(table, suspects, source), strict=True):
-        if found is None:  # it is gone meanwhile, or may not be read: nothing says that it is another one
+    for k, found in zip(suspects.tolist(), _read_suspects(table, suspects, source, max_pixels), strict=True):
+        if found is None:  # deleted meanwhile, or not readable: nothing shows that it is a different frame
             unread[k] = True
             continue
-        was, stamp = content[k].as_py(), then[k].as_py()
-        if was is None and stamp != found and _size(stamp) == _size(found):
+        recorded, old_stamp = content[k].as_py(), old_stamps[k].as_py()
+        if recorded is None and old_stamp != found and _get_size(old_stamp) == _get_size(found):
             assumed += 1
-        elif found not in (was, stamp):  # the stamp of a member of a zip is its content
+        elif found not in (recorded, old_stamp):  # the stamp of a zip's member is its content
             changed[k] = True
             continue
         contents[k] = found
     differs &= ~unread
-    count = int(np.count_nonzero(known & ~_is_null(then)))
-    first = str(table["frame_path"].iloc[int(np.argmax(changed))]) if changed.any() else None
-    unknown = int((changed & _is_null(content)).sum())
-    read = pa.nulls(len(table), pa.string())
+    new_contents = pa.nulls(len(table), pa.string())
     if contents:
-        read = pa.array([contents.get(k) for k in range(len(table))], pa.string())
-    renewed = pc.if_else(pa.array(known & ~unread), stamps, pa.scalar(None, pa.string()))
-    return Changes(changed, unread, count, first, unknown, read, assumed, renewed, bool(differs.any()))
+        new_contents = pa.array([contents.get(k) for k in range(len(table))], pa.string())
+    return Changes(
+        changed,
+        unread,
+        compared=int(np.count_nonzero(is_known & ~_is_null(old_stamps))),
+        first=str(table["frame_path"].iloc[int(np.argmax(changed))]) if changed.any() else None,
+        unknown=int((changed & _is_null(content)).sum()),
+        contents=new_contents,
+        assumed=assumed,
+        stamps=pc.if_else(pa.array(is_known & ~unread), stamps, pa.scalar(None, pa.string())),
+        has_new_stamps=bool(differs.any()),
+    )
 
 
-def describe_changes(changes: Changes, at: str) -> list[Note]:
-    """Return the note about frames that changed and are looked at again."""
+def note_changes(changes: Changes, at: str) -> list[Note]:
+    """Return a note about changed frames, on which detection runs again."""
     if not changes.count:
         return []
     unknown = f" ({changes.unknown} by their size alone: no content was recorded)" if changes.unknown else ""
-    one = "frame changed since it was looked at, and was"
-    were = one if changes.count == 1 else "frames changed since they were looked at, and were"
-    return [Note("changed", changes.count, f"{were} looked at again{unknown}", changes.first, at)]
+    one, many = "frame changed and was", "frames changed and were"
+    text = f"{one if changes.count == 1 else many} processed again{unknown}"
+    return [Note("changed", changes.count, text, changes.first, at)]
 
 
-def describe_doubts(table: pd.DataFrame, changes: Changes, at: str) -> list[Note]:
-    """Return notes about frames of which another stamp could not be followed by a comparison of contents."""
+def note_doubts(table: pd.DataFrame, changes: Changes, at: str) -> list[Note]:
+    """Return notes about frames with another stamp whose contents could not be compared."""
     notes = []
     if changes.assumed:
-        frame = "frame has" if changes.assumed == 1 else "frames have"
-        text = f"{frame} another time and the same size; with no content recorded by 0.2 they count as the same"
+        frames = "frame has" if changes.assumed == 1 else "frames have"
+        text = f"{frames} another time and the same size; 0.2 recorded no content, so they count as unchanged"
         notes.append(Note("assumed", changes.assumed, text, None, at))
-    what = "may have changed and cannot be read; what was found before is kept"
+    what = "may have changed and cannot be read; the detections of before are kept"
     unread = table["frame_path"][changes.unread].tolist()
     return [*notes, *note_found("unread", unread, f"frame {what}", f"frames {what}")]
 
 
-def _size(text: str) -> str:
+def note_listing(table: pd.DataFrame, rows: Integers, index: pa.Table, retry_failed: bool) -> list[Note]:
+    """Return notes about frames that are gone, and about missing ones that exist now.
+
+    Parameters
+    ----------
+    table
+        The frame table, with `wanted` and `on_disk`.
+    rows, index
+        As in `find_changes`.
+    retry_failed
+        Whether missing frames are processed again in any case.
+    """
+    is_there = table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
+    if not len(index) or not is_there.any():
+        return []
+    known = table["wanted"].to_numpy() & (rows >= 0)
+    was_missing = pc.equal(index["outcome"], "missing").to_numpy()[rows] & known
+    gone = table["frame_path"][known & ~was_missing & ~is_there]
+    back = table["frame_path"][was_missing & is_there] if not retry_failed else gone[:0]
+    return [
+        *note_found(
+            "gone",
+            list(gone),
+            "processed frame is gone; its detections are kept",
+            "processed frames are gone; their detections are kept",
+        ),
+        *note_found(
+            "back",
+            list(back),
+            "frame that was missing exists now; `retry_failed` processes it",
+            "frames that were missing exist now; `retry_failed` processes them",
+        ),
+    ]
+
+
+def _get_size(text: str) -> str:
     """Return the size that a stamp or a content begins with."""
     return text.partition("-")[0]
 
 
-def _read_contents(table: pd.DataFrame, rows: Integers, source: Source) -> Iterator[str | None]:
-    """Read frames and yield what `images.describe_content` says of each; None where one cannot be read."""
+def _read_suspects(table: pd.DataFrame, rows: Integers, source: Source, max_pixels: int) -> Iterator[str | None]:
+    """Read frames and yield the content of each; None where one cannot be read."""
     if not len(rows):
         return
     with Progress(len(rows), name="checking frames that may have changed") as progress:
-        for _, content in source.read_contents(table["frame_path"].iloc[rows]):
+        for _, content in read_contents(source, table["frame_path"].iloc[rows], max_pixels=max_pixels):
             yield content
             progress.add(1)
 
 
 def _differ(a: pa.Array, b: pa.Array) -> Flags:
-    """Whether texts differ, null being a text of its own."""
+    """Whether texts differ; null is equal to null alone."""
     equal: Flags = pc.equal(a, b).fill_null(False).to_numpy(zero_copy_only=False)
     return ~(equal | (_is_null(a) & _is_null(b)))
 
@@ -179,5 +237,5 @@ def _is_null(values: pa.Array) -> Flags:
     return flags
 
 
-def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _flatten(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -1,11 +1,9 @@
-"""A run: detection over a frame table, shard by shard, resumed where it was left."""
+"""A run: detection over a frame table, shard by shard, resumed after an interruption."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter, deque
-from collections.abc import Iterable
 
 import pandas as pd
 import pyarrow as pa
@@ -15,15 +13,16 @@ import detectime
 from detectime import config as configuration
 from detectime.boxes import Flags, Integers
 from detectime.config import Config
-from detectime.detection import changes, engines, manifest, shards
+from detectime.detection import changes, engines, manifest, resume, shards
 from detectime.detection.changes import Changes
-from detectime.detection.engines.contract import Engine, LostShard, Shard, get_peak_memory
+from detectime.detection.engines.contract import Engine, LostShard, get_peak_memory
 from detectime.detection.manifest import Manifest, RunError
+from detectime.detection.pending_frames import PendingFrames
 from detectime.detection.shards import DamagedError, Results
 from detectime.detection.worker import make_row_without_boxes
 from detectime.detectors.registry import choose_detectors
 from detectime.labels import frame_table
-from detectime.notes import Note, note_found
+from detectime.notes import Note
 from detectime.progress import Progress
 from detectime.schema import DETECTION_OUTCOMES, DETECTIONS, DETECTIONS_FILE
 from detectime.sources.contract import MissingFrameError, Source, SourceError, UnreachableFrameError
@@ -31,9 +30,8 @@ from detectime.storage import run_tables
 from detectime.storage import store as stores
 from detectime.storage.store import Store
 
-_PROBED = 20  # frames that tell whether others are there still
-_ATTEMPTS = 3  # a frame that loses its worker so often is the reason for it
-_REPAIRS = 100  # damaged files that one call sets aside
+_PROBES = 20  # frames whose presence shows that the source is still there
+_MAX_REPAIRS = 100  # damaged files that one call sets aside
 
 _logger = logging.getLogger(__name__)
 
@@ -41,40 +39,38 @@ _logger = logging.getLogger(__name__)
 def detect_frames(
     table: pd.DataFrame, source: Source, config: Config, output: str, engine: Engine | None = None
 ) -> pa.Table:
-    """Look at every wanted frame that was not looked at before, or that changed since.
+    """Run detection on every wanted frame that has no result yet, or that changed since.
 
-    What is found is saved shard by shard below `output`; a call that was interrupted, by whatever, is resumed by the
-    next. When all is done the shards become one ``detections.parquet``. What is worth telling is stored in ``run.json``
-    as notes: see `runs.open_run`.
+    Results are saved shard by shard below `output`. A call that was interrupted in any way is resumed by the next one.
+    In the end the shards become one ``detections.parquet``. Notes are stored in ``run.json``: see `runs.open_run`.
 
     Parameters
     ----------
     table
-        The frame table, with `wanted`: see `labels.frame_table.select_frames`.
+        The frame table, with `wanted`: see `frame_table.select_frames`.
     source
         Where the frames are.
     config
-        The run is bound to the settings of the detectors that it uses; a key that was not set takes the run's value,
-        see `detection.manifest.resume_config`. Everything else may change from call to call.
+        The settings of the detectors in use bind the run. A key that was not set takes the run's value: see
+        `resume.resume_config`. Everything else may change from call to call.
     output
-        The folder of the run.
+        The folder of the run, or its URL.
     engine
-        What runs shards on workers: see `detectime.detection.engines`. None: as the configuration says.
+        What runs shards on workers: see `engines.contract`. None: as the configuration says.
 
     Returns
     -------
     Table
-        The columns `schema.PAIRING_COLUMNS`: one row for each frame that was looked at in this run, now or before,
-        those of `table` first and in its order. ``detections.parquet`` has all columns of `schema.DETECTIONS`.
+        The columns `schema.PAIRING_COLUMNS`: one row for each frame processed in this run, now or before, those of
+        `table` first and in its order. ``detections.parquet`` has all columns of `schema.DETECTIONS`.
 
     Raises
     ------
     RunError
         If the folder holds a run with another detection configuration, if its boxes would be mixed with those of other
-        detectors, if more than half of its frames changed, if `source` reads frames in another way than the
-        configuration says, or if every wanted frame is missing.
+        detectors, if more than half of its frames changed, or if every wanted frame is missing.
     ConfigError
-        If there is no such detector, or no such device, or if a face cache cannot be used.
+        If there is no such detector or device, or if a face cache cannot be used.
     StoreError
         If the folder cannot be written to, or another run works in it.
     TableVersionError
@@ -83,9 +79,9 @@ def detect_frames(
     store = stores.open_store(output)
     with store.lock():
         run = _Run(store, table, source, config, engine)
-        for _ in range(_REPAIRS):
+        for _ in range(_MAX_REPAIRS):
             try:
-                return run.work()
+                return run.execute()
             except DamagedError as error:
                 run.repair(error)
         raise RunError(f"{store}: files are damaged again and again; is the disk broken?")
@@ -98,18 +94,18 @@ class _Run:
         self, store: Store, table: pd.DataFrame, source: Source, config: Config, engine: Engine | None
     ) -> None:
         self.store, self.table, self.source = store, table, source
-        self.config, self.notes = manifest.resume_config(config, store)
+        self.config, self.notes = resume.resume_config(config, store)
         self.chosen = choose_detectors(self.config.detection)
         self.engine = engine or engines.choose_engine(self.config.run)
-        self.names = pa.array(table["frame_path"], pa.string(), from_pandas=True)
+        self.frame_paths = pa.array(table["frame_path"], pa.string(), from_pandas=True)
         self.wanted = table["wanted"].to_numpy()
         self.stamps, self.unreachable = changes.list_stamps(table, source)
         self.retry_failed = self.config.run.retry_failed
         self.at = manifest.format_now()
         self.manifest = self._begin()
 
-    def work(self) -> pa.Table:
-        """Look at what is pending, make the results one file, and return it.
+    def execute(self) -> pa.Table:
+        """Run detection on pending frames, put the results into one file, and return them.
 
         Raises
         ------
@@ -117,41 +113,42 @@ class _Run:
             If a file of results cannot be read: it is to be set aside, and this called again.
         """
         results = Results(self.store)
-        rows = results.find_rows(self.names)
-        lacking = self._is_pending(results, rows)
-        found = changes.find_changes(self.table, self.stamps, rows, results.index, lacking, self.source)
+        rows = results.find_rows(self.frame_paths)
+        is_pending = self._find_pending(results, rows)
+        max_pixels = self.config.detection.max_pixels
+        found = changes.find_changes(self.table, self.stamps, rows, results.index, is_pending, self.source, max_pixels)
         self._check_changes(found)
-        pending = pa.array(lacking | found.changed)
-        growing = bool(pc.any(pending).as_py())
-        state = [*self._note_listing(results, rows), *self._bind(growing)]
-        self.notes += [*self._note_lost(results), *changes.describe_doubts(self.table, found, self.at)]
-        if growing:
-            if not self._is_told("changed"):
-                self.notes += changes.describe_changes(found, self.at)
+        pending = pa.array(is_pending | found.changed)
+        is_growing = bool(pc.any(pending).as_py())
+        state_notes = [*self._note_listing(results, rows), *self._bind(is_growing)]
+        self.notes += [*self._note_lost(results), *changes.note_doubts(self.table, found, self.at)]
+        if is_growing:
+            if not self._has_noted("changed"):
+                self.notes += changes.note_changes(found, self.at)
             del results, rows
-            self._look(self.names.filter(pending), self.stamps.filter(pending))
+            self._process(self.frame_paths.filter(pending), self.stamps.filter(pending))
             results = Results(self.store)
             self._check_complete(results)
         else:
             run_tables.write_frames(self.store, self.table)
-        if not results.is_compact or found.are_stamps_new:
-            results.compact(self.names, found.stamps, found.contents)
+        if not results.is_compact or found.has_new_stamps:
+            results.compact(self.frame_paths, found.stamps, found.contents)
         del results
-        table = shards.sort_detections(shards.read_detections(self.store), self.names)
-        self._finish(table, growing, state)
-        return table
+        detections = shards.sort_detections(shards.read_detections(self.store), self.frame_paths)
+        self._finish(detections, is_growing, state_notes)
+        return detections
 
     def repair(self, error: DamagedError) -> None:
-        """Set a damaged file aside; frames that have no row then are looked at again."""
+        """Set a damaged file aside; detection runs again on frames that have no row then."""
         kept, rescued = shards.set_aside_damaged(self.store, error.name)
         saved = f", {rescued} of its rows were saved," if rescued else ""
-        text = f"file of detections was damaged; it is kept as {kept}{saved} and other frames were looked at again"
+        text = f"file of detections was damaged; it is kept as {kept}{saved} and other frames were processed again"
         self.notes.append(Note("damaged", 1, text, error.name, self.at))
 
     def _begin(self) -> Manifest:
-        """Return the manifest of the run that goes on, or of a new one."""
-        before = manifest.read_manifest(self.store)
-        if before is None:
+        """Return the manifest of the run that is resumed, or of a new one."""
+        existing = manifest.read_manifest(self.store)
+        if existing is None:
             if shards.list_shards(self.store) or stores.has_file(self.store, DETECTIONS_FILE):
                 raise RunError(
                     f"{self.store}: there are detections, but no {manifest.MANIFEST_FILE} that says how they were "
@@ -159,130 +156,107 @@ class _Run:
                 )
             self.chosen.check()
             return manifest.make_manifest(self.config, self.chosen.fingerprints())
-        self._finish_renaming(before)
-        if self.config.run.redetect is True and not self._goes_on_redetecting(before):
+        self._finish_renaming(existing)
+        if self.config.run.redetect is True and not self._continues_redetection(existing):
             return self._begin_again()
-        was = before["configuration"]["data"]["images"]
-        if was != self.config.data.images and not self.unreachable:
-            text = f"The images moved from {was} to {self.config.data.images}; frames of the same names are the same."
+        old_images, images = existing["configuration"]["data"]["images"], self.config.data.images
+        if old_images != images and not self.unreachable:
+            text = f"The images moved from {old_images} to {images}; frames of the same names are the same."
             self.notes.append(Note("moved", 1, text))
-        return before
+        return existing
 
-    def _goes_on_redetecting(self, before: Manifest) -> bool:
+    def _continues_redetection(self, existing: Manifest) -> bool:
         """Whether a call with `redetect: true` was interrupted, and this one finishes its work."""
         return (
-            bool(before["redetect"])
-            and before["finished"] is None
-            and before["configuration"]["detection"] == configuration.config_to_dict(self.config.detection)
-            and before["detectors"] == self.chosen.fingerprints()
+            bool(existing["redetect"])
+            and existing["finished"] is None
+            and existing["configuration"]["detection"] == configuration.config_to_dict(self.config.detection)
+            and existing["detectors"] == self.chosen.fingerprints()
         )
 
     def _begin_again(self) -> Manifest:
-        """Keep what the run has under other names, since it was costly, and return the manifest of a new one."""
-        self._check_place()
+        """Keep the old results under other names, since they were expensive, and return the manifest of a new run."""
+        self._check_frames_exist()
         self.chosen.check()
         self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
         fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
         results = Results(self.store)
         if len(results):
             if not results.is_compact:
-                results.compact(self.names, pa.nulls(len(self.names), pa.string()))
+                results.compact(self.frame_paths, pa.nulls(len(self.frame_paths), pa.string()))
             copy = stores.find_free_name(self.store, f"run.{manifest.format_file_time(self.at)}", ".json")
             self.store.put(copy, self.store.get(manifest.MANIFEST_FILE) or b"")
             kept = f"detections{copy.removeprefix('run').removesuffix('.json')}.parquet"
             text = f"rows of detections were made anew; the old ones are kept as {kept}"
             self.notes.append(Note("redetected", len(results), text, None, self.at))
-            fresh["redetect"] = {"rename": kept}  # if this is killed the next call does it
+            fresh["redetect"] = {"rename": kept}  # if this process is killed, the next call renames it
         manifest.replace_notes(fresh, "detection", self.notes)
         manifest.write_manifest(self.store, fresh)
         self._finish_renaming(fresh)
         return fresh
 
-    def _finish_renaming(self, of_run: Manifest) -> None:
-        """Rename the detections of before `redetect: true`, where that is still to be done."""
-        if not isinstance(of_run["redetect"], dict):
+    def _finish_renaming(self, existing: Manifest) -> None:
+        """Rename the detections from before `redetect: true`, if that is still to be done."""
+        if not isinstance(existing["redetect"], dict):
             return
-        kept = of_run["redetect"]["rename"]
-        if stores.has_file(self.store, kept):  # killed in the middle of it, which leaves both names
+        kept = existing["redetect"]["rename"]
+        if stores.has_file(self.store, kept):  # a process that was killed while renaming leaves both names
             self.store.delete([DETECTIONS_FILE])
         elif stores.has_file(self.store, DETECTIONS_FILE):
             self.store.rename(DETECTIONS_FILE, kept)
-        of_run["redetect"] = True
-        manifest.write_manifest(self.store, of_run)
+        existing["redetect"] = True
+        manifest.write_manifest(self.store, existing)
 
-    def _is_pending(self, results: Results, rows: Integers) -> Flags:
-        """Say of each row of the table whether its frame is wanted and has no result that counts."""
-        done = rows >= 0
+    def _find_pending(self, results: Results, rows: Integers) -> Flags:
+        """Return for each row of the table whether its frame is wanted and has no result that counts."""
+        is_done = rows >= 0
         if self.retry_failed and len(results):
             is_ok = pc.equal(results.index["outcome"], "ok").to_numpy()
-            done &= is_ok[rows]
-        pending: Flags = self.wanted & ~done
+            is_done &= is_ok[rows]
+        pending: Flags = self.wanted & ~is_done
         return pending
 
     def _check_changes(self, found: Changes) -> None:
-        """Refuse to look again at most of a run: rather it is another data set, or a drive that lost its times."""
+        """Refuse to process most of a run again: it is rather another data set, or a drive that lost its times."""
         if self.config.run.redetect in (True, "changed") or 2 * found.count <= found.compared:
             return
+        unknown = f", {found.unknown} of them another size and no content recorded" if found.unknown else ""
         raise RunError(
             f"{self.source.root}: {found.count} of {found.compared} frames have other content than when they were "
-            f"looked at{self._count_unknown(found)} (the first: {found.first!r}); is this the data set that "
-            f"{self.store} was made of? If so, say `redetect: changed` to look at them again, or give another `output`"
+            f"processed{unknown} (the first: {found.first!r}); is this the data set that {self.store} was made from? "
+            "If so, set `redetect: changed` to process them again, or give another `output`"
         )
 
-    def _count_unknown(self, found: Changes) -> str:
-        return f", {found.unknown} of them another size and no content recorded" if found.unknown else ""
-
-    def _is_told(self, kind: str) -> bool:
-        """Whether this pass was interrupted, and told of such an event before."""
+    def _has_noted(self, kind: str) -> bool:
+        """Whether this pass was interrupted and noted such an event before."""
         notes = manifest.read_notes(self.manifest)
         return self.manifest["finished"] is None and any(note.kind == kind and note.at for note in notes)
 
     def _note_lost(self, results: Results) -> list[Note]:
-        """Tell that a finished run has no detections any more."""
+        """Note that the detections of a finished run are gone."""
         count = sum(self.manifest["outcomes"].values())
         if len(results) or not count or self.manifest["finished"] is None:
             return []
-        return [
-            Note("lost", count, f"rows of {DETECTIONS_FILE} are gone; their frames are looked at again", None, self.at)
-        ]
+        text = f"rows of {DETECTIONS_FILE} are gone; their frames are processed again"
+        return [Note("lost", count, text, None, self.at)]
 
     def _note_listing(self, results: Results, rows: Integers) -> list[Note]:
-        """Tell of a place that is gone, of frames that are gone, and of missing ones that are there now."""
+        """Note what differs between the listing of the source and the results."""
         if self.unreachable:
             text = f"The images cannot be reached, and the run goes on with what it has: {self.unreachable}"
             return [Note("unreachable", 1, text)]
-        is_there = self.table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
-        if not len(results) or not is_there.any():
-            return []
-        known = self.wanted & (rows >= 0)
-        was_missing = pc.equal(results.index["outcome"], "missing").to_numpy()[rows] & known
-        gone = self.table["frame_path"][known & ~was_missing & ~is_there]
-        back = self.table["frame_path"][was_missing & is_there] if not self.retry_failed else gone[:0]
-        return [
-            *note_found(
-                "gone",
-                list(gone),
-                "frame that was looked at is gone; what was found in it is kept",
-                "frames that were looked at are gone; what was found in them is kept",
-            ),
-            *note_found(
-                "back",
-                list(back),
-                "frame that was missing is there now; `retry_failed` looks at it",
-                "frames that were missing are there now; `retry_failed` looks at them",
-            ),
-        ]
+        return changes.note_listing(self.table, rows, results.index, self.retry_failed)
 
-    def _bind(self, growing: bool) -> list[Note]:
-        """Check that frames may be added to this run, and record what it is made with; returns notes."""
-        if growing:
-            self._check_place()
-        detectors, notes = manifest.check_detectors(self.manifest, self.chosen, self.config, self.store, growing)
-        if growing:
+    def _bind(self, is_growing: bool) -> list[Note]:
+        """Check that frames may be added to this run, and record what it is made with; return notes."""
+        if is_growing:
+            self._check_frames_exist()
+        detectors, notes = resume.check_detectors(self.manifest, self.chosen, self.config, self.store, is_growing)
+        if is_growing:
             self.chosen.check()
             self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
         config = configuration.config_to_dict(self.config)
-        if self.unreachable:  # perhaps a slip of the pen; the run knows a place that was there
+        if self.unreachable:  # perhaps a typing error; the run knows a location that existed
             config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
         self.manifest |= {
             "detectime": detectime.__version__,
@@ -292,17 +266,10 @@ class _Run:
         }
         return notes
 
-    def _check_place(self) -> None:
-        """Refuse to look at frames that cannot be there."""
-        detection = self.config.detection
-        if (self.source.exif, self.source.max_pixels) != (detection.exif, detection.max_pixels):
-            raise RunError(
-                "the source reads frames with another exif or max_pixels than detection.exif and detection.max_pixels "
-                f"say ({self.source.exif}, {self.source.max_pixels} and {detection.exif}, {detection.max_pixels}); "
-                "make it by sources.of(config), with the config that manifest.resume_config returned"
-            )
-        there = self.wanted & self.table["on_disk"].to_numpy()
-        if there.any() and not self.table.attrs.get("unreachable"):
+    def _check_frames_exist(self) -> None:
+        """Refuse to start if not one of the wanted frames exists."""
+        is_there = self.wanted & self.table["on_disk"].to_numpy()
+        if is_there.any() and not self.table.attrs.get("unreachable"):
             return
         first = self.table["frame_path"][self.wanted].iloc[0]
         reason = self.unreachable
@@ -310,141 +277,86 @@ class _Run:
             name = None
             with contextlib.suppress(SourceError):
                 name, _ = next(self.source.list_frames(), (None, None))
-            reason = f"what is there is called {name!r}, for one" if name else "nothing is there"
+            reason = f"a file that exists is called {name!r}" if name else "the location is empty"
         raise RunError(
-            f"{self.source.root}: not one of the {int(self.wanted.sum())} wanted frames is there (the first is "
+            f"{self.source.root}: not one of the {int(self.wanted.sum())} wanted frames exists (the first is "
             f"{first!r}; {reason}); is the drive mounted, is `images` the folder that frame_path is relative to?"
         )
 
-    def _look(self, pending: pa.Array, stamps: pa.Array) -> None:
-        """Have all pending frames looked at, and save what comes."""
+    def _process(self, pending: pa.Array, stamps: pa.Array) -> None:
+        """Run detection on all pending frames, and save the results."""
         self.manifest["finished"] = None
         manifest.replace_notes(self.manifest, "detection", self.notes)  # this call may be interrupted
         manifest.write_manifest(self.store, self.manifest)
         run_tables.write_frames(self.store, self.table)
-        queue = _Queue(pending, stamps, self.config.run.save_per_num_images)
+        queue = PendingFrames(pending, stamps, self.config.run.save_per_num_images)
         number = shards.find_last_shard_number(self.store)
-        losses: Counter[str] = Counter()
         peak = 0
         results = self.engine(queue, self.chosen, self.source, self.config.run)
         with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
             for shard, result in results:
                 if isinstance(result, LostShard):
-                    again, given_up = _bisect(shard, result, losses)
-                    queue.put_back(shard, again)  # at the end: what killed the worker may have been a passing shortage
-                    if not given_up:
+                    given_up = queue.return_lost(shard, result)
+                    if given_up is None:
                         continue
-                    result = pa.Table.from_pylist(
-                        [make_row_without_boxes(given_up, "failed", result.reason)], schema=DETECTIONS
-                    )
-                self._check_still_there(result)
+                    row = make_row_without_boxes(given_up, "failed", result.reason)
+                    result = pa.Table.from_pylist([row], schema=DETECTIONS)
+                self._check_source_exists(result)
                 number += 1
-                shards.save_shard(self.store, number, _stamp(result, queue.take_stamps(shard)))
+                shards.save_shard(self.store, number, shards.set_stamps(result, queue.take_stamps(shard)))
                 peak = max(peak, get_peak_memory(result))
                 progress.add(result.num_rows)
         if peak:
-            _logger.info("a worker took %.0f MB of memory at most", peak / 1e6)
+            _logger.info("peak memory of a worker: %.0f MB", peak / 1e6)
         self.manifest["peak_memory_of_a_worker"] = max(peak, self.manifest["peak_memory_of_a_worker"])
-        self.retry_failed = False  # if this is done again, for want of a damaged file, those frames have had their try
+        self.retry_failed = False  # if a damaged file makes this start over, those frames have been retried
 
-    def _check_still_there(self, result: pa.Table) -> None:
-        """Stop if the place of the frames is gone: else a drive that is lost on the way makes every frame `missing`."""
+    def _check_source_exists(self, result: pa.Table) -> None:
+        """Stop if the source is gone: otherwise a drive that is unmounted would make every frame `missing`."""
         lost = result["frame_path"].filter(pc.not_equal(result["outcome"], "ok")).to_pylist()
         if not lost:
             return
-        there = self.table.loc[self.table["on_disk"], "frame_path"]
-        if not there.isin(lost).any():
+        existing = self.table.loc[self.table["on_disk"], "frame_path"]
+        if not existing.isin(lost).any():
             return
-        few = there.iloc[:: max(1, len(there) // _PROBED)]
-        if all(isinstance(frame, MissingFrameError | UnreachableFrameError) for _, frame in self.source.open(few)):
+        probes = existing.iloc[:: max(1, len(existing) // _PROBES)]
+        frames = self.source.read_frames(probes)
+        if all(isinstance(frame, MissingFrameError | UnreachableFrameError) for _, frame in frames):
             raise RunError(
-                f"{self.source.root}: the frames that were there a while ago are gone (for one, {lost[0]!r}); is the "
+                f"{self.source.root}: the frames that existed at the start are gone (for one, {lost[0]!r}); is the "
                 "drive still mounted, does the server answer? Nothing is lost: run again when it does"
             )
 
     def _check_complete(self, results: Results) -> None:
-        lacking = self.names.filter(pa.array(self.wanted & (results.find_rows(self.names) < 0)))
-        if len(lacking):  # somebody wrote there too, or deleted something
+        lacking = self.frame_paths.filter(pa.array(self.wanted & (results.find_rows(self.frame_paths) < 0)))
+        if len(lacking):  # another process wrote there too, or deleted something
             raise RunError(
-                f"{self.store}: {len(lacking)} frames have no result, though all were looked at (the first is "
-                f"{lacking[0].as_py()!r}): does another run write there? Run again: it looks at these"
+                f"{self.store}: {len(lacking)} frames have no result, though all were processed (the first is "
+                f"{lacking[0].as_py()!r}): does another run write there? Run again: it processes these"
             )
 
-    def _finish(self, table: pa.Table, growing: bool, state: list[Note]) -> None:
-        """Record that the run is finished, and what is worth telling."""
-        if growing or self.manifest["finished"] is None:
+    def _finish(self, detections: pa.Table, has_grown: bool, state_notes: list[Note]) -> None:
+        """Record that the run is finished, and its notes."""
+        if has_grown or self.manifest["finished"] is None:
             self.manifest["finished"] = manifest.format_now()
-        self.manifest |= {"redetect": False, "outcomes": count_detection_outcomes(table)}
+        self.manifest |= {"redetect": False, "outcomes": count_detection_outcomes(detections)}
         manifest.replace_notes(self.manifest, "frames", frame_table.list_notes(self.table))
-        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state])
+        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state_notes])
         manifest.write_manifest(self.store, self.manifest)
 
 
-class _Queue:
-    """The frames that are pending, cut into shards when they are asked for: a million names are compact until then."""
-
-    def __init__(self, pending: pa.Array, stamps: pa.Array, size: int) -> None:
-        self._pending, self._stamps, self._size = pending, stamps, size
-        self._next = 0
-        self._again: deque[Shard] = deque()
-        self._places: dict[Shard, int] = {}  # of shards that are not saved yet
-
-    def __len__(self) -> int:
-        return -(-(len(self._pending) - self._next) // self._size) + len(self._again)
-
-    def share_among(self, workers: int) -> None:
-        """Cut a small set so that each worker gets some of it."""
-        if not self._next:
-            self._size = max(1, min(self._size, -(-len(self._pending) // workers)))
-
-    def popleft(self) -> Shard:
-        """Take the next shard; those that were put back come last."""
-        if self._next >= len(self._pending):
-            return self._again.popleft()
-        shard = tuple(self._pending.slice(self._next, self._size).to_pylist())
-        self._places[shard] = self._next
-        self._next += len(shard)
-        return shard
-
-    def put_back(self, shard: Shard, parts: Iterable[Shard]) -> None:
-        """Add the parts of a shard, in their order, that are to be tried again; none: it is done."""
-        place = self._places[shard]
-        for part in parts:
-            self._places[part] = place
-            self._again.append(part)
-            place += len(part)
-
-    def take_stamps(self, shard: Shard) -> pa.Array:
-        """Return the stamps of a shard that is done."""
-        return self._stamps.slice(self._places.pop(shard), len(shard))
-
-
-def _stamp(result: pa.Table, stamps: pa.Array) -> pa.Table:
-    """Add to rows what the source listed of their frames, and the version of the table."""
-    place = DETECTIONS.get_field_index("stamp")
-    return result.set_column(place, DETECTIONS.field(place), stamps).replace_schema_metadata(DETECTIONS.metadata)
-
-
-def _bisect(shard: Shard, loss: LostShard, losses: Counter[str]) -> tuple[list[Shard], str | None]:
-    """Close in on the frame that costs workers: the shards to try next, and the frame that is given up, if any."""
-    if len(shard) == 1:
-        losses[shard[0]] += 1
-        return ([], shard[0]) if losses[shard[0]] >= _ATTEMPTS else ([shard], None)
-    if loss.at is None:
-        middle = len(shard) // 2
-        return [shard[:middle], shard[middle:]], None
-    losses[shard[loss.at]] += 1
-    parts = shard[: loss.at], shard[loss.at : loss.at + 1], shard[loss.at + 1 :]
-    return [part for part in parts if part], None
-
-
 def count_detection_outcomes(detections: pa.Table) -> dict[str, int]:
-    """Count the frames of each outcome of detection.
+    """Count the frames of each detection outcome.
 
     Raises
     ------
     ValueError
-        If a row has an outcome that `schema.DETECTION_OUTCOMES` does not name.
+        If a row has an outcome that is not in `schema.DETECTION_OUTCOMES`.
+
+    Examples
+    --------
+    >>> count_detection_outcomes(pa.table({"outcome": ["ok", "ok", "missing"]}))
+    {'ok': 2, 'missing': 1, 'unreadable': 0, 'failed': 0}
     """
     counts = {row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(detections["outcome"])}
     unknown = sorted(set(counts) - set(DETECTION_OUTCOMES))

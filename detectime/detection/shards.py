@@ -1,7 +1,7 @@
-"""What a run has found, in its folder: shards while it works, one ``detections.parquet`` in the end.
+"""The results of a run in its folder: shards while it works, one ``detections.parquet`` in the end.
 
-A shard says itself which frames it holds. Where several files hold a frame the later counts: ``detections.parquet`` is
-the oldest, then the shards by number.
+A shard itself says which frames it holds. If several files hold a frame the latest counts: ``detections.parquet`` is
+the oldest, the shards follow by number.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ SHARDS = "shards"
 """Folder of the shards in the folder of a run."""
 
 _DIGITS = 9  # of a shard's number, so that names sort as numbers do
-_SHARD = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")
-_NAMED = [f"{boxes}.list.element.{name}" for boxes in ("faces", "hands") for name in ("detector", "stage")]
-_AS_WRITTEN: dict[str, Any] = {
+_SHARD_NAME = re.compile(rf"{SHARDS}/(\d{{{_DIGITS}}})\.parquet")
+_NAME_COLUMNS = [f"{boxes}.list.element.{name}" for boxes in ("faces", "hands") for name in ("detector", "stage")]
+_PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "write_page_checksum": True,
-    "use_dictionary": ["outcome", "error", *_NAMED],  # numbers and names of frames hardly repeat
+    "use_dictionary": ["outcome", "error", *_NAME_COLUMNS],  # numbers and frame paths hardly repeat
 }
-_INDEX = ("frame_path", "stamp", "content", "outcome")
+_INDEX_COLUMNS = ("frame_path", "stamp", "content", "outcome")
+_MAX_SMALL_TABLES = 500  # small tables take several times the memory of a combined one
 
 
 class DamagedError(Exception):
@@ -53,7 +54,7 @@ class DamagedError(Exception):
     Parameters
     ----------
     name
-        Of the file in the folder of the run.
+        The file in the folder of the run.
     reason
         Why it cannot be read.
     """
@@ -64,24 +65,24 @@ class DamagedError(Exception):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _RowGroup:
     """A row group of a file."""
 
     file: str
-    group: int
+    number: int
     rows: int
 
 
 class Results:
-    """The rows that a run has, known by a few columns; the others are read when they are needed.
+    """All rows of a run. A few columns are in memory; the others are read when they are needed.
 
     Attributes
     ----------
     index
-        A table of `frame_path`, `stamp`, `content` and `outcome`, in the order in which rows were saved. A frame may
-        have several rows, of which the last counts.
+        Table of `frame_path`, `stamp`, `content` and `outcome`, in the order in which rows were saved. A frame may have
+        several rows, of which the last counts.
     is_compact
-        Whether ``detections.parquet``, of this version, is all there is.
+        Whether ``detections.parquet``, in this version's schema, is the only file.
     """
 
     def __init__(self, store: Store) -> None:
@@ -92,39 +93,39 @@ class Results:
         DamagedError
             If a file cannot be read.
         TableVersionError
-            If a file is no table of detections, or was made by a newer detectime.
+            If a file is not a detections table, or was made by a newer detectime.
         StoreError
             If a file cannot be reached.
         """
         self._store = store
-        self._parts: list[_Part] = []
+        self._row_groups: list[_RowGroup] = []
         self._replaced: bytes | None = None
         self.is_compact = True
-        pieces: list[pa.Table] = []
-        few: list[pa.Table] = []
+        tables: list[pa.Table] = []
+        small: list[pa.Table] = []
         for name, content in self._read_files():
             self.is_compact &= name == DETECTIONS_FILE
-            with _damage(name):
-                file = _open(store, name, content)
+            with _arrow_errors_as_damage(name):
+                file = _open_parquet(store, name, content)
                 self.is_compact &= file.schema_arrow.equals(DETECTIONS)
                 if name == DETECTIONS_FILE:
                     self._replaced = _find_replaced(file.schema_arrow, store)
-                # All columns are read, though few are kept: what is wrong with a file shows before work starts.
-                for group in range(file.num_row_groups):
-                    rows = file.read_row_group(group, use_threads=False)
-                    self._parts.append(_Part(name, group, len(rows)))
-                    few.append(_project(rows))
-            if sum(map(len, few)) >= ROWS_PER_GROUP or len(few) >= 500:  # small tables take many times more memory
-                pieces.append(pa.concat_tables(few).combine_chunks())
-                few = []
-        empty = DETECTIONS.empty_table().select(_INDEX).replace_schema_metadata()
-        self.index = pa.concat_tables([*pieces, *few, empty]).combine_chunks()
+                # All columns are read, though few are kept, so that damage shows before work starts.
+                for number in range(file.num_row_groups):
+                    rows = file.read_row_group(number, use_threads=False)
+                    self._row_groups.append(_RowGroup(name, number, len(rows)))
+                    small.append(_select_index_columns(rows))
+            if sum(map(len, small)) >= ROWS_PER_GROUP or len(small) >= _MAX_SMALL_TABLES:
+                tables.append(pa.concat_tables(small).combine_chunks())
+                small = []
+        empty = DETECTIONS.empty_table().select(_INDEX_COLUMNS).replace_schema_metadata()
+        self.index = pa.concat_tables([*tables, *small, empty]).combine_chunks()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def _read_files(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Yield the files of results, the oldest first; shards are small, and read whole."""
+        """Yield the files of results, the oldest first. Shards are small and read whole."""
         compact = self._store.open(DETECTIONS_FILE)
         if compact is not None:
             yield DETECTIONS_FILE, compact
@@ -133,7 +134,7 @@ class Results:
                 yield name, io.BytesIO(content)
 
     def find_rows(self, frame_paths: pa.Array) -> Integers:
-        """Return the row of the index that counts for each frame, -1 where there is none; int64."""
+        """Return the row of the index that counts for each frame, int64; -1 where there is none."""
         names = self.index["frame_path"]
         backwards = names.take(pa.array(np.arange(len(names))[::-1])) if len(names) else names
         found = pc.index_in(frame_paths, value_set=backwards).fill_null(len(names)).to_numpy(zero_copy_only=False)
@@ -146,9 +147,9 @@ class Results:
         Parameters
         ----------
         frame_paths
-            Of the frame table: its frames come first, in its order; the others follow by name.
+            Of the frame table: its frames come first, in its order; others follow by name.
         stamps
-            For each of these frames the stamp that it has now; null: the row keeps its own.
+            The new stamp of each of these frames; null: the row keeps its own.
         contents
             The same for `content`.
 
@@ -158,22 +159,22 @@ class Results:
             If a file cannot be read or written.
         """
         names = self.index["frame_path"]
-        place = _find_places(names, frame_paths)
-        order = _order_rows(place, names, len(frame_paths))
-        shards = list_shards(self._store)
+        positions = _find_positions(names, frame_paths)
+        order = _order_rows(positions, names, len(frame_paths))
+        old_shards = list_shards(self._store)
         with (
             self._store.writing(DETECTIONS_FILE) as file,
-            pq.ParquetWriter(file, self._schema(), **_AS_WRITTEN) as writer,
+            pq.ParquetWriter(file, self._make_schema(), **_PARQUET_OPTIONS) as writer,
         ):
             for rows, table in self._read_in_order(order):
-                table = _renew(table, "stamp", place[rows], stamps)
+                table = _update_column(table, "stamp", positions[rows], stamps)
                 if contents is not None:
-                    table = _renew(table, "content", place[rows], contents)
+                    table = _update_column(table, "content", positions[rows], contents)
                 writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-        self._store.delete(shards)  # a run that is killed here finds rows twice, and the same
+        self._store.delete(old_shards)  # a run that is killed here finds each row twice, with equal values
 
-    def _schema(self) -> pa.Schema:
-        """Return the schema of a new file, which tells the hash of a file of 0.2 that it takes the place of.
+    def _make_schema(self) -> pa.Schema:
+        """Return the schema of a new file; its metadata keeps the hash of a file of 0.2 that it replaces.
 
         Runs of 0.2 whose faces come from that file are bound to its bytes.
         """
@@ -182,37 +183,39 @@ class Results:
         return DETECTIONS.with_metadata({**DETECTIONS.metadata, REPLACED: self._replaced})
 
     def _read_in_order(self, order: Integers) -> Iterator[tuple[Integers, pa.Table]]:
-        """Yield rows of the index, a piece at a time, and these rows with all columns.
+        """Yield rows of the index in batches, each with all columns.
 
-        A part is read when the first of its rows is needed, and forgotten after the last: rows were saved nearly in
-        order, so that few parts are in memory at a time.
+        A row group is read when its first row is needed and dropped after its last: rows were saved nearly in order, so
+        few row groups are in memory at a time.
         """
-        ends = np.cumsum([part.rows for part in self._parts], dtype=np.int64)
-        starts = ends - [part.rows for part in self._parts]
+        ends = np.cumsum([group.rows for group in self._row_groups], dtype=np.int64)
+        starts = ends - [group.rows for group in self._row_groups]
         owner = np.searchsorted(ends, order, side="right")
         last_use = dict(zip(owner.tolist(), range(len(order)), strict=True))
-        parts: dict[int, pa.Table] = {}
+        groups: dict[int, pa.Table] = {}
         files: dict[str, pq.ParquetFile] = {}
         for first in range(0, len(order), ROWS_PER_GROUP):
             rows, owners = order[first : first + ROWS_PER_GROUP], owner[first : first + ROWS_PER_GROUP]
-            taken, places = [], []
+            taken, positions = [], []
             for k in np.unique(owners).tolist():
-                if k not in parts:
-                    parts[k] = self._read_part(self._parts[k], files)
-                there = np.flatnonzero(owners == k)
-                taken.append(parts[k].take(pa.array(rows[there] - starts[k])))
-                places.append(there)
+                if k not in groups:
+                    groups[k] = self._read_row_group(self._row_groups[k], files)
+                own = np.flatnonzero(owners == k)
+                taken.append(groups[k].take(pa.array(rows[own] - starts[k])))
+                positions.append(own)
                 if last_use[k] < first + ROWS_PER_GROUP:
-                    del parts[k]
-            yield rows, pa.concat_tables(taken).take(pa.array(np.argsort(np.concatenate(places)))).combine_chunks()
+                    del groups[k]
+            batch = pa.concat_tables(taken).take(pa.array(np.argsort(np.concatenate(positions))))
+            yield rows, batch.combine_chunks()
 
-    def _read_part(self, part: _Part, files: dict[str, pq.ParquetFile]) -> pa.Table:
-        with _damage(part.file):
-            if part.file != DETECTIONS_FILE:
-                return upgrade_table(_open(self._store, part.file).read_row_group(part.group, use_threads=False))
-            if part.file not in files:
-                files[part.file] = _open(self._store, part.file)
-            return upgrade_table(files[part.file].read_row_group(part.group, use_threads=False))
+    def _read_row_group(self, group: _RowGroup, files: dict[str, pq.ParquetFile]) -> pa.Table:
+        with _arrow_errors_as_damage(group.file):
+            if group.file != DETECTIONS_FILE:
+                file = _open_parquet(self._store, group.file)
+                return upgrade_table(file.read_row_group(group.number, use_threads=False))
+            if group.file not in files:
+                files[group.file] = _open_parquet(self._store, group.file)
+            return upgrade_table(files[group.file].read_row_group(group.number, use_threads=False))
 
 
 def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMNS) -> pa.Table:
@@ -221,78 +224,90 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
     Parameters
     ----------
     store
-        Of a run that is finished.
+        Of a finished run.
     columns
-        Those that are wanted; None: all. A million rows of all are most of a gigabyte.
+        The columns to read; None: all. A million rows of all columns are most of a gigabyte.
 
     Returns
     -------
     Table
-        In the schema of `schema.DETECTIONS`, as far as its columns are wanted, whatever version made the file; empty if
-        there is no such file.
+        These columns in the schema `schema.DETECTIONS`, whatever version made the file; empty if there is no file.
 
     Raises
     ------
     DamagedError
         If the file cannot be read.
     TableVersionError
-        If it is no table of detections, or was made by a newer detectime.
+        If it is not a detections table, or was made by a newer detectime.
     """
     wanted = DETECTIONS.names if columns is None else list(columns)
     schema = pa.schema([DETECTIONS.field(name) for name in wanted], metadata=DETECTIONS.metadata)
     content = store.open(DETECTIONS_FILE)
     if content is None:
         return schema.empty_table()
-    with _damage(DETECTIONS_FILE):
-        file = _open(store, DETECTIONS_FILE, content)
+    with _arrow_errors_as_damage(DETECTIONS_FILE):
+        file = _open_parquet(store, DETECTIONS_FILE, content)
         is_current = file.schema_arrow.equals(DETECTIONS)
-        pieces = []
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=wanted if is_current else None, use_threads=False)
-            pieces.append((rows if is_current else upgrade_table(rows)).select(wanted).replace_schema_metadata())
+        tables = []
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number, columns=wanted if is_current else None, use_threads=False)
+            tables.append((rows if is_current else upgrade_table(rows)).select(wanted).replace_schema_metadata())
     empty = schema.remove_metadata().empty_table()
-    return pa.concat_tables([*pieces, empty]).replace_schema_metadata(schema.metadata)
+    return pa.concat_tables([*tables, empty]).replace_schema_metadata(schema.metadata)
 
 
 def sort_detections(detections: pa.Table, frame_paths: pa.Array) -> pa.Table:
-    """Bring detections, one row per frame, into the order of a frame table; other frames follow by name."""
+    """Sort detections, one row per frame, into the order of a frame table; other frames follow by name.
+
+    Examples
+    --------
+    >>> sort_detections(pa.table({"frame_path": ["c", "b", "a"]}), pa.array(["b", "c"]))["frame_path"].to_pylist()
+    ['b', 'c', 'a']
+    """
     names = detections["frame_path"]
-    order = _order_rows(_find_places(names, frame_paths), names, len(frame_paths))
+    order = _order_rows(_find_positions(names, frame_paths), names, len(frame_paths))
     return detections if np.array_equal(order, np.arange(len(order))) else detections.take(pa.array(order))
+
+
+def set_stamps(table: pa.Table, stamps: pa.Array) -> pa.Table:
+    """Set the column `stamp` of a worker's rows, and the metadata of the table's version."""
+    position = DETECTIONS.get_field_index("stamp")
+    stamped = table.set_column(position, DETECTIONS.field(position), stamps)
+    return stamped.replace_schema_metadata(DETECTIONS.metadata)
 
 
 def save_shard(store: Store, number: int, table: pa.Table) -> None:
     """Write a shard: rows in the schema `schema.DETECTIONS`."""
     with store.writing(f"{SHARDS}/{number:0{_DIGITS}d}.parquet") as file:
-        pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, **_AS_WRITTEN)
+        pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, **_PARQUET_OPTIONS)
 
 
 def list_shards(store: Store) -> list[str]:
-    """Return the names of the shards in the order in which they were saved; what else lies there is somebody else's."""
-    return [name for name in store.names(SHARDS) if _SHARD.fullmatch(name)]
+    """Return the names of the shards in the order in which they were saved; other files are ignored."""
+    return [name for name in store.names(SHARDS) if _SHARD_NAME.fullmatch(name)]
 
 
 def find_last_shard_number(store: Store) -> int:
     """Return the number of the shard that was saved last; 0 if there is none."""
     names = list_shards(store)
-    return int(_SHARD.sub(r"\1", names[-1])) if names else 0
+    return int(_SHARD_NAME.sub(r"\1", names[-1])) if names else 0
 
 
 def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
-    """Keep a damaged file under another name; what can still be read of it takes its place.
+    """Keep a damaged file under another name, and put what can still be read of it in its place.
 
-    So the rows keep their age, and a kill at any moment leaves the damaged file where it was, or its copy beside it.
+    So its rows keep their age, and a kill at any moment leaves the damaged file in place, or a copy beside it.
 
     Returns
     -------
     str, int
-        What the file is called now, and how many rows could be saved.
+        The new name of the damaged file, and how many of its rows could be saved.
     """
     rescued: list[pa.Table] = []
     with contextlib.suppress(pa.ArrowException, OSError, TableVersionError):
-        file = _open(store, name)
-        for group in range(file.num_row_groups):
-            rows = _read_what_is_whole(file, group)
+        file = _open_parquet(store, name)
+        for number in range(file.num_row_groups):
+            rows = _read_undamaged_columns(file, number)
             if rows is not None:
                 rescued.append(rows)
     if not rescued:
@@ -303,33 +318,33 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
         with damaged, store.writing(kept) as copy:
             shutil.copyfileobj(damaged, copy)
     with store.writing(name) as target:
-        pq.write_table(pa.concat_tables(rescued), target, row_group_size=ROWS_PER_GROUP, **_AS_WRITTEN)
+        pq.write_table(pa.concat_tables(rescued), target, row_group_size=ROWS_PER_GROUP, **_PARQUET_OPTIONS)
     return kept, sum(map(len, rescued))
 
 
-def _read_what_is_whole(file: pq.ParquetFile, group: int) -> pa.Table | None:
-    """Read the columns of a row group that can be read; None if one is not that must be known."""
-    whole = []
+def _read_undamaged_columns(file: pq.ParquetFile, number: int) -> pa.Table | None:
+    """Read the columns of a row group that can be read; None if one that pairing needs cannot."""
+    undamaged = []
     for name in file.schema_arrow.names:
         with contextlib.suppress(pa.ArrowException, OSError):
-            file.read_row_group(group, columns=[name], use_threads=False)
-            whole.append(name)
-    if not set(PAIRING_COLUMNS) - {"orientation"} <= set(whole):
+            file.read_row_group(number, columns=[name], use_threads=False)
+            undamaged.append(name)
+    if not set(PAIRING_COLUMNS) - {"orientation"} <= set(undamaged):
         return None
-    return upgrade_table(file.read_row_group(group, columns=whole, use_threads=False))
+    return upgrade_table(file.read_row_group(number, columns=undamaged, use_threads=False))
 
 
 @contextlib.contextmanager
-def _damage(name: str) -> Iterator[None]:
-    """Take what the reader of a file trips over for damage."""
+def _arrow_errors_as_damage(name: str) -> Iterator[None]:
+    """Turn errors of reading a file into `DamagedError`."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DamagedError(name, str(error)) from error
 
 
-def _open(store: Store, name: str, content: BinaryIO | None = None) -> pq.ParquetFile:
-    """Open a table of detections of any version that this one reads."""
+def _open_parquet(store: Store, name: str, content: BinaryIO | None = None) -> pq.ParquetFile:
+    """Open a detections table of any version that this one reads."""
     if content is None:
         content = store.open(name)
     if content is None:
@@ -337,50 +352,51 @@ def _open(store: Store, name: str, content: BinaryIO | None = None) -> pq.Parque
     file = pq.ParquetFile(content, page_checksum_verification=True)
     if table_version(file.schema_arrow, f"{store}/{name}") is None:
         raise TableVersionError(
-            f"{store}/{name}: this is no table of detections; give another `output`, or move the file elsewhere"
+            f"{store}/{name}: this is not a detections table; give another `output`, or move the file elsewhere"
         )
     return file
 
 
-def _project(rows: pa.Table) -> pa.Table:
+def _select_index_columns(rows: pa.Table) -> pa.Table:
     """Return the columns of the index, null where the file's version did not have them."""
+    fields = [DETECTIONS.field(name) for name in _INDEX_COLUMNS]
     columns = [
-        rows[name] if name in rows.column_names else pa.nulls(len(rows), DETECTIONS.field(name).type) for name in _INDEX
+        rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type) for field in fields
     ]
-    return pa.table(columns, schema=pa.schema([DETECTIONS.field(name) for name in _INDEX]))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
-def _find_places(names: pa.ChunkedArray, frame_paths: pa.Array) -> Integers:
-    """Return the place of each name among the frames of a table, their number where it is none of them; int32."""
-    places = pc.index_in(names, value_set=frame_paths).fill_null(len(frame_paths))
-    return np.asarray(places.to_numpy(zero_copy_only=False))
+def _find_positions(names: pa.ChunkedArray, frame_paths: pa.Array) -> Integers:
+    """Return the position of each name among the frames of a table, int32; their number where it is none of them."""
+    positions = pc.index_in(names, value_set=frame_paths).fill_null(len(frame_paths))
+    return np.asarray(positions.to_numpy(zero_copy_only=False))
 
 
-def _order_rows(place: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
-    """Order rows by place, those of the place `outside` by name; of the rows of one frame only the last is kept."""
-    if (place == outside).any():
-        keys = pa.table({"place": place, "name": names})
-        order = pc.sort_indices(keys, [("place", "ascending"), ("name", "ascending")]).to_numpy().astype(np.int64)
+def _order_rows(positions: Integers, names: pa.ChunkedArray, outside: int) -> Integers:
+    """Order rows by position, those at `outside` by name; of several rows of one frame only the last is kept."""
+    if (positions == outside).any():
+        keys = pa.table({"position": positions, "name": names})
+        order = pc.sort_indices(keys, [("position", "ascending"), ("name", "ascending")]).to_numpy().astype(np.int64)
     else:
-        order = np.argsort(place, kind="stable")
-    repeated = place[order[1:]] == place[order[:-1]]
-    beyond = int(np.searchsorted(place[order], outside))  # from here on one place is not one frame
+        order = np.argsort(positions, kind="stable")
+    is_repeated = positions[order[1:]] == positions[order[:-1]]
+    beyond = int(np.searchsorted(positions[order], outside))  # from here on rows of one position are of many frames
     others = names.take(pa.array(order[beyond:])).combine_chunks()
-    repeated[beyond:] = pc.equal(others[1:], others[:-1]).to_numpy(zero_copy_only=False)
-    kept: Integers = order[np.append(~repeated, True)[: len(order)]]
+    is_repeated[beyond:] = pc.equal(others[1:], others[:-1]).to_numpy(zero_copy_only=False)
+    kept: Integers = order[np.append(~is_repeated, True)[: len(order)]]
     return kept
 
 
-def _renew(table: pa.Table, name: str, place: Integers, values: pa.Array) -> pa.Table:
-    """Give rows the value that their frame has now, where it is known."""
-    there = np.where(place < len(values), place, -1)
-    now = values.take(pa.array(there, mask=there < 0))
+def _update_column(table: pa.Table, name: str, positions: Integers, values: pa.Array) -> pa.Table:
+    """Give rows the new value of their frame, where there is one."""
+    known = np.where(positions < len(values), positions, -1)
+    new = values.take(pa.array(known, mask=known < 0))
     column = DETECTIONS.get_field_index(name)
-    return table.set_column(column, DETECTIONS.field(column), pc.coalesce(now, table[name]))
+    return table.set_column(column, DETECTIONS.field(column), pc.coalesce(new, table[name]))
 
 
 def _find_replaced(schema: pa.Schema, store: Store) -> bytes | None:
-    """Return the sha256 of the file of 0.2 that this is, or takes the place of; None if there was none."""
+    """Return the sha256 of the file of 0.2 that this file is, or replaces; None if there was none."""
     if schema.metadata and REPLACED in schema.metadata:
         return bytes(schema.metadata[REPLACED])
     content = store.open(DETECTIONS_FILE) if table_version(schema, DETECTIONS_FILE) == 1 else None
