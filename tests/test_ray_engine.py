@@ -19,8 +19,9 @@ from typing import Any
 import faults
 import pyarrow as pa
 import pytest
-from buckets import free_port
-from faults import Faulty, driver, make_frames, names, settings, table_of, wait_until
+from buckets import find_free_port
+from faults import FaultyFolder, make_config, make_frames, name_frames, start_driver, tabulate_frames, wait_until
+from skips import need_extra
 
 from detectime.detection import run
 from detectime.detection.engines import ray as engine
@@ -28,12 +29,12 @@ from detectime.detection.engines.contract import EngineError
 from detectime.sources.contract import Source
 from detectime.sources.folder import FolderSource
 
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+ray = need_extra("ray")
 
 pytestmark = [pytest.mark.extra, pytest.mark.slow]
 
 COUNT = 60
-NAMES = names(COUNT)
+NAMES = name_frames(COUNT)
 LIMIT = 90.0  # seconds for what a cluster does
 
 
@@ -45,7 +46,7 @@ def two_nodes() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(faults.HERE))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": free_port()}
+        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": find_free_port()}
         one = Cluster(initialize_head=True, head_node_args=head)
         one.client_address = f"ray://127.0.0.1:{head['ray_client_server_port']}"
         one.add_node(num_cpus=1)
@@ -72,7 +73,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a run of the local engine leaves that nothing disturbs."""
     output = tmp_path_factory.mktemp("straight")
-    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), str(output))
+    run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(workers=2), str(output))
     return (output / "detections.parquet").read_bytes()
 
 
@@ -86,7 +87,7 @@ def journal(tmp_path: Path) -> Path:
 
 def detect(output: Path, source: Source, **parameters: Any) -> pa.Table:
     found = run.detect_frames(
-        table_of(NAMES), source, settings(**{"save_per_num_images": 5, **parameters}), str(output)
+        tabulate_frames(NAMES), source, make_config(**{"save_per_num_images": 5, **parameters}), str(output)
     )
     assert found["frame_path"].to_pylist() == NAMES
     return found
@@ -112,7 +113,7 @@ def meanwhile(what: Callable[[], None]) -> Iterator[None]:
 
 def at_work(journal: Path) -> list[int]:
     """Workers of the cluster: one that looks at a few frames beforehand, here, is this process's child."""
-    return [process for process in faults.working(journal) if "ray::_Host" in command(parent(process))]
+    return [process for process in faults.list_workers(journal) if "ray::_Host" in command(parent(process))]
 
 
 def command(process: int) -> str:
@@ -137,8 +138,8 @@ from detectime.detection.engines import EngineError
 from detectime.sources.folder import Folder
 for name, parameters in {runs!r}.items():
     try:
-        table = faults.table_of(faults.names({count}))
-        run.detect(table, Folder({images!r}), faults.settings(engine="ray", workers=2, **parameters), name)
+        table = faults.tabulate_frames(faults.name_frames({count}))
+        run.detect(table, Folder({images!r}), faults.make_config(engine="ray", workers=2, **parameters), name)
     except EngineError as error:
         print(error)
 """
@@ -154,14 +155,17 @@ def test_on_ray_of_its_own_a_run_is_the_local_one(cluster: Any, images: Path, tm
     }
     done = subprocess.run(
         [sys.executable, "-c", _OWN.format(here=str(faults.HERE), runs=runs, count=COUNT, images=str(images))],
-        env={**faults.bare_environment(), "RAY_ADDRESS": cluster.address},  # that is not joined without being asked
+        env={
+            **faults.copy_bare_environment(),
+            "RAY_ADDRESS": cluster.address,
+        },  # that is not joined without being asked
         capture_output=True,
         text=True,
         timeout=LIMIT,
         check=True,
     )
     for name in ("first", "second"):
-        assert faults.stored(tmp_path / name) == faults.FINISHED
+        assert faults.list_stored_files(tmp_path / name) == faults.FINISHED
         assert (tmp_path / name / "detections.parquet").read_bytes() == straight
     assert re.search(r"no room for a worker: worker_cpus: 1, worker_gpus: 2; it has \d+ CPUs and 0 GPUs", done.stdout)
     assert "restart the kernel" in done.stdout
@@ -182,7 +186,7 @@ def job_count(cluster: Any) -> int:
 def test_a_cluster_is_reached_by_its_client_address(
     cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
 ) -> None:
-    with driver(images, tmp_path / "run", COUNT, journal, ray_address=cluster.client_address) as process:
+    with start_driver(images, tmp_path / "run", COUNT, journal, ray_address=cluster.client_address) as process:
         said, _ = process.communicate(timeout=LIMIT)
     assert said.splitlines()[-1] == f"rows {COUNT}"
     assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
@@ -195,12 +199,12 @@ def test_a_node_that_is_killed_loses_nothing(
     output = tmp_path / "run"
 
     def kill() -> None:
-        wait_until(lambda: faults.saved_rows(output) and len(at_work(journal)) == 2, LIMIT)
+        wait_until(lambda: faults.count_saved_rows(output) and len(at_work(journal)) == 2, LIMIT)
         cluster.remove_node(node, allow_graceful=False)
-        assert faults.saved_rows(output) < COUNT
+        assert faults.count_saved_rows(output) < COUNT
 
     with meanwhile(kill):
-        detect(output, Faulty(str(images), journal=str(journal), pause=0.3), ray_address=cluster.address)
+        detect(output, FaultyFolder(str(images), journal=str(journal), pause=0.3), ray_address=cluster.address)
     assert (output / "detections.parquet").read_bytes() == straight
 
 
@@ -211,13 +215,13 @@ def test_a_node_that_comes_later_is_used(
     nodes: list[subprocess.Popen[bytes]] = []
 
     def add() -> None:
-        wait_until(lambda: faults.saved_rows(tmp_path / "run"), LIMIT)
+        wait_until(lambda: faults.count_saved_rows(tmp_path / "run"), LIMIT)
         nodes.append(start_node(cluster))
         wait_until(lambda: len(at_work(journal)) == 2, LIMIT)
 
     try:
         with meanwhile(add):
-            source = Faulty(str(images), journal=str(journal), pause=1.0)
+            source = FaultyFolder(str(images), journal=str(journal), pause=1.0)
             detect(tmp_path / "run", source, ray_address=cluster.address)
     finally:
         for node in nodes:
@@ -234,9 +238,9 @@ def test_workers_and_actors_that_are_killed_lose_nothing(
 
     def kill() -> None:
         for _ in range(2):
-            saved = faults.saved_rows(output)
+            saved = faults.count_saved_rows(output)
             fresh = wait_until(
-                lambda: faults.saved_rows(output) > saved and set(at_work(journal)) - killed,  # noqa: B023
+                lambda: faults.count_saved_rows(output) > saved and set(at_work(journal)) - killed,  # noqa: B023
                 LIMIT,
             )
             killed.update(fresh)
@@ -244,20 +248,20 @@ def test_workers_and_actors_that_are_killed_lose_nothing(
                 os.kill(process if who == "worker" else parent(process), signal.SIGKILL)
 
     with meanwhile(kill):
-        detect(output, Faulty(str(images), journal=str(journal), pause=0.2), ray_address=cluster.address)
+        detect(output, FaultyFolder(str(images), journal=str(journal), pause=0.2), ray_address=cluster.address)
     assert len(killed) == 2
     assert (output / "detections.parquet").read_bytes() == straight
     wait_until(lambda: not at_work(journal), 10)
 
 
 def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Any, tmp_path: Path) -> None:
-    frame_paths = make_frames(tmp_path / "images", names(12, die=[3], sleep=[7]))
-    source = Faulty(str(tmp_path / "images"))
+    frame_paths = make_frames(tmp_path / "images", name_frames(12, die=[3], sleep=[7]))
+    source = FaultyFolder(str(tmp_path / "images"))
     found = []
     for parameters in ({"engine": "local", "workers": 1}, {"ray_address": cluster.address}):
-        config = settings(save_per_num_images=6, frame_timeout=1.5, **parameters)
+        config = make_config(save_per_num_images=6, frame_timeout=1.5, **parameters)
         output = tmp_path / str(parameters.get("engine"))
-        found.append(run.detect_frames(table_of(frame_paths), source, config, str(output)))
+        found.append(run.detect_frames(tabulate_frames(frame_paths), source, config, str(output)))
     assert found[0].equals(found[1])
     assert [k for k, outcome in enumerate(found[0]["outcome"].to_pylist()) if outcome == "failed"] == [3, 7]
 
@@ -268,12 +272,12 @@ def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
 ) -> None:
     output = tmp_path / "run"
     parameters = {"engine": "ray", "ray_address": None if own else cluster.address, "workers": 1}
-    with driver(images, output, COUNT, journal, pause=0.2, save_per_num_images=5, **parameters) as process:
-        wait_until(lambda: faults.saved_rows(output) >= 10 or process.poll() is not None, LIMIT)
+    with start_driver(images, output, COUNT, journal, pause=0.2, save_per_num_images=5, **parameters) as process:
+        wait_until(lambda: faults.count_saved_rows(output) >= 10 or process.poll() is not None, LIMIT)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not faults.working(journal), 30)
-    assert 10 <= faults.saved_rows(output) < COUNT
+        wait_until(lambda: not faults.list_workers(journal), 30)
+    assert 10 <= faults.count_saved_rows(output) < COUNT
     detect(output, FolderSource(str(images)), ray_address=cluster.address)
     assert (output / "detections.parquet").read_bytes() == straight
 
@@ -309,7 +313,7 @@ def refused(images: Path, tmp_path: Path) -> Callable[..., str]:
     def ask(source: Source | None = None, **parameters: Any) -> str:
         with pytest.raises(EngineError) as refusal:
             detect(tmp_path / "run", source or FolderSource(str(images)), **parameters)
-        assert faults.saved_rows(tmp_path / "run") == 0
+        assert faults.count_saved_rows(tmp_path / "run") == 0
         assert not ray.is_initialized()
         return str(refusal.value)
 
@@ -366,7 +370,7 @@ def test_a_node_without_what_a_detector_needs(cluster: Any, tmp_path: Path, refu
 def start_node(cluster: Any, before: str = "true") -> subprocess.Popen[bytes]:
     """Start a node as an administrator does, in a mount namespace of its own, after a command."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no mount namespace can be made here")
+        pytest.skip("a mount namespace cannot be created")
     start = f"'{Path(sys.executable).with_name('ray')}' start --address={cluster.address} --num-cpus=1 --block"
     return subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", f"{before} && exec {start}"],
