@@ -1,4 +1,4 @@
-"""Columns of labels, whatever they are called: each keeps its values, none is taken for one of detectime's."""
+"""Columns of the labels keep their values under any name and never clash with those that detectime adds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from conftest import LABELS
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from detectime.labels import frame_table, tables
-from detectime.labels.frame_table import COLUMNS
+from detectime.labels import frame_table, frames_csv, tables
+from detectime.labels.frames_csv import COLUMNS
 from detectime.labels.tables import TableError
 from detectime.schema import RESERVED_COLUMNS
 from detectime.sources.folder import FolderSource
@@ -54,7 +54,7 @@ def write(path: Path, names: Sequence[str], values: Sequence[str], delimiter: st
 
 def read(path: Path) -> pd.DataFrame:
     (path.parent / "images").mkdir(exist_ok=True)
-    return frame_table.read_frames_csv(path, FolderSource(str(path.parent / "images")), LABELS)
+    return frames_csv.read_frames_csv(path, FolderSource(str(path.parent / "images")), LABELS)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
@@ -72,13 +72,13 @@ def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delim
     path = write(tmp_path / "labels.csv", names, values, delimiter)
     stripped = [name.strip() for name in names]
     if len(set(stripped)) < len(stripped):
-        with pytest.raises(TableError, match="is there twice; rename one"):
+        with pytest.raises(TableError, match="appears twice; rename one"):
             read(path)
         return
     table = read(path)
     assert len(set(table.columns)) == len(table.columns)
     assert set(MADE) <= set(table.columns)
-    renamed = tables.rename_reserved(stripped)
+    renamed = tables.map_reserved_columns(stripped)
     assert set(renamed) == set(stripped) & RESERVED_COLUMNS
     kept = [renamed.get(name, name) for name in stripped]
     assert list(table.columns) == [*kept, *MADE]
@@ -90,7 +90,7 @@ def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delim
 
 @given(st.lists(_likely, unique=True))
 def test_new_names_are_neither_taken_nor_reserved(names: list[str]) -> None:
-    renamed = tables.rename_reserved(names)
+    renamed = tables.map_reserved_columns(names)
     after = [renamed.get(name, name) for name in names]
     assert len(set(after)) == len(after)
     assert not RESERVED_COLUMNS.intersection(after)
@@ -107,10 +107,10 @@ def test_new_names_are_neither_taken_nor_reserved(names: list[str]) -> None:
     ],
 )
 def test_a_reserved_name_gets_an_ending(names: list[str], renamed: Mapping[str, str]) -> None:
-    assert tables.rename_reserved(names) == renamed
+    assert tables.map_reserved_columns(names) == renamed
 
 
-def test_what_was_renamed_is_told(tmp_path: Path) -> None:
+def test_renamed_columns_are_noted(tmp_path: Path) -> None:
     names = [*COLUMNS, "outcome", "width"]
     table = read(write(tmp_path / "labels.csv", names, ["a.jpg", "v", "1", "ok", "paired", "640"]))
     assert table[["outcome_in_csv", "width_in_csv"]].to_numpy().tolist() == [["paired", "640"]]
@@ -120,7 +120,7 @@ def test_what_was_renamed_is_told(tmp_path: Path) -> None:
     assert note in frame_table.list_notes(table)
 
 
-def test_a_table_that_was_written_may_be_labels_again_and_again(tmp_path: Path) -> None:
+def test_a_written_table_can_be_read_as_labels_repeatedly(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.csv", [*COLUMNS, "width"], ["a.jpg", "v", "1", "ok", "640"])
     for time in range(1, 4):
         table = read(path).assign(outcome="paired", width=1)
@@ -133,7 +133,7 @@ def test_a_table_that_was_written_may_be_labels_again_and_again(tmp_path: Path) 
 
 @given(st.text("abc ;,\"'\n", max_size=20), st.text("abc ;,\"'\n", max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_what_separates_fields_is_found_whatever_the_names_hold(tmp_path: Path, one: str, other: str) -> None:
+def test_the_separator_is_found_for_any_column_names(tmp_path: Path, one: str, other: str) -> None:
     assume(one.strip() != other.strip())
     for delimiter in ",;":
         path = write(tmp_path / "labels.csv", [*COLUMNS, one, other], ["a.jpg", "v", "1", "ok", "1", "2"], delimiter)

@@ -1,4 +1,4 @@
-"""The frame table: what a csv may hold, and how a wrong one is refused."""
+"""The frame table: which csv files are read, and how invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import LABELS
-from faults import settings
+from faults import make_config
+from skips import need_extra
 
 from detectime import sources
 from detectime.config import Config
-from detectime.labels import frame_table
+from detectime.labels import frame_table, frames_csv
 from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.sources.folder import FolderSource
@@ -36,25 +37,25 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
-    """Name a file for the labels."""
+    """Return the path of the labels."""
     return tmp_path / "labels.csv"
 
 
 def read(csv: Path, images: Path, text: str | bytes) -> pd.DataFrame:
     """Write a csv and read it."""
     csv.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return frame_table.read_frames_csv(csv, FolderSource(str(images)), LABELS)
+    return frames_csv.read_frames_csv(csv, FolderSource(str(images)), LABELS)
 
 
-def refusal(csv: Path, images: Path, text: str | bytes) -> str:
-    """Write a csv, and return why it is refused."""
+def get_refusal(csv: Path, images: Path, text: str | bytes) -> str:
+    """Write a csv and return the message with which it is refused."""
     with pytest.raises(TableError) as error:
         read(csv, images, text)
     assert str(csv) in str(error.value)
     return str(error.value)
 
 
-def test_a_table(csv: Path, images: Path) -> None:
+def test_a_table_is_read(csv: Path, images: Path) -> None:
     content = HEADER + "v1/2.jpg,v1,2,ok\nv1/1.jpg,v1,-01,mute\ngone.jpg,007,3,no_gesture\n"
     (images / "v1" / "2.jpg").write_bytes(b"hello")
     for name in ("1.jpg", "2.jpg"):
@@ -120,7 +121,7 @@ def test_dialects(content: bytes, csv: Path, images: Path) -> None:
     ],
     ids=lambda name: ascii(name[:20]),
 )
-def test_names_stay_as_they_are(name: str, csv: Path, images: Path) -> None:
+def test_names_are_unchanged(name: str, csv: Path, images: Path) -> None:
     row = read(csv, images, f'{HEADER}"{name}","{name}",1,ok\n').iloc[0]
     assert (row["frame_path"], row["video_name"]) == (name, name)
 
@@ -142,9 +143,9 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param("a.jpg,v,1,okay", "the class_name is no label; accepted: no_gesture, stop", id="class"),
-        pytest.param("a.jpg,v,1,", "the class_name is no label", id="no class"),
-        pytest.param("a.jpg,v,1", "the class_name is no label", id="short row"),
+        pytest.param("a.jpg,v,1,okay", "the class_name is not a label; accepted: no_gesture, stop", id="class"),
+        pytest.param("a.jpg,v,1,", "the class_name is not a label", id="no class"),
+        pytest.param("a.jpg,v,1", "the class_name is not a label", id="short row"),
         pytest.param(",v,1,ok", "the frame_path is empty", id="no path"),
         pytest.param("/etc/a.jpg,v,1,ok", "the frame_path is absolute", id="absolute"),
         pytest.param("../a.jpg,v,1,ok", "`..`", id="above"),
@@ -158,28 +159,28 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
         pytest.param("a.jpg,v,,ok", "the frame_id is not a whole number", id="no number"),
         pytest.param("a.jpg,v,99999999999999999999,ok", "the frame_id is not a whole number", id="number too large"),
         pytest.param("good.jpg,v,1,mute", "the frame has two classes", id="two classes"),
-        pytest.param("good.jpg,v,2,ok", "the frame is there twice", id="two numbers"),
-        pytest.param("good.jpg,w,1,ok", "the frame is there twice", id="two videos"),
+        pytest.param("good.jpg,v,2,ok", "the frame appears twice", id="two numbers"),
+        pytest.param("good.jpg,w,1,ok", "the frame appears twice", id="two videos"),
     ],
 )
 def test_a_wrong_row_is_named(row: str, reason: str, csv: Path, images: Path) -> None:
-    message = refusal(csv, images, f"{HEADER}x.jpg,v,1,ok\nx.jpg,v,1,ok\ngood.jpg,v,1,ok\n{row}\n")
+    message = get_refusal(csv, images, f"{HEADER}x.jpg,v,1,ok\nx.jpg,v,1,ok\ngood.jpg,v,1,ok\n{row}\n")
     line, last = message.splitlines()[-2:]
     assert line.startswith("  row 4: ")  # counted in the file, before equal rows are dropped
     assert reason in line
-    assert reason in last  # the line that a terminal and papermill leave in sight
+    assert reason in last  # the line that a terminal and papermill leave visible
 
 
 def test_twenty_wrong_rows_are_named_and_the_others_counted(csv: Path, images: Path) -> None:
     rows = "".join(f"{i}.jpg,v,1,{'ok' if i % 2 else 'okay'}\n" for i in range(50))
-    lines = refusal(csv, images, HEADER + rows).splitlines()
+    lines = get_refusal(csv, images, HEADER + rows).splitlines()
     assert [line.split(":")[0] for line in lines[1:-2]] == [f"  row {i}" for i in range(1, 41, 2)]
     assert lines[-2] == "  and 5 more"
-    assert "25 rows of the frame table are wrong; the first is row 1" in lines[-1]
+    assert "25 rows are wrong; the first is row 1" in lines[-1]
 
 
 def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> None:
-    message = refusal(csv, images, f"{HEADER}\x1b[31m{'x' * 10_000},v,1,bad\n")
+    message = get_refusal(csv, images, f"{HEADER}\x1b[31m{'x' * 10_000},v,1,bad\n")
     assert len(message) < 1000
     assert "\x1b" not in message
     assert "…" in message
@@ -194,83 +195,91 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
         pytest.param(
             "frame_path,video_name,frame_id\na,v,1\n", "column class_name is missing; .*'frame_id'", id="column"
         ),
-        pytest.param(HEADER.strip() + ", frame_path\na,v,1,ok,b\n", "'frame_path' is there twice", id="column twice"),
-        pytest.param(HEADER.strip() + ",x, x \na,v,1,ok,b,c\n", "'x' is there twice; rename one", id="blanks apart"),
-        pytest.param(HEADER.strip() + ",,\na,v,1,ok,b,c\n", "'' is there twice", id="two without a name"),
+        pytest.param(HEADER.strip() + ", frame_path\na,v,1,ok,b\n", "'frame_path' appears twice", id="column twice"),
+        pytest.param(HEADER.strip() + ",x, x \na,v,1,ok,b,c\n", "'x' appears twice; rename one", id="blanks apart"),
+        pytest.param(HEADER.strip() + ",,\na,v,1,ok,b,c\n", "'' appears twice", id="two without a name"),
         pytest.param(HEADER + "a,v,1,ok\nb,v,1,ok,more\n", "line 3", id="long row"),
         pytest.param(HEADER + "a,v,1,ok,more\n", "not a csv file", id="long first row"),
         pytest.param(HEADER + '"a,v,1,ok\nb,v,1,ok\n', "EOF inside string", id="quote without an end"),
         pytest.param((HEADER + "é,v,1,ok\n").encode("latin-1"), r"not UTF-8 \(byte 42\)", id="Latin-1"),
         pytest.param((HEADER + "a,v,1,ok\n").encode("utf-16"), r"not UTF-8 \(byte 0\)", id="UTF-16"),
-        pytest.param('{"1": {"bboxes": []}}', "HaGRID's annotations: give their folder as `labels`", id="HaGRID"),
-        pytest.param('{\n"1": {}}', "HaGRID's annotations: give their folder as `labels`", id="HaGRID, indented"),
-        pytest.param('{"' + "x" * 200_000, "HaGRID's annotations: give their folder", id="HaGRID, one long line"),
+        pytest.param('{"1": {"bboxes": []}}', "HaGRID's annotations; set `labels` to their folder", id="HaGRID"),
+        pytest.param('{\n"1": {}}', "HaGRID's annotations; set `labels` to their folder", id="HaGRID, indented"),
+        pytest.param(
+            '{"' + "x" * 200_000, "HaGRID's annotations; set `labels` to their folder", id="HaGRID, one long line"
+        ),
         pytest.param(b"\0" * 1000, "the column frame_path is missing", id="zeros"),
     ],
 )
-def test_a_file_that_is_no_table(content: str | bytes, reason: str, csv: Path, images: Path) -> None:
+def test_invalid_files_are_refused(content: str | bytes, reason: str, csv: Path, images: Path) -> None:
     with pytest.raises(TableError, match=reason):
         read(csv, images, content)
 
 
-def test_a_path_that_is_no_file(csv: Path, images: Path) -> None:
-    with pytest.raises(TableError, match="there is no such file; give the csv"):
-        frame_table.read_frames_csv(csv, FolderSource(str(images)), LABELS)
+def test_missing_files_and_folders_are_refused(csv: Path, images: Path) -> None:
+    with pytest.raises(TableError, match="no such file; set `labels` to the csv"):
+        frames_csv.read_frames_csv(csv, FolderSource(str(images)), LABELS)
     with pytest.raises(TableError, match="cannot be read: Is a directory"):
-        frame_table.read_frames_csv(images, FolderSource(str(images)), LABELS)
+        frames_csv.read_frames_csv(images, FolderSource(str(images)), LABELS)
 
 
 def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
-    fsspec = pytest.importorskip("fsspec")
+    fsspec = need_extra("fsspec")
     fsspec.filesystem("memory").pipe("/annotations/val/ok.json", b"{}")
-    with pytest.raises(TableError, match="a folder of labels cannot be read in a bucket; bring the annotations here"):
-        frame_table.read_frames_csv("memory://annotations", FolderSource(str(images)), LABELS)
-    with pytest.raises(TableError, match="there is no such file; give the csv"):
-        frame_table.read_frames_csv("memory://nowhere.csv", FolderSource(str(images)), LABELS)
+    with pytest.raises(
+        TableError, match="a folder of labels cannot be read from a bucket; download it and set `labels` to the copy"
+    ):
+        frames_csv.read_frames_csv("memory://annotations", FolderSource(str(images)), LABELS)
+    with pytest.raises(TableError, match="no such file; set `labels` to the csv"):
+        frames_csv.read_frames_csv("memory://nowhere.csv", FolderSource(str(images)), LABELS)
 
 
-# -- a place that is gone
+# -- unreachable sources
 
 GONE = "nowhere: the images folder cannot be read: No such file or directory; give it as `images`"
 
 
-@pytest.mark.parametrize(("place", "reason"), [("nowhere", GONE), ("empty", "empty lists nothing")])
-def test_of_a_place_that_is_gone_the_table_is_read(place: str, reason: str, csv: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("location", "reason"), [("nowhere", GONE), ("empty", "empty lists nothing")])
+def test_the_table_of_an_unreachable_source_is_read(location: str, reason: str, csv: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    table = read(csv, tmp_path / place, HEADER + "a.jpg,v,1,ok\n")
+    table = read(csv, tmp_path / location, HEADER + "a.jpg,v,1,ok\n")
     assert table["on_disk"].tolist() == [False]
     assert table["stamp"].isna().all()
     assert table.attrs["unreachable"] == f"{tmp_path}/{reason}"
-    assert frame_table.list_notes(table) == []  # not one frame is missing
+    assert frame_table.list_notes(table) == []  # no frame counts as missing
     table = frame_table.select_frames(table, ["ok"])
     assert (
-        frame_table.summarize_frames(table)
-        == f"1 frames, 1 of them wanted; the source cannot be reached: {tmp_path}/{reason}"
+        frame_table.summarize_frames(table) == f"1 frame, 1 wanted; the source cannot be reached: {tmp_path}/{reason}"
     )
 
 
-@pytest.mark.parametrize("place", ["nowhere", "empty"])
-def test_what_was_there_is_taken_from_an_earlier_run(place: str, csv: Path, images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["nowhere", "empty"])
+def test_on_disk_is_taken_from_an_earlier_run(location: str, csv: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     rows = "v1/1.jpg,v,1,ok\ngone.jpg,v,2,ok\nv1/2.jpg,v,3,ok\n"
-    known = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"])
+    earlier = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"])
     csv.write_text(HEADER + "new.jpg,v,4,mute\n" + rows)
-    config = settings(images=str(tmp_path / place), labels=str(csv), output=str(tmp_path / "run"))
-    table = of_known(config, known)
+    config = make_config(images=str(tmp_path / location), labels=str(csv), output=str(tmp_path / "run"))
+    table = read_after_run(config, earlier)
     assert table["frame_path"].tolist() == ["new.jpg", "v1/1.jpg", "gone.jpg", "v1/2.jpg"]
     assert table["on_disk"].tolist() == [False, True, False, True]
     assert table["stamp"].isna().all()
-    assert place in table.attrs["unreachable"]
-    config = settings(images=str(images), labels=str(csv), output=str(tmp_path / "run"))
-    again = of_known(config, known)  # it is there: what was known is of no matter
+    assert location in table.attrs["unreachable"]
+    config = make_config(images=str(images), labels=str(csv), output=str(tmp_path / "run"))
+    again = read_after_run(config, earlier)  # the source is back: the earlier table is ignored
     assert again["stamp"].isna().tolist() == [True, False, True, False]
     assert again.attrs["unreachable"] is None
 
 
-def of_known(config: Config, known: pd.DataFrame) -> pd.DataFrame:
-    """Make the frame table of a configuration in whose output lies a run with another one."""
-    run_tables.write_frames(store.open_store(config.data.output), known)
-    return frame_table.read_labels(config, sources.open_source(config))
+def read_after_run(config: Config, earlier: pd.DataFrame) -> pd.DataFrame:
+    """Read the labels of a configuration whose output folder has a run with another frame table."""
+    run_tables.write_frames(store.open_store(config.data.output), earlier)
+    return read_labels(config)
+
+
+def read_labels(config: Config) -> pd.DataFrame:
+    """Read the labels of a configuration and match them with its source."""
+    return frame_table.read_labels(config, sources.open_source(config.data.images, config.data.source_type))
 
 
 def annotations(folder: Path, *images: str) -> Path:
@@ -281,49 +290,49 @@ def annotations(folder: Path, *images: str) -> Path:
     return folder
 
 
-def test_what_is_known_of_a_table_goes_through_a_run_and_back(csv: Path, images: Path, tmp_path: Path) -> None:
+def test_a_table_survives_its_file_in_a_run(csv: Path, images: Path, tmp_path: Path) -> None:
     rows = "v1/1.jpg,v,1,ok,640\nv1/1.jpg,v,1,ok,640\ngone.jpg,v,2,ok,640\n"
     table = frame_table.select_frames(read(csv, images, HEADER.strip() + ",width\n" + rows), ["ok"])
     run_tables.write_frames(store.open_store(str(tmp_path / "run")), table)
-    known = run_tables.read_frames(store.open_store(str(tmp_path / "run")))
-    assert known is not None
-    assert known.attrs == table.attrs
-    assert frame_table.summarize_frames(known) == frame_table.summarize_frames(table)
-    assert [note.kind for note in frame_table.list_notes(known)] == ["repeated", "unlisted", "missing", "renamed"]
-    config = settings(images=str(tmp_path / "nowhere"), labels=str(csv), output=str(tmp_path / "run"))
-    assert frame_table.read_labels(config, sources.open_source(config))["on_disk"].tolist() == [True, False]
+    earlier = run_tables.read_frames(store.open_store(str(tmp_path / "run")))
+    assert earlier is not None
+    assert earlier.attrs == table.attrs
+    assert frame_table.summarize_frames(earlier) == frame_table.summarize_frames(table)
+    assert [note.kind for note in frame_table.list_notes(earlier)] == ["repeated", "unlisted", "missing", "renamed"]
+    config = make_config(images=str(tmp_path / "nowhere"), labels=str(csv), output=str(tmp_path / "run"))
+    assert read_labels(config)["on_disk"].tolist() == [True, False]
 
 
-@pytest.mark.parametrize("place", ["nowhere", "empty"])
-def test_of_hagrid_the_table_of_an_earlier_run_is_taken(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["nowhere", "empty"])
+def test_hagrid_reuses_the_table_of_an_earlier_run(location: str, tmp_path: Path) -> None:
     labels = annotations(tmp_path / "labels", "a", "b")
     (tmp_path / "empty").mkdir()
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "b.jpg").touch()
-    here = settings(images=str(tmp_path / "images"), labels=str(labels))
-    whole = frame_table.read_labels(here, sources.open_source(here))
-    known = frame_table.select_frames(whole, ["ok"], 1)
-    gone = settings(images=str(tmp_path / place), labels=str(labels), output=str(tmp_path / "run"))
-    table = of_known(gone, known)
+    here = make_config(images=str(tmp_path / "images"), labels=str(labels))
+    whole = read_labels(here)
+    earlier = frame_table.select_frames(whole, ["ok"], 1)
+    gone = make_config(images=str(tmp_path / location), labels=str(labels), output=str(tmp_path / "run"))
+    table = read_after_run(gone, earlier)
     pd.testing.assert_frame_equal(table.drop(columns="stamp"), whole.drop(columns="stamp"))
     assert table["stamp"].isna().all()
     assert table.attrs == whole.attrs | {"unreachable": table.attrs["unreachable"]}
-    assert place in table.attrs["unreachable"]
-    annotations(labels, "a", "c")  # other labels: no table can be made of them
-    with pytest.raises(SourceError, match=place):
-        frame_table.read_labels(gone, sources.open_source(gone))
+    assert location in table.attrs["unreachable"]
+    annotations(labels, "a", "c")  # other labels: the earlier table cannot stand in
+    with pytest.raises(SourceError, match=location):
+        read_labels(gone)
 
 
-def test_of_hagrid_an_empty_place_is_a_place_without_frames(tmp_path: Path) -> None:
+def test_hagrid_accepts_an_empty_folder_without_an_earlier_run(tmp_path: Path) -> None:
     labels = annotations(tmp_path / "labels", "a")
     (tmp_path / "empty").mkdir()
-    config = settings(images=str(tmp_path / "empty"), labels=str(labels))
-    table = frame_table.read_labels(config, sources.open_source(config))
+    config = make_config(images=str(tmp_path / "empty"), labels=str(labels))
+    table = read_labels(config)
     assert table[["frame_path", "on_disk"]].to_numpy().tolist() == [["ok/a.jpg", False]]
     assert table.attrs["unreachable"] == f"{tmp_path}/empty lists nothing"
-    config = settings(images=str(tmp_path / "nowhere"), labels=str(labels))
+    config = make_config(images=str(tmp_path / "nowhere"), labels=str(labels))
     with pytest.raises(SourceError, match=GONE):
-        frame_table.read_labels(config, sources.open_source(config))
+        read_labels(config)
 
 
 def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path) -> None:
@@ -332,11 +341,11 @@ def test_a_file_whose_name_is_not_utf8_is_only_unlisted(csv: Path, images: Path)
     assert table["on_disk"].tolist() == [True]
     assert table.attrs["unlisted"] == 3
     assert table.attrs["unlisted_names"] == ["other.jpg", "v1/2.jpg", os.fsdecode(b"\xff\xfe.jpg")]
-    told = frame_table.summarize_frames(frame_table.select_frames(table, ["ok"]))
-    assert told.endswith("\n3 files of the source are not named by the labels (the first: 'other.jpg')")
+    summary = frame_table.summarize_frames(frame_table.select_frames(table, ["ok"]))
+    assert summary.endswith("\n3 files of the source are not named by the labels (the first: 'other.jpg')")
 
 
-def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path, images: Path) -> None:
+def test_the_first_unlisted_files_are_named(csv: Path, images: Path) -> None:
     for k in range(50):
         (images / f"{k:02d}.jpg").touch()
     table = read(csv, images, HEADER + "v1/1.jpg,v1,1,ok\n")
@@ -345,16 +354,16 @@ def test_of_many_files_that_the_table_does_not_name_the_first_are_told(csv: Path
     assert (note.kind, note.count, note.example) == ("unlisted", 52, "00.jpg")
 
 
-def test_where_all_files_are_named_none_is_told(csv: Path, images: Path) -> None:
+def test_no_note_if_all_files_are_named(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nv1/2.jpg,v,2,ok\nother.jpg,v,3,ok\n")
     assert frame_table.list_notes(table) == []
     assert (
         frame_table.summarize_frames(frame_table.select_frames(table, ["ok"]))
-        == "3 frames, 3 of them wanted; 3 are there"
+        == "3 frames, 3 wanted, 3 found in the source"
     )
 
 
-def test_frames_that_are_not_there_are_told(csv: Path, images: Path) -> None:
+def test_missing_frames_are_noted(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb.jpg,v,2,ok\na.jpg,v,3,ok\n")
     notes = frame_table.list_notes(frame_table.select_frames(table, ["ok"]))
     assert [(note.kind, note.count, note.example) for note in notes] == [
@@ -373,7 +382,7 @@ def test_frames_that_are_not_there_are_told(csv: Path, images: Path) -> None:
         (["stop"], None, [False] * 4),
     ],
 )
-def test_select(classes: list[str], limit: int | None, wanted: list[bool], csv: Path, images: Path) -> None:
+def test_select_frames(classes: list[str], limit: int | None, wanted: list[bool], csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
     selected = frame_table.select_frames(table, classes, limit)
     assert selected["wanted"].tolist() == wanted
@@ -381,11 +390,11 @@ def test_select(classes: list[str], limit: int | None, wanted: list[bool], csv: 
     assert "wanted" not in table
 
 
-def test_counts(csv: Path, images: Path) -> None:
+def test_count_frames(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
     counts = frame_table.count_frames(frame_table.select_frames(table, ["ok"], 1))
     assert counts.loc["ok", ["videos", "frames", "missing", "wanted"]].tolist() == [2, 2, 1, 1]
-    assert counts.index.tolist() == ["mute", "ok", "like"]  # by their numbers
+    assert counts.index.tolist() == ["mute", "ok", "like"]  # in the order of their labels
 
 
 def test_two_hundred_thousand_rows_take_seconds(csv: Path, images: Path) -> None:
@@ -393,5 +402,5 @@ def test_two_hundred_thousand_rows_take_seconds(csv: Path, images: Path) -> None
     started = time.monotonic()
     table = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"], 100_000)
     assert table["wanted"].sum() == 100_000
-    refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
+    get_refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
     assert time.monotonic() - started < 20  # seconds; a loop over pairs of rows would take hours

@@ -1,4 +1,4 @@
-"""HaGRID's annotations as labels, in the layouts that it comes in."""
+"""HaGRID's annotations as labels, in the layouts of its editions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import detections, looked_at
-from faults import settings
+from conftest import LABELS, make_detection_row, make_detections_table
+from faults import make_config
 
 from detectime import evaluation, pairing, schema, sources
 from detectime.config import HAGRID_CLASSES
@@ -28,7 +28,7 @@ BOX = [0.25, 0.5, 0.25, 0.25]
 
 
 def record(label: str, user: Any = "ann", box: Any = BOX, **more: Any) -> dict[str, Any]:
-    """A record of a gesture, with a hand that shows none beside it."""
+    """Make a record of a gesture, with a second hand that shows none."""
     return {"bboxes": [[0, 0, 0.1, 0.1], box], "labels": ["no_gesture", label], "user_id": user, **more}
 
 
@@ -43,18 +43,18 @@ def read(
     folder: Path,
     names: Iterable[str] = (),
     classes: dict[str, str] = HAGRID_CLASSES,
-    labels: Iterable[str] = HAGRID_CLASSES.values(),
+    labels: Mapping[str, int] = LABELS,
 ) -> pd.DataFrame:
     return hagrid.read_annotations(folder, listing(*(name.encode() for name in names)), classes, labels)
 
 
 def listing(*names: bytes) -> Listing:
-    """List files, each with its number as a stamp."""
+    """List files; the stamp of each is its position."""
     return Listing(pa.array(names, pa.binary()), pa.array([str(k) for k in range(len(names))]))
 
 
 @pytest.mark.parametrize(
-    ("place", "parts"),
+    ("pattern", "parts"),
     [
         pytest.param("peace/{}.jpg", ("",), id="v2"),
         pytest.param("train_val_peace/{}.jpg", ("train", "val"), id="v1"),
@@ -62,10 +62,10 @@ def listing(*names: bytes) -> Listing:
         pytest.param("{}.jpg", ("",), id="no folders"),
     ],
 )
-def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_layouts(pattern: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     for k, part in enumerate(parts):
         annotate(tmp_path / part, peace={f"a{k}": record("peace"), f"b{k}": record("peace", "bob")})
-    names = [place.format(f"{image}{k}") for k in range(len(parts)) for image in "ab"]
+    names = [pattern.format(f"{image}{k}") for k in range(len(parts)) for image in "ab"]
     table = read(tmp_path, [*names, "other/c.jpg"])
     assert sorted(table["frame_path"]) == sorted(names)
     assert table["on_disk"].all()
@@ -81,15 +81,15 @@ def test_layouts(place: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     }
 
 
-def test_an_image_in_a_folder_whose_name_is_no_text_is_missing(tmp_path: Path) -> None:
+def test_an_image_whose_path_is_not_utf8_is_missing(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok"), "b": record("ok")})
-    table = hagrid.read_annotations(tmp_path, listing(b"\xff/ok/a.jpg", b"ok/b.jpg"), HAGRID_CLASSES, ["ok"])
+    table = hagrid.read_annotations(tmp_path, listing(b"\xff/ok/a.jpg", b"ok/b.jpg"), HAGRID_CLASSES, {"ok": 4})
     assert table["frame_path"].tolist() == ["ok/a.jpg", "ok/b.jpg"]
     assert table["on_disk"].tolist() == [False, True]
     assert table["stamp"].isna().tolist() == [True, False]
 
 
-def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
+def test_defects_are_noted(tmp_path: Path) -> None:
     annotate(
         tmp_path,
         stop={
@@ -121,46 +121,49 @@ def test_what_is_not_as_it_should_be_is_told_by_name(tmp_path: Path) -> None:
         ("absent_class", 5, "dislike"),
         ("other_class", 1, "fist"),
     ]
-    told = [str(note) for note in table.attrs["notes"]]
-    assert told[0] == "10 records cannot be used and are left out (the first: 'stop/outside')"
-    assert told[1] == "1 image has a box that leaves it; it is clipped (the first: 'stop/over')"
+    texts = [str(note) for note in table.attrs["notes"]]
+    assert texts[0] == "10 records are malformed and left out (the first: 'stop/outside')"
+    assert texts[1] == "1 image has a box that extends past its edge; it is clipped (the first: 'stop/over')"
 
 
-def test_only_what_is_mapped_to_a_label_is_taken(tmp_path: Path) -> None:
+def test_only_classes_mapped_to_a_label_are_read(tmp_path: Path) -> None:
     annotate(tmp_path, stop={"a": record("stop")}, stop_inverted={"b": record("stop_inverted")}, ok={"c": record("ok")})
     classes = {"stop": "stop", "stop_inverted": "stop", "ok": "fine"}
-    table = read(tmp_path, classes=classes, labels=["stop"])
+    table = read(tmp_path, classes=classes, labels={"stop": 1})
     assert table["frame_path"].tolist() == ["stop/a.jpg", "stop_inverted/b.jpg"]
     assert set(table["class_name"]) == {"stop"}
-    with pytest.raises(ConfigError, match=r"hagrid_classes.ok: 'fine' is no label; .*accepted: no_gesture"):
-        settings(hagrid_classes=classes)
+    with pytest.raises(ConfigError, match=r"hagrid_classes.ok: 'fine' is not a label; .*accepted: no_gesture"):
+        make_config(hagrid_classes=classes)
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda f: annotate(f, fist={"a": record("fist")}), r"there is no stop.json, .*data.hagrid_classes"),
-        (lambda f: annotate(f).joinpath("ok.json").write_text('{"a": {'), r"ok.json: this is no whole JSON"),
-        (lambda f: annotate(f).joinpath("ok.json").write_bytes(b"\xff\xfe\x00"), r"ok.json: this is no whole JSON"),
-        (lambda f: annotate(f, ok=[1]), r"ok.json: these are no annotations"),
-        (lambda f: annotate(f, ok={"a": {"user_id": 1}}), r"not one record can be used; the first: 'ok/a'"),
+        (
+            lambda f: annotate(f, fist={"a": record("fist")}),
+            r"this folder of labels has no stop.json, .*data.hagrid_classes",
+        ),
+        (lambda f: annotate(f).joinpath("ok.json").write_text('{"a": {'), r"ok.json: not valid JSON"),
+        (lambda f: annotate(f).joinpath("ok.json").write_bytes(b"\xff\xfe\x00"), r"ok.json: not valid JSON"),
+        (lambda f: annotate(f, ok=[1]), r"ok.json: not annotations of HaGRID"),
+        (lambda f: annotate(f, ok={"a": {"user_id": 1}}), r"none of the records can be used; the first: 'ok/a'"),
         (lambda f: annotate(f, ok={"a": record("ok")}, like={"a": record("like")}), r"1 images have several records"),
     ],
 )
-def test_refused(make: Any, reason: str, tmp_path: Path) -> None:
+def test_invalid_annotations_are_refused(make: Any, reason: str, tmp_path: Path) -> None:
     make(tmp_path)
     with pytest.raises(TableError, match=reason):
         read(tmp_path)
 
 
-def test_a_record_that_stands_again_is_dropped(tmp_path: Path) -> None:
+def test_repeated_records_are_dropped(tmp_path: Path) -> None:
     for part in ("train", "val"):
         annotate(tmp_path / part, ok={"a": record("ok")})
     table = read(tmp_path)
     assert (len(table), table.attrs["duplicates"], table.attrs["first_duplicate"]) == (1, 1, "a")
 
 
-def test_the_labels_sha256_is_that_of_the_files_that_are_taken(tmp_path: Path) -> None:
+def test_the_sha256_covers_the_files_that_are_read(tmp_path: Path) -> None:
     annotate(tmp_path / "val", ok={"a": record("ok")})
     annotate(tmp_path / "train", ok={"b": record("ok")}, fist={"c": record("fist")})
     sha256 = read(tmp_path).attrs["labels_sha256"]
@@ -170,35 +173,38 @@ def test_the_labels_sha256_is_that_of_the_files_that_are_taken(tmp_path: Path) -
     ]
     assert sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
     assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) == sha256
-    annotate(tmp_path / "train", fist={"d": record("fist")})  # is not taken
+    annotate(tmp_path / "train", fist={"d": record("fist")})  # is not read
     assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) == sha256
     annotate(tmp_path / "train", ok={"d": record("ok")})
     assert hagrid.hash_annotations(tmp_path, HAGRID_CLASSES, HAGRID_CLASSES.values()) != sha256
 
 
-def test_of_two_images_the_one_in_the_folder_of_the_class_is_taken(tmp_path: Path) -> None:
+def test_an_image_in_the_folder_of_its_class_is_preferred(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok")})
     table = read(tmp_path, ["like/a.jpg", "ok/a.jpg"])
     assert table[["frame_path", "stamp"]].to_numpy().tolist() == [["ok/a.jpg", "1"]]
-    with pytest.raises(TableError, match=r"2 images could be .*'512/ok/a.jpg', 'ok/a.jpg'; give a folder with one"):
+    with pytest.raises(
+        TableError, match=r"2 images share their .*'512/ok/a.jpg', 'ok/a.jpg'; set `images` to a folder"
+    ):
         read(tmp_path, ["512/ok/a.jpg", "ok/a.jpg"])
 
 
-def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
+def test_the_boxes_are_used_by_the_evaluation(tmp_path: Path) -> None:
     labels = annotate(
         tmp_path / "labels", ok={"a": record("ok"), "b": record("ok"), "c": record("ok", box=[0, 0, 1, 1])}
     )
     for name in "ab":
         (tmp_path / "images" / "ok").mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / "ok" / f"{name}.jpg").touch()
-    config = settings(images=str(tmp_path / "images"), labels=str(labels))
-    table = frame_table.select_frames(frame_table.read_labels(config, sources.open_source(config)), config.classes)
+    config = make_config(images=str(tmp_path / "images"), labels=str(labels))
+    source = sources.open_source(config.data.images, config.data.source_type)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
     assert table["label"].tolist() == [4] * 3
     hand = (100, 100, 200, 150)
-    found = detections(
-        looked_at("ok/a.jpg", [(100, 0, 200, 90)], [hand], size=(400, 200)),
-        looked_at("ok/b.jpg", size=(400, 200)),
-        looked_at("ok/c.jpg", outcome="missing"),
+    found = make_detections_table(
+        make_detection_row("ok/a.jpg", [(100, 0, 200, 90)], [hand], size=(400, 200)),
+        make_detection_row("ok/b.jpg", size=(400, 200)),
+        make_detection_row("ok/c.jpg", outcome="missing"),
     )
     samples = pairing.pair_frames(table, found, config.pairing)
     truth = evaluation.extract_truth(samples)
@@ -207,13 +213,13 @@ def test_the_boxes_go_to_the_evaluation(tmp_path: Path) -> None:
     assert score[["frames", "samples", "correct"]].tolist() == [2, 1, 1]
     plain = samples.drop(columns=schema.TRUTH)
     assert evaluation.score_samples(plain, evaluation.extract_truth(plain)).loc["all", "frames"] == 0
-    with pytest.raises(ValueError, match="true_hands has something else than boxes"):
+    with pytest.raises(ValueError, match="true_hands: a value is not a list of boxes"):
         evaluation.extract_truth(samples.assign(true_hands="left"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["{}/{}.jpg", "train_val_{}/{}.jpg"])
-def test_140_000_records_take_seconds(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["{}/{}.jpg", "train_val_{}/{}.jpg"])
+def test_140_000_records_take_seconds(pattern: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     names = []
     for part in ("train", "val"):
@@ -222,7 +228,7 @@ def test_140_000_records_take_seconds(place: str, tmp_path: Path) -> None:
             landmarks = random.random((21, 2)).tolist()
             records = {i: record(name, f"{random.integers(30_000):064x}", landmarks=[landmarks]) for i in images}
             annotate(tmp_path / part, **{name: records})
-            names += [place.format(name, image) for image in images]
+            names += [pattern.format(name, image) for image in images]
     started = time.monotonic()
     table = read(tmp_path, names)
     assert time.monotonic() - started < 20

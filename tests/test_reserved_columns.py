@@ -1,4 +1,4 @@
-"""Columns of the labels may have any name: pairing, counts, exports, figures and evaluation keep them as they are."""
+"""Columns of the labels may have any name: pairing, counts, exports, figures and evaluation keep them unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABELS, detections, looked_at
+from conftest import LABELS, make_detection_row, make_detections_table
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -53,11 +53,11 @@ def frames_with(columns: dict[str, list[str]]) -> pd.DataFrame:
     )
 
 
-FOUND = detections(
-    looked_at("0.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
-    looked_at("1.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
-    looked_at("2.jpg"),
-    looked_at("3.jpg", outcome="missing"),
+FOUND = make_detections_table(
+    make_detection_row("0.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
+    make_detection_row("1.jpg", [(100, 100, 150, 150)], [(160, 100, 200, 150)]),
+    make_detection_row("2.jpg"),
+    make_detection_row("3.jpg", outcome="missing"),
 )
 TRUTH = pd.DataFrame([("0.jpg", 160.0, 100.0, 200.0, 150.0)], columns=["frame_path", "x1", "y1", "x2", "y2"])
 
@@ -91,7 +91,7 @@ def test_columns_of_any_name_go_through_unchanged(tmp_path: Path, extra: list[st
 
 
 @pytest.mark.parametrize("extra", [[], ODD], ids=["none", "odd ones"])
-def test_figures_are_drawn_whatever_columns_there_are(extra: list[str]) -> None:
+def test_figures_accept_any_columns(extra: list[str]) -> None:
     samples = pairing.pair_frames(frames_with({name: ["a"] * 4 for name in extra}), FOUND, PairingConfig())
     for figure in (charts.plot_outcomes(samples), charts.plot_distributions(samples), charts.plot_classes(samples)):
         assert figure.axes
@@ -110,8 +110,8 @@ def test_the_columns_that_pairing_adds_are_the_reserved_ones() -> None:
     [pairing.count_outcomes, charts.plot_outcomes, charts.plot_distributions],
     ids=["counts", "bars", "distributions"],
 )
-def test_an_outcome_that_is_not_known_is_an_error(use: Any, unknown: Any) -> None:
-    """Once six of ten frames vanished from a count without a word."""
+def test_an_unknown_outcome_is_an_error(use: Any, unknown: Any) -> None:
+    """Frames with an unknown outcome must not silently vanish from a count."""
     samples = pairing.pair_frames(frames_with({}), FOUND, PairingConfig())
     samples["outcome"] = samples["outcome"].astype("object")
     samples.loc[2, "outcome"] = unknown

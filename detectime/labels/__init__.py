@@ -1,1 +1,1 @@
-"""Labels of every kind, read into one frame table: see `frame_table.read_labels`."""
+"""Readers of labels: each returns a frame table, see `frame_table.read_labels`."""

@@ -1,4 +1,4 @@
-"""A csv of labels: text, of which each wrong row is named."""
+"""Reading csv files of labels, and refusing those with wrong rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import io
 import itertools
 import os
 import warnings
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,28 +18,37 @@ from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
 from detectime.storage import urls
 
-_SHOWN = 20  # rows, or names, that a message names
-_EXPECTED = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}  # columns
+_MAX_SHOWN = 20  # rows or names that a message lists
+_KNOWN_COLUMNS = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}
 
 
 class TableError(ValueError):
-    """A frame table that cannot be used; the message names the rows and the remedy."""
+    """A table of labels that cannot be used; the message names the wrong rows and the remedy."""
 
 
 def read_columns(path: str | os.PathLike[str]) -> list[str]:
-    """Return the names of a csv file's columns.
+    """Return the column names of a csv file.
 
     Raises
     ------
     TableError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+    ...     _ = file.write(b"file;start; end ;class\\nanna.mp4;1;2;ok\\n")
+    ...     file.flush()
+    ...     read_columns(file.name)
+    ['file', 'start', 'end', 'class']
     """
-    with _faults_of_the_file(path):
-        return _header(path)[0]
+    with _explain_file_errors(path):
+        return _read_header(path)[0]
 
 
 def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFrame:
-    """Read a csv file in UTF-8.
+    """Read a csv file in UTF-8, separated by commas or semicolons.
 
     Parameters
     ----------
@@ -52,18 +60,27 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
     Returns
     -------
     DataFrame
-        Its columns, all text, by their names without blanks around them. ``attrs`` holds `labels_sha256`, the SHA-256
-        of the file in hexadecimal.
+        All columns as text; surrounding blanks are stripped from their names. ``attrs`` holds `labels_sha256`, the
+        SHA-256 of the file in hexadecimal.
 
     Raises
     ------
     TableError
-        If the file cannot be read, lacks a column or has one twice, or has no rows.
+        If the file cannot be read, has no rows, lacks a column or has one twice.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+    ...     _ = file.write(b"frame_path,class_name\\na.jpg,ok\\n")
+    ...     file.flush()
+    ...     read_csv(file.name, ["class_name"]).to_dict("records")
+    [{'frame_path': 'a.jpg', 'class_name': 'ok'}]
     """
-    with _faults_of_the_file(path):
-        names, separator = _header(path)
-        _check_names(names, needed, path)
-        with warnings.catch_warnings(), _opened(path) as file:
+    with _explain_file_errors(path):
+        names, separator = _read_header(path)
+        _check_column_names(names, needed, path)
+        with warnings.catch_warnings(), _open_file(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
@@ -73,8 +90,8 @@ def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFram
     if rows.empty:
         raise TableError(f"{path}: the table has no rows")
     if len(rows.columns) != len(names):
-        raise TableError(f"{path}: the header has {len(names)} columns, and the rows have {len(rows.columns)}")
-    rows.columns = pd.Index(names)  # pandas has names of its own for some, such as empty ones
+        raise TableError(f"{path}: the header has {len(names)} columns, but the rows have {len(rows.columns)}")
+    rows.columns = pd.Index(names)  # pandas renames some, such as empty ones
     rows.attrs = {"labels_sha256": sha256}
     return rows
 
@@ -86,29 +103,51 @@ def hash_labels(path: str | os.PathLike[str]) -> str:
     ------
     TableError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+    ...     hash_labels(file.name)[:16]
+    'e3b0c44298fc1c14'
     """
-    with _faults_of_the_file(path), _opened(path) as file:
+    with _explain_file_errors(path), _open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def rename_reserved(names: Sequence[str], reserved: Collection[str] = RESERVED_COLUMNS) -> dict[str, str]:
-    """Find other names for columns of labels that are called as columns that detectime adds.
+def rename_reserved_columns(
+    rows: pd.DataFrame, reserved: Collection[str] = RESERVED_COLUMNS
+) -> tuple[pd.DataFrame, list[Note]]:
+    """Rename columns of the labels whose names detectime uses itself, and note which: see `map_reserved_columns`.
+
+    Examples
+    --------
+    >>> rows, notes = rename_reserved_columns(pd.DataFrame({"frame_path": ["a.jpg"], "width": ["640"]}))
+    >>> list(rows.columns)
+    ['frame_path', 'width_in_csv']
+    >>> print(*notes)
+    1 column of the labels was renamed, since detectime adds one of that name (the first: 'width -> width_in_csv')
+    """
+    renamed = map_reserved_columns(list(rows.columns), reserved)
+    one = "column of the labels was renamed, since detectime adds one of that name"
+    many = "columns of the labels were renamed, since detectime adds columns of those names"
+    notes = note_found("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
+    return rows.rename(columns=renamed), notes
+
+
+def map_reserved_columns(names: Sequence[str], reserved: Collection[str] = RESERVED_COLUMNS) -> dict[str, str]:
+    """Map each reserved column name to a new one that no other column has.
 
     Parameters
     ----------
     names
         All columns of the labels, each once.
     reserved
-        Names that they may not have.
-
-    Returns
-    -------
-    dict
-        The columns to rename, in their order, and their new names, which no other column has.
+        Names that they must not have.
 
     Examples
     --------
-    >>> rename_reserved(["frame_path", "width", "height", "width_in_csv"])
+    >>> map_reserved_columns(["frame_path", "width", "height", "width_in_csv"])
     {'width': 'width_in_csv_2', 'height': 'height_in_csv'}
     """
     taken = {*names, *reserved}
@@ -121,32 +160,63 @@ def rename_reserved(names: Sequence[str], reserved: Collection[str] = RESERVED_C
     return renamed
 
 
-def note_renamed(renamed: Mapping[str, str]) -> list[Note]:
-    """Return a note about columns that `rename_reserved` has renamed.
+def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int]) -> dict[str, pd.Series]:
+    """Find the faults that rows of any csv of labels can have, for `refuse_rows`.
+
+    Parameters
+    ----------
+    rows
+        Text columns: `path_column`, `class_name` and perhaps `video_name`.
+    path_column
+        The column of paths below the images folder.
+    labels
+        The vocabulary.
+
+    Returns
+    -------
+    dict
+        Each fault, as a phrase, and for each row whether it has it (bool).
 
     Examples
     --------
-    >>> print(*note_renamed({"width": "width_in_csv"}))
-    1 column of the labels was renamed, since detectime adds one of that name (the first: 'width -> width_in_csv')
+    >>> rows = pd.DataFrame({"file": ["../a.mp4", "b.mp4"], "class_name": ["ok", "okay"]})
+    >>> for fault, rows_with_it in find_faults(rows, "file", {"ok": 4}).items():
+    ...     print(f"{rows_with_it.tolist()} {fault}")
+    [False, False] the file is empty
+    [False, False] the file is absolute; it must be relative to the images folder
+    [True, False] the file contains `..` or `.`; it must not leave the images folder
+    [False, False] the file has an empty part
+    [False, True] the class_name is not a label; accepted: ok
     """
-    one = "column of the labels was renamed, since detectime adds one of that name"
-    many = "columns of the labels were renamed, since detectime adds columns of those names"
-    return note_found("renamed", [f"{name} -> {new}" for name, new in renamed.items()], one, many)
+    paths, name = rows[path_column], path_column
+    # One pass over a whole column per fault: a table may have a million rows.
+    faults = {
+        f"the {name} is empty": paths == "",
+        f"the {name} is absolute; it must be relative to the images folder": paths.str.startswith("/"),
+        f"the {name} contains `..` or `.`; it must not leave the images folder": paths.str.contains(
+            r"(?:^|/)\.{1,2}(?:/|$)", regex=True
+        ),
+        f"the {name} has an empty part": paths.str.contains("//", regex=False) | paths.str.endswith("/"),
+    }
+    if "video_name" in rows:
+        faults["the video_name is empty"] = rows["video_name"] == ""
+    unknown_class = f"the class_name is not a label; accepted: {', '.join(labels)}"
+    return faults | {unknown_class: ~rows["class_name"].isin(list(labels))}
 
 
 def refuse_rows(
     rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Refuse a table if a row is wrong, naming the first twenty with what is wrong with each.
+    """Refuse a table that has wrong rows; the message lists the first twenty, each with its faults.
 
     Parameters
     ----------
     rows
         The table; its index counts the rows of the file from 0.
     faults
-        What may be wrong with a row, in words, and for each row whether it is.
+        Each fault, as a phrase, and for each row whether it has it (bool).
     shown
-        Columns whose values are shown.
+        Columns whose values the message shows.
     path
         The file.
 
@@ -154,93 +224,102 @@ def refuse_rows(
     ------
     TableError
         If a row is wrong.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"file": ["a.mp4", ""]})
+    >>> refuse_rows(rows, {"the file is empty": rows["file"] == ""}, ["file"], "spans.csv")
+    Traceback (most recent call last):
+    detectime.labels.tables.TableError: spans.csv: wrong rows (row 1 follows the header):
+      row 2: the file is empty (file='')
+    spans.csv: 1 row is wrong; the first is row 2: the file is empty (file='')
     """
-    wrong = np.logical_or.reduce([np.zeros(len(rows), bool), *(fault.to_numpy(bool) for fault in faults.values())])
+    is_wrong = np.logical_or.reduce([np.zeros(len(rows), bool), *(fault.to_numpy(bool) for fault in faults.values())])
 
-    def reason(row: int) -> str:
-        return "; ".join(words for words, fault in faults.items() if fault.iloc[row])
+    def describe_faults(row: int) -> str:
+        return "; ".join(text for text, fault in faults.items() if fault.iloc[row])
 
-    _refuse(rows, np.flatnonzero(wrong).tolist(), reason, shown, path)
+    _refuse_positions(rows, np.flatnonzero(is_wrong).tolist(), describe_faults, shown, path)
 
 
-def refuse_each(
+def refuse_rows_with_reasons(
     rows: pd.DataFrame, reasons: Mapping[int, str], shown: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Refuse a table, as `refuse_rows`, of whose rows each has a reason of its own.
+    """Refuse a table that has wrong rows, like `refuse_rows`, where each row has a reason of its own.
 
     Parameters
     ----------
     rows, shown, path
         As those of `refuse_rows`.
     reasons
-        What is wrong with the wrong rows, by their places in the table.
+        The positions of the wrong rows in the table, and what is wrong with each.
 
     Raises
     ------
     TableError
         If a row is wrong.
-    """
-    _refuse(rows, sorted(reasons), reasons.__getitem__, shown, path)
-
-
-def list_some(names: Sequence[str], count: int | None = None) -> str:
-    """Text that lists names: the first of them, and how many more there are of `count`, or of those given."""
-    listed = ", ".join(shorten_text(name) for name in names[:_SHOWN])
-    more = (len(names) if count is None else count) - _SHOWN
-    return f"{listed} and {more} more" if more > 0 else listed
-
-
-def count_repeated(repeated: Sequence[str] | pd.Series = ()) -> dict[Hashable, Any]:
-    """Return `duplicates` and `first_duplicate` for the ``attrs`` of a frame table, of frames whose rows were dropped.
 
     Examples
     --------
-    >>> count_repeated(["a.jpg", "b.jpg"])
-    {'duplicates': 2, 'first_duplicate': 'a.jpg'}
+    >>> refuse_rows_with_reasons(pd.DataFrame({"file": ["a.mp4"]}), {}, ["file"], "spans.csv")
     """
-    return {"duplicates": len(repeated), "first_duplicate": next(map(str, repeated), None)}
+    _refuse_positions(rows, sorted(reasons), reasons.__getitem__, shown, path)
 
 
-def _refuse(
+def format_names(names: Sequence[str]) -> str:
+    """List names in a text: the first twenty, and how many more there are.
+
+    Examples
+    --------
+    >>> format_names(["a.jpg", "b.jpg"])
+    "'a.jpg', 'b.jpg'"
+    """
+    listed = ", ".join(shorten_text(name) for name in names[:_MAX_SHOWN])
+    more = len(names) - _MAX_SHOWN
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def _refuse_positions(
     rows: pd.DataFrame,
     wrong: Sequence[int],
-    reason: Callable[[int], str],
+    describe: Callable[[int], str],
     shown: Sequence[str],
     path: str | os.PathLike[str],
 ) -> None:
     if not wrong:
         return
     lines = []
-    for row in wrong[:_SHOWN]:
+    for row in wrong[:_MAX_SHOWN]:
         values = ", ".join(f"{column}={shorten_text(rows[column].iloc[row])}" for column in shown)
-        lines.append(f"  row {rows.index[row] + 1}: {reason(row)} ({values})")
+        lines.append(f"  row {rows.index[row] + 1}: {describe(row)} ({values})")
     more = len(wrong) - len(lines)
     if more:
         lines.append(f"  and {more} more")
-    # The last line is what papermill and a terminal leave in sight.
-    lines.insert(0, f"{path}: wrong rows of the frame table (row 1 follows the header):")
-    lines.append(f"{path}: {len(wrong)} rows of the frame table are wrong; the first is{lines[1][1:]}")
+    lines.insert(0, f"{path}: wrong rows (row 1 follows the header):")
+    # A terminal and papermill leave the last line visible.
+    count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
+    lines.append(f"{path}: {count} wrong; the first is {lines[1].lstrip()}")
     raise TableError("\n".join(lines))
 
 
-def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
-    """Return the names of a csv file's columns without blanks around them, and what separates its fields."""
+def _read_header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
+    """Return the column names of a csv file, without surrounding blanks, and its separator."""
     headers: list[tuple[list[str], str]] = []
-    with _opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+    with _open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         if text.readline().startswith("{"):
-            raise TableError(f"{path}: these look like HaGRID's annotations: give their folder as `labels`")
+            raise TableError(f"{path}: this looks like a file of HaGRID's annotations; set `labels` to their folder")
         for separator in ",;":
             text.seek(0)
             with contextlib.suppress(csv.Error):
-                row = next(csv.reader(text, delimiter=separator), [])  # a name in quotes may go on in further lines
+                row = next(csv.reader(text, delimiter=separator), [])  # a quoted name may contain line breaks
                 headers.append(([name.strip() for name in row], separator))
     if not headers:
-        raise TableError(f"{path}: this is not a csv file: its first line cannot be read")
-    # A name may hold the other separator, even often.
-    return max(headers, key=lambda header: (len(_EXPECTED.intersection(header[0])), len(header[0])))
+        raise TableError(f"{path}: not a csv file: the first line cannot be parsed")
+    # A name may contain the other separator, even several times.
+    return max(headers, key=lambda header: (len(_KNOWN_COLUMNS.intersection(header[0])), len(header[0])))
 
 
-def _opened(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
+def _open_file(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
     if not urls.is_remote(str(path)):
         return open(path, "rb")
     try:
@@ -248,31 +327,31 @@ def _opened(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
     except OSError as error:
         if urls.is_remote_folder(str(path)):
             raise TableError(
-                f"{path}: a folder of labels cannot be read in a bucket; bring the annotations here"
+                f"{path}: a folder of labels cannot be read from a bucket; download it and set `labels` to the copy"
             ) from error
         raise
 
 
 @contextlib.contextmanager
-def _faults_of_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
+def _explain_file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise TableError(f"{path}: there is no such file; give the csv of the labels as `labels`") from error
+        raise TableError(f"{path}: no such file; set `labels` to the csv with the labels") from error
     except OSError as error:
         raise TableError(f"{path}: the labels cannot be read: {urls.describe_error(error)}") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise TableError(f"{path}: this is not a csv file: {' '.join(str(error).split())}") from error
+        raise TableError(f"{path}: not a csv file: {' '.join(str(error).split())}") from error
 
 
-def _check_names(names: Sequence[str], needed: Sequence[str], path: object) -> None:
-    """Refuse a file that lacks a column, or has one twice."""
+def _check_column_names(names: Sequence[str], needed: Sequence[str], path: object) -> None:
+    """Refuse a file that lacks a column or has one twice."""
     for column in needed:
         if column not in names:
-            there = ", ".join(shorten_text(name) for name in names[:_SHOWN])
-            raise TableError(f"{path}: the column {column} is missing; the file has {there or 'none'}")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise TableError(f"{path}: the column {shorten_text(twice[0])} is there twice; rename one")
+            present = ", ".join(shorten_text(name) for name in names[:_MAX_SHOWN])
+            raise TableError(f"{path}: the column {column} is missing; the file has {present or 'none'}")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise TableError(f"{path}: the column {shorten_text(repeated[0])} appears twice; rename one of them")
