@@ -1,4 +1,7 @@
-"""Keeps two import paths of the notebook of 2021; the real homes are `detectime.images` and `detectime.config`."""
+"""Import paths of the 2021 notebook; the code is in `detectime.images` and `detectime.config`.
+
+Importing this module installs the patch of `detectime.detectors.face_detection_patch`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from detectime import images
+from detectime.detectors import face_detection_patch
 from detectime.images import RGB
+
+face_detection_patch.install_patch()
 
 
 def read_image(path: str | os.PathLike[str]) -> RGB:
-    """Read an image file: RGB, uint8, shape (H, W, 3), EXIF orientation ignored.
+    """Read an image file as RGB, uint8, shape (H, W, 3), ignoring its EXIF orientation.
 
     Raises
     ------
     ValueError
-        If it cannot be read; the message names the path.
+        If the file cannot be read or decoded; the message names the path.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> read_image(SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").dtype
+    dtype('uint8')
     """
     try:
         return images.decode_image(Path(path).read_bytes())
@@ -29,12 +41,17 @@ def read_image(path: str | os.PathLike[str]) -> RGB:
 
 
 def convert_dict_to_tuple(dictionary: Mapping[str, Any]) -> Any:
-    """Return a mapping as a named tuple, mappings in it too: ``convert_dict_to_tuple({"a": {"b": 1}}).a.b == 1``.
+    """Convert a mapping, including nested mappings, to named tuples.
 
     Raises
     ------
     ValueError
-        If a key cannot be the name of a field.
+        If a key is not a valid field name.
+
+    Examples
+    --------
+    >>> convert_dict_to_tuple({"labels": {"stop": 1}}).labels.stop
+    1
     """
     values = (convert_dict_to_tuple(v) if isinstance(v, Mapping) else v for v in dictionary.values())
     return namedtuple("Config", dictionary)(*values)

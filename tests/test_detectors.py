@@ -1,4 +1,4 @@
-"""The contract of every detector, and what the default ones find."""
+"""The contract of every detector, and the detections of the default ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from detectime.errors import ConfigError
 from detectime.images import RGB
 from detectime.storage import downloads
 
-# Those of an extra have tests of their own, and so has what is no detector.
+# Detectors of an extra, and the face cache, have tests of their own.
 BUILT_IN = [name for name, spec in (FACES | HANDS).items() if not spec.extra and not spec.by_name]
 EXTRA = [("detector_type", name) for name in FACES if FACES[name].extra]
 EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
@@ -30,7 +30,7 @@ EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
 
 @pytest.fixture(params=BUILT_IN)
 def spec(request: pytest.FixtureRequest) -> DetectorSpec:
-    """Take each built-in detector."""
+    """Return each built-in detector."""
     if request.param == "hagrid":
         request.getfixturevalue("hagrid_weights")
     return (FACES | HANDS)[request.param]
@@ -46,13 +46,13 @@ def frames(shared: Path) -> list[RGB]:
     return images
 
 
-def noise(width: int, height: int) -> RGB:
-    """Make a picture without any structure."""
+def make_noise(width: int, height: int) -> RGB:
+    """Make an image of noise."""
     return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def assert_contract(found: list[Detections], images: list[RGB]) -> None:
-    """Assert what holds for every detector and every image."""
+    """Assert the properties that every detector guarantees for every image."""
     assert len(found) == len(images)
     for one, image in zip(found, images, strict=True):
         assert one.boxes.dtype == one.scores.dtype == np.float32
@@ -76,30 +76,30 @@ def test_real_frames(spec: DetectorSpec, frames: list[RGB]) -> None:
 @pytest.mark.parametrize(
     "size", [(1, 1), (31, 7), (1, 20_000), (20_000, 1), (640, 480)], ids=lambda s: f"{s[0]}x{s[1]}"
 )
-def test_any_size_is_taken_and_nothing_is_seen_in_the_dark(spec: DetectorSpec, size: tuple[int, int]) -> None:
+def test_any_size_is_accepted_and_a_black_image_has_no_detections(spec: DetectorSpec, size: tuple[int, int]) -> None:
     detector = spec.build(DetectionConfig(face_confidence=0.3, hand_confidence=0.3, hagrid_confidence=0.3), "cpu")
     dark = np.zeros((size[1], size[0], 3), np.uint8)
-    found = detector.detect([dark, noise(*size)])
-    assert_contract(found, [dark, noise(*size)])
+    found = detector.detect([dark, make_noise(*size)])
+    assert_contract(found, [dark, make_noise(*size)])
     assert len(found[0]) == 0
 
 
-def test_whatever_the_threshold_boxes_are_inside_the_image(spec: DetectorSpec) -> None:
-    """With hardly any threshold noise gives many boxes, at the borders too, or else halves of frames do."""
+def test_boxes_are_inside_the_image_at_any_threshold(spec: DetectorSpec) -> None:
+    """At a very low threshold noise, or half a frame, gives many boxes, also at the borders."""
     rendered = [read_image(path) for path in sorted(paths.SAMPLE.rglob("*.jpg"))[::40]]
     halves = [np.ascontiguousarray(image[:, image.shape[1] // 2 :]) for image in rendered]
-    images = [noise(61, 97), noise(81, 97), *halves]
+    images = [make_noise(61, 97), make_noise(81, 97), *halves]
     least = DetectionConfig(face_confidence=0.001, hand_confidence=0.001, hagrid_confidence=0.001)
     found = spec.build(least, "cpu").detect(images)
     assert_contract(found, images)
     assert sum(map(len, found)) > 0
 
 
-def test_no_images_give_no_detections(spec: DetectorSpec) -> None:
+def test_an_empty_batch_gives_no_detections(spec: DetectorSpec) -> None:
     assert spec.build(DetectionConfig(), "cpu").detect([]) == []
 
 
-def test_images_do_not_depend_on_each_other(spec: DetectorSpec, frames: list[RGB]) -> None:
+def test_the_batch_size_does_not_change_detections(spec: DetectorSpec, frames: list[RGB]) -> None:
     detector = spec.build(DetectionConfig(), "cpu")
 
     def in_groups_of(size: int) -> list[bytes]:
@@ -113,7 +113,7 @@ def test_images_do_not_depend_on_each_other(spec: DetectorSpec, frames: list[RGB
 
 @pytest.mark.parametrize(
     ("name", "face", "tolerance"),
-    # Boxes by another decoder of the same architecture, in pixels; the selfie's are from twice as large a face.
+    # Boxes in pixels from another implementation of the network; the face of the selfie is twice as large.
     [
         ("room/0001.jpg", (699, 104, 786, 219), 4),
         ("room/0002.jpg", (698, 107, 782, 213), 4),
@@ -132,7 +132,7 @@ def test_faces(name: str, face: Box, tolerance: float, shared: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_hands(shared: Path) -> tuple[RGB, NDArray[np.float64]]:
-    """Read a frame that shows two hands, and their annotated boxes."""
+    """Return a frame that shows two hands, and their annotated boxes."""
     folder = shared / "frames" / "two_hands"
     name, entry = next(iter(json.loads((folder / "boxes.json").read_text()).items()))
     return read_image(folder / "images" / name), np.array(entry["hands"], float)
@@ -155,7 +155,7 @@ def hand_detector() -> Detector:
         pytest.param(lambda hands: hands[:1] - 5000, [], id="outside the image"),
     ],
 )
-def test_hands_are_searched_in_the_regions_alone(
+def test_hands_are_searched_only_in_the_regions(
     regions: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     seen: list[int],
     two_hands: tuple[RGB, NDArray[np.float64]],
@@ -171,9 +171,7 @@ def test_hands_are_searched_in_the_regions_alone(
     assert len(found[1]) == 0
 
 
-def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
-    two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector
-) -> None:
+def test_a_box_surrounds_the_landmarks(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
     image, hands = two_hands
     (found,) = hand_detector.detect([image], [boxes.make_context_squares(hands, 0.75)])
     assert len(found) == 2
@@ -184,18 +182,18 @@ def test_a_hand_has_the_landmarks_that_its_box_is_made_of(
     margin = 0.1 * (points.max(axis=1) - points.min(axis=1)).max(axis=1, keepdims=True)
     grown = np.concatenate([points.min(axis=1) - margin, points.max(axis=1) + margin], axis=1)
     np.testing.assert_allclose(found.boxes, boxes.clip_boxes(grown, image.shape[1], image.shape[0]), atol=0.01)
-    # Depth is told from the wrist, in pixels too: no point is farther from it than the hand is long.
+    # Depth is in pixels relative to the wrist: no point is farther from it than the hand is long.
     assert (depth[:, 0] == 0).all()
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1)
     farthest = np.abs(depth).max(axis=1)
     assert ((farthest > 0.02 * sides) & (farthest < sides)).all()
-    # A hand's score is the lesser of being a hand and of its palm, which is a part of it.
+    # A hand's score is the minimum of its presence and its palm score; the palm is part of the hand.
     np.testing.assert_array_equal(found.scores, np.minimum(found.presence, found.proposals[:, 4]))
     palms = found.proposals[:, :4]
     assert (boxes.compute_overlap(palms, found.boxes) > 0.5 * boxes.compute_area(palms)).all()
 
 
-def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
+def test_mirroring_swaps_the_handedness(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
     image, hands = two_hands
     x1, y1, x2, y2 = hands.T
     flipped = np.stack([image.shape[1] - x2, y1, image.shape[1] - x1, y2], axis=1)
@@ -204,12 +202,12 @@ def test_a_mirrored_hand_is_the_other_one(two_hands: tuple[RGB, NDArray[np.float
         places = [boxes.make_context_squares(box[None], 0.75) for box in (place, mirrored)]
         (right,), (left,) = (found.handedness for found in hand_detector.detect(pictures, places))
         assert right == pytest.approx(1 - left, abs=0.1)
-        assert abs(right - 0.5) > 0.3  # it is sure of it
+        assert abs(right - 0.5) > 0.3  # a confident probability
 
 
-def test_faces_have_no_regions() -> None:
+def test_face_detectors_reject_regions() -> None:
     with pytest.raises(NotImplementedError):
-        FACES["retinaface"].build(DetectionConfig(), "cpu").detect([noise(9, 9)], [np.empty((0, 4))])
+        FACES["retinaface"].build(DetectionConfig(), "cpu").detect([make_noise(9, 9)], [np.empty((0, 4))])
 
 
 GOOD = {
@@ -239,18 +237,18 @@ GOOD = {
         pytest.param("proposals", np.zeros((2, 4), np.float32), id="proposals"),
     ],
 )
-def test_detections_of_another_shape_or_type_are_refused(name: str, values: np.ndarray) -> None:
+def test_detections_of_another_shape_or_dtype_are_rejected(name: str, values: np.ndarray) -> None:
     assert len(Detections(**GOOD)) == 2
     with pytest.raises(ValueError, match=r"; expected "):
         Detections(**GOOD | {name: values})
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the extra is installed")
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
 @pytest.mark.parametrize(("key", "name"), EXTRA)
-def test_a_missing_extra_names_itself(key: str, name: str) -> None:
+def test_a_missing_extra_is_named(key: str, name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         choose_detectors(DetectionConfig(**{key: name})).check()
-    for words in (f"detection.{key} = '{name}': it needs torch", "pip install -e .[torch]"):
+    for words in (f"detection.{key} = '{name}': needs torch", "pip install -e .[torch]"):
         assert words in str(refusal.value)
 
 
@@ -261,8 +259,8 @@ def test_the_fingerprint_names_every_weights_file(spec: DetectorSpec) -> None:
     assert spec.fingerprint(DetectionConfig()) == expected
 
 
-def test_weights_that_are_not_there_are_named() -> None:
-    with pytest.raises(downloads.WeightsError, match=r"nothing\.onnx: these weights come with the package"):
+def test_missing_packaged_weights_are_named() -> None:
+    with pytest.raises(downloads.WeightsError, match=r"nothing\.onnx: packaged weights are missing; reinstall"):
         downloads.find_packaged_weights("nothing.onnx")
 
 

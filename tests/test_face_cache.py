@@ -1,10 +1,9 @@
-"""Faces that are known: from the organisers' JSON and from another run, and what is refused before work starts."""
+"""The face cache: faces from the contest's JSON or from another run, and files that are rejected before work starts."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS, Box, detected, detections, encode, looked_at, make_worker, pattern, read_image
-from faults import Instant, names, settings, table_of
+from conftest import (
+    LABELS,
+    Box,
+    draw_pattern,
+    encode_image,
+    make_detection,
+    make_detection_row,
+    make_detections_table,
+    make_worker,
+    read_image,
+)
+from faults import InstantEngine, make_config, name_frames, tabulate_frames
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -30,33 +39,27 @@ from detectime.detectors.face_cache import FaceCache
 from detectime.detectors.registry import choose_detectors
 from detectime.errors import ConfigError
 from detectime.images import shrink_image
-from detectime.labels import frame_table
+from detectime.labels import frame_table, frames_csv
 from detectime.schema import DETECTIONS_FILE
 from detectime.sources.folder import FolderSource
-from detectime.storage import name_index
 from detectime.storage import store as stores
 
 SAMPLE = paths.SAMPLE / "TRAIN_DATA"
 
 
-@pytest.fixture(autouse=True)
-def own_tables(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have tables put into a folder of the test, also by its workers."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    name_index._made_once.cache_clear()
+pytestmark = pytest.mark.usefixtures("temporary_folder")  # the index of a cache is stored in it
 
 
 def cached(path: Path, **parameters: Any) -> DetectionConfig:
     return DetectionConfig(detector_type="face_cache", face_cache=str(path), **parameters)
 
 
-def opened(path: Path, **parameters: Any) -> FaceCache:
+def open_cache(path: Path, **parameters: Any) -> FaceCache:
     return face_cache.build(cached(path, **parameters), "cpu")
 
 
 def check(config: DetectionConfig) -> None:
-    """Refuse a cache as a run does before it starts."""
+    """Check the cache as a run does before it starts."""
     choose_detectors(config).check()
 
 
@@ -67,7 +70,7 @@ def write(path: Path, rows: object) -> Path:
 
 def write_run(folder: Path, *rows: Mapping[str, Any], name: str = DETECTIONS_FILE) -> Path:
     folder.mkdir(exist_ok=True)
-    pq.write_table(detections(*rows), folder / name)
+    pq.write_table(make_detections_table(*rows), folder / name)
     return folder / name
 
 
@@ -75,13 +78,13 @@ def row(frame_path: str, *box: object) -> dict[str, Any]:
     return {"frame_path": frame_path, "bbox_a": list(box) or None}
 
 
-# -- what is known
+# -- valid files
 
 
-def test_boxes_of_the_json_are_the_faces(tmp_path: Path) -> None:
+def test_the_boxes_of_the_json_are_returned_as_faces(tmp_path: Path) -> None:
     rows = [row("v/ü.jpg", 10, 20.5, 30, 40), row("v/none.jpg"), row("a.jpg", -5, 400, 100, 100)]
     rows += [row("v/ü.jpg", 10, 20.5, 30, 40), row("far.jpg", 700, 0, 10, 10), row("flat.jpg", 5, 5, 0, 9)]
-    known = opened(write(tmp_path / "faces.json", rows), face_confidence=1.0)
+    known = open_cache(write(tmp_path / "faces.json", rows), face_confidence=1.0)
     expected: dict[str, list[Box]] = {
         "v/ü.jpg": [(10, 20.5, 40, 60.5)],
         "v/none.jpg": [],
@@ -96,12 +99,19 @@ def test_boxes_of_the_json_are_the_faces(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.scores, np.ones(len(boxes), np.float32))
 
 
-def test_faces_of_a_run_have_its_scores(tmp_path: Path) -> None:
-    first = looked_at("b.jpg") | {"faces": [detected((1, 2, 3, 4), score=0.9), detected((5, 6, 7, 8), score=0.5)]}
-    rows = [first, looked_at("a.jpg"), looked_at("gone.jpg", outcome="missing"), looked_at("c.jpg", [(0, 0, 9, 9)])]
+def test_the_faces_of_a_run_keep_their_scores(tmp_path: Path) -> None:
+    first = make_detection_row("b.jpg") | {
+        "faces": [make_detection((1, 2, 3, 4), score=0.9), make_detection((5, 6, 7, 8), score=0.5)]
+    }
+    rows = [
+        first,
+        make_detection_row("a.jpg"),
+        make_detection_row("gone.jpg", outcome="missing"),
+        make_detection_row("c.jpg", [(0, 0, 9, 9)]),
+    ]
     write_run(tmp_path, *rows)
     for path, confidence, count in ((tmp_path, 0.4, 2), (tmp_path / DETECTIONS_FILE, 0.6, 1), (tmp_path, 0.95, 0)):
-        known = opened(path, face_confidence=confidence)
+        known = open_cache(path, face_confidence=confidence)
         found = known.faces_of("b.jpg", 640, 480)
         np.testing.assert_allclose(found.boxes, np.array([[1, 2, 3, 4], [5, 6, 7, 8]])[:count])
         np.testing.assert_allclose(found.scores, [0.9, 0.5][:count])
@@ -111,15 +121,17 @@ def test_faces_of_a_run_have_its_scores(tmp_path: Path) -> None:
             known.faces_of("gone.jpg", 640, 480)
 
 
-def test_the_content_says_what_a_file_is(tmp_path: Path) -> None:
-    assert opened(write_run(tmp_path, looked_at("a.jpg", [(0, 0, 9, 9)]), name="faces.json")).knows("a.jpg")
+def test_the_format_is_recognised_by_the_content(tmp_path: Path) -> None:
+    assert open_cache(write_run(tmp_path, make_detection_row("a.jpg", [(0, 0, 9, 9)]), name="faces.json")).knows(
+        "a.jpg"
+    )
 
 
-def test_one_of_several_columns(tmp_path: Path) -> None:
+def test_a_column_is_selected(tmp_path: Path) -> None:
     rows = [{"frame_path": "a.jpg", "bbox_a": [0, 0, 5, 5], "bbox_b": None, "label": 1}]
     path = write(tmp_path / "faces.json", rows)
-    assert len(opened(path, face_cache_column="bbox_a").faces_of("a.jpg", 9, 9)) == 1
-    assert len(opened(path, face_cache_column="bbox_b").faces_of("a.jpg", 9, 9)) == 0
+    assert len(open_cache(path, face_cache_column="bbox_a").faces_of("a.jpg", 9, 9)) == 1
+    assert len(open_cache(path, face_cache_column="bbox_b").faces_of("a.jpg", 9, 9)) == 0
 
 
 @effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
@@ -130,19 +142,14 @@ def test_one_of_several_columns(tmp_path: Path) -> None:
         min_size=1,
         max_size=30,
     ),
-    block=st.integers(1, 400),
     indent=st.none() | st.integers(0, 3),
 )
-def test_json_in_blocks_is_read_as_in_one(
-    rows: dict[str, Any], block: int, indent: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_list_of_boxes_is_read(rows: dict[str, Any], indent: int | None, tmp_path: Path) -> None:
     listed = [{"bbox_a": box and list(box), "frame_path": name} for name, box in rows.items()]
-    (tmp_path / "faces.json").write_text(json.dumps(listed, indent=indent, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(face_cache, "_BLOCK", max(block, 400))
-    assert list(face_cache._json_rows(str(tmp_path / "faces.json"))) == listed
-    name_index._made_once.cache_clear()
-    shutil.rmtree(name_index._folder())
-    known = opened(tmp_path / "faces.json")
+    path = tmp_path / f"{uuid.uuid4().hex}.json"  # a name of its own, so that no earlier index is reused
+    path.write_text(json.dumps(listed, indent=indent, ensure_ascii=False), encoding="utf-8")
+    known = open_cache(path)
+    assert len(known.known.rows) == len(rows)
     for name, box in rows.items():
         found = known.faces_of(name, 1000, 1000)
         x, y, width, height = np.array(box or (0, 0, 0, 0), np.float64)
@@ -150,38 +157,46 @@ def test_json_in_blocks_is_read_as_in_one(
         assert found.boxes.tolist() == ([corners.tolist()] if (corners[2:] > corners[:2]).all() else [])
 
 
-# -- what is refused
+# -- invalid files
 
 
 GOOD = row("good.jpg", 1, 2, 3, 4)
-WRONG: dict[str, tuple[object, Sequence[str]]] = {
-    "no list": ({"frame_path": ["a.jpg"]}, ["this is no face cache", "a JSON list of rows"]),
+INVALID: dict[str, tuple[object, Sequence[str]]] = {
+    "no list": ({"frame_path": ["a.jpg"]}, ["not a face cache", "a JSON list of rows"]),
     "no rows": ([], ["the first row has no column bbox_"]),
     "no boxes": ([{"frame_path": "a.jpg"}], ["the first row has no column bbox_"]),
     "several columns": ([{"frame_path": "a.jpg", "bbox_a": None, "bbox_b": None}], ["several", "bbox_a, bbox_b"]),
-    "no object": ([GOOD, 5], ["row 2: it is no object", "1 rows of the face cache are wrong"]),
-    "no frame_path": ([GOOD, {"bbox_a": None}], ["row 2: the frame_path is None"]),
-    "empty frame_path": ([row("", 1, 2, 3, 4)], ["row 1: the frame_path is ''"]),
-    "no box": ([GOOD, {"frame_path": "a.jpg"}], ["row 2: bbox_a is not [x, y, width, height] or null"]),
-    "three numbers": ([row("a.jpg", 1, 2, 3)], ["row 1: bbox_a is not", "'a.jpg': [1, 2, 3]"]),
-    "text": ([row("a.jpg", 1, 2, 3, "4")], ["row 1: bbox_a is not"]),
-    "truth": ([row("a.jpg", 1, 2, 3, True)], ["row 1: bbox_a is not"]),
-    "null": ([row("a.jpg", 1, 2, 3, None)], ["row 1: bbox_a is not"]),
-    "NaN": ([row("a.jpg", 1, 2, 3, float("nan"))], ["row 1: bbox_a has a number that is no place in a frame"]),
-    "infinity": ([row("a.jpg", float("-inf"), 2, 3, 4)], ["no place in a frame"]),
-    "far": ([row("a.jpg", 10**400, 2, 3, 4)], ["no place in a frame"]),
-    "negative": ([GOOD, GOOD, row("a.jpg", 1, 2, -3, 4)], ["row 3: bbox_a has a negative size"]),
+    "no object": ([GOOD, 5], ["row 2: 5 has no frame_path", "1 rows of the face cache are invalid"]),
+    "no frame_path": ([GOOD, {"bbox_a": None}], ["row 2: {'bbox_a': None} has no frame_path"]),
+    "empty frame_path": ([row("", 1, 2, 3, 4)], ["row 1: {'frame_path': ''", "has no frame_path"]),
+    "a number as frame_path": ([{"frame_path": 5, "bbox_a": None}], ["row 1: {'frame_path': 5", "has no frame_path"]),
+    "no box": (
+        [GOOD, {"frame_path": "a.jpg"}],
+        ["row 2: bbox_a of 'a.jpg' is ()", "accepted: [x, y, width, height] in pixels, or null"],
+    ),
+    "three numbers": ([row("a.jpg", 1, 2, 3)], ["row 1: bbox_a of 'a.jpg' is [1, 2, 3]; accepted: [x, y, "]),
+    "text": ([row("a.jpg", 1, 2, 3, "4")], ["row 1: bbox_a of 'a.jpg' is [1, 2, 3, '4']; accepted: "]),
+    "truth": ([row("a.jpg", 1, 2, 3, True)], ["row 1: bbox_a of 'a.jpg' is [1, 2, 3, True]; accepted: "]),
+    "null": ([row("a.jpg", 1, 2, 3, None)], ["row 1: bbox_a of 'a.jpg' is [1, 2, 3, None]; accepted: "]),
+    "NaN": ([row("a.jpg", 1, 2, 3, float("nan"))], ["row 1: bbox_a of 'a.jpg' is [1, 2, 3, nan]; accepted: "]),
+    "infinity": ([row("a.jpg", float("-inf"), 2, 3, 4)], ["row 1: bbox_a of 'a.jpg' is [-inf, 2, 3, 4]; accepted: "]),
+    "far": ([row("a.jpg", 10**400, 2, 3, 4)], ["row 1: bbox_a of 'a.jpg' is [1000"]),
+    "negative": ([GOOD, GOOD, row("a.jpg", 1, 2, -3, 4)], ["row 3: bbox_a of 'a.jpg' is [1, 2, -3, 4]; accepted: "]),
     "two answers": (
         [GOOD, row("a.jpg"), row("a.jpg", 1, 2, 3, 4), GOOD],
-        ["row 3: 'a.jpg' had another box before", "1 rows of the face cache are wrong; the first is row 3"],
+        [
+            "row 3: 'a.jpg' has another box in an earlier row",
+            "1 rows of the face cache are invalid; the first is row 3",
+        ],
     ),
+    "a box, then none": ([GOOD, row("good.jpg")], ["row 2: 'good.jpg' has another box in an earlier row"]),
     "many": ([GOOD, *[row("a.jpg", 1)] * 30], ["row 2: ", "row 21: ", "and 10 more", "30 rows of the face cache"]),
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_json_is_refused_before_work_starts(name: str, tmp_path: Path) -> None:
-    content, words = WRONG[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_json_is_rejected_before_work_starts(name: str, tmp_path: Path) -> None:
+    content, words = INVALID[name]
     with pytest.raises(ConfigError) as refusal:
         check(cached(write(tmp_path / "faces.json", content)))
     for word in (*words, "faces.json"):
@@ -192,43 +207,46 @@ def test_a_wrong_json_is_refused_before_work_starts(name: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b'[{"frame_path": "a.jpg", "bbox_a": null}', "this JSON is broken: it ends early", id="cut"),
-        pytest.param(b'[{"frame_path": "a.jpg", "bbox_a": null}, {"fra', "this JSON is broken: it ends", id="cut row"),
-        pytest.param(b'[{"frame_path": a.jpg' + b" " * 4_000_000, 'no row of JSON at \'{"frame_path": a', id="no JSON"),
-        pytest.param(b"", "this is no face cache", id="empty"),
-        pytest.param(bytes(range(256)), "this is no JSON in UTF-8", id="binary"),
+        pytest.param(b'[{"frame_path": "a.jpg", "bbox_a": null}', r"neither JSON .*delimiter: .*\(char 40\)", id="cut"),
+        pytest.param(
+            b'[{"frame_path": "a.jpg"}, {"fra', r"neither JSON .*Unterminated string .*\(char 27\)", id="cut row"
+        ),
+        pytest.param(b'[{"frame_path": a.jpg', r"neither JSON .*Expecting value: .* \(char 16\)", id="no JSON"),
+        pytest.param(b"", "neither JSON in UTF-8 nor the detections of a run", id="empty"),
+        pytest.param(b"[" * 100_000, "neither JSON .*recursion", id="deep"),
+        pytest.param(bytes(range(128, 256)), "neither JSON in UTF-8 .*codec can't decode", id="binary"),
         pytest.param(b"PAR1 and then nothing", "damaged", id="no Parquet"),
     ],
 )
-def test_a_broken_file_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_rejected(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "faces").write_bytes(content)
     with pytest.raises(ConfigError, match=f"faces: .*{words}"):
         check(cached(tmp_path / "faces"))
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_rejected(tmp_path: Path) -> None:
     for place, words in (
         (str(tmp_path / "nowhere.json"), r"nowhere\.json cannot be read: No such file"),
         (str(tmp_path), rf"{DETECTIONS_FILE} cannot be read: No such file.*the folder of a finished run"),
-        ("s3://bucket/faces.json", "it cannot be read in a bucket"),
+        ("s3://bucket/faces.json", "it cannot be read from a bucket"),
     ):
         with pytest.raises(ConfigError, match=words):
             check(DetectionConfig(detector_type="face_cache", face_cache=place))
     pq.write_table(pa.table({"frame_path": ["a.jpg"]}), tmp_path / DETECTIONS_FILE)
-    with pytest.raises(ConfigError, match="these are not the detections of a run"):
+    with pytest.raises(ConfigError, match="not the detections of a run"):
         check(cached(tmp_path))
 
 
-def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_column_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"column = 'bbox_b': .*faces\.json has no such column; .*accepted: bbox_a"):
-        opened(write(tmp_path / "faces.json", [GOOD]), face_cache_column="bbox_b")
-    write_run(tmp_path, looked_at("a.jpg"))
-    with pytest.raises(ConfigError, match=r"column = 'bbox_b': .* what a run found, which has no such columns"):
-        opened(tmp_path, face_cache_column="bbox_b")
+        open_cache(write(tmp_path / "faces.json", [GOOD]), face_cache_column="bbox_b")
+    write_run(tmp_path, make_detection_row("a.jpg"))
+    with pytest.raises(ConfigError, match=r"column = 'bbox_b': .* the detections of a run, which have no such columns"):
+        open_cache(tmp_path, face_cache_column="bbox_b")
 
 
 @pytest.mark.parametrize("key", ["face_cache", "face_cache_column"])
-def test_a_cache_that_nobody_would_read_is_refused(key: str) -> None:
+def test_an_unused_cache_is_rejected(key: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         choose_detectors(DetectionConfig(**{key: "a"}))
     for words in (
@@ -243,11 +261,14 @@ def test_a_cache_that_nobody_would_read_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path: Path) -> None:
+def test_an_unknown_frame_fails_alone(batch: int, tmp_path: Path) -> None:
     for name, size in (("a.png", (64, 48)), ("b.png", (64, 48)), ("other.png", (48, 64)), ("new.png", (64, 48))):
-        (tmp_path / name).write_bytes(encode(pattern(*size)))
+        (tmp_path / name).write_bytes(encode_image(draw_pattern(*size)))
     (tmp_path / "text.png").write_text("hello")
-    rows = [looked_at(name, [(8, 8, 32, 32)], size=(64, 48)) for name in ("a.png", "b.png", "other.png", "text.png")]
+    rows = [
+        make_detection_row(name, [(8, 8, 32, 32)], size=(64, 48))
+        for name in ("a.png", "b.png", "other.png", "text.png")
+    ]
     write_run(tmp_path, *rows)
     worker = make_worker(detector_type="face_cache", face_cache=str(tmp_path), batch=batch)
     found = worker(FolderSource(str(tmp_path)), ["a.png", "new.png", "other.png", "text.png", "b.png"]).to_pylist()
@@ -261,16 +282,16 @@ def test_a_frame_that_is_not_known_fails_and_costs_no_other(batch: int, tmp_path
 # -- a run
 
 
-def finished(folder: Path, output: Path, table: Any, **parameters: Any) -> tuple[pa.Table, bytes]:
-    """Run, pair and export: the detections, and the bytes of the samples."""
-    given = settings(images=str(folder), output=str(output), **parameters)
+def run_and_pair(folder: Path, output: Path, table: Any, **parameters: Any) -> tuple[pa.Table, bytes]:
+    """Run detection and pairing; return the detections and the bytes of ``hands.json``."""
+    given = make_config(images=str(folder), output=str(output), **parameters)
     run.detect_frames(table, FolderSource(str(folder)), given, str(output))
     outcomes.pair_run(runs.open_run(output), given.pairing)
     return shards.read_detections(stores.open_store(str(output)), None), (output / "hands.json").read_bytes()
 
 
 def as_json(found: pa.Table) -> list[dict[str, Any]]:
-    """Write the best face of each frame as the organisers did."""
+    """Convert the best face of each frame to the contest's format."""
     return [
         row(frame["frame_path"], face["x1"], face["y1"], face["x2"] - face["x1"], face["y2"] - face["y1"])
         for frame in found.to_pylist()
@@ -280,34 +301,32 @@ def as_json(found: pa.Table) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frame_set", ["contest", "sample"])
-def test_with_the_faces_of_a_run_the_same_hands_are_found(
-    frame_set: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_cached_faces_give_the_same_hands(frame_set: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     contest = frame_set == "contest"
     folder = request.getfixturevalue("shared") / "frames" / "contest" if contest else paths.SAMPLE
     images = folder / "TRAIN_DATA"
     table = frame_table.select_frames(
-        frame_table.read_frames_csv(folder / "train.csv", FolderSource(str(images)), LABELS),
+        frames_csv.read_frames_csv(folder / "train.csv", FolderSource(str(images)), LABELS),
         [*LABELS],
         None if contest else 30,
     )
-    live, hands = finished(images, tmp_path / "live", table)
+    live, hands = run_and_pair(images, tmp_path / "live", table)
     known = {"detector_type": "face_cache", "face_cache": str(tmp_path / "live")}
-    found, same = finished(images, tmp_path / "cached", table, **known)
+    found, same = run_and_pair(images, tmp_path / "cached", table, **known)
     assert found["hands"].equals(live["hands"])
     assert same == hands
     assert len(json.loads(hands)) >= (80 if contest else 20)
     known["face_cache"] = str(write(tmp_path / "faces.json", as_json(live)))
-    found, same = finished(images, tmp_path / "json", table, **known)
-    # Of several faces the JSON has one.
+    found, same = run_and_pair(images, tmp_path / "json", table, **known)
+    # The JSON holds one face per frame.
     alone = pc.less_equal(pc.list_value_length(live["faces"]), 1)
     assert found["hands"].filter(alone).equals(live["hands"].filter(alone))
     assert same == hands
 
 
 @pytest.mark.slow
-def test_the_finer_look_for_smaller_faces_is_not_needed_again(tmp_path: Path) -> None:
-    """A run that found a second face where nobody else showed a hand knows both."""
+def test_the_second_pass_for_smaller_faces_is_not_repeated(tmp_path: Path) -> None:
+    """A second pass for smaller faces stored both faces, so the cache needs no such pass."""
     images = tmp_path / "frames"
     images.mkdir()
     bystander, other = (read_image(SAMPLE / name) for name in ("no_gesture_01/0001.jpg", "stop_01/0001.jpg"))
@@ -315,29 +334,29 @@ def test_the_finer_look_for_smaller_faces_is_not_needed_again(tmp_path: Path) ->
     both = np.zeros((max(len(bystander), len(small)), bystander.shape[1] + small.shape[1], 3), np.uint8)
     both[: len(bystander), : bystander.shape[1]] = bystander
     both[: len(small), bystander.shape[1] :] = small
-    (images / "both.png").write_bytes(encode(both))
-    live, hands = finished(images, tmp_path / "live", table_of(["both.png"]))
+    (images / "both.png").write_bytes(encode_image(both))
+    live, hands = run_and_pair(images, tmp_path / "live", tabulate_frames(["both.png"]))
     assert [len(frame["faces"]) for frame in live.to_pylist()] == [2]
     known = {"detector_type": "face_cache", "face_cache": str(tmp_path / "live")}
-    found, same = finished(images, tmp_path / "cached", table_of(["both.png"]), **known)
+    found, same = run_and_pair(images, tmp_path / "cached", tabulate_frames(["both.png"]), **known)
     assert found["hands"].equals(live["hands"])
     assert same == hands
     assert len(json.loads(hands)) == 1
 
 
 def detect(table: Any, cache: Path, output: Path, **parameters: Any) -> pa.Table:
-    given = settings(detector_type="face_cache", face_cache=str(cache), output=str(output), **parameters)
-    return run.detect_frames(table, FolderSource("/nowhere"), given, str(output), Instant())
+    given = make_config(detector_type="face_cache", face_cache=str(cache), output=str(output), **parameters)
+    return run.detect_frames(table, FolderSource("/nowhere"), given, str(output), InstantEngine())
 
 
-def test_a_run_is_bound_to_what_the_cache_holds_not_to_where_it_lies(tmp_path: Path) -> None:
-    listed = names(6)
-    table, longer = table_of(listed[:4]), table_of(listed)
+def test_a_run_is_bound_to_the_content_of_the_cache_not_to_its_path(tmp_path: Path) -> None:
+    listed = name_frames(6)
+    table, longer = tabulate_frames(listed[:4]), tabulate_frames(listed)
     first = write(tmp_path / "faces.json", [row(name) for name in listed])
     detect(table, first, tmp_path / "out")
     moved = first.rename(tmp_path / "other.json")
     assert len(detect(longer, moved, tmp_path / "out")) == 6
-    moved.write_text(json.dumps([row(name) for name in listed], indent=1))  # in other words the same
+    moved.write_text(json.dumps([row(name) for name in listed], indent=1))  # the same content in other bytes
     assert len(detect(longer, moved, tmp_path / "out")) == 6
     write(moved, [row(name, 0, 0, 5, 5) for name in listed])
     words = r"the face cache holds other faces \('[0-9a-f]{64}' then, '[0-9a-f]{64}' now\)"
@@ -346,7 +365,7 @@ def test_a_run_is_bound_to_what_the_cache_holds_not_to_where_it_lies(tmp_path: P
 
 
 def test_a_run_is_bound_to_the_column(tmp_path: Path) -> None:
-    table = table_of(names(3))
+    table = tabulate_frames(name_frames(3))
     rows = [{"frame_path": name, "bbox_a": [0, 0, 5, 5], "bbox_b": None} for name in table["frame_path"]]
     cache = write(tmp_path / "faces.json", rows)
     detect(table, cache, tmp_path / "out", face_cache_column="bbox_a")
@@ -354,11 +373,11 @@ def test_a_run_is_bound_to_the_column(tmp_path: Path) -> None:
         detect(table, cache, tmp_path / "out", face_cache_column="bbox_b")
 
 
-def test_a_cache_that_knows_none_of_the_wanted_frames_is_refused(tmp_path: Path) -> None:
-    table = table_of(names(6))
+def test_a_cache_without_any_wanted_frame_is_rejected(tmp_path: Path) -> None:
+    table = tabulate_frames(name_frames(6))
     table.loc[0, "wanted"] = False
     cache = write(tmp_path / "faces.json", [row(table["frame_path"][0])])
-    with pytest.raises(ConfigError, match=r"face_cache = .*faces\.json': it knows none of the wanted frames"):
+    with pytest.raises(ConfigError, match=r"face_cache = .*faces\.json': it has none of the wanted frames"):
         detect(table, cache, tmp_path / "out")
     assert not (tmp_path / "out" / "run.json").exists()
     assert len(detect(table.assign(wanted=True), cache, tmp_path / "out")) == 6

@@ -1,4 +1,4 @@
-"""The face detectors of 2021: face-detection 0.2.2 on torch, with what is mended in it."""
+"""The face detectors of 2021: face-detection 0.2.2 on torch, and the patch for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import pytest
 from conftest import make_worker, read_image
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import serving
+from serving import serve_file
+from skips import need_extra
 
 from detectime import boxes, paths
-from detectime.detectors import face_detection, onnx
+from detectime.detectors import face_detection_patch, onnx
 from detectime.detectors.contract import Detections
 from detectime.detectors.face_detection import WEIGHTS, TorchFaces
 from detectime.errors import ConfigError
@@ -28,8 +29,8 @@ from detectime.images import RGB, EncodedImage
 from detectime.storage import downloads
 from detectime.storage.downloads import WeightsError
 
-torch = pytest.importorskip("torch")
-fd = pytest.importorskip("face_detection")
+torch = need_extra("torch")
+fd = need_extra("face_detection")
 
 pytestmark = [
     pytest.mark.extra,
@@ -39,7 +40,7 @@ pytestmark = [
 
 NAMES = [*WEIGHTS]
 MOBILENET = "RetinaNetMobileNetV1"
-# What the notebook of 2021 finds at max_resolution 640, x1, y1, x2, y2.
+# Faces that the notebook of 2021 detects at max_resolution 640: x1, y1, x2, y2.
 FACES_2021 = {
     "room/0001.jpg": (699, 104, 786, 219),
     "room/0002.jpg": (698, 107, 782, 213),
@@ -49,7 +50,8 @@ FACES_2021 = {
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep out the weights of whoever runs this."""
+    """Hide the developer's own weights, and patch the library, which tests also call directly."""
+    face_detection_patch.install_patch()
     monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
     for name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
         monkeypatch.delenv(name, raising=False)
@@ -69,7 +71,7 @@ def real(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of weights with the right structure; they find nonsense."""
+    """Make a folder of untrained weights with the right structure."""
     from face_detection.dsfd.config import resnet152_model_config
     from face_detection.dsfd.face_ssd import SSD
     from face_detection.retinaface.config import cfg_mnet, cfg_re50
@@ -90,7 +92,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TorchFaces]:
     """Build a detector with synthetic weights."""
     known = {name: downloads.WeightsFile(file.name, file.origin) for name, file in WEIGHTS.items()}
-    monkeypatch.setattr("detectime.detectors.face_detection.WEIGHTS", known)
+    monkeypatch.setattr(face_detection_patch, "WEIGHTS", known)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(synthetic))
 
     def made(name: str, confidence: float = 0.001, device: str = "cpu") -> TorchFaces:
@@ -99,21 +101,21 @@ def build(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tor
     return made
 
 
-def noise(width: int, height: int, seed: int = 0) -> RGB:
-    """Make a picture without any structure."""
+def make_noise(width: int, height: int, seed: int = 0) -> RGB:
+    """Make an image of noise."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def run(script: str, **variables: str) -> str:
-    """Run a script in a process of its own, and return what it says."""
+    """Run a script in a process of its own and return its output."""
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def original() -> ModuleType:
-    """Load the library's own generator of anchors, as it is published, beside the mended one."""
+def load_unpatched_anchors() -> ModuleType:
+    """Load the published module of the library's anchor generator, unpatched."""
     from face_detection.retinaface import prior_box
 
     spec = importlib.util.spec_from_file_location("published_prior_box", prior_box.__file__)
@@ -124,8 +126,8 @@ def original() -> ModuleType:
     return module
 
 
-def levels(width: int, height: int) -> tuple[Any, Any, Any, Any]:
-    """Grids, size, strides and sides of the MobileNet's anchors, in 64 bits."""
+def make_levels(width: int, height: int) -> tuple[Any, Any, Any, Any]:
+    """Return grids, image size, strides and sides of the MobileNet's anchors, in 64 bits."""
     steps = np.array([8, 16, 32])
     grids = np.array([[-(-height // step), -(-width // step)] for step in steps])
     return grids, np.array([height, width]), steps, np.array([[16, 32], [64, 128], [256, 512]])
@@ -135,7 +137,7 @@ def levels(width: int, height: int) -> tuple[Any, Any, Any, Any]:
 
 
 @pytest.mark.parametrize("frame", FACES_2021)
-def test_finds_what_the_notebook_of_2021_finds(frame: str, real: Path) -> None:
+def test_faces_match_the_notebook_of_2021(frame: str, real: Path) -> None:
     image = read_image(real / frame)
     (found,) = TorchFaces(MOBILENET, 0.5, 0.3, 640, "cpu").detect([image])
     assert len(found) == 1
@@ -143,12 +145,12 @@ def test_finds_what_the_notebook_of_2021_finds(frame: str, real: Path) -> None:
     assert found.scores[0] > 0.99
 
 
-def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
-    """The library shrinks in its own way, and what is shrunk twice is another picture."""
+def test_a_worker_passes_full_size_frames(real: Path) -> None:
+    """The library shrinks images itself; shrinking them before would change the faces."""
     worker = make_worker(detector_type=MOBILENET, face_confidence=0.5, device="cpu")
     for frame, expected in FACES_2021.items():
         image = read_image(real / frame)
-        ((faces, _),) = worker.look([EncodedImage((real / frame).read_bytes())])
+        ((faces, _),) = worker.cascade.detect([EncodedImage((real / frame).read_bytes())])
         (direct,) = fd.build_detector(
             MOBILENET, confidence_threshold=0.5, nms_iou_threshold=0.3, device=torch.device("cpu"), max_resolution=640
         ).batched_detect(image[None])
@@ -158,7 +160,7 @@ def test_a_worker_gives_it_the_whole_frame(real: Path) -> None:
         )
 
 
-def test_frames_of_one_size_together_give_what_they_give_alone(real: Path) -> None:
+def test_a_batch_gives_the_same_faces_as_single_images(real: Path) -> None:
     paths = [*sorted(real.glob("room/*.jpg")), *sorted(real.glob("selfie/*.jpg")), *sorted(real.glob("palm_pA/*.jpg"))]
     images = [read_image(path) for path in paths][:14]
     assert len({image.shape for image in images}) == 3
@@ -172,12 +174,12 @@ def test_frames_of_one_size_together_give_what_they_give_alone(real: Path) -> No
         np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
 
 
-# ---- what is mended ----
+# ---- the patch ----
 
 CALL = """
 import cv2, torch
 from detectime import images
-image = images.decode(open({image!r}, 'rb').read())
+image = images.decode_image(open({image!r}, 'rb').read())
 detector = fd.build_detector({name!r}, confidence_threshold=.5, nms_iou_threshold=.3,
                              device=torch.device('cpu'), max_resolution=640)
 for det in detector.detect(image):
@@ -188,30 +190,46 @@ for det in detector.detect(image):
 
 @pytest.mark.parametrize(
     "imports",
-    ["import detectime; import face_detection as fd", "import face_detection as fd; from detectime import boxes"],
-    ids=["before", "after"],
+    [
+        "from detectime.utils import read_image; import face_detection as fd",
+        "import face_detection as fd; from detectime.augmentations import result_crop",
+        "import face_detection as fd; from detectime.maskrcnn import load_model_custom",
+    ],
+    ids=["before", "after", "after, by another path"],
 )
 def test_the_library_called_directly_works(imports: str, real: Path) -> None:
     call = CALL.format(image=str(real / "room" / "0001.jpg"), name=MOBILENET)
     x1, y1, x2, y2 = map(int, run(imports + call).split())
     assert np.abs(np.subtract((x1, y1, x2, y2), FACES_2021["room/0001.jpg"])).max() <= 2
-    assert (downloads.find_torch_cache() / "RetinaFace_mobilenet025.pth").is_file()  # where the library looks
+    assert (downloads.find_torch_cache() / "RetinaFace_mobilenet025.pth").is_file()  # the library's own cache
 
 
 def test_importing_detectime_imports_neither_torch_nor_the_library() -> None:
-    script = "import sys, detectime, detectime.detectors.face_detection; print(*sys.modules)"
-    assert not {"torch", "torchvision", "face_detection", "numpy.testing"} & set(run(script).split())
+    modules = "detectime, detectime.utils, detectime.augmentations, detectime.maskrcnn, detectime.detectors.registry"
+    loaded = set(run(f"import sys, {modules}; print(*sys.modules)").split())
+    assert "detectime.detectors.face_detection" in loaded
+    assert not {"torch", "torchvision", "face_detection", "numpy.testing"} & loaded
 
 
-def test_something_else_of_the_library_s_name_is_left_alone(tmp_path: Path) -> None:
+def test_importing_detectime_alone_patches_nothing() -> None:
+    script = "import sys; before = sys.meta_path[:]; import detectime; print(sys.meta_path == before)"
+    assert run(script).strip() == "True"
+    script = (
+        "import face_detection.retinaface.prior_box as box; ours = box.generate_prior_box; import {}; print(ours is"
+    )
+    assert run(script.format("detectime.detectors.registry") + " box.generate_prior_box)").strip() == "True"
+    assert run(script.format("detectime.utils") + " box.generate_prior_box)").strip() == "False"
+
+
+def test_a_different_module_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "face_detection.py").write_text("answer = 42\n")
-    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import detectime, face_detection"
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import detectime.utils, face_detection"
     assert run(f"{script}; print(face_detection.answer)").strip() == "42"
 
 
-def test_the_library_still_needs_it() -> None:
-    """When this fails, the library is right by itself: then `anchors` in `mend` can go."""
-    prior_box = original()
+def test_the_library_still_needs_the_patch() -> None:
+    """If this fails, the library is fixed and `generate_anchors` can be removed."""
+    prior_box = load_unpatched_anchors()
     with pytest.raises(ValueError, match=r"negative dimensions|broadcast"), np.errstate(over="ignore"):
         prior_box.PriorBox(
             {"min_sizes": [[16, 32], [64, 128], [256, 512]], "steps": [8, 16, 32], "clip": False}, (720, 1280)
@@ -219,26 +237,28 @@ def test_the_library_still_needs_it() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 200), (250, 190), (1, 1), (300, 17)], ids=str)
-def test_anchors_are_those_of_the_library(size: tuple[int, int]) -> None:
-    grids, image_size, steps, sides = levels(*size)
+def test_anchors_match_the_library(size: tuple[int, int]) -> None:
+    grids, image_size, steps, sides = make_levels(*size)
     narrow = [array.astype(np.int16) for array in (grids, image_size, steps, sides)]
-    expected = original().generate_prior_box(*narrow)
-    found = face_detection.generate_anchors(*narrow)
+    expected = load_unpatched_anchors().generate_prior_box(*narrow)
+    found = face_detection_patch.generate_anchors(*narrow)
     assert found.dtype == expected.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
 
 
 @given(st.integers(1, 200), st.integers(1, 200))
-def test_anchors_of_any_size_are_those_of_the_library_in_64_bits(width: int, height: int) -> None:
+def test_anchors_of_any_size_match_the_library_in_64_bits(width: int, height: int) -> None:
     np.testing.assert_array_equal(
-        face_detection.generate_anchors(*levels(width, height)), original().generate_prior_box(*levels(width, height))
+        face_detection_patch.generate_anchors(*make_levels(width, height)),
+        load_unpatched_anchors().generate_prior_box(*make_levels(width, height)),
     )
 
 
 @pytest.mark.parametrize("size", [(640, 360), (640, 640), (1280, 720), (482, 640)], ids=str)
-def test_large_anchors_too(size: tuple[int, int]) -> None:
+def test_anchors_of_large_images_match_the_library_in_64_bits(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(
-        face_detection.generate_anchors(*levels(*size)), original().generate_prior_box(*levels(*size))
+        face_detection_patch.generate_anchors(*make_levels(*size)),
+        load_unpatched_anchors().generate_prior_box(*make_levels(*size)),
     )
 
 
@@ -246,22 +266,22 @@ def test_large_anchors_too(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["RetinaNetResNet50", "DSFDDetector"])
-def test_weights_without_a_known_hash_come_from_a_mirror(
+def test_weights_without_a_sha256_are_downloaded_from_a_mirror(
     name: str, synthetic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = WEIGHTS[name]
-    with serving((synthetic / file.name).read_bytes()) as server:
+    with serve_file((synthetic / file.name).read_bytes()) as server:
         server.cuts = [1_000_000]
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
-        found = TorchFaces(name, 0.001, 0.3, 640, "cpu").detect([noise(96, 64)])
+        found = TorchFaces(name, 0.001, 0.3, 640, "cpu").detect([make_noise(96, 64)])
         assert len(server.asked) == 2
     assert len(found) == 1
     assert downloads.hash_file(downloads.find_torch_cache() / file.name) == downloads.hash_file(synthetic / file.name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_weights_there_is_one_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")  # nobody listens there
+def test_missing_weights_are_one_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")  # no server
     monkeypatch.setattr(downloads, "_PAUSE", 0.001)
     with pytest.raises(WeightsError) as refusal:
         fd.build_detector(name, device=torch.device("cpu"))
@@ -279,8 +299,8 @@ class Evil:
         return Path.touch, (self.path,)
 
 
-def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
-    """Make a file that is no weights."""
+def make_invalid_weights(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
+    """Return the bytes of an invalid weights file."""
     whole = (synthetic / WEIGHTS["RetinaNetResNet50"].name).read_bytes()
     if kind in ("a pickle that executes", "a checkpoint"):
         torch.save({"weight": Evil(tmp_path / "evil")} if kind != "a checkpoint" else {"epoch": 3}, tmp_path / "made")
@@ -306,17 +326,19 @@ def contents(kind: str, synthetic: Path, tmp_path: Path) -> bytes:
         "of another network",
     ],
 )
-def test_a_file_that_is_no_weights_is_named_and_executes_nothing(
+def test_an_invalid_weights_file_is_named_and_executes_nothing(
     kind: str, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = WEIGHTS["RetinaNetResNet50"].name
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / name).write_bytes(contents(kind, synthetic, tmp_path))
+    (tmp_path / "mine" / name).write_bytes(make_invalid_weights(kind, synthetic, tmp_path))
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
-    with pytest.raises(WeightsError, match=f"{name}: these (are|weights are)"):
+    with pytest.raises(
+        WeightsError, match=f"{name}: (torch cannot read|this file does not contain|these weights do not fit)"
+    ):
         TorchFaces("RetinaNetResNet50", 0.5, 0.3, 640, "cpu")
     assert not (tmp_path / "evil").exists()
-    # The right ones take their place without further ado.
+    # A valid file in its place is used.
     (tmp_path / "mine" / name).write_bytes((synthetic / name).read_bytes())
     TorchFaces("RetinaNetResNet50", 0.5, 0.3, 640, "cpu")
 
@@ -325,9 +347,9 @@ def test_a_file_that_is_no_weights_is_named_and_executes_nothing(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_size_is_taken_and_boxes_are_inside(name: str, build: Callable[..., TorchFaces]) -> None:
+def test_any_size_is_accepted_and_boxes_are_inside(name: str, build: Callable[..., TorchFaces]) -> None:
     sizes = [(1, 1), (31, 7), (7, 31), (1, 20_000), (20_000, 1), (640, 1), (61, 97), (128, 96), (128, 96)]
-    images = [noise(*size, seed=k) for k, size in enumerate(sizes)]
+    images = [make_noise(*size, seed=k) for k, size in enumerate(sizes)]
     found = build(name).detect(images)
     assert len(found) == len(images)
     for one, image in zip(found, images, strict=True):
@@ -337,53 +359,53 @@ def test_any_size_is_taken_and_boxes_are_inside(name: str, build: Callable[..., 
         assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
         assert (np.diff(one.scores) <= 0).all()  # best first
     assert sum(map(len, found)) > 0
-    assert len(found[3]) == len(found[4]) == 0  # nothing is left of them at 640
+    assert len(found[3]) == len(found[4]) == 0  # no pixels are left of them at 640
 
 
 @pytest.mark.parametrize(
     "image",
     [
-        pytest.param(noise(64, 48).astype(np.float32), id="float"),
-        pytest.param(noise(64, 48)[:, :, 0], id="grey"),
-        pytest.param(np.dstack([noise(64, 48), noise(64, 48)[:, :, :1]]), id="with alpha"),
-        pytest.param(noise(64, 48)[None], id="a batch"),
+        pytest.param(make_noise(64, 48).astype(np.float32), id="float"),
+        pytest.param(make_noise(64, 48)[:, :, 0], id="grey"),
+        pytest.param(np.dstack([make_noise(64, 48), make_noise(64, 48)[:, :, :1]]), id="with alpha"),
+        pytest.param(make_noise(64, 48)[None], id="a batch"),
     ],
 )
-def test_anything_but_rgb_is_refused(image: Any, build: Callable[..., TorchFaces]) -> None:
-    with pytest.raises(ValueError, match="needed is RGB, uint8"):
-        build(MOBILENET).detect([noise(64, 48), image])
+def test_anything_but_rgb_is_rejected(image: Any, build: Callable[..., TorchFaces]) -> None:
+    with pytest.raises(ValueError, match="accepted: RGB, uint8"):
+        build(MOBILENET).detect([make_noise(64, 48), image])
 
 
-def test_it_forgets_sizes(build: Callable[..., TorchFaces]) -> None:
+def test_the_anchor_cache_is_limited(build: Callable[..., TorchFaces]) -> None:
     detector = build(MOBILENET)
     for side in range(32, 32 + 40):
-        detector.detect([noise(side, 32)])
+        detector.detect([make_noise(side, 32)])
     assert len(detector._detector.prior_box_cache) <= 16
 
 
-def test_no_regions(build: Callable[..., TorchFaces]) -> None:
+def test_regions_are_rejected(build: Callable[..., TorchFaces]) -> None:
     with pytest.raises(NotImplementedError, match="whole image"):
-        build(MOBILENET).detect([noise(64, 48)], [np.zeros((1, 4))])
+        build(MOBILENET).detect([make_noise(64, 48)], [np.zeros((1, 4))])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(build: Callable[..., TorchFaces]) -> None:
-    with pytest.raises(ConfigError, match="device = 'cuda': torch sees no CUDA device"):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_gpu_is_rejected(build: Callable[..., TorchFaces]) -> None:
+    with pytest.raises(ConfigError, match="device = 'cuda': torch finds no CUDA device"):
         build(MOBILENET, device="cuda")
     assert onnx.choose_torch_device("auto").type == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_gpu_finds_the_same_within_a_pixel(name: str, build: Callable[..., TorchFaces]) -> None:
-    image = noise(320, 240)
+def test_a_gpu_gives_the_same_faces_within_a_pixel(name: str, build: Callable[..., TorchFaces]) -> None:
+    image = make_noise(320, 240)
     (there,), (here,) = build(name, device="cuda").detect([image]), build(name, device="cpu").detect([image])
     near = boxes.compute_iou(here.boxes[:, None], there.boxes[None]).max(axis=1, initial=0)
     assert (near > 0.9).mean() > 0.97
 
 
 @pytest.mark.parametrize(("search", "stage"), [(None, "near"), ("face", "near"), ("frame", "frame")])
-def test_hands_are_searched_where_it_is_said(search: Any, stage: str, real: Path) -> None:
+def test_hands_are_searched_at_the_configured_stage(search: Any, stage: str, real: Path) -> None:
     from detectime.sources.folder import FolderSource
 
     worker = make_worker(detector_type=MOBILENET, search=search, device="cpu")

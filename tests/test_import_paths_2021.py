@@ -1,4 +1,4 @@
-"""The modules that keep the import paths of the notebook of 2021."""
+"""The import paths of the 2021 notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import encode, pattern
+from conftest import draw_pattern, encode_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,31 +31,31 @@ FRAME = np.zeros((480, 640, 3), np.uint8)
         pytest.param(np.array([300, 200, 40, 60], np.int32), 0.5, (290, 200, 350, 260), id="numpy"),
     ],
 )
-def test_the_square_around_is_clipped(box: Any, coefficient: float, expected: tuple[int, ...]) -> None:
+def test_the_square_is_clipped(box: Any, coefficient: float, expected: tuple[int, ...]) -> None:
     found = result_crop(FRAME, box, crop_coefficient=coefficient)
     assert found == expected
     assert all(type(value) is int for value in found)
 
 
-def test_the_coefficient_is_one_and_a_half() -> None:
+def test_the_default_coefficient() -> None:
     assert result_crop(FRAME, [300, 200, 40, 60]) == (230, 140, 410, 320)
 
 
 @given(st.lists(st.integers(0, 400), min_size=4, max_size=4), st.floats(0.1, 20))
-def test_it_can_be_cut_out_whatever_it_is(box: list[int], coefficient: float) -> None:
+def test_any_square_is_inside_the_frame(box: list[int], coefficient: float) -> None:
     x1, y1, x2, y2 = result_crop(FRAME, box, crop_coefficient=coefficient)
     assert 0 <= x1 <= x2 <= 640
     assert 0 <= y1 <= y2 <= 480
 
 
-def test_an_image_is_read_in_rgb_as_it_is_stored(tmp_path: Path) -> None:
+def test_an_image_is_read_as_stored_in_rgb(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
-    (tmp_path / "turned.png").write_bytes(encode(pattern(), exif=turned))
+    (tmp_path / "turned.png").write_bytes(encode_image(draw_pattern(), exif=turned))
     for path in (tmp_path / "turned.png", str(tmp_path / "turned.png")):
         found = read_image(path)
         assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, pattern())
+        np.testing.assert_array_equal(found, draw_pattern())
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_an_image_is_read_in_rgb_as_it_is_stored(tmp_path: Path) -> None:
         (None, "No such file"),
         (b"", "the file is empty"),
         (b"hello", "not an image"),
-        (encode(pattern(), "JPEG")[:-200], "truncated"),
+        (encode_image(draw_pattern(), "JPEG")[:-200], "truncated"),
     ],
     ids=["missing", "empty", "text", "cut"],
 )
-def test_what_cannot_be_read_is_named(content: bytes | None, reason: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(content: bytes | None, reason: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ValueError, match=f"{tmp_path / 'a.jpg'}: .*{reason}"):
@@ -84,6 +84,6 @@ def test_a_configuration_becomes_named_tuples() -> None:
 
 
 @pytest.mark.parametrize("key", ["class", "two words", "_hidden", ""])
-def test_a_key_that_is_no_name_is_refused(key: str) -> None:
+def test_an_invalid_field_name_is_rejected(key: str) -> None:
     with pytest.raises(ValueError, match=r"(?i)field names"):
         convert_dict_to_tuple({key: 1})

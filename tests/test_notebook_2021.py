@@ -1,4 +1,4 @@
-"""Notebooks with the detectors of 2021: one with the steps of that year's, and the data loader's own."""
+"""Notebooks with the detectors of 2021: the cells of the 2021 notebook, and today's notebook."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from nbformat import v4
+from skips import need_extra
 
 import definitions
 from detectime import boxes
 from detectime.detectors import face_detection, mask_rcnn
 from detectime.storage import downloads
 
-pytest.importorskip("torch")
-pytest.importorskip("face_detection")
+need_extra("torch")
+need_extra("face_detection")
 
 pytestmark = [pytest.mark.extra, pytest.mark.slow]
 
@@ -39,7 +40,7 @@ FRAMES = {
     "room/0404.jpg": "like",
 }
 
-# The steps of the notebook of 2021, in its imports and calls; the weights are those of a smaller network.
+# The steps of the 2021 notebook with its imports and calls, and the weights of a smaller network.
 CELLS = [
     """
 %matplotlib inline
@@ -152,7 +153,7 @@ with open(str(json_folder / "hands.json"), "w") as stream:
 with open(str(json_folder / "seen.json"), "w") as stream:
     json.dump(seen, stream)
 """,
-    # Not of 2021: resized as the authors of the hand detector did, not as the notebook's libraries did.
+    # Not in the 2021 notebook: images are resized as by the authors of the hand detector.
     """
 authors = load_model_custom(HandsNow(), str(hands_weights), resizing="plain")
 image = read_image(str(frames_folder / "room" / "0001.jpg"))
@@ -164,7 +165,7 @@ with open(str(json_folder / "authors.json"), "w") as stream:
 
 @pytest.fixture(scope="module")
 def model(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of weights: the real faces', and those of two untrained hand detectors."""
+    """Make a folder with real weights of a face detector, and untrained ones of two hand detectors."""
     folder = tmp_path_factory.mktemp("model")
     shutil.copy(shared / "weights" / FACES, folder)
     tool = shared / "tools" / "make_mask_rcnn_weights.py"
@@ -184,7 +185,7 @@ def project(shared: Path, model: Path, tmp_path: Path) -> Path:
     data = root / "data" / "INPUT_DATA"
     data.mkdir(parents=True)
     (root / "model").mkdir()
-    shutil.copytree(definitions.ROOT_DIR / "detectime", root / "detectime")  # a link's ROOT_DIR would be the project
+    shutil.copytree(definitions.ROOT_DIR / "detectime", root / "detectime")  # a link would resolve to this clone
     shutil.copy(definitions.ROOT_DIR / "definitions.py", root)
     text, count = re.subn(r"(detector_type: )\w+", r"\1RetinaNetMobileNetV1", definitions.CONFIG.read_text(), count=1)
     assert count == 1
@@ -201,8 +202,8 @@ def write_labels(path: Path) -> None:
     path.write_text("frame_path,video_name,frame_id,class_name\n" + "\n".join(rows) + "\n")
 
 
-def execute(notebook: Path, target: Path, cwd: Path, variables: dict[str, str], **parameters: object) -> None:
-    """Run a notebook as its users do."""
+def execute_notebook(notebook: Path, target: Path, cwd: Path, variables: dict[str, str], **parameters: object) -> None:
+    """Execute a notebook with papermill."""
     given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
     command = [str(PAPERMILL), str(notebook), str(target), "--no-progress-bar", "-k", "python3", *given]
     environment = {k: v for k, v in os.environ.items() if k != "DETECTIME_WEIGHTS"} | variables
@@ -210,27 +211,27 @@ def execute(notebook: Path, target: Path, cwd: Path, variables: dict[str, str], 
     assert done.returncode == 0, done.stderr
 
 
-def matched(found: list[list[float]], expected: list[list[float]]) -> float:
-    """Share of boxes that have one much like them among the others."""
+def compute_matched_share(found: list[list[float]], expected: list[list[float]]) -> float:
+    """Return the share of boxes that match one of the expected boxes."""
     overlaps = boxes.compute_iou(np.reshape(expected, (-1, 1, 4)), np.reshape(found, (1, -1, 4)))
     return float((overlaps.max(axis=1, initial=0) > 0.9).mean())
 
 
-def test_the_steps_of_2021_run(project: Path, shared: Path, tmp_path: Path) -> None:
+def test_the_cells_of_2021_run(project: Path, shared: Path, tmp_path: Path) -> None:
     notebook = tmp_path / "2021.ipynb"
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(cell.strip()) for cell in CELLS]), notebook)
     variables = {"PYTHONPATH": str(project), "TORCH_HOME": str(tmp_path / "torch")}
-    execute(notebook, tmp_path / "out.ipynb", project, variables)
+    execute_notebook(notebook, tmp_path / "out.ipynb", project, variables)
     assert (tmp_path / "torch" / "hub" / "checkpoints" / FACES).is_file()
 
     results = project / "data" / "INPUT_DATA" / "JSON"
     seen: dict[str, Any] = json.loads((results / "seen.json").read_text())
     assert list(seen) == [name for name in FRAMES if FRAMES[name] != "no_gesture" and "0404" not in name]
     assert np.abs(np.subtract(seen["room/0001.jpg"]["faces"], [[699, 104, 87, 115]])).max() <= 2
-    # The authors' code, on the same frame with the same weights. These are random, and make much of a grey level of
-    # difference: strict comparisons start from the same resized image, in tests/mask_rcnn.
+    # Expected boxes are from the authors' code with the same weights. These are random, so one grey level of difference
+    # matters: tests/mask_rcnn compares strictly, from the same resized image.
     golden = np.load(shared / "golden" / "mask_rcnn" / "resnet50_256_room1.npz")
-    assert matched(json.loads((results / "authors.json").read_text()), golden["rois"]) > 0.7
+    assert compute_matched_share(json.loads((results / "authors.json").read_text()), golden["rois"]) > 0.7
 
     samples = json.loads((results / "hands.json").read_text())
     assert {sample["frame_path"] for sample in samples} >= {"room/0001.jpg", "room/0002.jpg"}
@@ -242,8 +243,8 @@ def test_the_steps_of_2021_run(project: Path, shared: Path, tmp_path: Path) -> N
             assert [y1, x1, y2, x2] in seen[sample["frame_path"]]["rois"]
 
 
-def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: Path, tmp_path: Path) -> None:
-    """The hand detector is untrained and finds nonsense; it runs, and goes on where it was."""
+def test_the_notebook_runs_with_the_detectors_of_2021(model: Path, shared: Path, tmp_path: Path) -> None:
+    """The untrained hand detector runs and resumes."""
     write_labels(tmp_path / "train.csv")
     variables = {"DETECTIME_WEIGHTS": str(model), "TORCH_HOME": str(tmp_path / "torch")}
     parameters: dict[str, object] = {
@@ -258,11 +259,11 @@ def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: P
         "save_per_num_images": 1,
     }
     notebook = definitions.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
-    execute(notebook, tmp_path / "out.ipynb", tmp_path, variables, limit=2, **parameters)
+    execute_notebook(notebook, tmp_path / "out.ipynb", tmp_path, variables, limit=2, **parameters)
     first = pq.read_table(tmp_path / "run" / "detections.parquet").to_pylist()
     assert [row["outcome"] for row in first] == ["ok", "ok"], [row["error"] for row in first]
 
-    execute(notebook, tmp_path / "out.ipynb", tmp_path, variables, **parameters)
+    execute_notebook(notebook, tmp_path / "out.ipynb", tmp_path, variables, **parameters)
     rows = pq.read_table(tmp_path / "run" / "detections.parquet").to_pylist()
     assert rows[:2] == first
     assert [row["outcome"] for row in rows] == ["ok"] * 4 + ["missing"]
@@ -275,7 +276,7 @@ def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: P
             assert 0 <= box["y1"] < box["y2"] <= row["height"]
             assert 0.7 <= box["score"] <= 1
 
-    execute(
+    execute_notebook(
         notebook, tmp_path / "out.ipynb", tmp_path, variables, limit=1, search="face", **parameters | {"output": "near"}
     )
     (near,) = pq.read_table(tmp_path / "near" / "detections.parquet").to_pylist()
@@ -290,8 +291,8 @@ def test_the_data_loader_runs_with_both_detectors_of_2021(model: Path, shared: P
     assert isinstance(json.loads((tmp_path / "run" / "hands.json").read_text()), list)
 
 
-def test_a_worker_of_torch_has_one_thread() -> None:
-    """The local engine's workers have this variable: a process a core, and a thread a process."""
+def test_torch_uses_one_thread_in_a_worker() -> None:
+    """The local engine starts one process per core, with this variable set."""
     done = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},

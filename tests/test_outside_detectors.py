@@ -1,4 +1,4 @@
-"""Detectors from outside: the page that describes them, real runs with them, and what is refused."""
+"""Outside detectors: their page in the documentation, real runs with them, and what is rejected."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from conftest import encode, pattern
-from faults import make_frames, names, settings, stored, table_of
+from conftest import draw_pattern, encode_image
+from faults import list_stored_files, make_config, make_frames, name_frames, tabulate_frames
+from skips import need_extra
 
 import definitions
 from detectime import config as configuration
@@ -40,7 +41,7 @@ PAGE = (definitions.ROOT_DIR / "docs" / "detectors.md").read_text()
 EXAMPLE, ALONE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 MINE = "my_hands:build"
 
-# Finds a face in the middle of every image, and one hand where its settings say.
+# Reports a face in the middle of every image, and one hand at the box in its settings.
 FIXED = """
 import os
 
@@ -81,11 +82,11 @@ WriteModule = Callable[[str, str], str]
 
 @pytest.fixture
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteModule:
-    """Write modules that this process, and whatever it starts, can import."""
+    """Return a function that writes modules which this process and its child processes can import."""
     folder = tmp_path / "modules"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    # A module that is written twice within a second would be read from the cache of the first.
+    # Bytecode caches compare times in seconds: a module rewritten within a second would be stale.
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -99,26 +100,26 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteModule
 
 @pytest.fixture
 def fixed(write_module: WriteModule) -> str:
-    """Write the detectors of fixed boxes."""
+    """Write the module of detectors with fixed boxes."""
     return write_module("fixed", FIXED)
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Small frames, whose names tests number."""
-    make_frames(tmp_path / "images", names(8))
+    """Make a folder of small frames."""
+    make_frames(tmp_path / "images", name_frames(8))
     return tmp_path / "images"
 
 
-def on_sample(output: Path, **parameters: Any) -> Config:
+def make_sample_config(output: Path, **parameters: Any) -> Config:
     place = {"images": str(definitions.SAMPLE / "TRAIN_DATA"), "labels": str(definitions.SAMPLE / "train.csv")}
-    return settings(**{**place, "output": str(output), "workers": 2, "save_per_num_images": 20, **parameters})
+    return make_config(**{**place, "output": str(output), "workers": 2, "save_per_num_images": 20, **parameters})
 
 
 def run_on_sample(output: Path, **parameters: Any) -> pa.Table:
     """Detect and pair as the notebook does."""
-    config = on_sample(output, **parameters)
-    source = sources.open_source(config)
+    config = make_sample_config(output, **parameters)
+    source = sources.open_source(config.data.images, config.data.source_type)
     table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
     run.detect_frames(table, source, config, str(output))
     finished = runs.open_run(output)
@@ -128,8 +129,8 @@ def run_on_sample(output: Path, **parameters: Any) -> pa.Table:
 
 def detect(images: Path, output: Path, count: int = 6, **parameters: Any) -> pa.Table:
     parameters = {"workers": 1, "detector_type": "fixed:build_faces", "hand_detector": "fixed:build", **parameters}
-    config = settings(**parameters)
-    return run.detect_frames(table_of(names(8)[:count]), FolderSource(str(images)), config, str(output))
+    config = make_config(**parameters)
+    return run.detect_frames(tabulate_frames(name_frames(8)[:count]), FolderSource(str(images)), config, str(output))
 
 
 def read(output: Path) -> dict[str, Any]:
@@ -137,12 +138,12 @@ def read(output: Path) -> dict[str, Any]:
     return content
 
 
-# -- the page
+# -- the page in the documentation
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Save the page's example where Python finds it."""
+    """Save the example of the page as an importable module."""
     folder = tmp_path_factory.mktemp("example")
     (folder / "my_hands.py").write_text(EXAMPLE)
     with pytest.MonkeyPatch.context() as patch:
@@ -153,14 +154,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sample_run(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the example on the sample, by two workers."""
+    """Run the example on the sample with two workers."""
     output = tmp_path_factory.mktemp("sample") / "run"
     run_on_sample(output, hand_detector=MINE)
     return output
 
 
 @pytest.mark.slow
-def test_the_example_is_a_whole_detector(sample_run: Path) -> None:
+def test_the_example_is_a_complete_detector(sample_run: Path) -> None:
     found = runs.open_run(sample_run).read_detections()
     assert found["outcome"].unique().to_pylist() == ["ok"]
     hands = [hand for row in found["hands"].to_pylist() for hand in row]
@@ -186,7 +187,7 @@ def test_the_example_is_about_thirty_lines() -> None:
 
 
 @pytest.mark.slow
-def test_the_example_looks_at_whole_frames_too(example: Path) -> None:
+def test_the_example_searches_whole_frames_too(example: Path) -> None:
     chosen = choose_detectors(DetectionConfig(hand_detector=(MINE,), search="frame", whole_frame=True))
     names = ["stop_01/0001.jpg", "ok_01/0001.jpg"]
     found = Worker(chosen)(FolderSource(str(definitions.SAMPLE / "TRAIN_DATA")), names)
@@ -194,7 +195,9 @@ def test_the_example_looks_at_whole_frames_too(example: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cascade_asks_the_next_one_where_it_finds_none(example: Path, sample_run: Path, tmp_path: Path) -> None:
+def test_the_next_detector_of_a_cascade_runs_where_it_finds_no_hand(
+    example: Path, sample_run: Path, tmp_path: Path
+) -> None:
     cascade = run_on_sample(tmp_path / "run", hand_detector=f"{MINE}, mediapipe")
     alone = runs.open_run(sample_run).read_detections()
     asked = 0
@@ -228,7 +231,7 @@ def test_the_page_shows_the_keys_of_config_yml(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_run_where_the_module_lies(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_run_in_the_folder_of_the_module(tmp_path: Path) -> None:
     (tmp_path / "my_hands.py").write_text(EXAMPLE)
     (tmp_path / "notebooks").symlink_to(definitions.ROOT_DIR / "notebooks")
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
@@ -249,7 +252,7 @@ def test_the_commands_of_the_page_run_where_the_module_lies(tmp_path: Path) -> N
     assert json.loads((tmp_path / "run1" / "hands.json").read_text())
 
 
-def test_the_table_of_the_page_is_that_of_the_registry() -> None:
+def test_the_table_of_the_page_matches_the_registry() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith("| `")]
     told = {name: row for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[0])}
     assert list(told) == [*FACES, *HANDS]
@@ -278,7 +281,7 @@ def test_settings_reach_every_worker(fixed: str, images: Path, tmp_path: Path) -
     assert list(read(tmp_path / "run")["detectors"]) == ["fixed:build_faces", "fixed:build"]
 
 
-def test_a_detector_is_asked_for_what_it_says_of_itself(write_module: WriteModule, images: Path) -> None:
+def test_the_properties_of_a_detector_are_honoured(write_module: WriteModule, images: Path) -> None:
     write_module(
         "tell",
         FIXED
@@ -315,7 +318,7 @@ def build_frame(settings, device):
         chosen = choose_detectors(config)
         (spec,) = chosen.hands
         assert (spec.revision, spec.reach, spec.reduced) == (7, 3, False)
-        Worker(chosen)(source, names(8)[:1])
+        Worker(chosen)(source, name_frames(8)[:1])
         assert config.detector_settings == {name: {"a": 1}}
         seen: list[Any] = sys.modules["tell"].SEEN[:]
         sys.modules["tell"].SEEN.clear()
@@ -323,7 +326,7 @@ def build_frame(settings, device):
 
     built, (((height, width),), (squares,)) = look("tell:build_near")
     assert built == ({"a": 1}, "cpu")
-    side = 2 * 3 * max(width, height) / 2  # of a square by the coefficient 3 around a face of half the frame
+    side = 2 * 3 * max(width, height) / 2  # of the context square, coefficient 3, of a face of half the frame
     assert np.allclose(
         squares, [[width / 2 - side / 2, height / 2 - side / 2, width / 2 + side / 2, height / 2 + side / 2]]
     )
@@ -341,7 +344,7 @@ def test_weights_are_loaded_once_in_each_process(
     assert all(builds.count(process) == 2 for process in builds)  # faces and hands
 
 
-def test_who_starts_workers_keeps_no_weights_in_memory(fixed: str) -> None:
+def test_the_driver_keeps_no_weights_in_memory(fixed: str) -> None:
     chosen = choose_detectors(DetectionConfig(detector_type="fixed:build_faces", hand_detector=("fixed:build",)))
     chosen.check()
 
@@ -357,14 +360,14 @@ def test_who_starts_workers_keeps_no_weights_in_memory(fixed: str) -> None:
     del worker
 
 
-def test_a_chosen_detector_travels_as_its_configuration(fixed: str) -> None:
+def test_chosen_detectors_are_pickled_as_their_configuration(fixed: str) -> None:
     config = DetectionConfig(
         detector_type="fixed:build_faces",
         hand_detector=("fixed:build", "mediapipe"),
         detector_settings={"fixed:build": {"box": [0, 0, 1, 1]}},
     )
     chosen = choose_detectors(config)
-    fingerprints = chosen.fingerprints()  # what was found out stays here
+    fingerprints = chosen.fingerprints()  # cached in this object only
     again = pickle.loads(pickle.dumps(chosen))
     assert again == chosen
     assert "hands" not in vars(again)
@@ -373,7 +376,7 @@ def test_a_chosen_detector_travels_as_its_configuration(fixed: str) -> None:
     assert [spec.name for spec in again.specs] == ["fixed:build_faces", "fixed:build", "mediapipe"]
 
 
-# -- what is refused before any work
+# -- rejected before any work
 
 GOOD = "class D:\n    fingerprint = '1'\n    def detect(self, images, regions=None): return []\n"
 
@@ -414,7 +417,7 @@ REFUSED |= {
 
 @pytest.mark.parametrize("key", ["hand_detector", "detector_type"])
 @pytest.mark.parametrize("fault", REFUSED)
-def test_what_is_no_detector_is_refused_before_any_work(
+def test_an_invalid_detector_is_rejected_before_any_work(
     fault: str, key: str, write_module: WriteModule, images: Path, tmp_path: Path
 ) -> None:
     code, words = REFUSED[fault]
@@ -426,7 +429,7 @@ def test_what_is_no_detector_is_refused_before_any_work(
     assert str(refusal.value).startswith(f"detection.{key} = 'odd:build'")
     for word in words:
         assert word in str(refusal.value)
-    assert not (tmp_path / "run").exists() or stored(tmp_path / "run") == set()
+    assert not (tmp_path / "run").exists() or list_stored_files(tmp_path / "run") == set()
 
 
 @pytest.mark.parametrize(
@@ -439,35 +442,33 @@ def test_what_is_no_detector_is_refused_before_any_work(
         ({"fixed:build": 5}, "detector_settings.fixed:build = 5: should be keys with values"),
     ],
 )
-def test_a_section_that_nobody_reads_is_refused(
-    sections: dict[str, Any], words: str, images: Path, tmp_path: Path
-) -> None:
+def test_an_unused_section_is_rejected(sections: dict[str, Any], words: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
         detect(images, tmp_path / "run", hand_detector="fixed:build,mediapipe", detector_settings=sections)
     assert words in str(refusal.value)
 
 
-def test_settings_of_built_in_detectors_beside_it_are_refused() -> None:
+def test_unused_settings_of_built_in_detectors_are_rejected() -> None:
     with pytest.raises(ConfigError, match=r"detection.hand_confidence = 0.9: only mediapipe reads it"):
-        choose_detectors(settings(hand_detector="fixed:build", hand_confidence=0.9).detection)
+        choose_detectors(make_config(hand_detector="fixed:build", hand_confidence=0.9).detection)
     with pytest.raises(ConfigError, match=r"detection.face_confidence = 0.9"):
-        choose_detectors(settings(detector_type="fixed:build_faces", face_confidence=0.9).detection)
+        choose_detectors(make_config(detector_type="fixed:build_faces", face_confidence=0.9).detection)
 
 
-# -- what costs a frame alone
+# -- errors on one frame
 
 WRONG: dict[str, tuple[str, str]] = {
     "raises": ("raise RuntimeError('out of luck')", "RuntimeError: out of luck"),
-    "returns nothing": ("return None", "returned a NoneType for 1 images; accepted: a list, one for each"),
+    "returns nothing": ("return None", "returned a NoneType for 1 images; accepted: a list with one result per image"),
     "too few": ("return []", "returned 0 results for 1 images"),
     "too many": ("return 2 * super().detect(images)", "returned 2 results for 1 images"),
     "arrays": ("return [np.zeros((1, 4))]", "returned a ndarray for an image; accepted: Detections"),
-    "shape": ("return [Detections(np.zeros((2, 4), 'f4'), np.ones(1, 'f4'))]", "boxes have the shape (2, 4)"),
-    "type": ("return [Detections(np.zeros((1, 4)), np.ones(1, 'f4'))]", "boxes are float64; expected float32"),
+    "shape": ("return [Detections(np.zeros((2, 4), 'f4'), np.ones(1, 'f4'))]", "boxes: shape (2, 4); expected (1, 4)"),
+    "type": ("return [Detections(np.zeros((1, 4)), np.ones(1, 'f4'))]", "boxes: dtype float64; expected float32"),
     "nan": ("return [box(1, 1, np.nan, 5)]", "returned the box [1.0, 1.0, nan, 5.0] for an image of 64 x 48"),
     "order": ("return [box(9, 1, 5, 9)]", "returned the box [9.0, 1.0, 5.0, 9.0]"),
     "no area": ("return [box(5, 1, 5, 9)]", "returned the box [5.0, 1.0, 5.0, 9.0]"),
-    "outside": ("return [box(70, 1, 80, 9)]", "of which something is inside the image"),
+    "outside": ("return [box(70, 1, 80, 9)]", "at least partly inside the image"),
     "score": ("return [box(1, 1, 5, 5, 1.5)]", "returned the score 1.5; accepted: 0 to 1"),
     "score nan": ("return [box(1, 1, 5, 5, np.nan)]", "returned the score nan"),
 }
@@ -476,7 +477,7 @@ WRONG: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("key", ["hand_detector", "detector_type"])
 @pytest.mark.parametrize("fault", WRONG)
-def test_a_detector_that_fails_on_a_frame_costs_that_frame(
+def test_an_error_on_a_frame_costs_only_that_frame(
     fault: str, key: str, batch: int, write_module: WriteModule, tmp_path: Path
 ) -> None:
     code, reason = WRONG[fault]
@@ -501,7 +502,7 @@ def build(settings, device):
 """,
     )
     for name, size in {"a.png": (60, 40), "b.png": (64, 48), "c.png": (40, 60)}.items():
-        (tmp_path / name).write_bytes(encode(pattern(*size)))
+        (tmp_path / name).write_bytes(encode_image(draw_pattern(*size)))
     detectors = {"detector_type": "fixed:build_faces", "hand_detector": ("fixed:build",)}
     detectors[key] = ("odd:build",) if key == "hand_detector" else "odd:build"  # type: ignore[assignment]
     worker = Worker(choose_detectors(DetectionConfig(**detectors, batch=batch)))  # type: ignore[arg-type]
@@ -512,7 +513,7 @@ def build(settings, device):
     assert all(len(rows[k]["hands"]) == 1 for k in (0, 2))
 
 
-def test_boxes_that_leave_the_image_are_clipped(write_module: WriteModule, tmp_path: Path) -> None:
+def test_boxes_are_clipped_to_the_image(write_module: WriteModule, tmp_path: Path) -> None:
     write_module(
         "wide",
         FIXED
@@ -530,7 +531,7 @@ def build(settings, device):
     return Wide(None)
 """,
     )
-    (tmp_path / "a.png").write_bytes(encode(pattern(64, 48)))
+    (tmp_path / "a.png").write_bytes(encode_image(draw_pattern(64, 48)))
     chosen = choose_detectors(DetectionConfig(detector_type="wide:build_faces", hand_detector=("wide:build",)))
     (row,) = Worker(chosen)(FolderSource(str(tmp_path)), ["a.png"]).to_pylist()
     corners = [[hand[corner] for corner in ("x1", "y1", "x2", "y2")] for hand in row["hands"]]
@@ -539,12 +540,12 @@ def build(settings, device):
     assert all(row["crop_hash"])
 
 
-def test_nobody_is_asked_about_no_image() -> None:
+def test_the_detector_is_not_called_for_an_empty_batch() -> None:
     assert CheckedDetector(object(), "x:y").detect([], []) == []
 
 
 @pytest.mark.slow
-def test_a_frame_that_fails_is_a_row_of_the_run(write_module: WriteModule, images: Path, tmp_path: Path) -> None:
+def test_a_failed_frame_has_a_row(write_module: WriteModule, images: Path, tmp_path: Path) -> None:
     write_module(
         "fixed",
         FIXED
@@ -572,7 +573,7 @@ def build_odd(settings, device):
     }
 
 
-# -- what binds a run
+# -- the binding of a run
 
 
 GROWTH: dict[str, tuple[tuple[str, str], dict[str, Any], tuple[str, ...]]] = {
@@ -593,21 +594,21 @@ GROWTH: dict[str, tuple[tuple[str, str], dict[str, Any], tuple[str, ...]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", GROWTH)
-def test_a_run_does_not_grow_by_another_detector(
+def test_a_run_cannot_be_grown_by_a_changed_detector(
     what: str, write_module: WriteModule, images: Path, tmp_path: Path
 ) -> None:
     (old, new), parameters, words = GROWTH[what]
     output = tmp_path / "run"
     write_module("fixed", FIXED)
     detect(images, output, detector_settings={"fixed:build": {"box": [0, 0, 0.5, 0.5]}})
-    kept = {name: (output / name).read_bytes() for name in stored(output)}
+    kept = {name: (output / name).read_bytes() for name in list_stored_files(output)}
     write_module("fixed", FIXED.replace(old, new, 1))
     with pytest.raises(RunError) as refusal:
         detect(images, output, 8, **parameters)
     for word in (*words, "another `output`", "`redetect: true`"):
         assert word in str(refusal.value)
-    assert {name: (output / name).read_bytes() for name in stored(output)} == kept
-    if not parameters:  # nothing is to be looked at: what it has stays usable
+    assert {name: (output / name).read_bytes() for name in list_stored_files(output)} == kept
+    if not parameters:  # no frames are pending: the detections stay usable
         detect(images, output)
         (note,) = [note for note in runs.open_run(output).notes if note.kind == "detectors"]
         assert all(word in note.text for word in words)
@@ -617,11 +618,11 @@ def test_a_run_does_not_grow_by_another_detector(
 
 
 @pytest.mark.slow
-def test_what_is_not_set_stays_as_it_was(fixed: str, images: Path, tmp_path: Path) -> None:
+def test_unset_keys_keep_the_values_of_the_run(fixed: str, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     sections = {"fixed:build": {"box": [0, 0, 0.5, 0.5]}}
     detect(images, output, detector_settings=sections)
-    run.detect_frames(table_of(names(8)), FolderSource(str(images)), settings(workers=1), str(output))
+    run.detect_frames(tabulate_frames(name_frames(8)), FolderSource(str(images)), make_config(workers=1), str(output))
     made = read(output)["configuration"]["detection"]
     assert (made["detector_type"], made["hand_detector"]) == ("fixed:build_faces", ["fixed:build"])
     assert made["detector_settings"] == sections
@@ -635,7 +636,7 @@ def test_what_is_not_set_stays_as_it_was(fixed: str, images: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_redetect_leaves_it_and_its_settings_behind(fixed: str, images: Path, tmp_path: Path) -> None:
+def test_redetect_drops_the_detector_and_its_settings(fixed: str, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     detect(images, output, detector_settings={"fixed:build": {"box": [0, 0, 0.5, 0.5]}})
     detect(images, output, hand_detector="mediapipe", redetect=True)
@@ -644,7 +645,7 @@ def test_redetect_leaves_it_and_its_settings_behind(fixed: str, images: Path, tm
 
 
 @pytest.mark.slow
-def test_a_finished_run_needs_the_module_no_more(
+def test_a_finished_run_does_not_need_the_module(
     fixed: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "run"
@@ -660,7 +661,7 @@ def test_a_finished_run_needs_the_module_no_more(
     (note,) = [note for note in runs.open_run(output).notes if note.kind == "detectors"]
     assert "ModuleNotFoundError" in note.text
     assert read(output)["detectors"] == made["detectors"]
-    with pytest.raises(ConfigError, match="'fixed:build_faces': it cannot be imported"):
+    with pytest.raises(ConfigError, match="'fixed:build_faces': cannot be imported"):
         detect(images, output, 8)
     assert read(output)["finished"]
 
@@ -669,7 +670,7 @@ def test_a_finished_run_needs_the_module_no_more(
 
 
 def install(folder: Path, name: str, version: str, **files: str) -> None:
-    """Make the metadata of an installed distribution."""
+    """Write the metadata of an installed distribution."""
     for old in folder.glob(f"{name}-*.dist-info"):
         shutil.rmtree(old)
     about = folder / f"{name}-{version}.dist-info"
@@ -680,7 +681,7 @@ def install(folder: Path, name: str, version: str, **files: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_version_of_its_distribution_is_recorded(write_module: WriteModule, images: Path, tmp_path: Path) -> None:
+def test_the_version_of_the_distribution_is_recorded(write_module: WriteModule, images: Path, tmp_path: Path) -> None:
     write_module("fixed", FIXED)
     folder, output = tmp_path / "modules", tmp_path / "run"
     install(folder, "fixed_hands", "1.2", top_level__txt="fixed\n", RECORD="fixed.py,,\n")
@@ -688,7 +689,7 @@ def test_the_version_of_its_distribution_is_recorded(write_module: WriteModule, 
     expected = {"revision": 1, "weights": {"weights": "abc", "version": "1"}}
     assert read(output)["detectors"]["fixed:build"] == {**expected, "distribution": "fixed_hands", "version": "1.2"}
     install(folder, "fixed_hands", "1.3", top_level__txt="fixed\n", RECORD="fixed.py,,\n")
-    assert len(detect(images, output, 8)) == 8  # it says itself that it finds the same
+    assert len(detect(images, output, 8)) == 8  # the fingerprint is the same
     notes = [note.text for note in runs.open_run(output).notes if note.kind == "detectors"]
     assert any("The detector fixed:build has version 1.3; the run began with 1.2" in text for text in notes)
     assert read(output)["detectors"]["fixed:build"]["version"] == "1.3"
@@ -707,7 +708,7 @@ def test_an_editable_distribution_is_found_by_its_folder(
     assert (spec.distribution, spec.version) == ("edited", "0.1.dev3")
 
 
-def test_a_part_of_a_namespace_is_told_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_distribution_of_a_namespace_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     for part in ("first", "second"):
         (tmp_path / "spaced" / part).mkdir(parents=True)
@@ -717,7 +718,7 @@ def test_a_part_of_a_namespace_is_told_from_the_others(tmp_path: Path, monkeypat
     assert spec.distribution == "spaced_second"
 
 
-def test_a_loose_file_is_part_of_no_distribution(fixed: str) -> None:
+def test_a_loose_file_has_no_distribution(fixed: str) -> None:
     spec = describe_outside("fixed:build", "detection.hand_detector", {}, "cpu")
     assert (spec.distribution, spec.version) == (None, None)
 
@@ -737,7 +738,7 @@ except EngineError as error:
 
 
 def run_on_ray(folders: list[Path], output: Path, detectors: str, **parameters: Any) -> str:
-    """Run in a process of its own, as Ray cannot go from one cluster to another; return what it says."""
+    """Run in a separate process, as Ray cannot switch clusters within one; return its output."""
     code = _ON_RAY.format(
         folders=[str(folder) for folder in (*folders, faults.HERE)],
         output=str(output),
@@ -747,7 +748,7 @@ def run_on_ray(folders: list[Path], output: Path, detectors: str, **parameters: 
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=faults.ROOT,
-        env={**faults.bare_environment(), "RAY_USAGE_STATS_ENABLED": "0"},
+        env={**faults.copy_bare_environment(), "RAY_USAGE_STATS_ENABLED": "0"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -759,8 +760,8 @@ def run_on_ray(folders: list[Path], output: Path, detectors: str, **parameters: 
 
 @pytest.mark.extra
 @pytest.mark.slow
-def test_on_ray_of_this_machine_it_finds_the_same(example: Path, sample_run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+def test_local_ray_gives_the_same_detections(example: Path, sample_run: Path, tmp_path: Path) -> None:
+    need_extra("ray")
     run_on_ray([example], tmp_path / "run", MINE, engine="ray")
     assert (tmp_path / "run" / "hands.json").read_bytes() == (sample_run / "hands.json").read_bytes()
     assert read(tmp_path / "run")["detectors"] == read(sample_run)["detectors"]
@@ -768,8 +769,10 @@ def test_on_ray_of_this_machine_it_finds_the_same(example: Path, sample_run: Pat
 
 @pytest.mark.extra
 @pytest.mark.slow
-def test_on_the_nodes_of_a_cluster_it_must_be_installed(example: Path, sample_run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+def test_the_module_must_be_installed_on_every_node_of_a_cluster(
+    example: Path, sample_run: Path, tmp_path: Path
+) -> None:
+    need_extra("ray")
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:

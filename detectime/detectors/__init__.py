@@ -1,15 +1,5 @@
-"""Detectors of faces and hands: see `contract` for what one is, `registry` for how one is chosen."""
+"""Face and hand detectors.
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from detectime.config import DetectionConfig
-
-
-def check(config: DetectionConfig) -> None:
-    """Do what notebooks of 0.2 call by this name: see `registry.Chosen.check`."""
-    from detectime.detectors.registry import choose_detectors
-
-    choose_detectors(config).check()
+`contract` defines what a detector is, `registry` lists the built-in ones and selects those of a run, `outside` loads
+detectors of other packages. Each built-in detector has a module of its own.
+"""

@@ -1,4 +1,4 @@
-"""What a detector is, what it returns, and what the package knows of it before it is built."""
+"""The contract of a detector: its `detect` method, its `Detections`, and the `DetectorSpec` that describes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from detectime.storage.downloads import WeightsFile
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in an image, in detector order, in pixels of the image.
+    """Detections in one image, in the order the detector returned them, in pixels of the image.
+
+    The optional arrays are None if the detector does not provide them.
 
     Parameters
     ----------
@@ -31,19 +33,24 @@ class Detections:
     scores
         float32, shape (N,), 0…1.
     landmarks
-        float32, shape (N, 21, 3): x, y, z of each hand's points, z in pixels too and 0 at the wrist. As the next three,
-        None from a detector that does not tell.
+        float32, shape (N, 21, 3): x, y, z of the landmarks of each hand, all in pixels, z relative to the wrist.
     presence
-        float32, shape (N,): the probability that it is a hand.
+        float32, shape (N,): probability that the box holds a hand.
     handedness
-        float32, shape (N,): the probability that it is a right hand, if the image is not mirrored.
+        float32, shape (N,): probability of a right hand, assuming that the image is not mirrored.
     proposals
-        float32, shape (N, 5): x1, y1, x2, y2 and score of each box before it was refined; it may leave the image.
+        float32, shape (N, 5): x1, y1, x2, y2 and score of each box before refinement; it may extend outside the image.
 
     Raises
     ------
     ValueError
-        If shapes or types are others.
+        If an array has another shape or dtype.
+
+    Examples
+    --------
+    >>> found = Detections(np.array([[10, 20, 40, 60]], np.float32), np.array([0.9], np.float32))
+    >>> len(found), found.landmarks is None
+    (1, True)
     """
 
     boxes: NDArray[np.float32]
@@ -54,7 +61,7 @@ class Detections:
     proposals: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse shapes and types that no detector may return."""
+        """Check the shape and the dtype of each array."""
         count = self.scores.shape[:1]
         shapes = {
             "boxes": (*count, 4),
@@ -69,47 +76,53 @@ class Detections:
             if values is None and name not in ("boxes", "scores"):
                 continue
             if values.shape != shape or len(shape) < 1:
-                raise ValueError(f"{name} have the shape {values.shape}; expected {shape}, N boxes as there are scores")
+                raise ValueError(f"{name}: shape {values.shape}; expected {shape}, one row per score")
             if values.dtype != np.float32:
-                raise ValueError(f"{name} are {values.dtype}; expected float32")
+                raise ValueError(f"{name}: dtype {values.dtype}; expected float32")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
     def none(cls) -> Detections:
-        """Return what stands for nothing found."""
+        """Return empty detections.
+
+        Examples
+        --------
+        >>> Detections.none().boxes.shape
+        (0, 4)
+        """
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 
 class UnknownFrameError(LookupError):
-    """A frame whose faces a cache does not know; the message says why."""
+    """The face cache has no faces for a frame; the message gives the reason."""
 
 
 class Detector(Protocol):
-    """Anything with `detect`."""
+    """Any object with this `detect` method."""
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
-        """Find faces, or hands, in images.
+        """Detect faces, or hands, in a batch of images.
 
         Parameters
         ----------
         images
-            RGB, uint8, shape (H, W, 3) each, of any sizes.
+            RGB, uint8, shape (H, W, 3); sizes may differ.
         regions
-            For each image the boxes to search in, float, shape (N, 4); None: the whole image.
+            For each image the regions to search, float, shape (N, 4); None searches whole images.
 
         Returns
         -------
         list of Detections
-            One for each image.
+            One per image.
         """
         ...
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
 class FaceSettings:
-    """Keys of every face detector, and of the face cache."""
+    """Keys that every face detector and the face cache read."""
 
     face_confidence: Share = 0.6
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
@@ -117,14 +130,14 @@ class FaceSettings:
 
 @checked_dataclass(frozen=True, config=CHECKED)
 class SearchedFaceSettings(FaceSettings):
-    """Keys of face detectors that look at the frame."""
+    """Keys of face detectors that process the pixels of the frame."""
 
     face_nms: Share = 0.3
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
 class SharedSettings:
-    """Keys of `detection` that belong to no single detector: which are used, how frames are read and searched."""
+    """Keys of `detection` that belong to no single detector: which detectors run, how frames are read and searched."""
 
     detector_type: str = "retinaface"
     hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)
@@ -134,50 +147,56 @@ class SharedSettings:
     whole_frame: bool | None = None
     reduced_decoding: bool = True
     exif: Literal["ignore", "apply"] = "ignore"
-    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # above it Pillow refuses an image itself
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # the upper limit is Pillow's own
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What is known of a detector before it is built. Each detector's module has one, called ``SPEC``.
+    """Properties of a detector that are known before it is built. Each built-in detector's module has a ``SPEC``.
 
     Parameters
     ----------
     name
-        As `detector_type` or `hand_detector` names it, and as the detections table records it.
+        Value of `detector_type` or `hand_detector`; also stored in the detections table.
     settings
-        A dataclass whose fields are the keys of `detection` that this detector reads.
+        Dataclass whose fields are the keys of `detection` that this detector reads.
     build
-        Called with the settings and the device (``auto``, ``cpu``, ``cuda``), loads the `Detector`.
+        Function of the settings and the device (``auto``, ``cpu``, ``cuda``) that loads and returns the `Detector`.
     find_weights
-        Called with the settings, returns the weights files, and downloads what is not there.
+        Function of the settings that returns the paths of the weights files and downloads missing ones.
     revision
-        Raised whenever the same settings and weights give other boxes, a default of `search` or `reach` included: a run
-        of an earlier revision is not grown by a later one.
+        Number to raise whenever the same settings and weights give different boxes, also through a new default of
+        `search` or `reach`. A run of an earlier revision cannot be grown.
     trust
-        Where two detectors find different hands near a face, the hand of the more trusted one is kept.
+        Rank among hand detectors: where two detect different hands near a face, the higher rank wins.
     confidence
-        The key of its least score among its settings.
+        Name of the key, among its settings, that holds the score threshold.
     search, reach
-        Where hands are searched unless the configuration says otherwise; near a face: the coefficient of the square.
+        Default region for hand search: the whole ``frame``, or near a ``face`` with `reach` as the coefficient of the
+        context square.
     reduced
-        Whether it may get a frame of fewer pixels than the file has.
+        Whether it accepts a frame decoded at a reduced size.
     coarse
-        Whether it looks at few pixels first, and may overlook a face beside a larger one.
+        Whether it starts at a low resolution and may miss a face that is smaller than another one in the frame.
     by_name
-        Whether it looks at no pixels: it is a `face_cache.FaceCache`, asked by the frame's name, and its file is the
-        user's.
+        Whether it is a `face_cache.FaceCache`, which finds faces by the frame's name and processes no pixels.
     pinned
-        Those of its files whose sha256 is known without them.
+        Weights files whose sha256 is known in advance.
     needs, extra
         Modules that it imports, and the extra that installs them.
     distribution, version
-        Of a detector from outside, the installed distribution that it comes from; None where there is none.
+        Installed distribution of an outside detector; None if it belongs to none.
     own_fingerprint
-        Called with the settings, tells one set of weights, or of known faces, from another, as text by name; None: the
-        sha256 of each weights file.
+        Function of the settings that returns texts by name which identify the weights, or the cached faces; None means
+        the sha256 of each weights file.
+
+    Examples
+    --------
+    >>> spec = DetectorSpec("mine", FaceSettings, build=lambda settings, device: ..., find_weights=lambda settings: [])
+    >>> spec.revision, spec.search
+    (1, 'face')
     """
 
     name: str
@@ -200,12 +219,18 @@ class DetectorSpec:
     own_fingerprint: Callable[[Any], dict[str, str]] | None = None
 
     def fingerprint(self, settings: Any) -> dict[str, str]:
-        """Return what tells one set of weights from another; pinned files need not be there.
+        """Return texts by name that identify the weights. Files with a pinned sha256 need not exist.
 
         Raises
         ------
         WeightsError
-            If a file is needed and cannot be had.
+            If a required file is missing and cannot be downloaded.
+
+        Examples
+        --------
+        >>> from detectime.detectors.registry import HANDS, DetectionConfig
+        >>> list(HANDS["mediapipe"].fingerprint(DetectionConfig()))
+        ['palm_detection.onnx', 'hand_landmark.onnx']
         """
         if self.own_fingerprint is not None:
             return self.own_fingerprint(settings)
@@ -215,5 +240,11 @@ class DetectorSpec:
 
 
 def list_packaged_weights(*names: str) -> Callable[[Any], list[Path]]:
-    """Return the `find_weights` of a detector whose weights come with the package."""
+    """Return a `find_weights` function for weights that the package contains.
+
+    Examples
+    --------
+    >>> [path.name for path in list_packaged_weights("palm_detection.onnx")(None)]
+    ['palm_detection.onnx']
+    """
     return lambda _: [downloads.find_packaged_weights(name) for name in names]

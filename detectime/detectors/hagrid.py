@@ -1,7 +1,7 @@
-"""Hands by the detector that ai-forever trained on HaGRIDv2, on onnxruntime: 1.2 MB, and a few milliseconds.
+"""Hand detector trained by ai-forever on HaGRIDv2, on onnxruntime: 1.2 MB, about 4 ms of CPU time per region.
 
-Its network and weights are those of ``dynamic_gestures`` (Apache-2.0); the data set is Nuzhdin et al., HaGRIDv2: 1M
-Images for Static and Dynamic Hand Gesture Recognition, 2024 (arXiv:2412.01508).
+Network and weights come from ``dynamic_gestures`` (Apache-2.0). The data set: Nuzhdin et al., HaGRIDv2: 1M Images for
+Static and Dynamic Hand Gesture Recognition, 2024 (arXiv:2412.01508).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ WEIGHTS = WeightsFile(
     "f073b2541ad53863ea2935498342cec0d3e1ce73/models/hand_detector.onnx",
     "a8ef73d466b61a8e8677be9c47008b217a11d1b265d95e36bf2521ff93329af6",
 )
-"""Weights of the network, which are downloaded."""
+"""The weights, downloaded on first use."""
 
-_WIDTH, _HEIGHT = 320, 240  # pixels of the network's input
+_WIDTH, _HEIGHT = 320, 240  # input of the network, in pixels
 _MEAN, _SCALE = 127.0, 128.0
-_SAME_HAND = 0.5  # hands of two regions that overlap more (IoU) are one
+_SAME_HAND = 0.5  # IoU above which detections of two regions are the same hand
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -48,7 +48,7 @@ class HagridHands:
     Parameters
     ----------
     confidence
-        Least score, 0…1.
+        Minimum score, 0…1.
     device
         ``auto``, ``cpu`` or ``cuda``.
     """
@@ -58,52 +58,58 @@ class HagridHands:
         self._session = onnx.open_session(downloads.find_or_fetch_weights(WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
-        """Find hands in each image, best first, in the image's pixels and inside it.
+        """Detect hands in each image, best first, clipped to the image.
 
         The output has no batch index, so regions run one at a time.
 
         Parameters
         ----------
         images
-            RGB, uint8, shape (H, W, 3) each.
+            RGB, uint8, shape (H, W, 3); sizes may differ.
         regions
-            For each image the boxes in which hands are searched, shape (N, 4); None: the whole image.
+            For each image the regions to search, shape (N, 4); None searches whole images.
         """
-        places = [None] * len(images) if regions is None else regions
-        return [self._detect(image, place) for image, place in zip(images, places, strict=True)]
+        searched = [None] * len(images) if regions is None else regions
+        return [self._detect_in_image(image, own) for image, own in zip(images, searched, strict=True)]
 
-    def _detect(self, image: RGB, regions: Floats | None) -> Detections:
+    def _detect_in_image(self, image: RGB, regions: Floats | None) -> Detections:
         height, width = image.shape[:2]
         if regions is None:
             regions = np.array([[0, 0, width, height]], float)
-        found = [f for f in (self._search(image, region) for region in regions) if len(f[1])]
+        found = [f for f in (self._detect_in_region(image, region) for region in regions) if len(f[1])]
         if not found:
             return Detections.none()
         corners = geometry.clip_boxes(np.concatenate([c for c, _ in found]), width, height)
         scores = np.concatenate([s for _, s in found])
-        there = geometry.compute_area(corners) > 0
-        corners, scores = corners[there], scores[there]
+        inside = geometry.compute_area(corners) > 0
+        corners, scores = corners[inside], scores[inside]
         kept = geometry.suppress_non_maximum(corners, scores, _SAME_HAND)
         return Detections(geometry.as_boxes(corners[kept]), scores[kept].astype(np.float32))
 
-    def _search(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
-        """Boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""
-        cut = onnx.crop_region(image, region)
-        if cut is None:
+    def _detect_in_region(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
+        """Return boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""
+        crop = onnx.crop_region(image, region)
+        if crop is None:
             return np.empty((0, 4)), np.empty(0)
-        pixels, corner = cut
+        pixels, corner = crop
         height, width = pixels.shape[:2]
-        # Stretched, not padded: it was trained so, and on HaGRID's frames it finds two hands of a hundred more.
+        # Stretched, not padded, as in training: on frames of HaGRID this finds two more hands per hundred.
         pixels = shrink_image(pixels, 2 * _WIDTH)
         pixels = np.asarray(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR))
-        network = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
-        shares, _, scores = self._session.run(None, {"input": network})
-        sure = scores >= self.confidence
-        return shares[sure] * [width, height, width, height] + np.tile(corner, 2), scores[sure]
+        network_input = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
+        boxes, _, scores = self._session.run(None, {"input": network_input})  # boxes are relative to the region
+        kept = scores >= self.confidence
+        return boxes[kept] * [width, height, width, height] + np.tile(corner, 2), scores[kept]
 
 
 def build(settings: HagridSettings, device: str) -> HagridHands:
-    """Build the detector that the settings describe."""
+    """Build the detector from its settings; missing weights are downloaded.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing and cannot be downloaded.
+    """
     return HagridHands(settings.hagrid_confidence, device)
 
 
@@ -112,7 +118,7 @@ SPEC = DetectorSpec(
     HagridSettings,
     build,
     find_weights=lambda _: [downloads.find_or_fetch_weights(WEIGHTS)],
-    trust=3,  # 2 and 1 follow: measured by ``benchmarks/disagreement.py``
+    trust=3,  # the ranks come from ``benchmarks/disagreement.py``
     confidence="hagrid_confidence",
     reach=2.6,
     pinned=(WEIGHTS,),

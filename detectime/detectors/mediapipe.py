@@ -1,8 +1,8 @@
-"""Hands by MediaPipe's two models on onnxruntime: palms are found first, then each hand's 21 landmarks.
+"""Hand detector: MediaPipe's palm and landmark models on onnxruntime.
 
-Zhang et al., MediaPipe Hands: On-device Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors, regions and
-thresholds follow MediaPipe 0.10's graphs ``palm_detection`` and ``hand_landmark`` (Apache-2.0, see NOTICE); MediaPipe
-itself is not needed.
+The palm model proposes hands, the landmark model refines each to 21 landmarks. Zhang et al., MediaPipe Hands: On-device
+Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors, regions and thresholds follow the graphs ``palm_detection``
+and ``hand_landmark`` of MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe itself is not required.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
 
 _PALM_WEIGHTS, _HAND_WEIGHTS = "palm_detection.onnx", "hand_landmark.onnx"
-_PALM_SIDE = 192  # pixels of the palm network's square input
-_HAND_SIDE = 224  # pixels of the landmark network's
-_GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell
-_PALM_NMS = 0.3  # palms that overlap more (IoU) are averaged into one
-_MOST_PALMS = 4  # in one region: two people's hands
-_WRIST, _MIDDLE = 0, 2  # of the palm's seven keypoints: they tell which way the hand points
-_REACH = 2.6  # side of the landmark network's region, in palms
-_SHIFT = 0.5  # how far that region's centre lies towards the fingers, in palms
-_KNUCKLES = [5, 9, 9, 13]  # landmarks of index, middle (counts twice) and ring finger: with the wrist, the direction
-_SECOND_REACH = 1.6  # side of the region of the second look, in hands
-_SEEN_WELL = 0.05  # a second look is not worth its time where its region would lie this close, in its sides
-_SAME_HAND = 0.5  # hands that overlap more (IoU) are one
-_DEPTH = 0.4  # what MediaPipe's graph divides z by, "to account for the Z coordinate distribution in the training data"
+_PALM_SIDE = 192  # side of the palm network's square input, in pixels
+_HAND_SIDE = 224  # the same of the landmark network
+_GRIDS = ((24, 2), (12, 6))  # per level: cells per side, anchors per cell
+_PALM_NMS = 0.3  # IoU above which palms are averaged into one
+_MAX_PALMS = 4  # per region: the hands of two people
+_WRIST, _MIDDLE = 0, 2  # the palm keypoints that give the hand's direction
+_PALM_REGION_SIDE = 2.6  # side of the landmark network's region, in palm sides
+_PALM_REGION_SHIFT = 0.5  # shift of the region's centre towards the fingers, in palm heights
+_KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
+_HAND_REGION_SIDE = 1.6  # side of the region of the second pass, in hand sides
+_MIN_SHIFT = 0.05  # without a shift larger than this, in region sides, the second pass is skipped
+_SAME_HAND = 0.5  # IoU above which two detections are the same hand
+_DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 
 
 @dataclass(frozen=True)
 class _Palm:
-    """A palm in pixels of the image: centre and keypoints (x, y), and the sides of its box."""
+    """A palm in pixels of the image: centre and keypoints (x, y), and the size of its box."""
 
     centre: Floats
     keypoints: Floats
@@ -60,9 +60,9 @@ class _Palm:
 
 @dataclass(frozen=True)
 class _Hand:
-    """What the landmark network says of a region: see `Detections` for `presence` and `handedness`.
+    """Output of the landmark network for a region; see `Detections` for `presence` and `handedness`.
 
-    `points` (21, 2) are the landmarks in pixels of the image, `depth` (21,) their z in the same unit.
+    `points`, shape (21, 2), are landmarks in pixels of the image; `depth`, shape (21,), is their z in the same unit.
     """
 
     points: Floats
@@ -70,10 +70,10 @@ class _Hand:
     presence: float
     handedness: float
 
-    def box(self, margin: float) -> Floats:
+    def make_box(self, margin: float) -> Floats:
         low, high = self.points.min(axis=0), self.points.max(axis=0)
-        grown = margin * (high - low).max()
-        return np.concatenate([low - grown, high + grown])
+        padding = margin * (high - low).max()
+        return np.concatenate([low - padding, high + padding])
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -90,10 +90,20 @@ class MediaPipeHands:
     Parameters
     ----------
     confidence
-        Least score, 0…1. A hand's score is the lesser of two: the palm's, and that of being a hand once it is looked
-        at closely.
+        Minimum score, 0…1. A hand's score is the minimum of its palm score and its presence.
     margin
-        A hand's box is the box of its landmarks, grown by this share of its longer side on each side.
+        Padding on each side of the box around the landmarks, as a fraction of the box's longer side.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+
+    Examples
+    --------
+    >>> from detectime.images import decode_image
+    >>> from detectime.paths import SAMPLE
+    >>> image = decode_image((SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").read_bytes())
+    >>> (hands,) = MediaPipeHands(0.5, 0.1).detect([image])
+    >>> len(hands), hands.landmarks.shape
+    (1, (1, 21, 3))
     """
 
     def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
@@ -103,111 +113,114 @@ class MediaPipeHands:
         self._hand_session = onnx.open_session(downloads.find_packaged_weights(_HAND_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
-        """Find hands in each image, best first, in the image's pixels and inside it.
+        """Detect hands in each image, best first, clipped to the image.
 
         Parameters
         ----------
         images
-            RGB, uint8, shape (H, W, 3) each.
+            RGB, uint8, shape (H, W, 3); sizes may differ.
         regions
-            For each image the boxes in which palms are searched, shape (N, 4); None: the whole image. A hand may reach
-            out of its region.
+            For each image the regions to search for palms, shape (N, 4); None searches whole images. A hand may extend
+            outside its region.
         """
         if regions is None:
             regions = [np.array([[0, 0, image.shape[1], image.shape[0]]], float) for image in images]
-        palms = self._palms(images, regions)
-        hands = self._hands([(image, palm) for image, found in zip(images, palms, strict=True) for palm in found])
+        palms = self._detect_palms(images, regions)
+        hands = self._refine_palms([(image, palm) for image, own in zip(images, palms, strict=True) for palm in own])
         return [
-            self._choose(image, found, [next(hands) for _ in found]) for image, found in zip(images, palms, strict=True)
+            self._select_hands(image, own, [next(hands) for _ in own]) for image, own in zip(images, palms, strict=True)
         ]
 
-    def _choose(self, image: RGB, palms: Sequence[_Palm], hands: Sequence[_Hand]) -> Detections:
-        """Hands of an image that are sure, each once."""
+    def _select_hands(self, image: RGB, palms: Sequence[_Palm], hands: Sequence[_Hand]) -> Detections:
+        """Drop low scores and duplicates."""
         if not palms:
             return Detections.none()
         height, width = image.shape[:2]
         scores = np.array([min(p.score, h.presence) for p, h in zip(palms, hands, strict=True)], np.float32)
-        found = geometry.clip_boxes([hand.box(self.margin) for hand in hands], width, height)
-        sure = np.flatnonzero((scores >= self.confidence) & (geometry.compute_area(found) > 0))
-        kept = sure[geometry.suppress_non_maximum(found[sure], scores[sure], _SAME_HAND)]
-        chosen = [(palms[k], hands[k]) for k in kept.tolist()]
-        points = [np.column_stack([hand.points, hand.depth - hand.depth[0]]) for _, hand in chosen]
+        boxes = geometry.clip_boxes([hand.make_box(self.margin) for hand in hands], width, height)
+        confident = np.flatnonzero((scores >= self.confidence) & (geometry.compute_area(boxes) > 0))
+        kept = confident[geometry.suppress_non_maximum(boxes[confident], scores[confident], _SAME_HAND)]
+        pairs = [(palms[k], hands[k]) for k in kept.tolist()]
+        points = [np.column_stack([hand.points, hand.depth - hand.depth[0]]) for _, hand in pairs]
         return Detections(
-            geometry.as_boxes(found[kept]),
+            geometry.as_boxes(boxes[kept]),
             scores[kept],
             landmarks=np.asarray(points, np.float32).reshape(-1, LANDMARKS, 3),
-            presence=np.array([hand.presence for _, hand in chosen], np.float32),
-            handedness=np.array([hand.handedness for _, hand in chosen], np.float32),
-            proposals=np.array([[*palm.box, palm.score] for palm, _ in chosen], np.float32).reshape(-1, 5),
+            presence=np.array([hand.presence for _, hand in pairs], np.float32),
+            handedness=np.array([hand.handedness for _, hand in pairs], np.float32),
+            proposals=np.array([[*palm.box, palm.score] for palm, _ in pairs], np.float32).reshape(-1, 5),
         )
 
-    def _palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
-        """Palms of each image, best first, each once."""
-        squares, places = [], []
-        for n, (image, own) in enumerate(zip(images, regions, strict=True)):
-            for cut in (onnx.crop_region(image, region) for region in own):
-                if cut is not None:
-                    square, scale, inner = _letterbox(cut[0])
+    def _detect_palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
+        """Return the palms of each image, best first, without duplicates."""
+        squares, origins = [], []
+        for n, (image, own_regions) in enumerate(zip(images, regions, strict=True)):
+            for crop in (onnx.crop_region(image, region) for region in own_regions):
+                if crop is not None:
+                    square, scale, padding = _letterbox(crop[0])
                     squares.append(square)
-                    places.append((n, scale, cut[1] - inner / scale))
+                    origins.append((n, scale, crop[1] - padding / scale))
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, _as_input)
-        for (n, scale, corner), own, score in zip(places, offsets, _sigmoid(logits[:, :, 0]), strict=True):
-            found[n] += self._decode(own, score, scale, corner)[:_MOST_PALMS]
+        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, _make_input)
+        for (n, scale, corner), own_offsets, scores in zip(origins, offsets, _sigmoid(logits[:, :, 0]), strict=True):
+            found[n] += self._decode_palms(own_offsets, scores, scale, corner)[:_MAX_PALMS]
         for n, palms in enumerate(found):
             kept = geometry.suppress_non_maximum([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
             found[n] = [palms[k] for k in kept]
         return found
 
-    def _decode(self, offsets: Floats, scores: Floats, scale: float, corner: Floats) -> list[_Palm]:
-        """Palms of one square, best first, in pixels of the image: `scale`, and where in it the square begins."""
-        sure = np.flatnonzero(scores >= self.confidence)
-        # x, y, width, height, then seven keypoints' x, y; all but the sides are offsets to the anchor
-        values = offsets[sure].reshape(-1, 9, 2) / _PALM_SIDE
-        values[:, [0, 2, 3, 4, 5, 6, 7, 8]] += _ANCHORS[sure, None]
+    def _decode_palms(self, offsets: Floats, scores: Floats, scale: float, corner: Floats) -> list[_Palm]:
+        """Return the palms in one square, best first, in pixels of the image.
+
+        `scale` is square pixels per image pixel, `corner` the position of the square's origin in the image.
+        """
+        selected = np.flatnonzero(scores >= self.confidence)
+        # Centre, size and seven keypoints, each x, y; all but the size are relative to the anchor.
+        values = offsets[selected].reshape(-1, 9, 2) / _PALM_SIDE
+        values[:, [0, 2, 3, 4, 5, 6, 7, 8]] += _ANCHORS[selected, None]
         palms = []
-        for group in _same(values, scores[sure]):
-            share = scores[sure[group]] / scores[sure[group]].sum()
-            mean = (values[group] * share[:, None, None]).sum(axis=0) * _PALM_SIDE
+        for group in _group_palms(values, scores[selected]):
+            weights = scores[selected[group]] / scores[selected[group]].sum()
+            mean = (values[group] * weights[:, None, None]).sum(axis=0) * _PALM_SIDE
             points = np.delete(mean, 1, axis=0) / scale + corner
             width, height = mean[1] / scale
-            palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[sure[group[0]]])))
+            palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[selected[group[0]]])))
         return palms
 
-    def _hands(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[_Hand]:
-        """Look closely at palms, each in its image."""
-        regions = [_around_palm(palm) for _, palm in palms]
-        hands = self._landmarks([(image, region) for (image, _), region in zip(palms, regions, strict=True)])
-        # A palm tells only roughly where its hand is. Where the landmarks' own region is another one, a second look at
-        # that, as MediaPipe has it from one frame of a video to the next, makes the box tighter and steadier.
-        again = [
+    def _refine_palms(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[_Hand]:
+        """Run the landmark network on the region of each palm, with a second pass where the region is off."""
+        regions = [_make_palm_region(palm) for _, palm in palms]
+        hands = self._find_landmarks([(image, region) for (image, _), region in zip(palms, regions, strict=True)])
+        # A palm locates its hand only roughly. A second pass on the region of the landmarks, as MediaPipe uses it from
+        # one video frame to the next, gives a tighter and more stable box.
+        repeated = [
             n
             for n, (hand, region) in enumerate(zip(hands, regions, strict=True))
-            if hand.presence >= self.confidence and _shift(region, _around_landmarks(hand.points)) > _SEEN_WELL
+            if hand.presence >= self.confidence and _measure_shift(region, _make_hand_region(hand.points)) > _MIN_SHIFT
         ]
-        second = self._landmarks([(palms[n][0], _around_landmarks(hands[n].points)) for n in again])
-        for n, hand in zip(again, second, strict=True):
+        second = self._find_landmarks([(palms[n][0], _make_hand_region(hands[n].points)) for n in repeated])
+        for n, hand in zip(repeated, second, strict=True):
             hands[n] = hand
         return iter(hands)
 
-    def _landmarks(self, places: Sequence[tuple[RGB, Floats]]) -> list[_Hand]:
-        """Look at regions, each an affine map (see `_region`) to its image."""
-        if not places:
+    def _find_landmarks(self, regions: Sequence[tuple[RGB, Floats]]) -> list[_Hand]:
+        """Run the landmark network on regions: pairs of an image and the affine map from `_make_region`."""
+        if not regions:
             return []
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        side = (_HAND_SIDE, _HAND_SIDE)
-        crops = [np.asarray(cv2.warpAffine(image, to_image, side, flags=flags), np.uint8) for image, to_image in places]
-        outputs = onnx.run_session(self._hand_session, ("landmarks", "presence", "handedness"), crops, _as_input)
+        size = (_HAND_SIDE, _HAND_SIDE)
+        crops = [np.asarray(cv2.warpAffine(image, affine, size, flags=flags), np.uint8) for image, affine in regions]
+        outputs = onnx.run_session(self._hand_session, ("landmarks", "presence", "handedness"), crops, _make_input)
         hands = []
-        for values, presence, handedness, (_, to_image) in zip(*outputs, places, strict=True):
+        for values, presence, handedness, (_, affine) in zip(*outputs, regions, strict=True):
             points = values.reshape(LANDMARKS, 3)
-            scale = float(np.hypot(*to_image[:, 0]))
+            scale = float(np.hypot(*affine[:, 0]))
             hands.append(
                 _Hand(
-                    points[:, :2] @ to_image[:, :2].T + to_image[:, 2],
-                    points[:, 2] / _DEPTH * scale,
+                    points[:, :2] @ affine[:, :2].T + affine[:, 2],
+                    points[:, 2] / _DEPTH_SCALE * scale,
                     float(presence[0]),
                     float(handedness[0]),
                 )
@@ -216,7 +229,13 @@ class MediaPipeHands:
 
 
 def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:
-    """Build the detector that the settings describe."""
+    """Build the detector from its settings.
+
+    Examples
+    --------
+    >>> build(MediaPipeSettings(landmark_margin=0.2), "cpu").margin
+    0.2
+    """
     return MediaPipeHands(settings.hand_confidence, settings.landmark_margin, device)
 
 
@@ -232,7 +251,7 @@ SPEC = DetectorSpec(
 
 
 def _make_anchors() -> NDArray[np.float32]:
-    """Anchor centres x, y in 0…1, shape (2016, 2), in the palm network's order."""
+    """Return the anchor centres x, y in 0…1, shape (2016, 2), in the palm network's order."""
     levels = []
     for cells, repeats in _GRIDS:
         y, x = np.mgrid[:cells, :cells]
@@ -245,72 +264,72 @@ _ANCHORS = _make_anchors()
 
 
 def _letterbox(image: RGB) -> tuple[RGB, float, Floats]:
-    """Fit an image into the palm network's square, black beside it: pixels, scale, and its x, y in them."""
+    """Fit an image into the palm network's black square; return the square, the scale, and the x, y padding."""
     height, width = image.shape[:2]
     scale = _PALM_SIDE / max(height, width)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = (_PALM_SIDE - inner[0]) // 2, (_PALM_SIDE - inner[1]) // 2
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (_PALM_SIDE - size[0]) // 2, (_PALM_SIDE - size[1]) // 2
     square = np.zeros((_PALM_SIDE, _PALM_SIDE, 3), np.uint8)
-    square[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+    square[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return square, scale, np.array([left, top], float)
 
 
-def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:
+def _make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
     return np.stack(images).astype(np.float32) / np.float32(255)
 
 
-def _same(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
-    """Group detections of one palm: indices of each group, best first; the best of a group leads it."""
+def _group_palms(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
+    """Group the detections of each palm; return indices, the best group and the best of each group first."""
     centres, sides = values[:, 0], values[:, 1]
-    found = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
     order = np.argsort(-scores, kind="stable")
     groups = []
     while len(order):
-        same = geometry.compute_iou(found[order[0]], found[order]) > _PALM_NMS
+        same = geometry.compute_iou(boxes[order[0]], boxes[order]) > _PALM_NMS
         same[0] = True
         groups.append(order[same])
         order = order[~same]
     return groups
 
 
-def _around_palm(palm: _Palm) -> Floats:
-    """Region of the hand that a palm belongs to, further towards the fingers: see `_region`."""
+def _make_palm_region(palm: _Palm) -> Floats:
+    """Return the region of the hand that a palm belongs to, shifted towards the fingers: see `_make_region`."""
     up = palm.keypoints[_MIDDLE] - palm.keypoints[_WRIST]
-    centre = palm.centre + _SHIFT * palm.height * up / max(float(np.hypot(*up)), 1e-6)
-    return _region(centre, _REACH * max(palm.width, palm.height), up)
+    centre = palm.centre + _PALM_REGION_SHIFT * palm.height * up / max(float(np.hypot(*up)), 1e-6)
+    return _make_region(centre, _PALM_REGION_SIDE * max(palm.width, palm.height), up)
 
 
-def _around_landmarks(points: Floats) -> Floats:
-    """Region of a hand, from its landmarks, shape (21, 2): see `_region`."""
+def _make_hand_region(points: Floats) -> Floats:
+    """Return the region of a hand from its landmarks, shape (21, 2): see `_make_region`."""
     up = points[_KNUCKLES].mean(axis=0) - points[0]
-    turned = points @ _axes(up)
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    return _region(_axes(up) @ (low + high) / 2, _SECOND_REACH * float((high - low).max()), up)
+    rotated = points @ _make_rotation(up)
+    low, high = rotated.min(axis=0), rotated.max(axis=0)
+    return _make_region(_make_rotation(up) @ (low + high) / 2, _HAND_REGION_SIDE * float((high - low).max()), up)
 
 
-def _region(centre: Floats, side: float, up: Floats) -> Floats:
-    """Affine map, shape (2, 3), from pixels of the landmark network's input to a square of the image.
+def _make_region(centre: Floats, side: float, up: Floats) -> Floats:
+    """Return the affine map, shape (2, 3), from the landmark network's input to a square region of the image.
 
     Parameters
     ----------
     centre, side
-        The square's, in pixels of the image.
+        Centre (x, y) and side of the square, in pixels of the image.
     up
-        Direction in the image that points upwards in the network's input, shape (2,).
+        Direction in the image, shape (2,), that is upward in the network's input.
     """
-    turn = side / _HAND_SIDE * _axes(up)
-    return np.column_stack([turn, centre - turn @ np.full(2, _HAND_SIDE / 2)])
+    linear = side / _HAND_SIDE * _make_rotation(up)
+    return np.column_stack([linear, centre - linear @ np.full(2, _HAND_SIDE / 2)])
 
 
-def _shift(a: Floats, b: Floats) -> float:
-    """Distance of the centres of two regions, in sides of the second."""
-    middle = np.full(2, _HAND_SIDE / 2)
-    moved = (a[:, :2] - b[:, :2]) @ middle + a[:, 2] - b[:, 2]
-    return float(np.hypot(*moved) / (np.hypot(*b[:, 0]) * _HAND_SIDE))
+def _measure_shift(a: Floats, b: Floats) -> float:
+    """Return the distance between the centres of two regions, in sides of the second."""
+    centre = np.full(2, _HAND_SIDE / 2)
+    shift = (a[:, :2] - b[:, :2]) @ centre + a[:, 2] - b[:, 2]
+    return float(np.hypot(*shift) / (np.hypot(*b[:, 0]) * _HAND_SIDE))
 
 
-def _axes(up: Floats) -> Floats:
-    """Rotation, shape (2, 2), whose columns are where x and y of an input point in the image, if up is `up` there."""
+def _make_rotation(up: Floats) -> Floats:
+    """Return the rotation, shape (2, 2), whose columns are the input's x and y axes in the image."""
     x, y = up / max(float(np.hypot(*up)), 1e-6)
     return np.array([[-y, -x], [x, -y]])
 

