@@ -1,7 +1,7 @@
 """``config.yml`` as frozen, checked dataclasses.
 
-A key that does not exist, a value of the wrong type and a value that cannot be are refused before any work starts, with
-the key, the value and what is accepted.
+Unknown keys, values of the wrong type and invalid values are rejected before any work starts; the message names the
+key, the value and what is accepted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ast
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,14 +19,14 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from detectime import paths, releases
-from detectime.detectors import face_cache, hagrid, mask_rcnn, mediapipe, retinaface
-from detectime.detectors.contract import SharedSettings
+from detectime.detectors import face_cache
+from detectime.detectors.registry import DetectionConfig as DetectionConfig  # re-exported
 from detectime.errors import ConfigError
 from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, list_field_names, suggest_name
 from detectime.storage import urls
 
 NO_GESTURE = "no_gesture"
-"""The class that a run leaves out unless it is asked for."""
+"""The class that a run leaves out by default."""
 
 
 def _parse_redetect(value: Any) -> Any:
@@ -39,17 +38,17 @@ def _parse_redetect(value: Any) -> Any:
 Redetect = Annotated[bool | str, BeforeValidator(_parse_redetect)]
 
 HAGRID_CLASSES = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok", "like": "like", "dislike": "dislike"}
-"""HaGRID's names of the contest's gestures, and the contest's."""
+"""HaGRID's names of the contest's gestures, and the contest's own."""
 
 
 @dataclass(frozen=True, config=CHECKED)
 class DataConfig:
-    """Where things are, and what they are. The paths are absolute once the configuration is loaded."""
+    """Where the data is, and how it is read. Paths are absolute in a loaded configuration."""
 
     images: str
     labels: str
     output: str
-    source: Literal["folder", "archives", "videos"] | None = None
+    source_type: Literal["folder", "archives", "videos"] | None = None
     every: Interval | None = None
     hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID_CLASSES))
 
@@ -63,32 +62,8 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class DetectionConfig(
-    mask_rcnn.MaskRCNNSettings,
-    hagrid.HagridSettings,
-    mediapipe.MediaPipeSettings,
-    face_cache.FaceCacheSettings,
-    retinaface.RetinaFaceSettings,
-    SharedSettings,
-):  # dataclasses take the fields of the last base first
-    """What decides which boxes are found: the keys that all detectors share, those of each, and a section for others.
-
-    A run is bound to the values of the detectors that it uses, but for those that `UNBOUND_KEYS` names.
-    """
-
-    detector_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-
-UNBOUND_KEYS = ("device", "batch", "face_cache")
-"""Keys of `DetectionConfig` that do not bind a run.
-
-A GPU or a batch gives the same boxes within a pixel. A face cache binds the run by its content, not by its path.
-"""
-
-
-@dataclass(frozen=True, config=CHECKED)
 class PairingConfig:
-    """What is done with detections: free to change at any time."""
+    """How detections are paired; may change at any time."""
 
     crop_coefficient: Coefficient = 1.5
     crop_hand_coefficient: Coefficient = 1.5
@@ -116,11 +91,11 @@ class RunConfig:
 
     @property
     def uses_ray(self) -> bool:
-        """Whether workers are Ray's: if `engine` says so, or, where it says nothing, if there is a cluster."""
+        """Whether workers run on Ray: if `engine` says so, or if it is not set and there is a `ray_address`."""
         return self.engine == "ray" or (self.engine is None and self.ray_address is not None)
 
     def __post_init__(self) -> None:
-        """Refuse what would be ignored."""
+        """Reject a setting that would be ignored."""
         if self.engine == "local" and self.ray_address is not None:
             raise ConfigError(f"run.ray_address = {self.ray_address!r}: engine is local; accepted beside it: null")
 
@@ -136,8 +111,8 @@ class DisplayConfig:
 class Config:
     """The whole of ``config.yml``.
 
-    `explicit` names the keys, as ``pairing.fallback``, that the user set: by a parameter, or in a file to another value
-    than the default of that file's release. See `is_explicit`.
+    `explicit` names the keys, such as ``pairing.fallback``, that the user set: by a parameter, or in a file to another
+    value than the default of that file's release. See `is_explicit`.
     """
 
     data: DataConfig
@@ -151,71 +126,70 @@ class Config:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes this run wants: `selection.classes`, or every label but ``no_gesture``."""
+        """The wanted classes: `selection.classes`, or every label except ``no_gesture``."""
         if self.selection.classes is not None:
             return self.selection.classes
         return tuple(name for name in self.labels if name != NO_GESTURE)
 
     def is_explicit(self, key: str) -> bool:
-        """Whether the user set a key, as ``pairing.fallback``: a run's own value then does not stand in for it."""
+        """Whether the user set a key, such as ``pairing.fallback``: a run's own value does not replace it."""
         section, _, name = key.partition(".")
         values = getattr(self, section)
-        return key in self.explicit or getattr(values, name) != _defaults_of(type(values)).get(name)
+        return key in self.explicit or getattr(values, name) != _get_defaults(type(values)).get(name)
 
     def was_resumed(self, key: str) -> bool:
-        """Whether a key that the user did not set has another value than today's default: that of a run."""
+        """Whether a key that the user did not set differs from today's default: its value comes from a run."""
         section, _, name = key.partition(".")
         values = getattr(self, section)
-        # One that was put together by hand says nothing of what is set.
+        # A configuration that was put together in code does not say what is set.
         return (
             bool(self.explicit)
             and key not in self.explicit
-            and getattr(values, name) != _defaults_of(type(values))[name]
+            and getattr(values, name) != _get_defaults(type(values))[name]
         )
 
     def __post_init__(self) -> None:
-        """Check what no single key can say of itself."""
-        if not self.labels:
-            raise ConfigError("labels: {} names no class; accepted: a number for each class_name of the csv")
-        if "all" in self.labels:
-            raise ConfigError("labels: 'all' is what tables call their last row; accepted: any other name")
-        numbers = list(self.labels.values())
-        if len(set(numbers)) < len(numbers):
-            raise ConfigError(f"labels: {self.labels} gives one number to two classes; accepted: a number for each")
-        for key, names in (
-            ("selection.classes", self.selection.classes or ()),
-            ("pairing.enlarged_classes", self.pairing.enlarged_classes),
-        ):
-            # The default enlarges `mute`; a vocabulary without it is no error.
-            if key == "pairing.enlarged_classes" and names == PairingConfig.enlarged_classes:
-                continue
-            for name in names:
-                if name not in self.labels:
-                    raise ConfigError(f"{key}: {name!r} is no label; {suggest_name(name, self.labels)}")
-        for theirs, ours in self.data.hagrid_classes.items():
-            # A vocabulary without a class of the default is no error; a map that was written for it is.
-            if ours not in self.labels and HAGRID_CLASSES.get(theirs) != ours:
-                raise ConfigError(
-                    f"data.hagrid_classes.{theirs}: {ours!r} is no label; {suggest_name(ours, self.labels)}"
-                )
-        if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
-            raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
-        self._check_face_cache()
-        wider, by_rule = self.pairing.wider_coefficient, self.pairing.crop_coefficient
-        if self.pairing.fallback != "none" and wider < by_rule:
-            raise ConfigError(
-                f"pairing.wider_coefficient = {wider}: narrower than crop_coefficient; accepted: {by_rule} or more"
-            )
-        if not self.classes:
-            raise ConfigError(
-                f"selection.classes: [] wants no frame at all; accepted: some of {', '.join(self.labels)}"
-            )
-
-    def _check_face_cache(self) -> None:
+        """Check what no single key can check by itself."""
+        self._check_labels()
+        self._check_class_names()
+        self._check_pairing()
         if self.detection.detector_type == face_cache.SPEC.name and self.detection.face_cache is None:
             raise ConfigError(
                 f"detection.face_cache = None: `detector_type: {face_cache.SPEC.name}` needs it; accepted: a JSON list "
                 "of rows with frame_path and bbox_…, the folder of a finished run, or its detections.parquet"
+            )
+        if not self.classes:
+            raise ConfigError(f"selection.classes: [] wants no frame; accepted: some of {', '.join(self.labels)}")
+
+    def _check_labels(self) -> None:
+        if not self.labels:
+            raise ConfigError("labels: {} names no class; accepted: a number for each class_name of the csv")
+        if "all" in self.labels:
+            raise ConfigError("labels: 'all' is the name of the last row of tables; accepted: any other name")
+        numbers = list(self.labels.values())
+        if len(set(numbers)) < len(numbers):
+            raise ConfigError(f"labels: {self.labels} gives one number to two classes; accepted: a number for each")
+
+    def _check_class_names(self) -> None:
+        """Reject names of classes that are not labels; defaults may name classes that a vocabulary lacks."""
+        names = {"selection.classes": self.selection.classes or ()}
+        if self.pairing.enlarged_classes != PairingConfig.enlarged_classes:
+            names["pairing.enlarged_classes"] = self.pairing.enlarged_classes
+        for theirs, ours in self.data.hagrid_classes.items():
+            if HAGRID_CLASSES.get(theirs) != ours:
+                names[f"data.hagrid_classes.{theirs}"] = (ours,)
+        for key, values in names.items():
+            for name in values:
+                if name not in self.labels:
+                    raise ConfigError(f"{key}: {name!r} is not a label; {suggest_name(name, self.labels)}")
+
+    def _check_pairing(self) -> None:
+        if self.pairing.fallback == "frame" and self.detection.whole_frame is False:
+            raise ConfigError("detection.whole_frame = False: `fallback: frame` needs it; accepted: true, null")
+        wider, least = self.pairing.wider_coefficient, self.pairing.crop_coefficient
+        if self.pairing.fallback != "none" and wider < least:
+            raise ConfigError(
+                f"pairing.wider_coefficient = {wider}: narrower than crop_coefficient; accepted: {least} or more"
             )
 
 
@@ -230,11 +204,12 @@ _SECTIONS: dict[str, type] = {
 PARAMETERS: dict[str, str] = {
     field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
 }
-"""Each parameter of the notebook and the section of ``config.yml`` that holds the key of its name."""
+"""Each parameter of the notebook, and the section of ``config.yml`` that has the key of its name."""
 
 _PATHS = ("images", "labels", "output", "face_cache")
 
-_IN_WORDS = {
+# What is accepted, where pydantic speaks of JSON's types.
+_EXPECTED = {
     "bool_type": "should be true or false",
     "dataclass_type": "should be keys with values",
     "dict_type": "should be keys with values",
@@ -245,7 +220,6 @@ _IN_WORDS = {
     "too_short": "should name at least one",
     "tuple_type": "should be a list",
 }
-"""What is accepted, where pydantic speaks of JSON's types."""
 
 
 def load_config(
@@ -253,15 +227,15 @@ def load_config(
     parameters: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> Config:
-    """Read a configuration file and put parameters above it.
+    """Read a configuration file and apply parameters on top.
 
     Parameters
     ----------
     path
         A YAML file; None: the ``config.yml`` of the project. Relative paths in it are relative to its folder.
     parameters
-        Values by the names in `PARAMETERS`; None as a value means what the file says. A list may be text with commas,
-        as papermill's ``-p`` passes it.
+        Values by the names in `PARAMETERS`; None: the value of the file. A list may be text with commas, as papermill's
+        ``-p`` passes it. Names of earlier releases are accepted.
     folder
         What `path` and relative paths among the parameters are relative to; None: the current folder.
 
@@ -269,173 +243,254 @@ def load_config(
     ------
     ConfigError
         If the file cannot be read, or a key or a value is not accepted.
+
+    Examples
+    --------
+    >>> config = load_config(parameters={"classes": "ok, like", "limit": 100})
+    >>> config.selection
+    SelectionConfig(classes=('ok', 'like'), limit=100)
     """
-    file = paths.CONFIG if path is None else Path(_absolute(os.fspath(path), folder))
-    tree = _read(file)
+    file = paths.CONFIG if path is None else Path(_make_absolute(os.fspath(path), folder))
+    tree = _read_file(file)
     version = releases.check_version(tree.pop("config_version", None), str(file))
-    # A section whose keys are all commented out is an empty one.
+    # A section whose keys are all commented out is empty.
     tree = {section: {} if value is None else value for section, value in tree.items()}
+    tree = rename_old_keys(tree, str(file))
     for section, values in tree.items():
         if section in _SECTIONS and isinstance(values, dict):
-            beside = {key: _absolute(values[key], file.resolve().parent) for key in _PATHS if key in values}
+            beside = {key: _make_absolute(values[key], file.resolve().parent) for key in _PATHS if key in values}
             tree[section] = values | beside
     given: dict[str, Any] = {}
-    for name, value in (parameters or {}).items():
+    for name, value in _rename_old_parameters(parameters or {}).items():
         if name not in PARAMETERS:
             raise ConfigError(f"parameter {name}: there is no such parameter; {suggest_name(name, PARAMETERS)}")
         if value is not None:
-            given[name] = _absolute(value, folder) if name in _PATHS else value
-    return _validate(tree, given, version, str(file))
+            given[name] = _make_absolute(value, folder) if name in _PATHS else value
+    return _make_config(tree, given, version, str(file))
 
 
 def load_notebook_config(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     """Load the configuration that a notebook's parameters describe.
 
-    Relative paths among them are relative to the folder that papermill was called in; a notebook that is opened in
-    JupyterLab starts in its own folder, and there they are relative to the project's.
+    Relative paths among them are relative to the folder in which papermill was called. A notebook that is opened in
+    JupyterLab starts in its own folder; there they are relative to the project's.
 
     Parameters
     ----------
     names
         ``globals()`` of the notebook: `config`, the configuration file or None, and the names in `PARAMETERS`.
     cells
-        ``In`` of the notebook: sources of the cells executed so far. papermill puts what it was given into a cell of
-        its own that begins with ``# Parameters`` and only logs names that nothing reads; here they are refused.
+        ``In`` of the notebook: the sources of the cells executed so far. papermill puts the parameters that it was
+        given into a cell of its own that begins with ``# Parameters``, and only logs unknown ones; here they are
+        rejected.
 
     Raises
     ------
     ConfigError
-        As `load_config`, and if papermill was given a name that is no parameter.
+        As `load_config`, and if papermill was given an unknown parameter.
+
+    Examples
+    --------
+    >>> load_notebook_config({"limit": 100}, ["limit = None", "# Parameters\\nlimit = 100"]).selection.limit
+    100
     """
     injected = [cell for cell in cells if cell.partition("\n")[0].rstrip() == "# Parameters"]
     accepted = ("config", *PARAMETERS)
+    assigned: set[str] = set()
     for node in (node for cell in injected for node in ast.walk(ast.parse(cell))):
-        # papermill writes infinity as `float('inf')`: only what is assigned is a name that was given
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in accepted:
-            raise ConfigError(f"parameter {node.id}: there is no such parameter; {suggest_name(node.id, accepted)}")
-    in_its_folder = Path.cwd() == paths.ROOT_DIR / "notebooks" and not injected
-    parameters = {name: names[name] for name in PARAMETERS if name in names}
-    return load_config(names.get("config"), parameters, paths.ROOT_DIR if in_its_folder else None)
+        # papermill writes infinity as `float('inf')`: only an assigned name is a parameter
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            if node.id not in (*accepted, *releases.OLD_PARAMETERS):
+                hint = suggest_name(node.id, accepted)
+                raise ConfigError(f"parameter {node.id}: there is no such parameter; {hint}")
+            assigned.add(node.id)
+    starts_in_own_folder = Path.cwd() == paths.ROOT_DIR / "notebooks" and not injected
+    # A later cell may use a parameter's old name for something else: only papermill's cell gives it as a parameter.
+    given = (*PARAMETERS, *(assigned & set(releases.OLD_PARAMETERS)))
+    parameters = {name: names[name] for name in given if name in names}
+    return load_config(names.get("config"), parameters, paths.ROOT_DIR if starts_in_own_folder else None)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration, or a section of one, as plain values that JSON and YAML can hold."""
+    """Return a configuration, or a section of one, as plain values that JSON and YAML can hold.
+
+    Examples
+    --------
+    >>> config_to_dict(SelectionConfig(classes=("ok", "like")))
+    {'classes': ['ok', 'like'], 'limit': None}
+    """
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
-    plain.pop("explicit", None)  # how it was given, not what it is
+    plain.pop("explicit", None)  # how the configuration was given is not part of it
     return plain
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """Return the configuration that `config_to_dict` gave, of this release or an earlier one.
+    """Return the configuration that `config_to_dict` converted, in this release or an earlier one.
 
     Raises
     ------
     ConfigError
         If a key or a value is not accepted.
+
+    Examples
+    --------
+    >>> config = load_config()
+    >>> config_from_dict(config_to_dict(config)).detection == config.detection
+    True
     """
-    return _check(dict(values), {}, "the configuration")
+    return _validate(rename_old_keys(values, "the configuration"), {}, "the configuration")
 
 
-class _KeysOnce(yaml.SafeLoader):
-    """YAML in which a key stands once: of two the parser keeps the last and says nothing."""
+def list_faults(error: ValidationError) -> list[str]:
+    """Return one sentence for each fault that pydantic found: the key, the value, and what is accepted."""
+    return [_describe_fault(fault) for fault in error.errors()]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Rejects a key that stands twice: of two the parser would keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a mapping with a key that stands twice."""
+        """Construct a mapping, unless a key stands twice."""
         keys = [key.value for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            problem = f"the key {repeated[0]!r} stands twice"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), _KeysOnce)
+        tree = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"{file}: the configuration cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: this is no YAML that can be used: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file}: this is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_sections())}")
+        raise ConfigError(f"{file}: the configuration has no keys; accepted: {', '.join(_list_sections())}")
     for key in (*tree, *(key for section in tree.values() if isinstance(section, dict) for key in section)):
-        if not isinstance(key, str):  # `no`, `off` and `5` are no text to YAML
+        if not isinstance(key, str):  # YAML reads `no`, `off` and `5` as other types than text
             raise ConfigError(f"{file}: YAML reads a key as {key!r}; accepted: text, so write it in quotes")
     return tree
 
 
-def _validate(tree: dict[str, Any], given: Mapping[str, Any], version: str, file: str) -> Config:
-    """Make a configuration of what a file says and of the parameters that were given.
+def rename_old_keys(tree: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Give keys of earlier releases their present names.
 
-    A value of the file that is its release's default counts as unset: today's default stands in for it.
+    Parameters
+    ----------
+    tree
+        Sections by name, as in ``config.yml``.
+    file
+        Where they come from, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If a key stands there under both names.
+
+    Examples
+    --------
+    >>> rename_old_keys({"data": {"images": "frames", "source": "videos"}}, "config.yml")
+    {'data': {'images': 'frames', 'source_type': 'videos'}}
+    """
+    renamed = dict(tree)
+    for old, new in releases.OLD_PARAMETERS.items():
+        section = PARAMETERS[new]
+        values = renamed.get(section)
+        if isinstance(values, dict) and old in values:
+            if new in values:
+                raise ConfigError(f"{file}: {section}.{old} is the old name of {section}.{new}; give one of them")
+            renamed[section] = {new if key == old else key: value for key, value in values.items()}
+    return renamed
+
+
+def _rename_old_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = dict(parameters)
+    for old, new in releases.OLD_PARAMETERS.items():
+        value = renamed.pop(old, None)
+        if value is not None:
+            if renamed.get(new) is not None:
+                raise ConfigError(f"parameter {old}: it is the old name of {new}; give one of them")
+            renamed[new] = value
+    return renamed
+
+
+def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, file: str) -> Config:
+    """Make a configuration from a file and parameters.
+
+    A value of the file that is its release's default counts as unset: today's default replaces it.
     """
     if "explicit" in tree:
-        raise ConfigError(f"{file}: explicit: there is no such key; accepted: {', '.join(_sections())}")
-    of_file = _check(_with_parameters(tree, given, file), given, file)
-    said = {f"{section}.{key}" for section in _SECTIONS if section in tree for key in tree[section]}
-    unset = {key for key in said if releases.is_default(version, key, _plain_value(of_file, key))}
-    unset -= {f"{PARAMETERS[name]}.{name}" for name in given}
+        raise ConfigError(f"{file}: explicit: there is no such key; accepted: {', '.join(_list_sections())}")
+    as_written = _validate(_add_parameters(tree, given, file), given, file)
+    parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
+    written = {f"{section}.{key}" for section in _SECTIONS if section in tree for key in tree[section]}
+    unset = {key for key in written if releases.is_default(version, key, _get_plain_value(as_written, key))}
+    unset -= parameters
     kept = {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in unset}
         if section in _SECTIONS
         else values
         for section, values in tree.items()
     }
-    config = _check(_with_parameters(kept, given, file), given, file)
-    explicit = (said - unset) | {f"{PARAMETERS[name]}.{name}" for name in given}
-    return dataclasses.replace(config, explicit=frozenset(explicit))
+    config = _validate(_add_parameters(kept, given, file), given, file)
+    return dataclasses.replace(config, explicit=frozenset((written - unset) | parameters))
 
 
-def _with_parameters(tree: Mapping[str, Any], given: Mapping[str, Any], file: str) -> dict[str, Any]:
+def _add_parameters(tree: Mapping[str, Any], given: Mapping[str, Any], file: str) -> dict[str, Any]:
     merged = dict(tree)
     for name, value in given.items():
         section = PARAMETERS[name]
         values = merged.get(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{file}: {section} = {values!r}: {_IN_WORDS['dataclass_type']}")
+            raise ConfigError(f"{file}: {section} = {values!r}: {_EXPECTED['dataclass_type']}")
         merged[section] = {**values, name: value}
     return merged
 
 
-def _plain_value(config: Config, key: str) -> Any:
+def _get_plain_value(config: Config, key: str) -> Any:
     section, _, name = key.partition(".")
     return config_to_dict(getattr(config, section))[name]
 
 
-def _sections() -> list[str]:
+def _list_sections() -> list[str]:
     return ["config_version", *(name for name in list_field_names(Config) if name != "explicit")]
 
 
-def _check(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
+def _validate(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
     try:
-        # As JSON, since its strict rules let a mapping be a dataclass and a list a tuple, and nothing more.
+        # As JSON: its strict rules let a mapping be a dataclass and a list a tuple, and nothing more.
         return TypeAdapter(Config).validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
-        reasons = []
-        for e in error.errors():
-            reason = _explain(e)
-            section, key = [*re.split("[ :]", reason, maxsplit=1)[0].split("."), ""][:2]  # and a place in a list
-            by_parameter = key in given and PARAMETERS[key] == section
-            reasons.append(("given as a parameter: " if by_parameter else f"{file}: ") + reason)
-        raise ConfigError("; ".join(reasons)) from None
+        faults = zip(error.errors(), list_faults(error), strict=True)
+        raise ConfigError("; ".join(f"{_find_origin(fault, given, file)}: {text}" for fault, text in faults)) from None
 
 
-def _explain(error: Any) -> str:
-    """One sentence for one of pydantic's errors: the key, the value, what is accepted."""
-    location = [str(part) for part in error["loc"]]
+def _find_origin(fault: Any, given: Mapping[str, Any], file: str) -> str:
+    """Return where a faulty value comes from: the file, or a parameter."""
+    is_parameter = any(fault["loc"][:2] == (PARAMETERS[name], name) for name in given)
+    return "given as a parameter" if is_parameter else file
+
+
+def _describe_fault(fault: Any) -> str:
+    location = [str(part) for part in fault["loc"]]
     key = ".".join(location)
-    reason = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").strip()
-    reason = _IN_WORDS.get(error["type"], reason)
+    if fault["type"] == "value_error":
+        reason = str(fault["ctx"]["error"])
+    else:
+        reason = _EXPECTED.get(fault["type"], str(fault["msg"]))
     if not location:
         return reason
-    if error["type"] == "unexpected_keyword_argument":
-        accepted = list_field_names(_SECTIONS[location[0]]) if len(location) > 1 else _sections()
+    if fault["type"] == "unexpected_keyword_argument":
+        accepted = list_field_names(_SECTIONS[location[0]]) if len(location) > 1 else _list_sections()
         return f"{key}: there is no such key; {suggest_name(location[-1], accepted)}"
-    if error["type"] in ("missing", "missing_argument"):
+    if fault["type"] in ("missing", "missing_argument"):
         return f"{key}: this key is needed"
-    return f"{key} = {error['input']!r}: {reason}"
+    return f"{key} = {fault['input']!r}: {reason}"
 
 
-def _defaults_of(section: type) -> dict[str, Any]:
+def _get_defaults(section: type) -> dict[str, Any]:
     """Return the default of each key that has one."""
     defaults = {}
     for field in dataclasses.fields(section):
@@ -446,12 +501,13 @@ def _defaults_of(section: type) -> dict[str, Any]:
     return defaults
 
 
-def _absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
-    """Path below a folder, unless it has a scheme; None: the current one, which an absolute path does not need."""
+def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
+    """Make a path absolute, relative to a folder (None: the current one); URLs stay as they are."""
     if not isinstance(value, str | os.PathLike) or not value:
         return value
     text = os.fspath(value)
     if urls.is_remote(text):
         return text
     path = Path(urls.strip_file_scheme(text)).expanduser()
+    # The current folder may be gone; an absolute path does not need it.
     return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))

@@ -1,6 +1,6 @@
-"""Defaults of earlier releases: what a key meant that an older ``config.yml`` repeats, or an older run does not name.
+"""Defaults and names of earlier releases, for older ``config.yml`` files and older runs.
 
-When a release is made its defaults are added here, and never changed again: see ``CONTRIBUTING.md``.
+The defaults of a release are added here when it is made, and never changed afterwards: see ``CONTRIBUTING.md``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from typing import Any
 from detectime.errors import ConfigError
 
 CONFIG_VERSION = "0.3"
-"""What ``config.yml`` of this release carries as `config_version`."""
+"""Value of `config_version` in the ``config.yml`` of this release."""
 
 OLDEST = "0.2"
-"""The release of a ``config.yml`` or a ``run.json`` that names none."""
+"""The release of a ``config.yml`` or a ``run.json`` that states none."""
+
+OLD_PARAMETERS = {"source": "source_type"}
+"""Old names of parameters and keys, which stay accepted, and their present names."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "0.2": {
@@ -64,7 +67,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "display.samples_per_class": 4,
     },
 }  # fmt: skip
-DEFAULTS["0.3"] = DEFAULTS["0.2"] | {
+DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
+    "data.source_type": None,
     "detection.detector_settings": {},
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,
@@ -73,12 +77,17 @@ DEFAULTS["0.3"] = DEFAULTS["0.2"] | {
 
 
 def check_version(version: Any, file: str) -> str:
-    """Return the release that a ``config.yml`` was written for, as text; the oldest if it names none.
+    """Return the release that a ``config.yml`` was written for, as text; the oldest if it states none.
 
     Raises
     ------
     ConfigError
-        If it is no release that this version knows.
+        If this version does not know the release.
+
+    Examples
+    --------
+    >>> check_version(None, "config.yml")
+    '0.2'
     """
     known = OLDEST if version is None else str(version)
     if known not in DEFAULTS:
@@ -90,11 +99,15 @@ def check_version(version: Any, file: str) -> str:
 
 
 def is_default(version: str, key: str, value: Any) -> bool:
-    """Whether a value, as `config.config_to_dict` gives it, was the default of a key in a release.
+    """Whether a value, in the form of `config.config_to_dict`, was the default of a key in a release.
 
     Examples
     --------
     >>> is_default("0.2", "detection.hand_detector", ["mediapipe"])
     True
     """
-    return key in DEFAULTS[version] and bool(DEFAULTS[version][key] == value)
+    defaults = DEFAULTS[version]
+    if key not in defaults:
+        section, _, name = key.partition(".")
+        key = next((f"{section}.{old}" for old, new in OLD_PARAMETERS.items() if new == name), key)
+    return key in defaults and bool(defaults[key] == value)

@@ -98,7 +98,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         pytest.param(
             "data: {images: a, labels: b, output: c, source: zip}",
-            ["data.source = 'zip'", "'folder', 'archives' or 'videos'"],
+            ["data.source_type = 'zip'", "'folder', 'archives' or 'videos'"],
             id="kind of source",
         ),
         pytest.param(
@@ -146,9 +146,9 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
         pytest.param(b"# only this\n", "no keys; accepted: config_version, data, labels", id="comment"),
         pytest.param(b"- data\n- labels\n", "no keys; accepted: config_version, data, labels", id="list"),
         pytest.param(b"hello", "no keys; accepted: config_version, data, labels", id="text"),
-        pytest.param(b"data: [1, 2", "this is no YAML.* line 1", id="broken"),
-        pytest.param(b"data: !!python/object/apply:os.abort []", "this is no YAML", id="code"),
-        pytest.param(bytes(range(256)), "this is no YAML", id="binary"),
+        pytest.param(b"data: [1, 2", "this is not valid YAML.* line 1", id="broken"),
+        pytest.param(b"data: !!python/object/apply:os.abort []", "this is not valid YAML", id="code"),
+        pytest.param(bytes(range(256)), "this is not valid YAML", id="binary"),
     ],
 )
 def test_a_file_that_holds_no_configuration(content: bytes, words: str, folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: py
     text = LEAST.replace("out}", "out, source: folder}") + "detection: {detector_type: face_cache, face_cache: f.json}"
     assert load(text, folder).detection.face_cache == str(folder / "f.json")
     assert load(text, folder, face_cache="f.json").detection.face_cache == str(folder / "called from" / "f.json")
-    assert load(text, folder).data.source == "folder"
+    assert load(text, folder).data.source_type == "folder"
     for output in ("../out", Path("../out")):
         assert load(LEAST, folder, output=output).data.output == str(folder / "out")
 
