@@ -1,4 +1,4 @@
-"""A run against ground truth: how many frames have a correct sample."""
+"""Evaluation of a run against annotated hands: how many frames have a correct sample."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
-from detectime.schema import SAMPLES, TRUTH
+from detectime.schema import CORNERS, SAMPLES, TRUTH
 
 CORRECT = 0.5
-"""Least IoU with an annotated hand that makes a sample correct."""
-
-_BOX = ["x1", "y1", "x2", "y2"]
+"""Minimum IoU with an annotated hand for a sample to be correct."""
 
 
 def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read the boxes of hands from a file like the sample's ``truth.json``.
+    """Read annotated hands from a JSON file like the sample's ``truth.json``.
 
     Parameters
     ----------
@@ -31,47 +29,59 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     DataFrame
         Truth: one row per hand, with `frame_path` and `x1`, `y1`, `x2`, `y2` (float64); a frame without a hand has one
         row of NaN.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> read_truth(SAMPLE / "truth.json").columns.tolist()
+    ['frame_path', 'x1', 'y1', 'x2', 'y2']
     """
     frames = json.loads(Path(path).read_text(encoding="utf-8"))
-    rows = [(name, *box) for name, found in frames.items() for box in found["hands"] or [[np.nan] * 4]]
-    return pd.DataFrame(rows, columns=["frame_path", *_BOX])
+    rows = [(name, *box) for name, truth in frames.items() for box in truth["hands"] or [[np.nan] * 4]]
+    return pd.DataFrame(rows, columns=["frame_path", *CORNERS])
 
 
 def extract_truth(samples: pd.DataFrame) -> pd.DataFrame:
-    """Take the boxes of hands that the labels brought, as HaGRID's do.
+    """Extract annotated hands that came with the labels, as with HaGRID.
 
     Parameters
     ----------
     samples
-        What `pairing.pair_frames` returned. Its optional column `schema.TRUTH` has the boxes as JSON,
+        What `pairing.pair_frames` returned. The optional column `schema.TRUTH` holds the boxes of a frame as JSON,
         ``[[x1, y1, x2, y2], …]``, as fractions of the frame's width and height.
 
     Returns
     -------
     DataFrame
-        Truth, as `read_truth` returns it, of the frames that were decoded.
+        Truth, as from `read_truth`, of the frames that were decoded.
 
     Raises
     ------
     ValueError
-        If the column has something else.
+        If a value of the column is not such a list.
+
+    Examples
+    --------
+    >>> frame = {"frame_path": "a.jpg", "width": 640, "height": 480, "true_hands": "[[0.25, 0.5, 0.5, 0.75]]"}
+    >>> extract_truth(pd.DataFrame([frame])).to_numpy().tolist()
+    [['a.jpg', 160.0, 240.0, 320.0, 360.0]]
     """
     if TRUTH not in samples:
-        return pd.DataFrame({"frame_path": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in _BOX}})
-    there = samples.loc[samples["width"].notna(), ["frame_path", "width", "height", TRUTH]]
+        return pd.DataFrame({"frame_path": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in CORNERS}})
+    decoded = samples.loc[samples["width"].notna(), ["frame_path", "width", "height", TRUTH]]
     try:
-        hands = json.loads(f"[{','.join(there[TRUTH])}]") if len(there) else []
-        corners = np.array([box for found in hands for box in found], np.float64).reshape(-1, 4)
+        hands = json.loads(f"[{','.join(decoded[TRUTH])}]") if len(decoded) else []
+        fractions = np.array([box for found in hands for box in found], np.float64).reshape(-1, 4)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the column {TRUTH} has something else than boxes [[x1, y1, x2, y2], …]: {error}") from error
-    of = there.iloc[np.repeat(np.arange(len(there)), [len(found) for found in hands])]
-    truth = pd.DataFrame(corners * of[["width", "height"] * 2].to_numpy(), columns=_BOX)
-    truth.insert(0, "frame_path", of["frame_path"].to_numpy())
+        raise ValueError(f"column {TRUTH}: a value is not a list of boxes [[x1, y1, x2, y2], …]: {error}") from error
+    frames = decoded.iloc[np.repeat(np.arange(len(decoded)), [len(found) for found in hands])]
+    truth = pd.DataFrame(fractions * frames[["width", "height"] * 2].to_numpy(), columns=list(CORNERS))
+    truth.insert(0, "frame_path", frames["frame_path"].to_numpy())
     return truth
 
 
 def compute_best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
-    """IoU of each sample's hand with the annotated hand of its frame that it fits best.
+    """Compute the largest IoU of each sample's hand with an annotated hand of its frame.
 
     Parameters
     ----------
@@ -83,50 +93,77 @@ def compute_best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     Returns
     -------
     Series
-        float64, by the index of `samples`; NaN where there is no sample.
+        float64, with the index of `samples`; NaN where there is no sample.
+
+    Examples
+    --------
+    >>> hand = {"hand_x1": 0.0, "hand_y1": 0.0, "hand_x2": 10.0, "hand_y2": 10.0}
+    >>> samples = pd.DataFrame([{"frame_path": "a.jpg", "outcome": "paired", **hand}])
+    >>> truth = pd.DataFrame([{"frame_path": "a.jpg", "x1": 0, "y1": 0, "x2": 10, "y2": 8}])
+    >>> compute_best_iou(samples, truth).tolist()
+    [0.8]
     """
     is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
-    # Only what is needed takes part: the labels may have columns of any name.
-    sample = np.flatnonzero(is_sample)
-    paired = pd.DataFrame({"frame_path": samples["frame_path"].to_numpy()[sample], "sample": sample})
-    both = paired.merge(truth[["frame_path", *_BOX]], on="frame_path")
-    hands = pairing.get_boxes(samples, "hand")[both["sample"].to_numpy()]
-    iou = boxes.compute_iou(hands, both[_BOX].fillna(0).to_numpy())
+    # Merge only the columns needed: the labels may have columns of any name.
+    row = np.flatnonzero(is_sample)
+    paired = pd.DataFrame({"frame_path": samples["frame_path"].to_numpy()[row], "row": row})
+    both = paired.merge(truth[["frame_path", *CORNERS]], on="frame_path")
+    hands = pairing.get_boxes(samples, "hand")[both["row"].to_numpy()]
+    iou = boxes.compute_iou(hands, both[list(CORNERS)].fillna(0).to_numpy())
     best = np.where(is_sample, 0.0, np.nan)
-    np.maximum.at(best, both["sample"].to_numpy(), iou)
+    np.maximum.at(best, both["row"].to_numpy(), iou)
     return pd.Series(best, index=samples.index, name="iou")
 
 
 def score_samples(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Score a run: one row per class, and one for all.
+    """Compute recall, precision and mean IoU per class and in total.
 
-    Only wanted frames that `truth` speaks of count, and each of them does.
+    Only wanted frames with truth count; without a sample they count as missed.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair_frames` returned.
+    truth
+        What `read_truth` or `extract_truth` returned.
 
     Returns
     -------
     DataFrame
-        - `frames`: how many there are, and `samples`: how many of them have one;
-        - `correct`: samples with an IoU of at least `CORRECT`, and `wrong`: the others;
+        One row per class and a last row ``all``:
+
+        - `frames`: number of frames, and `samples`: how many of them have a sample;
+        - `correct`: samples with an IoU of at least `CORRECT`, and `wrong`: the other samples;
         - `recall`: correct / frames, and `precision`: correct / samples;
-        - `mean_iou` of all samples, wrong ones too.
+        - `mean_iou` of all samples, including wrong ones.
+
+    Examples
+    --------
+    >>> hand = {"hand_x1": 0.0, "hand_y1": 0.0, "hand_x2": 10.0, "hand_y2": 10.0}
+    >>> label = {"label": 4, "class_name": "ok", "wanted": True}
+    >>> samples = pd.DataFrame([{"frame_path": "a.jpg", "outcome": "paired", **label, **hand}])
+    >>> truth = pd.DataFrame([{"frame_path": "a.jpg", "x1": 0, "y1": 0, "x2": 10, "y2": 8}])
+    >>> score_samples(samples, truth).loc["all", ["frames", "correct", "mean_iou"]].to_list()
+    [1.0, 1.0, 0.8]
     """
     counted = samples["wanted"] & samples["frame_path"].isin(truth["frame_path"])
     rows = samples.loc[counted, ["label", "class_name"]].assign(iou=compute_best_iou(samples[counted], truth))
     classes = {name: group["iou"] for (_, name), group in rows.groupby(["label", "class_name"])}
-    table = pd.DataFrame({name: _summary(iou) for name, iou in {**classes, "all": rows["iou"]}.items()}).T
-    whole = ["frames", "samples", "correct", "wrong"]
-    return table.astype(dict.fromkeys(whole, "int64")).rename_axis("class_name")
+    scores = {name: _summarize_iou(iou) for name, iou in {**classes, "all": rows["iou"]}.items()}
+    counts = dict.fromkeys(("frames", "samples", "correct", "wrong"), "int64")
+    return pd.DataFrame(scores).T.astype(counts).rename_axis("class_name")
 
 
-def _summary(iou: pd.Series) -> dict[str, float]:
-    there = iou.dropna()
-    correct = int((there >= CORRECT).sum())
+def _summarize_iou(iou: pd.Series) -> dict[str, float]:
+    """Return the scores of frames, whose IoU is NaN where there is no sample."""
+    sampled = iou.dropna()
+    correct = int((sampled >= CORRECT).sum())
     return {
         "frames": len(iou),
-        "samples": len(there),
+        "samples": len(sampled),
         "correct": correct,
-        "wrong": len(there) - correct,
+        "wrong": len(sampled) - correct,
         "recall": correct / len(iou) if len(iou) else np.nan,
-        "precision": correct / len(there) if len(there) else np.nan,
-        "mean_iou": there.mean(),
+        "precision": correct / len(sampled) if len(sampled) else np.nan,
+        "mean_iou": sampled.mean(),
     }

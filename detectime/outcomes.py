@@ -1,16 +1,17 @@
-"""Pairing of a finished run: the one place that writes its outcomes and ``hands.json``."""
+"""Pairing of a finished run: the only place that writes its outcomes and ``hands.json``."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pandas as pd
 
 import detectime
-from detectime import config as configuration
 from detectime import pairing
 from detectime.config import PairingConfig
 from detectime.detection import manifest
@@ -23,38 +24,38 @@ from detectime.schema import Outcome, TableVersionError
 from detectime.storage import run_tables
 from detectime.storage.store import Store, rename_to_free_name
 
-_BROKEN = (
+_WITHOUT_DETECTIONS = (
     (Outcome.MISSING, "frame is missing", "frames are missing"),
     (Outcome.UNREADABLE, "frame cannot be decoded", "frames cannot be decoded"),
     (Outcome.FAILED, "frame failed", "frames failed"),
 )
-_FIELDS = ("bbox", "label", "video_name", "frame_id")
+_DIFFERENCES = ("changed boxes", "changed labels", "other changes", "added samples", "removed samples")
 
 
 def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.DataFrame:
-    """Pair what a run found, and write ``outcomes.parquet``, ``outcomes.csv`` and ``hands.json``.
+    """Pair the detections of a run, and write ``outcomes.parquet``, ``outcomes.csv`` and ``hands.json``.
 
-    No frame is needed. A ``hands.json`` that somebody edited is not overwritten: it is kept as ``hands.<time>.json``,
-    and a note says what differs.
+    No frames are read. A ``hands.json`` that was edited by hand is not overwritten: it is renamed to
+    ``hands.<time>.json``, and a note counts the differences.
 
     Parameters
     ----------
     run
-        What `runs.open_run` returned. Its manifest and notes are brought up to date.
+        What `runs.open_run` returned. Its manifest and notes are updated.
     settings
-        How to pair; None: as the run was paired last.
+        Pairing settings; None: those of the last pairing of the run.
 
     Returns
     -------
     DataFrame
-        What `pairing.pair_frames` returns: one row for each row of the frame table.
+        What `pairing.pair_frames` returns: one row per row of the frame table.
 
     Raises
     ------
     RunError
         If the frame table or the detections cannot be read.
     StoreError
-        If the folder cannot be written to, or another run works in it.
+        If the folder cannot be written to, or another process is working in it.
     """
     store = run.store
     with store.lock():
@@ -63,76 +64,92 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
             settings = run.pairing
         samples = pairing.pair_frames(run.frames, run.detections, settings)
         before = store.get(hands_json.FILE_NAME)
-        edited = [] if before is None else _keep_edited(store, before, samples, run)
+        edited = [] if before is None else _keep_edited_file(store, before, samples, run)
         run_tables.write_outcomes(store, samples)
         outcomes_csv.write_outcomes_csv(samples, f"{store}/{outcomes_csv.FILE_NAME}")
-        made = {
-            "rule": pairing.RULE,
-            "settings": configuration.config_to_dict(settings),
+        record = {
+            **pairing.describe_pairing(settings),
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }
-        manifest.replace_notes(run.manifest, "pairing", [*edited, *_describe(samples, settings, run.manifest)])
-        with store.writing(hands_json.FILE_NAME) as file:
-            digest = hashlib.sha256()
-            for piece in hands_json.encode_samples(samples):
-                digest.update(piece)
-                file.write(piece)
-            # Before the file appears: if this is killed in between, the old file is still known as unedited.
-            run.manifest["pairing"] = made | {"hands_sha256": digest.hexdigest()}
-            manifest.write_manifest(store, run.manifest)
+        found = [*edited, *_note_frames_without_detections(samples), *_note_ineffective_scores(settings, run.manifest)]
+        manifest.replace_notes(run.manifest, "pairing", found)
+        _write_samples(store, samples, run.manifest, record)
     return samples
 
 
-def _describe(samples: pd.DataFrame, settings: PairingConfig, made: Manifest) -> list[Note]:
-    """Return notes about frames that could not be looked at, and about settings that do nothing."""
+def _write_samples(store: Store, samples: pd.DataFrame, run_manifest: Manifest, record: dict[str, Any]) -> None:
+    """Write ``hands.json``, and the record of what made it into the manifest."""
+    with store.writing(hands_json.FILE_NAME) as file:
+        digest = hashlib.sha256()
+        for chunk in hands_json.encode_samples(samples):
+            digest.update(chunk)
+            file.write(chunk)
+        # Before the file appears: if the process is killed in between, the old file still counts as not edited.
+        run_manifest["pairing"] = record | {"hands_sha256": digest.hexdigest()}
+        manifest.write_manifest(store, run_manifest)
+
+
+def _note_frames_without_detections(samples: pd.DataFrame) -> list[Note]:
     notes = []
-    for outcome, one, many in _BROKEN:
-        found = samples.loc[samples["outcome"] == outcome.value, ["frame_path", "error"]]
-        if len(found):
-            what = one if len(found) == 1 else many
-            text = f"{what}; first reason: {found['error'].iloc[0]}"
-            notes.append(Note(outcome.value, len(found), text, str(found["frame_path"].iloc[0])))
-    detection = made["configuration"]["detection"]
-    chosen = {
+    for outcome, one, many in _WITHOUT_DETECTIONS:
+        frames = samples.loc[samples["outcome"] == outcome.value, ["frame_path", "error"]]
+        if len(frames):
+            text = f"{one if len(frames) == 1 else many}; first reason: {frames['error'].iloc[0]}"
+            notes.append(Note(outcome.value, len(frames), text, str(frames["frame_path"].iloc[0])))
+    return notes
+
+
+def _note_ineffective_scores(settings: PairingConfig, run_manifest: Manifest) -> list[Note]:
+    """Note minimum scores that are not above what detection required anyway."""
+    detection = run_manifest["configuration"]["detection"]
+    specs_by_key = {
         "min_face_score": [FACES.get(detection["detector_type"])],
         "min_hand_score": [HANDS.get(name) for name in detection["hand_detector"]],
     }
-    for key, specs in chosen.items():
+    notes = []
+    for key, specs in specs_by_key.items():
         value = getattr(settings, key)
-        kept = [detection[spec.confidence] for spec in specs if spec]  # one from outside says nothing of it
-        if value is not None and kept and value <= min(kept):
-            text = f"The setting pairing.{key} = {value} does nothing: detection kept nothing below {min(kept)}."
+        minimums = [detection[spec.confidence] for spec in specs if spec]  # user-supplied detectors declare none
+        if value is not None and minimums and value <= min(minimums):
+            text = f"The setting pairing.{key} = {value} has no effect: detection kept no boxes below {min(minimums)}."
             notes.append(Note("ignored", 1, text))
     return notes
 
 
-def _keep_edited(store: Store, content: bytes, samples: pd.DataFrame, run: FinishedRun) -> list[Note]:
-    """Keep a ``hands.json`` that is not the one that was written under another name, and say what differs."""
-    made = run.manifest["pairing"] or {}
-    found = hashlib.sha256(content).hexdigest()
-    if made.get("hands_sha256") and found in (made["hands_sha256"], made["previous_sha256"]):
+def _keep_edited_file(store: Store, content: bytes, samples: pd.DataFrame, run: FinishedRun) -> list[Note]:
+    """Rename a ``hands.json`` that pairing did not write, and note how it differs.
+
+    Parameters
+    ----------
+    content
+        Of the present file.
+    samples
+        What is about to be written.
+    """
+    record = run.manifest["pairing"] or {}
+    digest = hashlib.sha256(content).hexdigest()
+    if record.get("hands_sha256") and digest in (record["hands_sha256"], record["previous_sha256"]):
         return []
-    if found == _hash(hands_json.encode_samples(samples)):  # what is about to be written
+    if digest == _hash_chunks(hands_json.encode_samples(samples)):
         return []
     written = None
-    for written in _read_written(run):
-        # 0.2 did not record the hash of what it wrote.
-        if not made.get("hands_sha256") and found == _hash(hands_json.encode_samples(written)):
+    for written in _read_written_outcomes(run):
+        # 0.2 did not record the hash of the file it wrote.
+        if not record.get("hands_sha256") and digest == _hash_chunks(hands_json.encode_samples(written)):
             return []
-    differences, first = _compare(content, written)
-    counted = ", ".join(f"{count} {what}" for what, count in differences.items() if count) or "other text"
+    summary, count, first = _compare_samples(content, written)
     at = manifest.format_now()
     kept = rename_to_free_name(store, hands_json.FILE_NAME, f"hands.{manifest.format_file_time(at)}", ".json")
     name = hands_json.FILE_NAME
-    text = f"The {name} was edited ({counted}); it is kept as {kept}, and its changes are not in the new one."
-    return [Note("edited", max(1, sum(differences.values())), text, first, at)]
+    text = f"The edited {name} ({summary}) is kept as {kept}; the new {name} does not contain its changes."
+    return [Note("edited", max(1, count), text, first, at)]
 
 
-def _read_written(run: FinishedRun) -> Iterator[pd.DataFrame]:
-    """Yield the outcomes that the present ``hands.json`` may have been written of, the likeliest last."""
-    with contextlib.suppress(TableVersionError, RunError):  # the table of 0.2's run may be gone
+def _read_written_outcomes(run: FinishedRun) -> Iterator[pd.DataFrame]:
+    """Yield the outcomes that the present ``hands.json`` may have been written from, the most likely last."""
+    with contextlib.suppress(TableVersionError, RunError):  # the frame table of a run of 0.2 may be missing
         if not (run.manifest["pairing"] or {}).get("hands_sha256"):
             yield pairing.pair_frames(run.frames, run.detections, run.pairing)
     with contextlib.suppress(TableVersionError):
@@ -143,38 +160,41 @@ def _read_written(run: FinishedRun) -> Iterator[pd.DataFrame]:
             yield written
 
 
-def _compare(content: bytes, written: pd.DataFrame | None) -> tuple[dict[str, int], str | None]:
-    """Count what differs between an edited file and what was written; and name the first frame of it."""
-    differences = {
-        "changed boxes": 0,
-        "changed labels": 0,
-        "other changes": 0,
-        "added samples": 0,
-        "removed samples": 0,
-    }
+def _compare_samples(content: bytes, written: pd.DataFrame | None) -> tuple[str, int, str | None]:
+    """Compare an edited file with what was written.
+
+    Returns
+    -------
+    summary, count, first
+        The differences in words, their number, and the path of the first frame that differs.
+    """
     try:
         edited = {row["frame_path"]: row for row in json.loads(content)}
     except (ValueError, TypeError, KeyError, RecursionError):
-        return {"file that is not a list of samples": 1}, None
+        return "not a list of samples", 1, None
     if written is None:
-        return differences, None
+        return "unknown changes", 0, None
     before = {row["frame_path"]: row for row in json.loads(b"".join(hands_json.encode_samples(written)))}
-    first = None
-    for path in [*before, *(path for path in edited if path not in before)]:
-        old, new = before.get(path), edited.get(path)
-        if old == new:
-            continue
-        first = first or str(path)
-        if old is None or new is None:
-            differences["added samples" if old is None else "removed samples"] += 1
-            continue
-        changed = next((field for field in _FIELDS if old.get(field) != new.get(field)), None)
-        differences[{"bbox": "changed boxes", "label": "changed labels"}.get(str(changed), "other changes")] += 1
-    return differences, first
+    paths = [path for path in before | edited if before.get(path) != edited.get(path)]
+    counts = Counter(_name_difference(before.get(path), edited.get(path)) for path in paths)
+    summary = ", ".join(f"{name}: {counts[name]}" for name in _DIFFERENCES if counts[name])
+    return summary or "formatting only", len(paths), str(paths[0]) if paths else None
 
 
-def _hash(pieces: Iterable[bytes]) -> str:
+def _name_difference(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    """Return which of `_DIFFERENCES` there is between two samples of a frame that are not equal."""
+    if old is None:
+        return "added samples"
+    if new is None:
+        return "removed samples"
+    if old.get("bbox") != new.get("bbox"):
+        return "changed boxes"
+    return "changed labels" if old.get("label") != new.get("label") else "other changes"
+
+
+def _hash_chunks(chunks: Iterable[bytes]) -> str:
+    """Return the sha256 of joined chunks."""
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
+    for chunk in chunks:
+        digest.update(chunk)
     return digest.hexdigest()

@@ -1,13 +1,21 @@
-"""Pairing: which hand of a frame is the sample, or why there is none. Arithmetic on detections; no image is needed.
+"""Pairing: choose the hand of each frame that becomes its sample, or state why there is none.
 
-Four functions stand one after the other: `find_candidates` flattens detections, `score_candidates` gives each pair of a
-face and a hand its overlap, `choose_candidates` takes the best pair of each frame, and `reconcile_hands` averages the
-hand with those of other detectors. `pair_candidates` combines them by the rule `RULE`; `pair_frames` makes the table.
+Pairing is arithmetic on stored detections; it reads no images. A rule is a function from `Candidates` and
+`PairingConfig` to `Pairs`. There is one, `pair_candidates`, and `RULE` is its name. It is composed of
+
+- `score_candidates`: what a pair of a face and a hand is worth, here the overlap;
+- `choose_candidates`: which pair of a frame wins, here the largest overlap;
+- `reconcile_hands`: the average of the chosen hand and those of other detectors that agree.
+
+Everything else is independent of the rule: `find_candidates` lists the pairs of each frame, `_name_outcomes` turns
+`Pairs` into a `schema.Outcome` per frame, and `pair_frames` builds the table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,29 +24,30 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime import boxes
+from detectime import config as configuration
 from detectime.boxes import Flags, Floats
 from detectime.config import PairingConfig
 from detectime.detectors.registry import TRUSTED
-from detectime.schema import SAMPLES, Outcome, check_outcomes
+from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 
 RULE = "2021"
-"""Name of the combination that `pair_candidates` is; ``run.json`` records it."""
+"""Name of the rule that `pair_candidates` implements."""
 
 FALLBACKS = ("wider", "frame", "alone")
-"""How a `fallback` was found: in a wider square around a face, in one by a look at the whole frame, without a face."""
+"""How a `fallback` found its hand: ``wider``, in a wider square around a face; ``frame``, in that square, but among the
+hands detected in the whole frame; ``alone``, by its score, without a face."""
 
-_NONE, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # places in it
+_NO_FALLBACK, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # indices into FALLBACKS
 
-_PIECE = 65_536  # rows
-_SAME_HAND = 0.5  # hands of two detectors that overlap more (IoU) are one; then the average is better than either
-_CORNERS = ("x1", "y1", "x2", "y2")
+_CHUNK = 65_536  # rows of detections paired at a time
+_SAME_HAND = 0.5  # IoU above which boxes of two detectors show the same hand, and their average is the better box
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FlatBoxes:
-    """All boxes of one kind, frame after frame.
+    """All faces or all hands of a table of detections, in the order of its rows.
 
     Attributes
     ----------
@@ -47,15 +56,15 @@ class FlatBoxes:
     scores
         float32, shape (N,).
     frame
-        int32, shape (N,): the row of each box's frame.
+        int32, shape (N,): the row of each box's frame, ascending.
     counts
-        int32, shape (frames,): how many boxes each frame has.
+        int32, shape (frames,): number of boxes per frame.
     detector
-        int8, shape (N,): the place of each box's detector in `detectors`.
+        int8, shape (N,): index into `detectors`.
     detectors
-        Names, the most trusted first.
+        Detector names, the most trusted first.
     fallback
-        bool, shape (N,): whether the box comes from the look at a whole frame that had no hand near a face.
+        bool, shape (N,): whether the box was detected in the whole frame because no hand was found near a face.
     """
 
     corners: NDArray[np.float32]
@@ -72,15 +81,15 @@ class FlatBoxes:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The faces and hands of all frames, and every pair of them within a frame.
+    """The faces and hands of all frames, and pairs of a face and a hand of the same frame.
 
     Attributes
     ----------
     faces, hands
         The boxes.
     face, hand
-        int32, shape (P,): places in `faces` and `hands`. Pairs stand frame after frame, and within a frame all hands
-        with its first face before those with the next.
+        int32, shape (P,): the pairs, as indices into `faces` and `hands`. They are sorted by frame, then by face, then
+        by hand.
     frame
         int32, shape (P,): the row of each pair's frame.
     """
@@ -92,174 +101,244 @@ class Candidates:
     frame: NDArray[np.int32]
 
     def select(self, considered: Flags) -> Candidates:
-        """Return the same boxes with some of the pairs: bool, shape (P,)."""
+        """Return the same boxes with only some of the pairs.
+
+        Parameters
+        ----------
+        considered
+            bool, shape (P,): which pairs to keep.
+        """
         if considered.all():
             return self
-        places = np.flatnonzero(considered)
-        return replace(self, face=self.face.take(places), hand=self.hand.take(places), frame=self.frame.take(places))
+        kept = np.flatnonzero(considered)
+        return replace(self, face=self.face.take(kept), hand=self.hand.take(kept), frame=self.frame.take(kept))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What became of each frame, whether or not it could be read; all arrays have shape (frames, …).
+    """What a rule chose: one element per frame in each array.
 
     Attributes
     ----------
     face, hand
-        int64: places in the candidates' faces and hands, -1 where there is none.
+        int64, shape (frames,): indices into the candidates' faces and hands, -1 where none was chosen.
     fallback
-        int64: place in `FALLBACKS`, -1 where the sample is none.
+        int64, shape (frames,): index into `FALLBACKS`, -1 where the fallback was not used.
     overlap
-        float64, square pixels; NaN where nothing was compared.
+        float64, shape (frames,): square pixels; NaN where no pair was compared.
     square
-        float64, shape (frames, 4): the context square that decided, unclipped; NaN where none did.
+        float64, shape (frames, 4): context square of the chosen face, not clipped; NaN where no face was chosen.
     corners
-        float64, shape (frames, 4): the hand, averaged over the detectors that agree; NaN where there is none.
+        float64, shape (frames, 4): the chosen hand, averaged over the detectors that agree; NaN where there is none.
     finders
-        int64: a bit for each of the candidates' hand detectors that agrees.
+        int64, shape (frames,): bit k is set if the k-th of the candidates' hand detectors agrees on the hand.
     face_counts, hand_counts
-        int64: how many boxes counted.
+        int64, shape (frames,): number of boxes that the configuration admits.
     """
 
-    face: Places
-    hand: Places
-    fallback: Places
+    face: Indices
+    hand: Indices
+    fallback: Indices
     overlap: Floats
     square: Floats
     corners: Floats
-    finders: Places
-    face_counts: Places
-    hand_counts: Places
+    finders: Indices
+    face_counts: Indices
+    hand_counts: Indices
 
 
 def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
-    """Choose each frame's sample: the hand that overlaps the context square of a face most.
+    """Choose the sample of each frame: the hand with the largest overlap with the context square of a face.
 
-    The overlap is the area common to the hand's box and the square, in unclipped coordinates; of equal ones the first
-    face's counts, then the first hand's, in detector order. Where several detectors looked, the hands of the most
-    trusted one that has a pair are compared, and the hand's box is the average of those that agree on it. With a
-    `fallback` frames without a pair are compared in a wider square; then, with what a look at the whole frame found, in
-    that square again; and last the hand of the best score is taken, without a face.
+    The overlap is the area common to the hand box and the square, before clipping to the frame. Ties go to the first
+    face, then to the first hand, in detector order. With several hand detectors, only hands of the most trusted
+    detector that has an overlapping pair compete, and the box of the winner is averaged with those of detectors that
+    agree. With a `fallback`, frames without a pair are compared again in a wider square, then with the hands detected
+    in the whole frame in that square; finally the hand with the best score is taken, without a face.
 
     Parameters
     ----------
     table
         The frame table, with `wanted`.
     detections
-        What `detection.run.detect_frames` returned: at least a row for each wanted frame.
+        What `detection.run.detect_frames` returned: at least one row per wanted frame.
     config
-        Coefficients, least scores, and which classes are enlarged.
+        Coefficients, minimum scores, fallback and enlarged classes.
 
     Returns
     -------
     DataFrame
-        One row for each row of `table`, in its order: its columns, and
+        One row per row of `table`, in the same order: its columns, followed by
 
-        - `outcome`, one of `schema.Outcome`, and `error`, why the frame could not be looked at (text; NaN where it
-          could);
+        - `outcome`, one of `schema.Outcome`, and `error`, why detection failed (text; NaN where it did not);
         - `width`, `height` of the frame in pixels, and its stored `orientation` (float64, NaN where unknown);
-        - `faces`, `hands`: how many were found (int64);
-        - `overlap`, square pixels (float64, NaN where nothing was compared);
-        - `fallback`, one of `FALLBACKS` (categorical, NaN where it is none), and `found_by`, the detectors that agree
-          on the hand, with plus signs between them (NaN where there is no sample);
-        - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the pair, in pixels, and `face_score`, `hand_score` (float64,
-          NaN where there is none);
-        - `square_x1` … `square_y2`: the context square that decided, which may leave the frame (float64, NaN where none
-          did);
-        - `bbox_x1` … `bbox_y2`: what is cut out, integers as float64, NaN where there is no sample: the hand, or its
-          context square if the class is enlarged, inside the frame.
+        - `faces`, `hands`: numbers of boxes (int64);
+        - `overlap`, square pixels (float64, NaN where no pair was compared);
+        - `fallback`, one of `FALLBACKS` (categorical, NaN where the fallback was not used), and `found_by`, the
+          detectors that agree on the hand, joined by plus signs (NaN where there is no hand);
+        - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the chosen pair, in pixels, and `face_score`, `hand_score`
+          (float64, NaN where there is none);
+        - `square_x1` … `square_y2`: the context square of the chosen face, which may extend beyond the frame (float64,
+          NaN where no face was chosen);
+        - `bbox_x1` … `bbox_y2`: the crop, integers as float64, NaN where there is no sample: the hand, or its context
+          square if the class is enlarged, clipped to the frame.
 
     Raises
     ------
     KeyError
         If a wanted frame has no detections.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> hand = face | {"x1": 350.5, "x2": 370, "detector": "mediapipe", "stage": "near"}
+    >>> row = {"frame_path": "a.jpg", "outcome": "ok", "error": None, "width": 640, "height": 480, "orientation": 1}
+    >>> detections = pa.Table.from_pylist([row | {"faces": [face], "hands": [hand]}])
+    >>> table = pd.DataFrame({"frame_path": ["a.jpg"], "class_name": ["ok"], "wanted": [True]})
+    >>> samples = pair_frames(table, detections, PairingConfig())
+    >>> samples.loc[0, "outcome"], samples.loc[0, "found_by"]
+    ('paired', 'mediapipe')
+    >>> get_boxes(samples, "bbox").tolist()
+    [[350.0, 200.0, 370.0, 240.0]]
     """
-    found = detections["frame_path"].combine_chunks()
-    rows = pc.index_in(pa.array(table["frame_path"], pa.string()), value_set=found).fill_null(-1).to_numpy().copy()
-    wanted = table["wanted"].to_numpy()
-    if (rows[wanted] < 0).any():
-        frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
-        raise KeyError(f"{frame_path!r} is wanted, but was not looked at: run detection first")
-    rows[~wanted] = -1  # no row of `best`
-    # Piece by piece: what is needed on the way is many times the result.
-    starts = range(0, max(1, detections.num_rows), _PIECE)
-    best = pd.concat([_pair_piece(detections.slice(k, _PIECE), config) for k in starts], ignore_index=True)
-    if not np.array_equal(rows, np.arange(len(best))):
-        best = best.reindex(rows)
-        nothing = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0}
-        best = best.fillna(nothing).astype({"faces": "int64", "hands": "int64"})
-    samples = pd.concat([table, best.set_axis(table.index)], axis=1)
+    rows = _find_rows(table, detections)
+    # In chunks: the intermediate arrays are many times the size of the result.
+    starts = range(0, max(1, detections.num_rows), _CHUNK)
+    paired = pd.concat([_pair_chunk(detections.slice(start, _CHUNK), config) for start in starts], ignore_index=True)
+    if not np.array_equal(rows, np.arange(len(paired))):
+        paired = paired.reindex(rows)
+        left_out = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0}
+        paired = paired.fillna(left_out).astype({"faces": "int64", "hands": "int64"})
+    samples = pd.concat([table, paired.set_axis(table.index)], axis=1)
     samples.attrs = dict(table.attrs)
     _add_bbox(samples, config)
     return samples
 
 
-def get_boxes(samples: pd.DataFrame, what: str) -> Floats:
-    """Take the boxes of `what` (``face``, ``hand``, ``square`` or ``bbox``) out of samples: float64, shape (N, 4)."""
-    values: Floats = samples[[f"{what}_{corner}" for corner in _CORNERS]].to_numpy(dtype=np.float64)
+def describe_pairing(config: PairingConfig) -> dict[str, Any]:
+    """Return the rule and its settings as ``run.json`` records them.
+
+    Examples
+    --------
+    >>> description = describe_pairing(PairingConfig(fallback="wider"))
+    >>> description["rule"], description["settings"]["fallback"]
+    ('2021', 'wider')
+    """
+    return {"rule": RULE, "settings": configuration.config_to_dict(config)}
+
+
+def get_boxes(samples: pd.DataFrame | pd.Series, kind: str) -> Floats:
+    """Return one kind of box of samples as an array.
+
+    Parameters
+    ----------
+    samples
+        Rows that `pair_frames` returned, or one of them.
+    kind
+        ``face``, ``hand``, ``square`` or ``bbox``.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (N, 4), or (4,) for a single row; NaN where there is no such box.
+
+    Examples
+    --------
+    >>> samples = pd.DataFrame({"hand_x1": [10], "hand_y1": [20], "hand_x2": [30], "hand_y2": [40]})
+    >>> get_boxes(samples, "hand")
+    array([[10., 20., 30., 40.]])
+    """
+    values: Floats = samples[[f"{kind}_{corner}" for corner in CORNERS]].to_numpy(dtype=np.float64)
     return values
 
 
 def count_outcomes(samples: pd.DataFrame) -> pd.DataFrame:
     """Count outcomes by class.
 
+    Parameters
+    ----------
+    samples
+        What `pair_frames` returned.
+
     Returns
     -------
     DataFrame
-        One row per class and one for all, a column for each outcome that occurs, and `frames`, their sum.
+        One row per class and a last row ``all``; one column per outcome that occurs, and `frames`, their sum.
 
     Raises
     ------
     ValueError
-        If a row has an outcome that `schema.Outcome` does not know.
+        If a row has an outcome that is not in `schema.Outcome`.
+
+    Examples
+    --------
+    >>> outcomes = ["paired", "paired", "apart"]
+    >>> samples = pd.DataFrame({"label": [4, 4, 5], "class_name": ["ok", "ok", "like"], "outcome": outcomes})
+    >>> count_outcomes(samples).loc["all"].to_dict()
+    {'paired': 2, 'apart': 1, 'frames': 3}
     """
     kinds = samples[["label", "class_name", "outcome"]]
-    check_outcomes(kinds["outcome"].astype("object").fillna("nothing").unique())
-    counted = kinds.groupby(["label", "class_name"])["outcome"].value_counts().unstack(fill_value=0)
-    counted = counted.reindex(columns=[outcome.value for outcome in Outcome if outcome.value in counted])
-    counted = counted.droplevel("label")
-    counted.loc["all"] = counted.sum()
-    return counted.assign(frames=counted.sum(axis=1)).rename_axis(columns=None)
+    check_outcomes(kinds["outcome"].unique())
+    counts = kinds.groupby(["label", "class_name"])["outcome"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(columns=[outcome.value for outcome in Outcome if outcome.value in counts])
+    counts = counts.droplevel("label")
+    counts.loc["all"] = counts.sum()
+    return counts.assign(frames=counts.sum(axis=1)).rename_axis(columns=None)
 
 
 def find_candidates(detections: pa.Table) -> Candidates:
-    """Flatten the faces and hands of frames, and pair each face with each hand of its frame.
+    """Flatten the faces and hands of all frames, and pair each face with each hand of its frame.
 
     Parameters
     ----------
     detections
         With the columns `faces` and `hands` of `schema.DETECTIONS`.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> candidates = find_candidates(pa.table({"faces": [[face]], "hands": [[face, face]]}))
+    >>> candidates.face.tolist(), candidates.hand.tolist()
+    ([0, 0], [0, 1])
     """
-    faces, hands = _flatten(detections["faces"]), _flatten(detections["hands"])
+    faces, hands = _flatten_boxes(detections["faces"]), _flatten_boxes(detections["hands"])
     pairs = faces.counts.astype(np.int64) * hands.counts
     frame = np.repeat(np.arange(len(pairs)), pairs)
-    position = np.arange(len(frame)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-    per_face = np.maximum(hands.counts[frame], 1)
-    face = _starts(faces.counts)[frame] + position // per_face
-    hand = _starts(hands.counts)[frame] + position % per_face
+    position = np.arange(len(frame)) - np.repeat(np.cumsum(pairs) - pairs, pairs)  # of a pair within its frame
+    hands_per_face = np.maximum(hands.counts[frame], 1)
+    face = _find_first_boxes(faces.counts)[frame] + position // hands_per_face
+    hand = _find_first_boxes(hands.counts)[frame] + position % hands_per_face
     return Candidates(faces, hands, face.astype(np.int32), hand.astype(np.int32), frame.astype(np.int32))
 
 
 def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
-    """Return the area common to each pair's hand and the context square of its face.
+    """Compute the area common to the hand of each pair and the context square of its face.
 
     Parameters
     ----------
     candidates
         The pairs.
     coefficient
-        Half side of the square, in lengths of the face's longer side.
+        Half side of the square, in units of the face's longer side.
 
     Returns
     -------
     ndarray
         float64, shape (P,), in square pixels.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> hands = [face | {"x1": x, "x2": x + 20} for x in (350, 370, 390)]
+    >>> candidates = find_candidates(pa.table({"faces": [[face]], "hands": [hands]}))
+    >>> score_candidates(candidates, coefficient=1.5)  # the square ends at x = 380
+    array([800., 400.,   0.])
     """
     corners, face = candidates.faces.corners, candidates.face
-    if len(face) < len(corners):  # only the squares that are compared
+    if len(face) < len(corners):  # build only the squares that are compared
         corners, face = corners.take(face, axis=0), np.arange(len(face), dtype=np.int32)
     square, hand = boxes.make_context_squares(corners, coefficient).T, candidates.hands.corners.T
-    # Column by column, as `boxes.compute_overlap` computes it, without arrays of all corners of all pairs.
+    # Equals `boxes.compute_overlap`, but axis by axis, without arrays of all corners of all pairs.
     sides = []
     for low, high in ((0, 2), (1, 3)):
         begin = np.maximum(square[low].take(face), hand[low].take(candidates.hand))
@@ -269,8 +348,8 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     return overlap
 
 
-def choose_candidates(candidates: Candidates, overlap: Floats) -> Places:
-    """Choose each frame's pair: the largest overlap, of the most trusted detector that has one; of equals the first.
+def choose_candidates(candidates: Candidates, overlap: Floats) -> Indices:
+    """Choose the pair of each frame: the largest overlap, among pairs of the most trusted detector that overlaps.
 
     Parameters
     ----------
@@ -282,156 +361,306 @@ def choose_candidates(candidates: Candidates, overlap: Floats) -> Places:
     Returns
     -------
     ndarray
-        int64, shape (frames,): the place of the pair, -1 where there is none; where no pair overlaps, one of them.
+        int64, shape (frames,): index of the pair, the first of equals; -1 where the frame has no pair. Where no pair
+        overlaps, it is any of them.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> hands = [face | {"x1": x, "x2": x + 20} for x in (390, 350)]
+    >>> candidates = find_candidates(pa.table({"faces": [[face], [face]], "hands": [hands, []]}))
+    >>> choose_candidates(candidates, score_candidates(candidates, 1.5)).tolist()
+    [1, -1]
     """
-    detectors = candidates.hands.detectors
+    frames, detectors = len(candidates.faces.counts), candidates.hands.detectors
     if len(detectors) < 2:
-        return _choose_first_largest(candidates.frame, overlap, len(candidates.faces.counts))
+        return _choose_largest(candidates.frame, overlap, frames)
     rank = np.where(overlap > 0, candidates.hands.detector.take(candidates.hand), len(detectors))
-    return _choose_first_largest(candidates.frame, overlap, len(candidates.faces.counts), rank)
+    return _choose_largest(candidates.frame, overlap, frames, rank)
 
 
-def reconcile_hands(hands: FlatBoxes, chosen: Places, considered: Flags) -> tuple[Floats, Places]:
-    """Average each chosen hand with those of other detectors that agree with it.
+def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags) -> tuple[Floats, Indices]:
+    """Average each chosen hand with the best agreeing hand of each other detector.
 
     Parameters
     ----------
     hands
         All hands.
     chosen
-        int64, shape (frames,): each frame's hand, -1 where there is none.
+        int64, shape (frames,): index of each frame's hand, -1 where there is none.
     considered
-        bool, shape (N,): which hands count.
+        bool, shape (N,): which hands may be averaged.
 
     Returns
     -------
-    corners, finders
-        float64, shape (frames, 4), NaN where there is no hand; int64, shape (frames,): a bit for each of
-        `hands.detectors` that agrees.
+    corners
+        float64, shape (frames, 4), NaN where there is no hand.
+    finders
+        int64, shape (frames,): bit k is set if ``hands.detectors[k]`` agrees.
+
+    Examples
+    --------
+    >>> hand = {"x1": 10, "y1": 10, "x2": 30, "y2": 30, "score": 0.9, "detector": "hagrid", "stage": "near"}
+    >>> both = [hand, hand | {"x2": 34, "detector": "mediapipe"}]
+    >>> hands = find_candidates(pa.table({"faces": [[hand]], "hands": [both]})).hands
+    >>> corners, finders = reconcile_hands(hands, np.array([0]), np.array([True, True]))
+    >>> corners.tolist(), finders.tolist()
+    ([[10.0, 10.0, 32.0, 30.0]], [3])
     """
-    there = np.flatnonzero(chosen >= 0)
-    corners = _take(hands.corners, chosen)
+    has_hand = np.flatnonzero(chosen >= 0)
+    corners = _take_rows(hands.corners, chosen)
     finders = np.zeros(len(chosen), np.int64)
-    finders[there] = np.int64(1) << hands.detector[chosen[there]].astype(np.int64)
+    finders[has_hand] = np.int64(1) << hands.detector[chosen[has_hand]].astype(np.int64)
     if len(hands.detectors) < 2:
         return corners, finders
-    own = chosen.take(hands.frame)
-    others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector.take(own)))
-    iou = boxes.compute_iou(hands.corners.take(own[others], axis=0), hands.corners.take(others, axis=0))
-    others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
-    # Of each other detector the hand that agrees best.
-    key = hands.frame[others].astype(np.int64) * len(hands.detectors) + hands.detector[others]
-    order = np.lexsort((-iou, key))
-    others = others[order[np.unique(key[order], return_index=True)[1]]]
-    frame, number = hands.frame[others], np.ones(len(chosen))
+    others = _find_agreeing_hands(hands, chosen.take(hands.frame), considered)
+    frame, averaged = hands.frame[others], np.ones(len(chosen))
     np.add.at(corners, frame, hands.corners[others])
-    np.add.at(number, frame, 1)
+    np.add.at(averaged, frame, 1)
     np.add.at(finders, frame, np.int64(1) << hands.detector[others].astype(np.int64))
-    return corners / number[:, None], finders
+    return corners / averaged[:, None], finders
 
 
 def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
-    """Pair frames by the rule `RULE`: see `pair_frames`.
+    """Apply the rule `RULE`, which `pair_frames` describes.
 
     Parameters
     ----------
     candidates
-        What `find_candidates` returned: the same for any configuration.
+        What `find_candidates` returned: independent of any configuration.
     config
-        Coefficients, least scores, and the fallback.
+        Coefficients, minimum scores and the fallback.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> hands = [face | {"x1": 390, "x2": 400}]
+    >>> candidates = find_candidates(pa.table({"faces": [[face]], "hands": [hands]}))
+    >>> pair_candidates(candidates, PairingConfig()).hand.tolist()
+    [-1]
+    >>> pairs = pair_candidates(candidates, PairingConfig(fallback="wider"))
+    >>> pairs.hand.tolist(), FALLBACKS[pairs.fallback[0]]
+    ([0], 'wider')
     """
-    faces, hands = candidates.faces, candidates.hands
-    is_face, is_hand = _reach(faces, config.min_face_score), _reach(hands, config.min_hand_score)
+    faces, hands, whole_frame = candidates.faces, candidates.hands, config.fallback == "frame"
+    is_face, is_hand = _meets_score(faces, config.min_face_score), _meets_score(hands, config.min_hand_score)
+    eligible = candidates.select(is_face.take(candidates.face) & is_hand.take(candidates.hand))
+    chosen = _Choice(len(faces.counts))
+    for fallback, coefficient, compared in _list_steps(eligible, config):
+        chosen.add_pairs(compared, coefficient, fallback)
+    if whole_frame:
+        chosen.add_best_scores(hands, is_hand)
     near = is_hand & ~hands.fallback
-    every = candidates.select(is_face.take(candidates.face) & is_hand.take(candidates.hand))
-    of_near = every.select(near.take(every.hand))
-    steps = [(_NONE, config.crop_coefficient, of_near)]
-    if config.fallback != "none":
-        steps.append((_WIDER, config.wider_coefficient, of_near))
-    if config.fallback == "frame":
-        # Of the other hands none overlaps this square: the step before compared them.
-        steps.append((_FRAME, config.wider_coefficient, every.select(hands.fallback.take(every.hand))))
-
-    count = len(faces.counts)
-    face, hand, fallback = np.full(count, -1), np.full(count, -1), np.full(count, _NONE)
-    overlap, square = np.full(count, np.nan), np.full((count, 4), np.nan)
-    for kind, coefficient, considered in steps:
-        left = considered.select((hand < 0).take(considered.frame))
-        if not len(left.face):
-            continue
-        values = score_candidates(left, coefficient)
-        best = choose_candidates(left, values)
-        # -1, no pair, takes the values of the last one; the conditions below discard them.
-        largest = np.where(best >= 0, values.take(best), np.nan)
-        overlap = np.fmax(overlap, largest)
-        paired = largest > 0
-        face, hand = np.where(paired, left.face.take(best), face), np.where(paired, left.hand.take(best), hand)
-        fallback[paired] = kind
-        square[paired] = boxes.make_context_squares(faces.corners.take(face[paired], axis=0), coefficient)
-    if config.fallback == "frame":
-        best = _choose_best_score(hands, is_hand & (hand < 0).take(hands.frame))
-        alone = best >= 0
-        hand[alone], fallback[alone] = best[alone], _ALONE
-    counting = near
-    if config.fallback == "frame":
-        counting = near | (is_hand & (fallback >= _FRAME).take(hands.frame))
-    corners, finders = reconcile_hands(hands, hand, counting)
-    counted = is_hand if config.fallback == "frame" else near
-    face_counts, hand_counts = _count(faces, is_face), _count(hands, counted)
-    return Pairs(face, hand, fallback, overlap, square, corners, finders, face_counts, hand_counts)
-
-
-def _flatten(column: pa.ChunkedArray) -> FlatBoxes:
-    lists = column.combine_chunks()
-    values = lists.flatten()
-    corners = [values.field(key).to_numpy(zero_copy_only=False) for key in _CORNERS]
-    named = values.field("detector").dictionary_encode()
-    names: list[str] = named.dictionary.to_pylist()
-    detectors = sorted(names, key=lambda name: (TRUSTED.index(name) if name in TRUSTED else len(TRUSTED), name))
-    places = np.array([detectors.index(name) for name in names], np.int8)
-    detector = places[named.indices.to_numpy()] if names else np.empty(0, np.int8)
-    counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int32)
-    return FlatBoxes(
-        np.column_stack(corners).astype(np.float32).reshape(-1, 4),
-        values.field("score").to_numpy(zero_copy_only=False).astype(np.float32),
-        np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-        counts,
-        detector,
-        tuple(detectors),
-        pc.equal(values.field("stage"), "fallback").to_numpy(zero_copy_only=False),
+    considered = near | (is_hand & (chosen.fallback >= _FRAME).take(hands.frame))
+    corners, finders = reconcile_hands(hands, chosen.hand, considered)
+    return Pairs(
+        face=chosen.face,
+        hand=chosen.hand,
+        fallback=chosen.fallback,
+        overlap=chosen.overlap,
+        square=chosen.square,
+        corners=corners,
+        finders=finders,
+        face_counts=_count_boxes(faces, is_face),
+        hand_counts=_count_boxes(hands, is_hand if whole_frame else near),
     )
 
 
-def _starts(counts: NDArray[np.int32]) -> Places:
-    """Return the place of each frame's first box."""
+def _list_steps(eligible: Candidates, config: PairingConfig) -> Iterator[tuple[int, float, Candidates]]:
+    """Yield what a frame is compared with until it has a pair: fallback (index), coefficient and pairs."""
+    is_fallback = eligible.hands.fallback.take(eligible.hand)
+    near = eligible.select(~is_fallback)
+    yield _NO_FALLBACK, config.crop_coefficient, near
+    if config.fallback != "none":
+        yield _WIDER, config.wider_coefficient, near
+    if config.fallback == "frame":
+        # None of the other hands overlaps this square: the step before compared them.
+        yield _FRAME, config.wider_coefficient, eligible.select(is_fallback)
+
+
+class _Choice:
+    """The face and hand chosen so far; each step fills frames that have no hand yet. Attributes as in `Pairs`."""
+
+    def __init__(self, frames: int) -> None:
+        self.face, self.hand = np.full(frames, -1), np.full(frames, -1)
+        self.fallback = np.full(frames, _NO_FALLBACK)
+        self.overlap, self.square = np.full(frames, np.nan), np.full((frames, 4), np.nan)
+
+    def add_pairs(self, candidates: Candidates, coefficient: float, fallback: int) -> None:
+        """Take the best overlapping pair of each frame."""
+        left = candidates.select((self.hand < 0).take(candidates.frame))
+        if not len(left.face):
+            return
+        overlap = score_candidates(left, coefficient)
+        best = choose_candidates(left, overlap)
+        # Index -1, no pair, takes the values of the last pair; `np.where` discards them.
+        largest = np.where(best >= 0, overlap.take(best), np.nan)
+        paired = largest > 0
+        self.overlap = np.fmax(self.overlap, largest)
+        self.face = np.where(paired, left.face.take(best), self.face)
+        self.hand = np.where(paired, left.hand.take(best), self.hand)
+        self.fallback[paired] = fallback
+        corners = left.faces.corners.take(self.face[paired], axis=0)
+        self.square[paired] = boxes.make_context_squares(corners, coefficient)
+
+    def add_best_scores(self, hands: FlatBoxes, is_hand: Flags) -> None:
+        """Take the hand with the best score of the most trusted detector, without a face."""
+        left = np.flatnonzero(is_hand & (self.hand < 0).take(hands.frame))
+        rank = hands.detector.take(left) if len(hands.detectors) > 1 else None
+        best = _choose_largest(hands.frame.take(left), hands.scores.take(left), len(hands.counts), rank)
+        alone = best >= 0
+        self.hand[alone], self.fallback[alone] = left.take(best[alone]), _ALONE
+
+
+def _pair_chunk(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
+    """Return the outcome and the chosen boxes of each row of detections."""
+    candidates = find_candidates(detections)
+    faces, hands = candidates.faces, candidates.hands
+    pairs = pair_candidates(candidates, config)
+    detected = detections["outcome"].to_pandas().to_numpy(dtype=object)
+    columns: dict[str, object] = {"outcome": _name_outcomes(detected, pairs), "error": detections["error"].to_pandas()}
+    for name in ("width", "height", "orientation"):
+        columns[name] = detections[name].to_pandas().to_numpy(dtype=np.float64)
+    columns |= {"faces": pairs.face_counts, "hands": pairs.hand_counts, "overlap": pairs.overlap}
+    columns["fallback"] = pd.Categorical.from_codes(pairs.fallback, pd.Index(FALLBACKS))
+    columns["found_by"] = _name_finders(pairs.finders, hands.detectors)
+    columns |= _name_corners("face", _take_rows(faces.corners, pairs.face))
+    columns["face_score"] = _take_rows(faces.scores[:, None], pairs.face)[:, 0]
+    columns |= _name_corners("hand", pairs.corners)
+    columns["hand_score"] = _take_rows(hands.scores[:, None], pairs.hand)[:, 0]
+    columns |= _name_corners("square", pairs.square)
+    return pd.DataFrame(columns)
+
+
+def _name_outcomes(detected: NDArray[np.object_], pairs: Pairs) -> NDArray[Any]:
+    """Return the outcome of each frame: that of the first condition that holds.
+
+    Parameters
+    ----------
+    detected
+        Shape (frames,): outcomes of detection, one of `schema.DETECTION_OUTCOMES`.
+    pairs
+        What the rule chose.
+    """
+    conditions: list[tuple[Flags, Any]] = [
+        (detected != "ok", detected),
+        (pairs.fallback != _NO_FALLBACK, Outcome.FALLBACK.value),
+        (pairs.hand >= 0, Outcome.PAIRED.value),
+        (pairs.face_counts == 0, Outcome.NO_FACE.value),
+        (pairs.hand_counts == 0, Outcome.NO_HAND.value),
+    ]
+    holds, names = [flags for flags, _ in conditions], [name for _, name in conditions]
+    return np.select(holds, names, default=Outcome.APART.value)
+
+
+def _name_finders(finders: Indices, detectors: tuple[str, ...]) -> pd.Series:
+    """Return the names of the detectors that agree on each hand, NaN where there is no hand."""
+    kinds = [kind for kind in np.unique(finders).tolist() if kind]
+    names = ["+".join(name for k, name in enumerate(detectors) if kind >> k & 1) for kind in kinds]
+    codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype("str")
+
+
+def _name_corners(kind: str, values: Floats) -> dict[str, object]:
+    """Return columns of boxes of shape (N, 4)."""
+    return {f"{kind}_{corner}": values[:, k] for k, corner in enumerate(CORNERS)}
+
+
+def _add_bbox(samples: pd.DataFrame, config: PairingConfig) -> None:
+    """Add the columns of the crop, `bbox`."""
+    hand = get_boxes(samples, "hand")
+    is_enlarged = samples["class_name"].isin(config.enlarged_classes).to_numpy()
+    crop = np.where(is_enlarged[:, None], boxes.make_context_squares(hand, config.crop_hand_coefficient), hand)
+    crop = boxes.clip_boxes(crop, samples["width"].to_numpy(), samples["height"].to_numpy())
+    is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
+    bbox = np.full((len(samples), 4), np.nan)
+    bbox[is_sample] = boxes.round_outward(crop[is_sample])
+    samples[[f"bbox_{corner}" for corner in CORNERS]] = bbox
+
+
+def _find_rows(table: pd.DataFrame, detections: pa.Table) -> Indices:
+    """Return the row of detections of each row of the frame table, -1 where the frame is not wanted."""
+    detected = detections["frame_path"].combine_chunks()
+    index = pc.index_in(pa.array(table["frame_path"], pa.string()), value_set=detected)
+    rows: Indices = index.fill_null(-1).to_numpy().copy()
+    wanted = table["wanted"].to_numpy()
+    if (rows[wanted] < 0).any():
+        frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
+        raise KeyError(f"{frame_path!r}: this wanted frame has no detections; run detection first")
+    rows[~wanted] = -1
+    return rows
+
+
+def _flatten_boxes(column: pa.ChunkedArray) -> FlatBoxes:
+    """Flatten a column of lists of boxes."""
+    lists = column.combine_chunks()
+    values = lists.flatten()
+    corners = [values.field(corner).to_numpy(zero_copy_only=False) for corner in CORNERS]
+    counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int32)
+    detector, detectors = _rank_detectors(values.field("detector"))
+    return FlatBoxes(
+        corners=np.column_stack(corners).astype(np.float32).reshape(-1, 4),
+        scores=values.field("score").to_numpy(zero_copy_only=False).astype(np.float32),
+        frame=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        counts=counts,
+        detector=detector,
+        detectors=detectors,
+        fallback=pc.equal(values.field("stage"), "fallback").to_numpy(zero_copy_only=False),
+    )
+
+
+def _rank_detectors(names: pa.Array) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+    """Return each name's rank by trust, and the names in that order; unlisted detectors come last, by name."""
+    encoded = names.dictionary_encode()
+    found: list[str] = encoded.dictionary.to_pylist()
+    if not found:
+        return np.empty(0, np.int8), ()
+    detectors = sorted(found, key=lambda name: (TRUSTED.index(name) if name in TRUSTED else len(TRUSTED), name))
+    ranks = np.array([detectors.index(name) for name in found], np.int8)
+    return ranks[encoded.indices.to_numpy()], tuple(detectors)
+
+
+def _find_first_boxes(counts: NDArray[np.int32]) -> Indices:
+    """Return the index of each frame's first box."""
     return np.cumsum(counts, dtype=np.int64) - counts
 
 
-def _reach(found: FlatBoxes, least: float | None) -> Flags:
-    """Say which boxes have at least a score."""
-    return np.ones(len(found), bool) if least is None else found.scores >= np.float32(least)
+def _find_agreeing_hands(hands: FlatBoxes, own: Indices, considered: Flags) -> Indices:
+    """Return the hands that agree best with the chosen hand of their frame, at most one per frame and other detector.
+
+    Parameters
+    ----------
+    hands
+        All hands.
+    own
+        int64, shape (N,): index of the chosen hand of each hand's frame, -1 where there is none.
+    considered
+        bool, shape (N,): which hands may agree.
+    """
+    others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector.take(own)))
+    iou = boxes.compute_iou(hands.corners.take(own[others], axis=0), hands.corners.take(others, axis=0))
+    others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
+    group = hands.frame[others].astype(np.int64) * len(hands.detectors) + hands.detector[others]
+    order = np.lexsort((-iou, group))
+    return others[order[np.unique(group[order], return_index=True)[1]]]
 
 
-def _count(found: FlatBoxes, counting: Flags) -> Places:
-    if counting.all():
+def _meets_score(found: FlatBoxes, minimum: float | None) -> Flags:
+    """Return which boxes have at least the minimum score."""
+    return np.ones(len(found), bool) if minimum is None else found.scores >= np.float32(minimum)
+
+
+def _count_boxes(found: FlatBoxes, counted: Flags) -> Indices:
+    """Return the number of counted boxes per frame."""
+    if counted.all():
         return found.counts.astype(np.int64)
-    return np.bincount(found.frame[counting], minlength=len(found.counts))
+    return np.bincount(found.frame[counted], minlength=len(found.counts))
 
 
-def _choose_best_score(hands: FlatBoxes, counting: Flags) -> Places:
-    """Return each frame's hand of the best score, of the most trusted detector; -1 where there is none."""
-    places = np.flatnonzero(counting)
-    rank = hands.detector.take(places) if len(hands.detectors) > 1 else None
-    best = _choose_first_largest(hands.frame.take(places), hands.scores.take(places), len(hands.counts), rank)
-    there = best >= 0
-    best[there] = places.take(best[there])
-    return best
-
-
-def _choose_first_largest(
+def _choose_largest(
     frame: NDArray[np.int32], values: Floats, frames: int, rank: NDArray[np.integer] | None = None
-) -> Places:
-    """Return the place of each frame's largest value, among those of its lowest rank; of equals the first.
+) -> Indices:
+    """Return the index of each frame's largest value among those of its lowest rank; the first of equals.
 
     Parameters
     ----------
@@ -440,9 +669,9 @@ def _choose_first_largest(
     values
         Shape (N,).
     frames
-        How many frames there are.
+        Number of frames.
     rank
-        Shape (N,); None: all have the same.
+        Shape (N,); None: all are equal.
 
     Returns
     -------
@@ -452,81 +681,28 @@ def _choose_first_largest(
     best = np.full(frames, -1)
     if not len(frame):
         return best
-    starts = _starts_of_frames(frame)
+    starts = _find_group_starts(frame)
     lengths = np.diff(starts, append=len(frame))
     if rank is not None:
         lowest = np.repeat(np.minimum.reduceat(rank, starts), lengths)
         values = np.where(rank == lowest, values, -np.inf)
     largest = np.repeat(np.maximum.reduceat(values, starts), lengths)
-    places = np.flatnonzero(values == largest)
-    owner = frame.take(places)
-    first = _starts_of_frames(owner)
-    best[owner.take(first)] = places.take(first)
+    indices = np.flatnonzero(values == largest)
+    owner = frame.take(indices)
+    first = _find_group_starts(owner)
+    best[owner.take(first)] = indices.take(first)
     return best
 
 
-def _starts_of_frames(frame: NDArray[np.int32]) -> Places:
-    """Return the place of the first element of each frame that occurs: `frame` is ascending."""
-    return np.flatnonzero(np.diff(frame, prepend=-1) != 0)  # four times as fast as on integers
+def _find_group_starts(frame: NDArray[np.int32]) -> Indices:
+    """Return the index of the first element of each frame that occurs: `frame` is ascending."""
+    return np.flatnonzero(np.diff(frame, prepend=-1) != 0)  # `flatnonzero` is four times as fast on bool
 
 
-def _pair_piece(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
-    """Return for each row of detections its outcome and its best pair."""
-    candidates = find_candidates(detections)
-    faces, hands = candidates.faces, candidates.hands
-    found = pair_candidates(candidates, config)
-    looked_at = detections["outcome"].to_pandas().to_numpy(dtype=object)
-    outcome = np.select(
-        [looked_at != "ok", found.fallback != _NONE, found.hand >= 0, found.face_counts == 0, found.hand_counts == 0],
-        [looked_at, Outcome.FALLBACK.value, Outcome.PAIRED.value, Outcome.NO_FACE.value, Outcome.NO_HAND.value],
-        default=Outcome.APART.value,
-    )
-    columns: dict[str, object] = {
-        "outcome": outcome,
-        "error": detections["error"].to_pandas(),
-        **{
-            name: detections[name].to_pandas().to_numpy(dtype=np.float64) for name in ("width", "height", "orientation")
-        },
-        "faces": found.face_counts,
-        "hands": found.hand_counts,
-        "overlap": found.overlap,
-        "fallback": pd.Categorical.from_codes(found.fallback, pd.Index(FALLBACKS)),
-        "found_by": _name_finders(found.finders, hands.detectors),
-    }
-    for name, corners, scores in (
-        ("face", _take(faces.corners, found.face), _take(faces.scores[:, None], found.face)),
-        ("hand", found.corners, _take(hands.scores[:, None], found.hand)),
-    ):
-        columns |= {f"{name}_{corner}": corners[:, k] for k, corner in enumerate(_CORNERS)}
-        columns[f"{name}_score"] = scores[:, 0]
-    columns |= {f"square_{corner}": found.square[:, k] for k, corner in enumerate(_CORNERS)}
-    return pd.DataFrame(columns)
-
-
-def _name_finders(finders: Places, detectors: tuple[str, ...]) -> pd.Series:
-    """Return the names of the detectors that agree on each hand, NaN where there is none."""
-    kinds = [kind for kind in np.unique(finders).tolist() if kind]
-    names = ["+".join(name for k, name in enumerate(detectors) if kind >> k & 1) for kind in kinds]
-    codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
-    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype("str")
-
-
-def _take(values: Floats, rows: Places) -> Floats:
-    """Return rows of values as float64, NaN for -1."""
+def _take_rows(values: Floats, rows: Indices) -> Floats:
+    """Return rows of values as float64, NaN for index -1."""
     if not len(values):
         return np.full((len(rows), values.shape[1]), np.nan)
     taken = values.take(rows, axis=0).astype(np.float64)
     taken[rows < 0] = np.nan
     return taken
-
-
-def _add_bbox(samples: pd.DataFrame, config: PairingConfig) -> None:
-    """Add what is cut out of each frame."""
-    hand = get_boxes(samples, "hand")
-    enlarged = samples["class_name"].isin(config.enlarged_classes).to_numpy()
-    cut = np.where(enlarged[:, None], boxes.make_context_squares(hand, config.crop_hand_coefficient), hand)
-    cut = boxes.clip_boxes(cut, samples["width"].to_numpy(), samples["height"].to_numpy())
-    there = samples["outcome"].isin(SAMPLES).to_numpy()
-    bbox = np.full((len(samples), 4), np.nan)
-    bbox[there] = boxes.round_outward(cut[there])
-    samples[[f"bbox_{corner}" for corner in _CORNERS]] = bbox

@@ -1,4 +1,4 @@
-"""A finished run, opened by its folder alone: what pairing, exports, reports and widgets work on."""
+"""Finished runs, opened by their folder alone: the input of pairing, exports, reports and widgets."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from detectime.storage.store import Store
 
 
 class FinishedRun:
-    """A run of this release or an earlier one. Tables are read when they are asked for, frames are not listed.
+    """A finished run of this or any earlier release. Tables are read on access; the source is not listed.
 
     Parameters
     ----------
     store
-        Its folder.
+        The folder of the run.
 
     Attributes
     ----------
     manifest
-        The content of ``run.json``, in this release's form.
+        The content of ``run.json``, upgraded to this release.
     config
-        The configuration that it was made with.
+        The configuration of the run.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class FinishedRun:
         return f"FinishedRun({str(self.store)!r}, finished {self.manifest['finished']})"
 
     def refresh(self) -> None:
-        """Take over what another process did to the run meanwhile; raises as the class."""
+        """Reload what another process may have changed; raises as the class."""
         found = _read_finished(self.store)
         if found["finished"] != self.manifest["finished"]:
             self.__dict__.pop("frames", None)
@@ -64,17 +64,17 @@ class FinishedRun:
 
     @cached_property
     def frames(self) -> pd.DataFrame:
-        """The frame table as it was resolved: one row per frame, with `wanted`.
+        """The frame table of the run: one row per frame, with `wanted`.
 
         Raises
         ------
         RunError
-            If the run was made by 0.2, whose table can only be read from its ``outcomes.csv`` or its labels, and
-            neither is there.
+            If the run was made by 0.2, which stored no frame table, and neither its ``outcomes.csv`` nor its labels can
+            be read.
         """
-        table = run_tables.read_frames(self.store)
-        if table is not None:
-            return table
+        stored = run_tables.read_frames(self.store)
+        if stored is not None:
+            return stored
         try:
             table = frame_table.read_labels(self.config, self.source)
         except (TableError, SourceError) as error:
@@ -86,82 +86,94 @@ class FinishedRun:
 
     @property
     def detections(self) -> pa.Table:
-        """What was found, the columns that pairing reads: `schema.PAIRING_COLUMNS`."""
+        """The detections table, only the columns that pairing reads: `schema.PAIRING_COLUMNS`."""
         return self.read_detections(PAIRING_COLUMNS)
 
     def read_detections(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read columns of the detections table; None: all of `schema.DETECTIONS`.
+        """Read the detections table.
+
+        Parameters
+        ----------
+        columns
+            Columns of `schema.DETECTIONS`; None: all.
 
         Raises
         ------
         RunError
-            If the file is damaged, or gone.
+            If the file is damaged or missing.
         """
         try:
             table = shards.read_detections(self.store, columns)
             if not len(table) and any(self.manifest["outcomes"].values()):
                 raise RunError(
-                    f"{self.store}/{DETECTIONS_FILE}: the detections of this run are gone; put the file back, or run "
-                    "again to look at its frames again"
+                    f"{self.store}/{DETECTIONS_FILE}: the detections of this run are missing; restore the file, or "
+                    "run again to repeat detection"
                 )
             return table
         except DamagedError as error:
             raise RunError(
-                f"{self.store}/{error}; run it again: the file is kept, and what is lost of it is looked at again"
+                f"{self.store}/{error}; run again: the file is kept, and detection is repeated for frames lost from it"
             ) from error
 
     @property
     def outcomes(self) -> pd.DataFrame:
-        """What became of each row of the frame table: as `outcomes.pair_run` wrote it, or else paired now."""
-        table = run_tables.read_outcomes(self.store)
-        return pairing.pair_frames(self.frames, self.detections, self.pairing) if table is None else table
+        """The outcomes table that `outcomes.pair_run` wrote; if it does not exist, the frames are paired now."""
+        stored = run_tables.read_outcomes(self.store)
+        return pairing.pair_frames(self.frames, self.detections, self.pairing) if stored is None else stored
 
     @property
     def pairing(self) -> PairingConfig:
-        """The settings of the last pairing."""
+        """Settings of the last pairing."""
         return manifest.get_pairing_config(self.manifest)
 
     @cached_property
     def source(self) -> Source:
-        """Where the frames were.
+        """The source of the frames.
 
         Raises
         ------
         SourceError
-            If what the source needs is not installed.
+            If a package that the source needs is not installed.
         """
-        return sources.open_source(self.config)
+        return sources.open_source(self.config.data.images, self.config.data.source_type)
 
     @property
     def notes(self) -> list[Note]:
-        """What is worth telling of the run."""
+        """Findings of the run, stored in its manifest."""
         return manifest.read_notes(self.manifest)
 
 
 def open_run(output: str | os.PathLike[str]) -> FinishedRun:
-    """Open a finished run by its folder.
+    """Open a finished run; nothing in its folder is changed.
 
     Parameters
     ----------
     output
-        The folder, or a place with a scheme, that a run wrote to. Nothing in it is changed.
+        The `output` of the run: a folder or URL.
 
     Raises
     ------
     RunError
         If there is no run, it is not finished, or a newer detectime made it.
+
+    Examples
+    --------
+    >>> open_run("no/such/run")
+    Traceback (most recent call last):
+        ...
+    detectime.detection.manifest.RunError: no/such/run: there is no such folder; pass the `output` of a run
     """
-    place = os.fspath(output)
-    if not urls.is_remote(place) and not os.path.isdir(urls.strip_file_scheme(place)):
-        raise RunError(f"{place}: there is no such folder; give the `output` of a run")
-    return FinishedRun(stores.open_store(place, reading=True))
+    location = os.fspath(output)
+    if not urls.is_remote(location) and not os.path.isdir(urls.strip_file_scheme(location)):
+        raise RunError(f"{location}: there is no such folder; pass the `output` of a run")
+    return FinishedRun(stores.open_store(location, reading=True))
 
 
 def _read_finished(store: Store) -> Manifest:
-    """Read the manifest of a run that is finished."""
+    """Read the manifest of a finished run."""
     found = manifest.read_manifest(store)
     if found is None:
-        raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST_FILE} is not there)")
+        raise RunError(f"{store}: there is no run in this folder ({manifest.MANIFEST_FILE} is missing)")
     if found["finished"] is None:
-        raise RunError(f"{store}: this run is not finished; run it again, and it goes on where it was left")
+        raise RunError(f"{store}: this run is not finished; run it again to resume it")
     return found

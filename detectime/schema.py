@@ -22,13 +22,15 @@ LANDMARKS = 21
 CROP_HASH_VERSION = 1
 """Version of the algorithm behind `crop_hash`: see `images.hash_crop`."""
 
-_CORNERS = ("x1", "y1", "x2", "y2")
+CORNERS = ("x1", "y1", "x2", "y2")
+"""Names of a box's corners: fields of the boxes in the detections table, and endings of columns of outcomes."""
+
 RESERVED_COLUMNS = frozenset(
     [
         *("label", "on_disk", "stamp", "wanted", TRUTH),  # of the frame table
         *("outcome", "error", "width", "height", "orientation", "faces", "hands"),  # of the outcomes table, to the end
         *("overlap", "fallback", "found_by", "face_score", "hand_score"),
-        *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in _CORNERS),
+        *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
     ]
 )
 """Columns that detectime adds to those of the labels: a column of the labels that has such a name is renamed."""
@@ -95,7 +97,7 @@ def check_outcomes(names: Iterable[str]) -> None:
         raise ValueError(f"unknown outcomes: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-_BOX = ("x1", "y1", "x2", "y2", "score")
+_BOX = (*CORNERS, "score")
 
 BOXES = pa.list_(
     pa.struct(

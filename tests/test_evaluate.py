@@ -1,4 +1,4 @@
-"""Scores, and the quality that the default detectors must reach on real frames and on the sample."""
+"""Scores, and the minimum quality of the default detectors on real frames and on the sample."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import detected, detections, looked_at, make_frame_table
+from conftest import make_detection, make_detection_row, make_detections_table, make_frame_table
 
 import definitions
 from detectime import config as configuration
 from detectime import evaluation, pairing, sources
 from detectime.config import Config, PairingConfig
 from detectime.detection import run
-from detectime.labels import frame_table
+from detectime.labels import frame_table, frames_csv
 from detectime.sources.folder import FolderSource
 
 
-def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
+def test_each_wanted_frame_with_truth_counts(tmp_path: Path) -> None:
     face = (200, 100, 300, 200)
     table = make_frame_table(
         [
@@ -30,11 +30,11 @@ def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
             {"frame_path": "not wanted.jpg", "class_name": "stop", "wanted": False},
         ]
     )
-    found = detections(
-        looked_at("right.jpg", [face], [(100, 100, 200, 200)]),
-        looked_at("wrong.jpg", [face], [(100, 100, 200, 200)]),
-        looked_at("none.jpg", [face]),
-        looked_at("without truth.jpg", [face], [(100, 100, 200, 200)]),
+    found = make_detections_table(
+        make_detection_row("right.jpg", [face], [(100, 100, 200, 200)]),
+        make_detection_row("wrong.jpg", [face], [(100, 100, 200, 200)]),
+        make_detection_row("none.jpg", [face]),
+        make_detection_row("without truth.jpg", [face], [(100, 100, 200, 200)]),
     )
     truth = tmp_path / "truth.json"
     boxes = {
@@ -51,13 +51,13 @@ def test_counts_each_frame_that_has_truth(tmp_path: Path) -> None:
     assert np.isnan(scores.loc["like", "precision"])
 
 
-def test_counts_what_a_fallback_found(tmp_path: Path) -> None:
+def test_samples_of_a_fallback_count(tmp_path: Path) -> None:
     far = (100, 100, 120, 120)
     table = make_frame_table({"frame_path": name} for name in ("wider.jpg", "alone.jpg", "wrong.jpg"))
-    found = detections(
-        looked_at("wider.jpg", [(150, 100, 170, 120)], [far]),
-        looked_at("alone.jpg", [], [detected(far, stage="fallback")]),
-        looked_at("wrong.jpg", [], [detected((0, 0, 9, 9), stage="fallback")]),
+    found = make_detections_table(
+        make_detection_row("wider.jpg", [(150, 100, 170, 120)], [far]),
+        make_detection_row("alone.jpg", [], [make_detection(far, stage="fallback")]),
+        make_detection_row("wrong.jpg", [], [make_detection((0, 0, 9, 9), stage="fallback")]),
     )
     (tmp_path / "truth.json").write_text(json.dumps({name: {"hands": [far]} for name in table["frame_path"]}))
     truth = evaluation.read_truth(tmp_path / "truth.json")
@@ -69,24 +69,24 @@ def test_counts_what_a_fallback_found(tmp_path: Path) -> None:
     assert [list(count[columns]) for count in counts] == [[3, 0, 0, 0], [3, 1, 1, 0], [3, 3, 2, 1]]
 
 
-def test_compares_the_hand_not_the_enlarged_box(tmp_path: Path) -> None:
+def test_the_hand_is_compared_not_the_enlarged_box(tmp_path: Path) -> None:
     table = make_frame_table([{"frame_path": "a.jpg", "class_name": "mute"}])
-    found = detections(looked_at("a.jpg", [(200, 100, 300, 200)], [(220, 180, 280, 260)]))
+    found = make_detections_table(make_detection_row("a.jpg", [(200, 100, 300, 200)], [(220, 180, 280, 260)]))
     (tmp_path / "truth.json").write_text(json.dumps({"a.jpg": {"hands": [[220, 180, 280, 260]]}}))
     samples = pairing.pair_frames(table, found, PairingConfig())
     assert evaluation.compute_best_iou(samples, evaluation.read_truth(tmp_path / "truth.json")).tolist() == [1.0]
 
 
-def hagrid_settings(shared: Path) -> Config:
+def make_hagrid_config(shared: Path) -> Config:
     folder = shared / "frames" / "hagrid"
     return configuration.load_config(
         parameters={"images": folder / "hagrid_dataset", "labels": folder / "hagrid_annotations" / "val"}
     )
 
 
-def test_reads_hagrid(shared: Path) -> None:
-    settings = hagrid_settings(shared)
-    table = frame_table.read_labels(settings, sources.open_source(settings))
+def test_hagrid_is_read_without_notes(shared: Path) -> None:
+    settings = make_hagrid_config(shared)
+    table = frame_table.read_labels(settings, sources.open_source(settings.data.images, settings.data.source_type))
     assert len(table) == 48
     assert table["on_disk"].all()
     assert set(table["class_name"]) == {"stop", "victory", "mute", "ok", "like", "dislike"}
@@ -95,17 +95,17 @@ def test_reads_hagrid(shared: Path) -> None:
     assert {name: table.attrs[name] for name in expected} == expected
 
 
-def detect(images: Path, labels: Path, output: Path) -> pd.DataFrame:
+def pair_images(images: Path, labels: Path, output: Path) -> pd.DataFrame:
     settings = configuration.load_config()
     source = FolderSource(str(images))
-    table = frame_table.select_frames(frame_table.read_frames_csv(labels, source, settings.labels), settings.classes)
+    table = frame_table.select_frames(frames_csv.read_frames_csv(labels, source, settings.labels), settings.classes)
     return pairing.pair_frames(table, run.detect_frames(table, source, settings, str(output)), settings.pairing)
 
 
 @pytest.mark.slow
 def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
-    settings = hagrid_settings(shared)
-    source = sources.open_source(settings)
+    settings = make_hagrid_config(shared)
+    source = sources.open_source(settings.data.images, settings.data.source_type)
     table = frame_table.select_frames(frame_table.read_labels(settings, source), settings.classes)
     samples = pairing.pair_frames(
         table, run.detect_frames(table, source, settings, str(tmp_path / "run")), settings.pairing
@@ -120,7 +120,7 @@ def test_quality_on_hagrid(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_quality_on_contest_frames(shared: Path, tmp_path: Path) -> None:
     contest = shared / "frames" / "contest"
-    samples = detect(contest / "TRAIN_DATA", contest / "train.csv", tmp_path / "run")
+    samples = pair_images(contest / "TRAIN_DATA", contest / "train.csv", tmp_path / "run")
     wanted = samples[samples["wanted"]]
     assert len(wanted) == 103
     assert (wanted["outcome"] == "paired").mean() >= 0.95
@@ -129,7 +129,7 @@ def test_quality_on_contest_frames(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_quality_on_the_sample(tmp_path: Path) -> None:
     sample = definitions.SAMPLE
-    samples = detect(sample / "TRAIN_DATA", sample / "train.csv", tmp_path / "run")
+    samples = pair_images(sample / "TRAIN_DATA", sample / "train.csv", tmp_path / "run")
     scores = evaluation.score_samples(samples, evaluation.read_truth(sample / "truth.json"))
     assert scores.loc["all", "recall"] >= 0.85
     assert scores.loc["all", "precision"] >= 0.97

@@ -1,4 +1,4 @@
-"""The file that all this is for, byte by byte."""
+"""`hands.json`, byte by byte."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from conftest import Box, detected, detections, looked_at, make_frame_table
+from conftest import Box, make_detection, make_detection_row, make_detections_table, make_frame_table
 
 from detectime import pairing
 from detectime.config import PairingConfig
@@ -19,18 +19,20 @@ from detectime.exports import hands_json
 from detectime.storage.store import StoreError
 
 HAND = (10.5, 20, 30, 40)
-FAR: Box = (70, 20, 90, 40)  # of the face at `HAND` it touches the square of coefficient 2.5, not that of 1.5
+FAR: Box = (70, 20, 90, 40)  # overlaps the square of coefficient 2.5 around a face at `HAND`, not that of 1.5
 NAMES = ['a "quoted"\\name.jpg', "a\nnewline\tand\r\0 controls.jpg", "😀/ünï.jpg", "</script><b>.jpg", "x" * 10_000]
 
 
-def samples_of(frames: list[dict[str, Any]], fallback: Literal["none", "wider", "frame"] = "none") -> pd.DataFrame:
-    """Pair frames that each show a face and a hand, unless `faces` and `hands` say otherwise."""
-    looked = detections(*(looked_at(f["frame_path"], f.pop("faces", [HAND]), f.pop("hands", [HAND])) for f in frames))
-    return pairing.pair_frames(make_frame_table(frames), looked, PairingConfig(fallback=fallback))
+def make_samples(frames: list[dict[str, Any]], fallback: Literal["none", "wider", "frame"] = "none") -> pd.DataFrame:
+    """Pair frames that each have a face and a hand at `HAND`, unless they have `faces` or `hands`."""
+    detections = make_detections_table(
+        *(make_detection_row(f["frame_path"], f.pop("faces", [HAND]), f.pop("hands", [HAND])) for f in frames)
+    )
+    return pairing.pair_frames(make_frame_table(frames), detections, PairingConfig(fallback=fallback))
 
 
-def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
-    samples = samples_of(
+def test_the_bytes_are_those_of_json_dumps(tmp_path: Path) -> None:
+    samples = make_samples(
         [
             {"frame_path": "v2/7.jpg", "video_name": "v2", "frame_id": 7, "class_name": "like"},
             {"frame_path": "v1/1.jpg", "hands": []},
@@ -48,42 +50,51 @@ def test_the_bytes_are_those_of_the_whole_list(tmp_path: Path) -> None:
     assert path.read_bytes() == json.dumps(expected, indent=4).encode()
 
 
+def test_chunks_join_to_the_bytes_of_json_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = make_samples([{"frame_path": f"{k}.jpg", "frame_id": k} for k in range(7)])
+    whole = b"".join(hands_json.encode_samples(samples))
+    assert json.dumps(json.loads(whole), indent=4).encode() == whole
+    for rows in (1, 3, 7):
+        monkeypatch.setattr(hands_json, "_CHUNK", rows)
+        assert b"".join(hands_json.encode_samples(samples)) == whole
+
+
 @pytest.mark.parametrize(
     ("fallback", "names"),
     [("none", ["near.jpg"]), ("wider", ["wider.jpg", "near.jpg"]), ("frame", ["alone.jpg", "wider.jpg", "near.jpg"])],
 )
-def test_what_a_fallback_found_is_a_sample(
+def test_hands_of_a_fallback_are_samples(
     fallback: Literal["none", "wider", "frame"], names: list[str], tmp_path: Path
 ) -> None:
     frames = [
-        {"frame_path": "alone.jpg", "faces": [], "hands": [detected(FAR, stage="fallback")]},
+        {"frame_path": "alone.jpg", "faces": [], "hands": [make_detection(FAR, stage="fallback")]},
         {"frame_path": "wider.jpg", "hands": [FAR]},
         {"frame_path": "nothing.jpg", "hands": []},
         {"frame_path": "near.jpg"},
     ]
     path = tmp_path / "hands.json"
-    assert hands_json.write_hands_json(samples_of(frames, fallback), path) == len(names)
+    assert hands_json.write_hands_json(make_samples(frames, fallback), path) == len(names)
     boxes = {"alone.jpg": list(FAR), "wider.jpg": list(FAR), "near.jpg": [10, 20, 30, 40]}
     written = [(sample["frame_path"], sample["bbox"]) for sample in json.loads(path.read_bytes())]
     assert written == [(name, boxes[name]) for name in names]
 
 
-def test_writing_again_replaces(tmp_path: Path) -> None:
+def test_writing_again_replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
     for _ in range(2):
-        hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg"}]), path)
+        hands_json.write_hands_json(make_samples([{"frame_path": "a.jpg"}]), path)
     assert len(json.loads(path.read_bytes())) == 1
 
 
-def test_no_sample_gives_an_empty_list(tmp_path: Path) -> None:
+def test_without_samples_the_list_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
-    assert hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg", "hands": []}]), path) == 0
+    assert hands_json.write_hands_json(make_samples([{"frame_path": "a.jpg", "hands": []}]), path) == 0
     assert path.read_bytes() == json.dumps([], indent=4).encode()
 
 
 @contextmanager
-def file_size_limited(limit: int) -> Iterator[None]:
-    """Let the system refuse to write longer files, as a full disk does."""
+def limit_file_size(limit: int) -> Iterator[None]:
+    """Make the system refuse to write longer files, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -92,11 +103,11 @@ def file_size_limited(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "hands.json"
-    hands_json.write_hands_json(samples_of([{"frame_path": "a.jpg"}]), path)
+    hands_json.write_hands_json(make_samples([{"frame_path": "a.jpg"}]), path)
     before = path.read_bytes()
-    with file_size_limited(50_000), pytest.raises(StoreError, match=r"hands\.json: cannot be written"):
-        hands_json.write_hands_json(samples_of([{"frame_path": f"{i}.jpg"} for i in range(1000)]), path)
+    with limit_file_size(50_000), pytest.raises(StoreError, match=r"hands\.json: cannot be written"):
+        hands_json.write_hands_json(make_samples([{"frame_path": f"{i}.jpg"} for i in range(1000)]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

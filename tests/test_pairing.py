@@ -1,4 +1,4 @@
-"""Which hand is the sample: the plan's examples, and random tables against a slow loop."""
+"""Which hand becomes the sample: examples, and random tables against a slow reference implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import Box, detected, detections, looked_at, make_frame_table
+from conftest import Box, make_detection, make_detection_row, make_detections_table, make_frame_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +27,13 @@ def pair_one(
 ) -> pd.Series:
     """Pair a single frame of 640 × 480."""
     table = make_frame_table([{"frame_path": "a.jpg", "class_name": class_name}])
-    return pairing.pair_frames(table, detections(looked_at("a.jpg", faces, hands)), config or PairingConfig()).iloc[0]
+    return pairing.pair_frames(
+        table, make_detections_table(make_detection_row("a.jpg", faces, hands)), config or PairingConfig()
+    ).iloc[0]
 
 
-def box_of(sample: pd.Series, what: str) -> list[float]:
-    """Take a box out of a row."""
+def get_box(sample: pd.Series, what: str) -> list[float]:
+    """Return a box of a row."""
     return [float(sample[f"{what}_{corner}"]) for corner in ("x1", "y1", "x2", "y2")]
 
 
@@ -44,15 +46,15 @@ def box_of(sample: pd.Series, what: str) -> list[float]:
         pytest.param((300.5, 200.25, 310.5, 210.25), [290, 190, 321, 221], id="fractions"),
     ],
 )
-def test_an_enlarged_class_is_cut_out_in_a_square_clipped_to_the_frame(hand: Box, bbox: list[int]) -> None:
+def test_the_crop_of_an_enlarged_class_is_a_square_clipped_to_the_frame(hand: Box, bbox: list[int]) -> None:
     sample = pair_one([hand], [hand], "mute")
-    assert box_of(sample, "bbox") == bbox
-    assert box_of(sample, "hand") == list(hand)
+    assert get_box(sample, "bbox") == bbox
+    assert get_box(sample, "hand") == list(hand)
 
 
-def test_another_class_is_cut_out_as_its_hand() -> None:
+def test_the_crop_of_another_class_is_its_hand() -> None:
     sample = pair_one([FACE], [(300.5, 200.25, 310.5, 210.25)])
-    assert box_of(sample, "bbox") == [300, 200, 311, 211]
+    assert get_box(sample, "bbox") == [300, 200, 311, 211]
 
 
 def test_the_largest_overlap_wins() -> None:
@@ -60,18 +62,18 @@ def test_the_largest_overlap_wins() -> None:
     hands = [(40, 0, 80, 20), (370, 200, 400, 230), (350, 200, 400, 230)]
     sample = pair_one(faces, hands)
     assert sample["outcome"] == "paired"
-    assert box_of(sample, "face") == list(FACE)
-    assert box_of(sample, "hand") == list(hands[2])
+    assert get_box(sample, "face") == list(FACE)
+    assert get_box(sample, "hand") == list(hands[2])
     assert sample["overlap"] == 30 * 30
     assert (sample["faces"], sample["hands"]) == (2, 3)
 
 
-def test_of_equal_overlaps_the_first_face_then_the_first_hand_wins() -> None:
+def test_ties_go_to_the_first_face_then_to_the_first_hand() -> None:
     left, right = (100, 100, 120, 120), (400, 100, 420, 120)
-    assert box_of(pair_one([left, right], [right, left]), "face") == list(left)
+    assert get_box(pair_one([left, right], [right, left]), "face") == list(left)
     inside = [(305, 205, 315, 215), (320, 220, 330, 230)]
-    assert box_of(pair_one([FACE], inside), "hand") == list(inside[0])
-    assert box_of(pair_one([FACE], inside[::-1]), "hand") == list(inside[1])
+    assert get_box(pair_one([FACE], inside), "hand") == list(inside[0])
+    assert get_box(pair_one([FACE], inside[::-1]), "hand") == list(inside[1])
 
 
 @pytest.mark.parametrize(
@@ -79,10 +81,10 @@ def test_of_equal_overlaps_the_first_face_then_the_first_hand_wins() -> None:
     [
         pytest.param((380, 200, 400, 220), "apart", id="touches the side"),
         pytest.param((380, 280, 400, 300), "apart", id="touches the corner"),
-        pytest.param((379.75, 200, 400, 220), "paired", id="reaches in by a quarter pixel"),
+        pytest.param((379.75, 200, 400, 220), "paired", id="overlaps by a quarter pixel"),
     ],
 )
-def test_touching_is_apart(hand: Box, outcome: str) -> None:
+def test_boxes_that_only_touch_are_apart(hand: Box, outcome: str) -> None:
     sample = pair_one([FACE], [hand])
     assert sample["outcome"] == outcome
     assert math.isnan(sample["bbox_x1"]) == (outcome == "apart")
@@ -93,38 +95,40 @@ def test_touching_is_apart(hand: Box, outcome: str) -> None:
     [([], [], "no_face"), ([], [FACE], "no_face"), ([FACE], [], "no_hand"), ([FACE], [FACE], "paired")],
     ids=["neither", "a hand alone", "a face alone", "both"],
 )
-def test_what_is_not_there_is_the_outcome(faces: list[Box], hands: list[Box], outcome: str) -> None:
+def test_the_outcome_names_what_is_absent(faces: list[Box], hands: list[Box], outcome: str) -> None:
     sample = pair_one(faces, hands)
     assert (sample["outcome"], sample["faces"], sample["hands"]) == (outcome, len(faces), len(hands))
     assert math.isnan(sample["overlap"]) == (outcome != "paired")
 
 
 @pytest.mark.parametrize("outcome", ["missing", "unreadable", "failed"])
-def test_a_frame_that_could_not_be_looked_at_says_why(outcome: str) -> None:
+def test_the_outcome_of_a_failed_detection_is_kept_with_its_reason(outcome: str) -> None:
     sample = pairing.pair_frames(
-        make_frame_table([{"frame_path": "a"}]), detections(looked_at("a", outcome=outcome)), PairingConfig()
+        make_frame_table([{"frame_path": "a"}]),
+        make_detections_table(make_detection_row("a", outcome=outcome)),
+        PairingConfig(),
     )
     assert sample[["outcome", "error"]].to_numpy().tolist() == [[outcome, "a reason"]]
 
 
 def test_the_square_of_a_face_is_not_clipped() -> None:
-    """A face at the border reaches as far as one in the middle; its centre stays where it is."""
+    """The square of a face at the border is as large as any other, and its centre is that of the face."""
     sample = pair_one([(0, 0, 20, 60)], [(95, 0, 110, 20)])  # centre x 10, half side 90
     assert sample["overlap"] == 5 * 20
 
 
-def test_other_coefficients_pair_the_same_detections_anew() -> None:
+def test_other_coefficients_apply_to_the_same_detections() -> None:
     hand = (390, 200, 400, 220)
     assert pair_one([FACE], [hand], "mute")["outcome"] == "apart"
     sample = pair_one([FACE], [hand], "mute", PairingConfig(crop_coefficient=2.5, crop_hand_coefficient=0.5))
     assert sample["outcome"] == "paired"
-    assert box_of(sample, "bbox") == [385, 200, 405, 220]
+    assert get_box(sample, "bbox") == [385, 200, 405, 220]
     sample = pair_one([FACE], [hand], "ok", PairingConfig(crop_coefficient=2.5, enlarged_classes=("ok",)))
-    assert box_of(sample, "bbox") == [365, 180, 425, 240]
+    assert get_box(sample, "bbox") == [365, 180, 425, 240]
 
 
 NEAR, OTHER, FAR = (350, 200, 370, 220), (270, 200, 290, 220), (390, 200, 400, 220)
-"""Two hands that touch the square around `FACE`, one of them with less of it, and one that needs a wider square."""
+"""Two hands that overlap the square around `FACE`, and one that overlaps only a wider square."""
 
 
 @pytest.mark.parametrize(
@@ -132,8 +136,8 @@ NEAR, OTHER, FAR = (350, 200, 370, 220), (270, 200, 290, 220), (390, 200, 400, 2
     [
         pytest.param([("mediapipe", NEAR), ("hagrid", (375, 200, 385, 210))], (375, 200, 385, 210), "hagrid", id="two"),
         pytest.param([("mask_rcnn", NEAR), ("mediapipe", OTHER)], OTHER, "mediapipe", id="two others"),
-        pytest.param([("zeta", NEAR), ("alpha", OTHER)], OTHER, "alpha", id="nobody's, by their names"),
-        pytest.param([("hagrid", FAR), ("mediapipe", NEAR)], NEAR, "mediapipe", id="the first one's is far"),
+        pytest.param([("zeta", NEAR), ("alpha", OTHER)], OTHER, "alpha", id="unlisted, by name"),
+        pytest.param([("hagrid", FAR), ("mediapipe", NEAR)], NEAR, "mediapipe", id="the most trusted is far"),
         pytest.param(
             [("mediapipe", (350, 200, 370, 224)), ("hagrid", NEAR)],
             (350, 200, 370, 222),
@@ -155,22 +159,24 @@ NEAR, OTHER, FAR = (350, 200, 370, 220), (270, 200, 290, 220), (390, 200, 400, 2
             [("hagrid", NEAR), ("mediapipe", (350, 200, 370, 226)), ("mediapipe", (350, 200, 370, 224))],
             (350, 200, 370, 222),
             "hagrid+mediapipe",
-            id="what agrees best",
+            id="the best agreement",
         ),
-        pytest.param([("hagrid", NEAR), ("hagrid", (350, 200, 370, 222))], (350, 200, 370, 222), "hagrid", id="by one"),
+        pytest.param(
+            [("hagrid", NEAR), ("hagrid", (350, 200, 370, 222))], (350, 200, 370, 222), "hagrid", id="a single detector"
+        ),
         pytest.param(
             [("hagrid", NEAR), ("mediapipe", (350, 200, 370, 240))],
             NEAR,
             "hagrid",
-            id="an overlap of a half is no more",
+            id="an IoU of one half does not agree",
         ),
     ],
 )
-def test_of_several_detectors_the_trusted_one_is_taken_and_who_agrees_is_averaged(
+def test_the_most_trusted_detector_wins_and_those_that_agree_are_averaged(
     hands: list[tuple[str, Box]], hand: Box, found_by: str
 ) -> None:
-    sample = pair_one([FACE], [detected(box, name) for name, box in hands])
-    assert box_of(sample, "hand") == pytest.approx(hand)
+    sample = pair_one([FACE], [make_detection(box, name) for name, box in hands])
+    assert get_box(sample, "hand") == pytest.approx(hand)
     assert (sample["outcome"], sample["found_by"]) == ("paired", found_by)
 
 
@@ -181,72 +187,81 @@ def test_of_several_detectors_the_trusted_one_is_taken_and_who_agrees_is_average
         pytest.param([FACE], [(FAR, "near")], ["apart", "wider", "wider"], id="farther"),
         pytest.param([FACE], [(FAR, "fallback")], ["no_hand", "no_hand", "frame"], id="in the whole frame"),
         pytest.param([FACE], [((500, 0, 510, 9), "fallback")], ["no_hand", "no_hand", "alone"], id="far away"),
-        pytest.param([FACE], [((500, 0, 510, 9), "near")], ["apart", "apart", "alone"], id="far away, seen at once"),
+        pytest.param(
+            [FACE], [((500, 0, 510, 9), "near")], ["apart", "apart", "alone"], id="far away, in the first pass"
+        ),
         pytest.param([], [(NEAR, "fallback")], ["no_face", "no_face", "alone"], id="no face"),
         pytest.param([], [], ["no_face", "no_face", "no_face"], id="nothing"),
         pytest.param([FACE], [], ["no_hand", "no_hand", "no_hand"], id="no hand"),
         pytest.param([FACE], [(FAR, "near"), (NEAR, "fallback")], ["apart", "wider", "wider"], id="wider goes first"),
     ],
 )
-def test_a_fallback_is_where_nothing_pairs(faces: list[Box], hands: list[tuple[Box, str]], outcomes: list[str]) -> None:
-    found = [detected(box, stage=stage) for box, stage in hands]
+def test_a_fallback_fills_frames_without_a_pair(
+    faces: list[Box], hands: list[tuple[Box, str]], outcomes: list[str]
+) -> None:
+    found = [make_detection(box, stage=stage) for box, stage in hands]
     for fallback, outcome in zip(("none", "wider", "frame"), outcomes, strict=True):
         sample = pair_one(faces, found, "ok", PairingConfig(fallback=fallback))
         if outcome in pairing.FALLBACKS:
             assert (sample["outcome"], sample["fallback"], sample["found_by"]) == ("fallback", outcome, "test")
-            assert box_of(sample, "bbox") == box_of(sample, "hand") == list(hands[0][0])
+            assert get_box(sample, "bbox") == get_box(sample, "hand") == list(hands[0][0])
             assert math.isnan(sample["face_x1"]) == (outcome == "alone")
         else:
             assert sample["outcome"] == outcome
             assert pd.isna(sample["fallback"])
 
 
-def test_without_a_face_the_best_score_of_the_most_trusted_is_taken() -> None:
+def test_without_a_face_the_best_score_of_the_most_trusted_detector_wins() -> None:
     scores = [("mediapipe", NEAR, 1.0), ("hagrid", OTHER, 0.5), ("hagrid", FAR, 0.75), ("hagrid", FACE, 0.75)]
-    found = [detected(box, name, "fallback", score) for name, box, score in scores]
+    found = [make_detection(box, name, "fallback", score) for name, box, score in scores]
     sample = pair_one([], found, "mute", PairingConfig(fallback="frame"))
-    assert box_of(sample, "hand") == list(FAR)
-    assert box_of(sample, "bbox") == [365, 180, 425, 240]
+    assert get_box(sample, "hand") == list(FAR)
+    assert get_box(sample, "bbox") == [365, 180, 425, 240]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid")
     assert sample[["overlap", "face_score"]].isna().all()
     sample = pair_one(
-        [], [*found, detected((390, 200, 400, 224), "mediapipe", "fallback")], "ok", PairingConfig(fallback="frame")
+        [],
+        [*found, make_detection((390, 200, 400, 224), "mediapipe", "fallback")],
+        "ok",
+        PairingConfig(fallback="frame"),
     )
-    assert box_of(sample, "hand") == [390, 200, 400, 222]
+    assert get_box(sample, "hand") == [390, 200, 400, 222]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid+mediapipe")
 
 
-def test_what_is_not_wanted_is_left_out_even_if_it_was_looked_at() -> None:
+def test_an_unwanted_frame_is_left_out_even_if_it_has_detections() -> None:
     table = make_frame_table([{"frame_path": "a.jpg", "wanted": False}, {"frame_path": "new.jpg", "wanted": False}])
-    samples = pairing.pair_frames(table, detections(looked_at("a.jpg", [FACE], [FACE])), PairingConfig())
+    samples = pairing.pair_frames(
+        table, make_detections_table(make_detection_row("a.jpg", [FACE], [FACE])), PairingConfig()
+    )
     assert samples["outcome"].tolist() == ["left_out", "left_out"]
     assert samples["faces"].tolist() == [0, 0]
     assert samples[["error", "width", "overlap", "bbox_x1"]].isna().all(axis=None)
 
 
-def test_nothing_wanted_and_nothing_looked_at() -> None:
+def test_nothing_wanted_and_nothing_detected() -> None:
     samples = pairing.pair_frames(
         make_frame_table([{"frame_path": "a.jpg", "wanted": False}]), DETECTIONS.empty_table(), PairingConfig()
     )
     assert samples["outcome"].tolist() == ["left_out"]
 
 
-def test_a_wanted_frame_that_was_not_looked_at_is_refused() -> None:
+def test_a_wanted_frame_without_detections_is_rejected() -> None:
     table = make_frame_table([{"frame_path": "a.jpg"}, {"frame_path": "new.jpg"}])
     with pytest.raises(KeyError, match=r"new\.jpg.*run detection first"):
-        pairing.pair_frames(table, detections(looked_at("a.jpg")), PairingConfig())
+        pairing.pair_frames(table, make_detections_table(make_detection_row("a.jpg")), PairingConfig())
 
 
 def test_the_table_keeps_its_columns_its_index_and_its_attrs() -> None:
     table = make_frame_table([{"frame_path": "a.jpg", "note": "😀"}]).set_index(pd.Index([7]))
     table.attrs = {"unlisted": 3}
-    samples = pairing.pair_frames(table, detections(looked_at("a.jpg")), PairingConfig())
+    samples = pairing.pair_frames(table, make_detections_table(make_detection_row("a.jpg")), PairingConfig())
     pd.testing.assert_frame_equal(samples[table.columns], table)
     assert samples.attrs == {"unlisted": 3}
 
 
-# Random tables. Corners are whole numbers on a small grid and coefficients halves, so that ties are frequent and every
-# number is exact.
+# Random tables. Corners are integers on a small grid and coefficients are multiples of one half, so ties are frequent
+# and every number is exact.
 WIDTH, HEIGHT = 40, 30
 NAN_BOX = [math.nan] * 4
 
@@ -259,15 +274,15 @@ def a_box(draw: st.DrawFn) -> Box:
 
 @st.composite
 def some_hands(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Draw hands by several detectors, many of which are about the same."""
-    places, hands = draw(st.lists(a_box(), min_size=1, max_size=2)), []
+    """Draw hands of several detectors, many of them nearly equal."""
+    boxes, hands = draw(st.lists(a_box(), min_size=1, max_size=2)), []
     for _ in range(draw(st.integers(0, 5))):
-        x1, y1, x2, y2 = draw(st.sampled_from(places))
+        x1, y1, x2, y2 = draw(st.sampled_from(boxes))
         more = draw(st.integers(0, 2)), draw(st.integers(0, 2))
         detector = draw(st.sampled_from(["mediapipe", "hagrid", "another", "mask_rcnn"]))
         stage = draw(st.sampled_from(["near", "frame", "fallback"]))
         hands.append(
-            detected((x1, y1, x2 + more[0], y2 + more[1]), detector, stage, draw(st.sampled_from([0.5, 0.75])))
+            make_detection((x1, y1, x2 + more[0], y2 + more[1]), detector, stage, draw(st.sampled_from([0.5, 0.75])))
         )
     return hands
 
@@ -293,7 +308,7 @@ a_config = st.builds(
 
 
 def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
-    """Do one frame as the plan says it."""
+    """Pair one frame by the rule, without arrays."""
     row = {"hands": 0, "overlap": math.nan, "face": NAN_BOX, "hand": NAN_BOX, "bbox": NAN_BOX}
     row |= {"fallback": None, "found_by": None, "hand_score": math.nan}
     if not frame["wanted"]:
@@ -319,7 +334,7 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
             chosen = hand
             break
     if chosen is None and config.fallback == "frame" and every:
-        chosen = min(every, key=lambda hand: (trust(hand["detector"]), -hand["score"]))
+        chosen = min(every, key=lambda hand: (get_trust(hand["detector"]), -hand["score"]))
         row["fallback"] = "alone"
     if chosen is None:
         return row | {"outcome": "no_face" if not frame["faces"] else "apart" if row["hands"] else "no_hand"}
@@ -329,9 +344,9 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
         best = max(others, key=lambda hand: slow_iou(chosen, hand), default=None)
         if best is not None and slow_iou(chosen, best) > 0.5:
             averaged.append(best)
-    row["found_by"] = "+".join(sorted((hand["detector"] for hand in averaged), key=trust))
+    row["found_by"] = "+".join(sorted((hand["detector"] for hand in averaged), key=get_trust))
     hand = tuple(sum(other[key] for other in averaged) / len(averaged) for key in ("x1", "y1", "x2", "y2"))
-    cut = square_around(hand, config.crop_hand_coefficient) if frame["class_name"] in config.enlarged_classes else hand
+    cut = make_square(hand, config.crop_hand_coefficient) if frame["class_name"] in config.enlarged_classes else hand
     bbox = [
         math.floor(max(cut[0], 0)),
         math.floor(max(cut[1], 0)),
@@ -343,21 +358,21 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
 
 
 def slow_best_pair(faces: list[Box], hands: list[dict[str, Any]], coefficient: float) -> tuple[Any, Any, float]:
-    """Find the pair of the largest overlap, by the most trusted detector that has one."""
+    """Find the pair with the largest overlap, of the most trusted detector that has one."""
     best, largest, by = (None, None), 0.0, (math.inf, "")
     for face in faces:
-        square = square_around(face, coefficient)
+        square = make_square(face, coefficient)
         for hand in hands:
             width = min(square[2], hand["x2"]) - max(square[0], hand["x1"])
             height = min(square[3], hand["y2"]) - max(square[1], hand["y1"])
-            overlap, own = max(width, 0) * max(height, 0), trust(hand["detector"])
+            overlap, own = max(width, 0) * max(height, 0), get_trust(hand["detector"])
             if overlap > 0 and (own < by or (own == by and overlap > largest)):
                 best, largest, by = (face, hand), overlap, own
     return *best, largest
 
 
 def slow_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
-    """Intersection over union of two detections."""
+    """Compute the intersection over union of two detections."""
     width = min(a["x2"], b["x2"]) - max(a["x1"], b["x1"])
     height = min(a["y2"], b["y2"]) - max(a["y1"], b["y1"])
     common = max(width, 0) * max(height, 0)
@@ -365,25 +380,25 @@ def slow_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
     return common / (areas - common)
 
 
-def trust(detector: str) -> tuple[float, str]:
-    """Place of a detector among the others."""
+def get_trust(detector: str) -> tuple[float, str]:
+    """Return the sort key of a detector, the most trusted first."""
     return {"hagrid": 0, "mediapipe": 1, "mask_rcnn": 2}.get(detector, 3), detector
 
 
-def rows_of(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make the detections of drawn frames."""
+def make_rows(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make the rows of detections of drawn frames."""
     for number, frame in enumerate(frames):
         frame["frame_path"] = f"{number}.jpg"
     return [
-        looked_at(f["frame_path"], f["faces"], f["hands"], (WIDTH, HEIGHT))
+        make_detection_row(f["frame_path"], f["faces"], f["hands"], (WIDTH, HEIGHT))
         if f["outcome"] == "ok"
-        else looked_at(f["frame_path"], outcome=f["outcome"])
+        else make_detection_row(f["frame_path"], outcome=f["outcome"])
         for f in frames
     ]
 
 
-def square_around(box: Box, coefficient: float) -> Box:
-    """Enlarge one box."""
+def make_square(box: Box, coefficient: float) -> Box:
+    """Return the context square of a box."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     half = coefficient * max(box[2] - box[0], box[3] - box[1])
     return x - half, y - half, x + half, y + half
@@ -391,17 +406,17 @@ def square_around(box: Box, coefficient: float) -> Box:
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(some_frames, a_config, st.randoms())
-def test_random_tables_are_paired_as_by_the_plan(
-    frames: list[dict[str, Any]], config: PairingConfig, random: Any
-) -> None:
-    rows = rows_of(frames)
-    random.shuffle(rows)  # detections come in an order of their own, and some are of frames that the table lacks
+def test_random_tables_are_paired_by_the_rule(frames: list[dict[str, Any]], config: PairingConfig, random: Any) -> None:
+    rows = make_rows(frames)
+    random.shuffle(rows)  # detections may be in any order, and include frames that the table lacks
     frames = [frame for frame in frames if frame["in_table"]] or frames[:1]
     table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     middle = len(rows) // 2
-    looked = pa.concat_tables([detections(*rows[:middle]), detections(*rows[middle:])])  # as from two shards
+    detections = pa.concat_tables(
+        [make_detections_table(*rows[:middle]), make_detections_table(*rows[middle:])]
+    )  # as from two shards
 
-    samples = pairing.pair_frames(table, looked, config)
+    samples = pairing.pair_frames(table, detections, config)
 
     expected = [slow_pair(frame, config) for frame in frames]
     assert samples["frame_path"].tolist() == [frame["frame_path"] for frame in frames]
@@ -426,14 +441,15 @@ def test_random_tables_are_paired_as_by_the_plan(
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
 @given(some_frames, a_config.filter(lambda config: config.fallback != "frame"))
-def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_not(
+def test_hands_of_whole_frames_count_only_with_the_fallback_frame(
     frames: list[dict[str, Any]], config: PairingConfig
 ) -> None:
-    looked = rows_of(frames)
-    near = [row | {"hands": [hand for hand in row["hands"] if hand["stage"] != "fallback"]} for row in looked]
+    detections = make_rows(frames)
+    near = [row | {"hands": [hand for hand in row["hands"] if hand["stage"] != "fallback"]} for row in detections]
     table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     pd.testing.assert_frame_equal(
-        pairing.pair_frames(table, detections(*looked), config), pairing.pair_frames(table, detections(*near), config)
+        pairing.pair_frames(table, make_detections_table(*detections), config),
+        pairing.pair_frames(table, make_detections_table(*near), config),
     )
 
 
@@ -445,10 +461,10 @@ def test_a_run_that_looked_at_whole_frames_pairs_without_them_as_one_that_did_no
     st.sampled_from([None, 0.5, 0.75, 0.9]),
     st.randoms(),
 )
-def test_least_scores_pair_as_a_detection_that_kept_no_others(
+def test_minimum_scores_equal_a_detection_that_kept_no_others(
     frames: list[dict[str, Any]], config: PairingConfig, face: float | None, hand: float | None, random: Any
 ) -> None:
-    rows = rows_of(frames)
+    rows = make_rows(frames)
     for row in rows:
         for box in (*row["faces"], *row["hands"]):
             box["score"] = random.choice([0.5, 0.7, 0.75, 0.8, 0.9, 1.0])
@@ -461,33 +477,37 @@ def test_least_scores_pair_as_a_detection_that_kept_no_others(
     table = make_frame_table({key: frame[key] for key in ("frame_path", "class_name", "wanted")} for frame in frames)
     least = dataclasses.replace(config, min_face_score=face, min_hand_score=hand)
     pd.testing.assert_frame_equal(
-        pairing.pair_frames(table, detections(*rows), least),
-        pairing.pair_frames(table, detections(*kept), config),
-        check_dtype=False,  # of names, where no hand is left
+        pairing.pair_frames(table, make_detections_table(*rows), least),
+        pairing.pair_frames(table, make_detections_table(*kept), config),
+        check_dtype=False,  # of `found_by`, where no hand is left
     )
 
 
-def test_the_four_functions_stand_alone() -> None:
-    rows = [looked_at("a", [FACE], [NEAR, FAR]), looked_at("b"), looked_at("c", [FACE, FACE], [OTHER])]
-    candidates = pairing.find_candidates(detections(*rows))
+def test_the_steps_of_the_rule_work_alone() -> None:
+    rows = [
+        make_detection_row("a", [FACE], [NEAR, FAR]),
+        make_detection_row("b"),
+        make_detection_row("c", [FACE, FACE], [OTHER]),
+    ]
+    candidates = pairing.find_candidates(make_detections_table(*rows))
     assert candidates.face.tolist() == [0, 0, 1, 2]
     assert candidates.hand.tolist() == [0, 1, 2, 2]
     assert candidates.frame.tolist() == [0, 0, 2, 2]
     overlap = pairing.score_candidates(candidates, 1.5)
     assert (overlap > 0).tolist() == [True, False, True, True]
-    assert pairing.choose_candidates(candidates, overlap).tolist() == [0, -1, 2]  # of equals the first face's
+    assert pairing.choose_candidates(candidates, overlap).tolist() == [0, -1, 2]  # of equals, that of the first face
     hand = np.array([0, -1, 2])
     corners, finders = pairing.reconcile_hands(candidates.hands, hand, np.ones(3, bool))
     assert corners[[0, 2]].tolist() == [list(NEAR), list(OTHER)]
     assert finders.tolist() == [1, 0, 1]
     found = pairing.pair_candidates(candidates, PairingConfig())
     assert found.hand.tolist() == hand.tolist()
-    assert found.square[0].tolist() == list(square_around(FACE, 1.5))
+    assert found.square[0].tolist() == list(make_square(FACE, 1.5))
 
 
-def test_the_square_that_decided_is_in_the_row() -> None:
+def test_the_square_of_the_chosen_face_is_in_the_row() -> None:
     by_rule = pair_one([FACE], [NEAR])
     wider = pair_one([FACE], [FAR], config=PairingConfig(fallback="wider"))
-    assert box_of(by_rule, "square") == list(square_around(FACE, 1.5))
-    assert box_of(wider, "square") == list(square_around(FACE, 2.5))
+    assert get_box(by_rule, "square") == list(make_square(FACE, 1.5))
+    assert get_box(wider, "square") == list(make_square(FACE, 2.5))
     assert np.isnan(pair_one([FACE], [FAR])["square_x1"])

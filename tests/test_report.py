@@ -1,4 +1,4 @@
-"""The report on what is no notebook: one line, and no traceback."""
+"""Reports: of notebooks of any version, and of files that are not notebooks (one line, no traceback)."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ OLD = {
     "metadata": {"name": "old"},
     "worksheets": [{"cells": [{"cell_type": "markdown", "metadata": {}, "source": "text"}]}],
 }
-NO_NOTEBOOKS = [
-    pytest.param("{}", "this is JSON without `nbformat`", id="an empty object"),
-    pytest.param("[1]", "this is JSON without `nbformat`", id="a list"),
-    pytest.param("5", "this is JSON without `nbformat`", id="a number"),
-    pytest.param("null", "this is JSON without `nbformat`", id="null"),
-    pytest.param('{"cells": 3}', "this is JSON without `nbformat`", id="cells alone"),
-    pytest.param('{"nbformat": 4}', "this notebook is damaged (", id="a format alone"),
-    pytest.param(json.dumps(EXECUTED | {"cells": 3}), "this notebook is damaged (", id="cells of a number"),
-    pytest.param(json.dumps(EXECUTED | {"cells": [5]}), "this notebook is damaged (", id="a cell of a number"),
-    pytest.param(json.dumps(OLD), "this is nbformat '3'", id="nbformat 3"),
-    pytest.param(json.dumps(EXECUTED | {"nbformat": "4\n" * 999}), r"this is nbformat '4\n4\n", id="a long format"),
-    pytest.param("frame_path,class_name\na.jpg,ok\n", "this is no JSON", id="text"),
-    pytest.param("", "this is no JSON", id="nothing"),
-    pytest.param("[" * 100_000, "this is no JSON", id="depth"),
-    pytest.param(b"\x89PNG\r\n\x1a\n\x00\xff", "this is no JSON", id="binary"),
+NOT_NOTEBOOKS = [
+    pytest.param("{}", "JSON without `nbformat`", id="an empty object"),
+    pytest.param("[1]", "JSON without `nbformat`", id="a list"),
+    pytest.param("5", "JSON without `nbformat`", id="a number"),
+    pytest.param("null", "JSON without `nbformat`", id="null"),
+    pytest.param('{"cells": 3}', "JSON without `nbformat`", id="cells alone"),
+    pytest.param('{"nbformat": 4}', "invalid notebook (", id="a format alone"),
+    pytest.param(json.dumps(EXECUTED | {"cells": 3}), "invalid notebook (", id="cells of a number"),
+    pytest.param(json.dumps(EXECUTED | {"cells": [5]}), "invalid notebook (", id="a cell of a number"),
+    pytest.param(json.dumps(OLD), "nbformat '3' is not supported", id="nbformat 3"),
+    pytest.param(json.dumps(EXECUTED | {"nbformat": "4\n" * 999}), r"nbformat '4\n4\n", id="a long format"),
+    pytest.param("frame_path,class_name\na.jpg,ok\n", "not JSON", id="text"),
+    pytest.param("", "not JSON", id="nothing"),
+    pytest.param("[" * 100_000, "not JSON", id="depth"),
+    pytest.param(b"\x89PNG\r\n\x1a\n\x00\xff", "not JSON", id="binary"),
 ]
 
 
 def make_report(notebook: Path, page: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "detectime.report.html", str(notebook), str(page)]
+    command = [sys.executable, "-m", "detectime.report", str(notebook), str(page)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -82,14 +82,14 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: object) -> N
         assert str(part) in line
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
-@pytest.mark.parametrize(("content", "reason"), NO_NOTEBOOKS)
-def test_what_is_no_notebook_is_one_line(content: str | bytes, reason: str, tmp_path: Path) -> None:
-    given, page = written(tmp_path / "given.json", content), tmp_path / "report.html"
+@pytest.mark.parametrize(("content", "reason"), NOT_NOTEBOOKS)
+def test_a_file_that_is_not_a_notebook_is_one_line(content: str | bytes, reason: str, tmp_path: Path) -> None:
+    given, page = write_file(tmp_path / "given.json", content), tmp_path / "report.html"
     assert_one_line(make_report(given, page), f"{given}: ", reason, ACCEPTED)
     with pytest.raises(ReportError) as refusal:
         html_report.write_report(given, page)
@@ -98,7 +98,7 @@ def test_what_is_no_notebook_is_one_line(content: str | bytes, reason: str, tmp_
     assert not page.exists()
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     absent = tmp_path / "absent.ipynb"
     assert_one_line(make_report(absent, page), f"{absent}: cannot be read: No such file or directory", ACCEPTED)
@@ -106,16 +106,16 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert not page.exists()
 
 
-def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    notebook = written(tmp_path / "out.ipynb", json.dumps(EXECUTED))
+def test_an_unwritable_page_is_one_line(tmp_path: Path) -> None:
+    notebook = write_file(tmp_path / "out.ipynb", json.dumps(EXECUTED))
     assert_one_line(make_report(notebook, tmp_path), f"{tmp_path}: cannot be written: Is a directory")
     with pytest.raises(StoreError):
         html_report.write_report(notebook, tmp_path)
 
 
 @pytest.mark.parametrize("minor", [0, 2, 4, 5, 9])
-def test_a_notebook_of_any_minor_version_is_shown(minor: int, tmp_path: Path) -> None:
-    notebook = written(tmp_path / "out & more.ipynb", json.dumps(EXECUTED | {"nbformat_minor": minor}))
+def test_a_notebook_of_any_minor_version_is_converted(minor: int, tmp_path: Path) -> None:
+    notebook = write_file(tmp_path / "out & more.ipynb", json.dumps(EXECUTED | {"nbformat_minor": minor}))
     done = make_report(notebook, tmp_path / "new" / "report.html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     page = (tmp_path / "new" / "report.html").read_text()
@@ -126,26 +126,26 @@ def test_a_notebook_of_any_minor_version_is_shown(minor: int, tmp_path: Path) ->
     assert "nobody's business" not in page
 
 
-def test_cells_without_ids_are_shown(tmp_path: Path) -> None:
+def test_cells_without_ids_are_converted(tmp_path: Path) -> None:
     cells = [{key: value for key, value in cell.items() if key != "id"} for cell in EXECUTED["cells"]]
-    notebook = written(tmp_path / "out.ipynb", json.dumps(EXECUTED | {"cells": cells}))
+    notebook = write_file(tmp_path / "out.ipynb", json.dumps(EXECUTED | {"cells": cells}))
     done = make_report(notebook, tmp_path / "report.html")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 of 3 frames" in (tmp_path / "report.html").read_text()
 
 
-def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where every value inside a JSON value stands."""
+def list_keys(value: Any, keys: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """List the keys and indices that lead to every value inside a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place, *(found for key, part in inside for found in places(part, (*place, key)))]
+    return [keys, *(found for key, part in inside for found in list_keys(part, (*keys, key)))]
 
 
-def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
-    """Copy a JSON value with another value at one place."""
-    if not place:
+def replace_value(value: Any, keys: tuple[Any, ...], new: Any) -> Any:
+    """Copy a JSON value with one value inside it replaced."""
+    if not keys:
         return new
     copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[place[0]] = replaced(value[place[0]], place[1:], new)
+    copy[keys[0]] = replace_value(value[keys[0]], keys[1:], new)
     return copy
 
 
@@ -157,11 +157,11 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.sampled_from(places(EXECUTED)), new=JSON)
-def test_a_notebook_that_is_wrong_anywhere_is_shown_or_refused(
-    place: tuple[Any, ...], new: Any, tmp_path: Path
+@given(keys=st.sampled_from(list_keys(EXECUTED)), new=JSON)
+def test_a_notebook_with_any_value_replaced_is_converted_or_refused(
+    keys: tuple[Any, ...], new: Any, tmp_path: Path
 ) -> None:
-    notebook = written(tmp_path / "out.ipynb", json.dumps(replaced(EXECUTED, place, new)))
+    notebook = write_file(tmp_path / "out.ipynb", json.dumps(replace_value(EXECUTED, keys, new)))
     page = tmp_path / "report.html"
     page.unlink(missing_ok=True)
     try:

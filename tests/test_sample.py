@@ -1,4 +1,4 @@
-"""The rendered sample: what its readers rely on."""
+"""The rendered sample: layout, labels and truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = pd.read_csv(SAMPLE / "train.csv")
 TRUTH = json.loads((SAMPLE / "truth.json").read_text())
 
 
-def test_layout() -> None:
+def test_the_layout_is_that_of_the_contest() -> None:
     videos = TABLE.groupby("class_name")["video_name"].nunique()
     assert videos.to_dict() == dict.fromkeys(["no_gesture", "stop", "victory", "mute", "ok", "like", "dislike"], 2)
     assert 100 <= len(TABLE) <= 140
@@ -24,7 +24,7 @@ def test_layout() -> None:
     assert sum(path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()) <= 6_000_000
 
 
-def test_frames_and_truth() -> None:
+def test_boxes_are_inside_the_frames() -> None:
     for frame_path, truth in TRUTH.items():
         assert read_image(SAMPLE / "TRAIN_DATA" / frame_path).shape == (480, 640, 3)
         assert len(truth["faces"]) == 1

@@ -1,10 +1,10 @@
-"""Make the hand landmark model cheaper: most of its convolutions in 8-bit integers.
+"""Quantize the hand landmark model: most convolutions in 8-bit integers.
 
-On a processor with 8-bit dot products a hand costs about six tenths of what it costs in float32; the landmarks move by
-half a pixel of the network's 224 on average. The first eight convolutions stay in float32: in integers they more than
-double what is lost. Weights have seven bits, so that no processor's sums overflow.
+On a CPU with 8-bit dot products a hand takes about 60 % of the time in float32; the landmarks move by half a pixel of
+the 224-pixel input on average. The first eight convolutions stay in float32: quantizing them more than doubles the
+error. Weights have seven bits, so that sums do not overflow on any CPU.
 
-`tools.convert_weights` calls `quantize`. The ranges of the activations lie in ``hand_landmark_ranges.json`` and were
+`tools.convert_weights` calls `quantize`. The ranges of the activations are in ``hand_landmark_ranges.json``; they were
 measured on the rendered sample by
 
     python -m tools.quantize_hands
@@ -28,21 +28,21 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from detectime.paths import SAMPLE
 
 RANGES = Path(__file__).with_name("hand_landmark_ranges.json")
-IN_FLOAT = 8  # convolutions, from the input
+IN_FLOAT = 8  # convolutions that stay in float32, counted from the input
 OPERATORS = ["Conv", "Clip", "Relu", "Add"]
 
 
 def quantize(model: bytes) -> bytes:
-    """Rewrite the ONNX file of the landmark model: the same inputs and outputs, and the same bytes everywhere."""
+    """Quantize the ONNX file of the landmark model; inputs and outputs stay, and the bytes are reproducible."""
     ranges: dict[str, list[float]] = json.loads(RANGES.read_text())
-    given = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
     with tempfile.TemporaryDirectory() as folder:
-        plain, small = prepared(model, Path(folder)), Path(folder, "small.onnx")
+        plain, small = write_prepared(model, Path(folder)), Path(folder, "small.onnx")
         convolutions = [node.name for node in onnx.load(plain).graph.node if node.op_type == "Conv"]
         quantize_static(
             plain,
             small,
-            # It wants to measure; what it measures on one dark picture is overridden.
+            # Calibration data is mandatory; the ranges of this black image are overridden.
             _Reader([np.zeros((1, 224, 224, 3), np.float32)]),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
@@ -52,16 +52,16 @@ def quantize(model: bytes) -> bytes:
             op_types_to_quantize=OPERATORS,
             nodes_to_exclude=convolutions[:IN_FLOAT],
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"TensorQuantOverrides": given},
+            extra_options={"TensorQuantOverrides": overrides},
         )
         return small.read_bytes()
 
 
-def measure(model: bytes, images: list[NDArray[np.float32]]) -> dict[str, list[float]]:
-    """Measure the least and the largest value of each activation over images, each (1, 224, 224, 3)."""
+def measure_ranges(model: bytes, images: list[NDArray[np.float32]]) -> dict[str, list[float]]:
+    """Measure the smallest and the largest value of each activation over images of shape (1, 224, 224, 3)."""
     with tempfile.TemporaryDirectory() as folder:
         calibrator = create_calibrator(
-            prepared(model, Path(folder)),
+            write_prepared(model, Path(folder)),
             OPERATORS,
             str(Path(folder, "augmented.onnx")),
             CalibrationMethod.MinMax,
@@ -71,8 +71,8 @@ def measure(model: bytes, images: list[NDArray[np.float32]]) -> dict[str, list[f
     return {name: [float(f"{float(v.item()):.5g}") for v in data.range_value] for name, data in sorted(found.items())}
 
 
-def prepared(model: bytes, folder: Path) -> Path:
-    """Write a model as the quantizer wants it: constants folded, each node with a name."""
+def write_prepared(model: bytes, folder: Path) -> Path:
+    """Write a model in the form the quantizer needs: constants folded, every node named."""
     raw, plain = folder / "raw.onnx", folder / "plain.onnx"
     raw.write_bytes(model)
     quant_pre_process(raw, plain, skip_symbolic_shape=True)
@@ -94,7 +94,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Measure the ranges on the crops that the detector looks at in the sample."""
+    """Measure the ranges on the crops that the detector processes in the sample."""
     from detectime import config, sources
     from detectime.detection.worker import Worker
     from detectime.detectors.mediapipe import MediaPipeHands
@@ -104,7 +104,7 @@ def main() -> None:
     crops: list[NDArray[np.float32]] = []
 
     class Recording:
-        """A session that keeps what it is given."""
+        """A session that records its inputs."""
 
         def __init__(self, session: Any) -> None:
             self._session = session
@@ -115,16 +115,16 @@ def main() -> None:
 
     train = SAMPLE / "TRAIN_DATA"
     settings = config.load_config(parameters={"images": str(train)})
-    source = sources.open_source(settings)
+    source = sources.open_source(settings.data.images, settings.data.source_type)
     worker = Worker(choose_detectors(settings.detection))
-    for look in worker._looks:
-        if isinstance(look.detector, MediaPipeHands):
-            look.detector._hand_session = Recording(look.detector._hand_session)
+    for search in worker.cascade._searches:
+        if isinstance(search.detector, MediaPipeHands):
+            search.detector._hand_session = Recording(search.detector._hand_session)
     worker(source, sorted(name for name, _ in source.list_frames()))
     with tempfile.TemporaryDirectory() as folder:
         convert_weights.download_wheels(Path(folder))
         model = dict(convert_weights.float_models(Path(folder), "full"))["hand_landmark.onnx"]
-    ranges = measure(model, crops)
+    ranges = measure_ranges(model, crops)
     RANGES.write_text(json.dumps(ranges, indent=0) + "\n")
     print(f"{RANGES}: {len(ranges)} activations over {len(crops)} crops")
 

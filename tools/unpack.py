@@ -1,19 +1,19 @@
-"""Unpack an archive of frames: whole frames, and nowhere but below one folder.
+"""Unpack a zip archive of frames: only complete files, and only below one folder.
 
-Wants Python 3.8 and nothing else, so that ``download_data.sh`` can use it before ``make setup``::
+Needs nothing but Python 3.8, so that ``download_data.sh`` works before ``make setup``::
 
-    python3 tools/unpack.py ZIP           # only looks whether it is an archive
-    python3 tools/unpack.py ZIP FOLDER    # unpacks it, and prints what lies in FOLDER now, a name a line
+    python3 tools/unpack.py ZIP           # check the archive: read every member and compare its checksum
+    python3 tools/unpack.py ZIP FOLDER    # unpack it, and print the top-level names that it has in FOLDER, one per line
 
-Paths stay as they are, with one exception. The csv's ``frame_path`` is ``<video_name>/<frame>.jpg``: where all of
-``train_data1.zip`` lies below ``train_data1/`` or ``train_data/``, and in folders there, that first folder is left out,
-as the script of 2021 did. What macOS adds (``__MACOSX/``) is left out too.
-``detectime.sources.archive``, which reads frames without unpacking them, does the same.
+Paths are kept, with one exception. ``frame_path`` in the csv is ``<video_name>/<frame>.jpg``: if every member of
+``train_data1.zip`` lies below ``train_data1/`` or ``train_data/``, and in folders there, that first folder is dropped,
+as the script of 2021 did. What macOS adds (``__MACOSX/``) is skipped. ``detectime.sources.archive``, which reads frames
+without unpacking them, does the same.
 
-An archive with a member that could reach beyond FOLDER is refused as a whole before anything is written. Frames that
-are there already are not written again, so that what was interrupted goes on.
+An archive with a member that could be written outside FOLDER is refused before anything is written. Frames that exist
+and have the right checksum are not written again, so an interrupted run resumes.
 
-Exit status: 0 if all is there, 1 if the archive is refused, 3 if it is broken, 4 if the disk is full.
+Exit status: 0 if everything is unpacked, 1 if the archive is refused, 3 if it is damaged, 4 if the disk is full.
 """
 
 from __future__ import annotations
@@ -30,120 +30,135 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Python 3.8 could not evaluate it
+if TYPE_CHECKING:  # Python 3.8 cannot evaluate it
     Members = dict[tuple[str, ...], zipfile.ZipInfo]
     """Files of an archive by the parts of their path below the folder."""
 
+_REFUSED, _DAMAGED, _DISK_FULL = 1, 3, 4
 _BLOCK = 1 << 20  # bytes
-_TOLD_EVERY = 100  # frames
+_PROGRESS_EVERY = 100  # frames
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError)  # all that zipfile raises
+_DAMAGE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError)  # zipfile raises all of them
 
 
-class Refused(Exception):
-    """An archive that is not unpacked; the message says why."""
+class RefusedError(Exception):
+    """The archive is not unpacked; the message has the reason."""
 
 
-def members(archive: zipfile.ZipFile, stem: str) -> Members:
-    """Files of an archive, once every member is known to stay below the folder.
+def check_content(archive: zipfile.ZipFile) -> None:
+    """Read every member; `zipfile` raises an error if one has another checksum or ends early."""
+    for member in archive.infolist():
+        with archive.open(member) as content:
+            while content.read(_BLOCK):
+                pass
+
+
+def list_members(archive: zipfile.ZipFile, stem: str) -> Members:
+    """Return the files of an archive after checking that every member stays below the folder.
 
     Parameters
     ----------
     archive
-        What was opened.
+        An open archive.
     stem
-        The archive's name without its ending.
+        The archive's file name without its suffix.
 
     Raises
     ------
-    Refused
-        If a member is neither a file nor a folder, could reach beyond the folder, or cannot be read.
+    RefusedError
+        If a member is neither a file nor a folder, could be written outside the folder, or is encrypted.
+
+    Examples
+    --------
+    >>> import io
+    >>> archive = zipfile.ZipFile(io.BytesIO(), "w")
+    >>> archive.writestr("train_data1/stop_1/0001.jpg", b"")
+    >>> list(list_members(archive, "train_data1"))
+    [('stop_1', '0001.jpg')]
     """
     files: Members = {}
     for member in archive.infolist():
-        path = PurePosixPath(member.filename.replace("\\", "/"))  # as Windows writes it
-        fault = _fault(member, path)
+        path = PurePosixPath(member.filename.replace("\\", "/"))  # Windows separators
+        fault = _find_fault(member, path)
         if fault:
-            raise Refused(f"refused, nothing was unpacked: its member {member.filename!r} {fault}")
+            raise RefusedError(f"refused, nothing was unpacked: its member {member.filename!r} {fault}")
         if not member.is_dir() and path.parts[0] != "__MACOSX":
             files[path.parts] = member
     if not files:
-        raise Refused("it holds no files")
+        raise RefusedError("it contains no files")
     first = {parts[0] for parts in files}
     if first in ({stem}, {"train_data"}) and any(len(parts) > 2 for parts in files):
         return {parts[1:]: member for parts, member in files.items() if len(parts) > 1}
     return files
 
 
-def unpack(archive: zipfile.ZipFile, files: Members, folder: Path, name: str) -> None:
-    """Write files that are not there yet; each appears whole.
+def unpack_members(archive: zipfile.ZipFile, files: Members, folder: Path, name: str) -> None:
+    """Write the files that do not exist yet; each gets its name when it is complete.
 
     Parameters
     ----------
     archive
-        What was opened.
+        An open archive.
     files
-        What to write, from `members`.
+        The members to write, from `list_members`.
     folder
-        Where; it is there.
+        An existing folder.
     name
-        What to call the archive in front of whoever watches.
+        The archive's name in the progress display.
 
     Raises
     ------
-    Refused
-        If there is too little space: what an archive of a few bytes can grow to is known before.
+    RefusedError
+        If there is too little space. This is known in advance, even if a small archive expands to a very large one.
     OSError
         If a file cannot be written.
     """
-    needed = sum(member.file_size for parts, member in files.items() if not _has_size(folder.joinpath(*parts), member))
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise Refused(f"unpacked it takes {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free in {folder}")
-    # One name for all, which no member has: a killed process leaves one file a folder, and the next takes it.
-    temporary = ".part"
-    while any(temporary in map(str.lower, parts) for parts in files):
-        temporary += "_"
+    _check_space(files, folder)
+    temporary = _choose_temporary_name(files)
     for number, (parts, member) in enumerate(files.items(), 1):
         target = folder.joinpath(*parts)
-        if not _is_there(target, member):
+        if not _is_unpacked(target, member):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(temporary)
             with archive.open(member) as content, partial.open("wb") as copy:
-                shutil.copyfileobj(content, copy, _BLOCK)  # raises where the content has another checksum
+                shutil.copyfileobj(content, copy, _BLOCK)  # raises BadZipFile if the checksum differs
             partial.replace(target)
-        if sys.stderr.isatty() and (number % _TOLD_EVERY == 0 or number == len(files)):
+        if sys.stderr.isatty() and (number % _PROGRESS_EVERY == 0 or number == len(files)):
             end = "\n" if number == len(files) else ""
             print(f"\r{name}: frame {number} of {len(files)}", end=end, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Unpack, or say why not."""
-    parser = argparse.ArgumentParser(description="Unpack an archive of frames.")
+    """Check or unpack an archive; print the reason if that fails."""
+    parser = argparse.ArgumentParser(description="Check or unpack an archive of frames.")
     parser.add_argument("zip", type=Path)
-    parser.add_argument("folder", type=Path, nargs="?", help="left out: only look whether it is an archive")
-    asked = parser.parse_args()
-    name = _CONTROL.sub("?", asked.zip.name)
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="an existing folder; without it, the archive is only checked"
+    )
+    arguments = parser.parse_args()
+    name = _CONTROL.sub("?", arguments.zip.name)
     try:
-        with zipfile.ZipFile(asked.zip) as archive:
-            if asked.folder is not None:
-                files = members(archive, asked.zip.stem)
-                unpack(archive, files, asked.folder, name)
+        with zipfile.ZipFile(arguments.zip) as archive:
+            if arguments.folder is None:
+                check_content(archive)
+            else:
+                files = list_members(archive, arguments.zip.stem)
+                unpack_members(archive, files, arguments.folder, name)
                 print("\n".join(sorted({parts[0] for parts in files})), flush=True)
     except OSError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 4 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
-    except (Refused, NotImplementedError) as error:  # the latter: a compression that this Python does not know
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
-    except _BROKEN as error:
-        print(f"{name}: {_diagnosis(asked.zip)}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
-        return 3
+        return _DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else _REFUSED
+    except (RefusedError, RuntimeError) as error:  # RuntimeError: encrypted, or an unknown compression method
+        print(f"{name}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
+        return _REFUSED
+    except _DAMAGE_ERRORS as error:
+        print(f"{name}: {_describe_damage(arguments.zip)}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
+        return _DAMAGED
     return 0
 
 
-def _fault(member: zipfile.ZipInfo, path: PurePosixPath) -> str:
-    """Say what speaks against a member, or nothing."""
+def _find_fault(member: zipfile.ZipInfo, path: PurePosixPath) -> str:
+    """Return why a member must not be unpacked, or an empty string."""
     if not path.parts:
         return "has no name"
     if path.is_absolute():
@@ -152,7 +167,7 @@ def _fault(member: zipfile.ZipInfo, path: PurePosixPath) -> str:
         return "leaves the folder"
     if _CONTROL.search(member.filename):
         return "has control characters in its name"
-    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive was not made on Unix
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the archive was not made on Unix
     if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
         return "is a link" if stat.S_ISLNK(kind) else "is neither a file nor a folder"
     if member.flag_bits & 1:
@@ -160,12 +175,27 @@ def _fault(member: zipfile.ZipInfo, path: PurePosixPath) -> str:
     return ""
 
 
+def _check_space(files: Members, folder: Path) -> None:
+    needed = sum(member.file_size for parts, member in files.items() if not _has_size(folder.joinpath(*parts), member))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RefusedError(f"unpacked, it needs {needed / 1e9:.1f} GB more, but {folder} has {free / 1e9:.1f} GB free")
+
+
+def _choose_temporary_name(files: Members) -> str:
+    """Return a name that no member has; it is fixed, so that the next run overwrites what a killed one left."""
+    temporary = ".part"
+    while any(temporary in map(str.lower, parts) for parts in files):
+        temporary += "_"
+    return temporary
+
+
 def _has_size(target: Path, member: zipfile.ZipInfo) -> bool:
     return target.is_file() and target.stat().st_size == member.file_size
 
 
-def _is_there(target: Path, member: zipfile.ZipInfo) -> bool:
-    """Whether a file has the member's content: by its checksum, for a power failure leaves whole sizes of nothing."""
+def _is_unpacked(target: Path, member: zipfile.ZipInfo) -> bool:
+    """Return whether a file has the member's checksum; after a power failure, the right size proves nothing."""
     if not _has_size(target, member):
         return False
     checksum = 0
@@ -175,10 +205,10 @@ def _is_there(target: Path, member: zipfile.ZipInfo) -> bool:
     return checksum == member.CRC
 
 
-def _diagnosis(path: Path) -> str:
+def _describe_damage(path: Path) -> str:
     with path.open("rb") as content:
         start = content.read(40)
-    return "this archive is broken" if start[:2] == b"PK" else f"this is no zip archive, it begins with {start!r}"
+    return "the archive is damaged" if start[:2] == b"PK" else f"not a zip archive, it begins with {start!r}"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Formats that samples are written in: one per file."""
+"""Output formats of samples, one per file."""

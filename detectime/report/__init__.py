@@ -1,1 +1,1 @@
-"""Figures of a run, and its report as one HTML file."""
+"""Figures of a run, and its report as a single HTML file."""

@@ -1,4 +1,4 @@
-"""The figures of the notebooks. Each function returns a matplotlib figure and draws nothing else."""
+"""Figures of the notebooks. Each public function returns a matplotlib figure and has no other effect."""
 
 from __future__ import annotations
 
@@ -20,88 +20,293 @@ from matplotlib.ticker import LogLocator
 
 from detectime import boxes, pairing
 from detectime.boxes import Floats
-from detectime.config import PairingConfig
-from detectime.images import RGB, EncodedImage, UnreadableImageError
-from detectime.schema import SAMPLES, Outcome, check_outcomes
+from detectime.config import Config, PairingConfig
+from detectime.images import RGB, FrameImage, UnreadableImageError
+from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 from detectime.sources.contract import MissingFrameError, Source
+from detectime.sources.reading import read_images
 
 COLOURS = {outcome.value: outcome.colour for outcome in Outcome}
 """The colour of each outcome."""
 
 _FACE, _SQUARE, _HAND, _BBOX = "#4cc9f0", "#4cc9f0", "#ffb703", "#fb5607"
-_COLUMNS = 4  # frames side by side in a gallery
-_THUMBNAIL = 300  # pixels of a thumbnail's longer side: what a gallery costs does not depend on the frames
+_BARS = "#2a9d5c"
+_DASHED = (0, (4, 2))
+_COLUMNS = 4  # frames per row of a gallery
+_THUMBNAIL = 300  # pixels of a thumbnail's longer side: the size of a gallery does not depend on that of its frames
+_MOST_POINTS = 3000  # of a scatter plot: more are slow to draw and hide each other
 _DPI = 80
+
+_Found = tuple[list[Any], list[Any]]  # faces and hands of a frame
 
 
 def use_jpeg() -> None:
-    """Have notebooks keep figures as JPEG: a tenth of a PNG where figures show photographs."""
+    """Make notebooks store figures as JPEG: a tenth of the size of PNG where figures show photographs."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
 
 
 def plot_classes(table: pd.DataFrame) -> Figure:
-    """Draw how many frames each class has, and what of them this run wants.
+    """Draw the number of frames per class: wanted, missing in the source, or left out of the run.
 
     Parameters
     ----------
     table
-        The frame table, with `wanted`.
+        The frame table, with `wanted` and `on_disk`.
+
+    Examples
+    --------
+    >>> row = {"label": 4, "class_name": "ok", "wanted": True, "on_disk": True}
+    >>> figure = plot_classes(pd.DataFrame([row, row | {"wanted": False}]))
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['wanted', 'left_out']
+    >>> plt.close(figure)
     """
     state = np.select([~table["wanted"], ~table["on_disk"]], ["left_out", "missing"], default="wanted")
     colours = {"wanted": COLOURS["paired"], "missing": COLOURS["missing"], "left_out": COLOURS["left_out"]}
-    return _stacked(table, pd.Series(state, index=table.index), colours, "frames")
+    return _draw_stacked_bars(table, pd.Series(state, index=table.index), colours)
 
 
 def plot_outcomes(samples: pd.DataFrame) -> Figure:
-    """Draw what became of the frames of each class.
+    """Draw the number of frames per class, divided by outcome.
 
     Parameters
     ----------
     samples
         What `pairing.pair_frames` returned.
+
+    Raises
+    ------
+    ValueError
+        If a row has an outcome that is not in `schema.Outcome`.
+
+    Examples
+    --------
+    >>> row = {"label": 4, "class_name": "ok", "outcome": "paired"}
+    >>> figure = plot_outcomes(pd.DataFrame([row, row | {"outcome": "no_face"}]))
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['paired', 'no_face']
+    >>> plt.close(figure)
     """
-    return _stacked(samples, samples["outcome"], COLOURS, "frames")
+    check_outcomes(samples["outcome"].unique())
+    return _draw_stacked_bars(samples, samples["outcome"], COLOURS)
 
 
 def plot_gallery(
     samples: pd.DataFrame,
     detections: pa.Table,
     source: Source,
-    config: PairingConfig,
+    config: Config,
     *,
     title: str,
     most: int,
 ) -> Figure | None:
-    """Draw frames with everything that was found in them, and below each one what is cut out of it.
+    """Draw frames with their detections, and below each frame the crop of its sample.
 
     Parameters
     ----------
     samples
-        The rows of `pairing.pair_frames` to choose from: those of one class, or of one reason.
+        Rows of `pairing.pair_frames` to choose from, such as those of one class or outcome.
     detections
         What `detection.run.detect_frames` returned.
     source
-        Where the frames are; only those that are shown are read.
+        The source of the frames; only frames that are shown are read.
     config
-        For the context squares of faces without a pair.
+        How frames are read (`detection`), and the context squares of faces without a pair (`pairing`).
     title
-        Stands above the frames.
+        Title of the figure.
     most
-        How many frames are shown: spread evenly over `samples`.
+        Maximum number of frames, spread evenly over `samples`.
 
     Returns
     -------
     Figure or None
         None if there is nothing to show.
+
+    Raises
+    ------
+    ValueError
+        If a row has an outcome that is not in `schema.Outcome`.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> from detectime.paths import SAMPLE
+    >>> from detectime.schema import DETECTIONS
+    >>> from detectime.sources.folder import FolderSource
+    >>> source = FolderSource(str(SAMPLE / "TRAIN_DATA"))
+    >>> row = {"frame_path": "stop_01/0001.jpg", "outcome": "no_face", "error": None, "width": 640, "height": 480}
+    >>> samples, detections = pd.DataFrame([row]), DETECTIONS.empty_table()
+    >>> figure = plot_gallery(samples, detections, source, load_config(), title="no_face", most=4)
+    >>> figure.axes[0].get_title()
+    'stop_01/0001.jpg'
+    >>> plt.close(figure)
     """
     check_outcomes(samples["outcome"].unique())
-    shown = samples.iloc[_spread(len(samples), most)]
+    shown = samples.iloc[_spread_evenly(len(samples), most)]
     if shown.empty:
         return None
-    with_crops = bool(shown["outcome"].isin(SAMPLES).any())
-    rows = -(-len(shown) // _COLUMNS)
+    figure, cells = _make_cells(len(shown), bool(shown["outcome"].isin(SAMPLES).any()))
+    found = _group_boxes(detections, shown["frame_path"], config.pairing)
+    reading = config.detection
+    images = read_images(source, shown["frame_path"], exif=reading.exif, max_pixels=reading.max_pixels)
+    for (above, below), (_, sample), (_, image) in zip(cells, shown.iterrows(), images, strict=True):
+        above.set_title(_make_plain(sample["frame_path"]), fontsize=8)
+        try:
+            pixels = _read_pixels(image)
+        except (MissingFrameError, UnreadableImageError) as error:
+            _write_text(above, sample["error"] if isinstance(sample["error"], str) else str(error))
+            continue
+        if pixels.shape[:2] != (sample["height"], sample["width"]):
+            _write_text(above, "changed since detection")
+            continue
+        _draw_frame(above, pixels, sample, found.get(sample["frame_path"], ([], [])), config.pairing)
+        if below is not None and sample["outcome"] in SAMPLES:
+            _draw_crop(below, pixels, sample)
+    figure.suptitle(_make_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
+    if found:
+        is_enlarged = any(_is_enlarged(sample) for _, sample in shown.iterrows())
+        figure.legend(handles=_make_legend(is_enlarged), loc="upper right", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def plot_distributions(samples: pd.DataFrame) -> Figure:
+    """Draw the distributions that describe a training set: classes, videos, and the hands' sizes, centres and scores.
+
+    Parameters
+    ----------
+    samples
+        What `pairing.pair_frames` returned.
+
+    Raises
+    ------
+    ValueError
+        If a row has an outcome that is not in `schema.Outcome`.
+
+    Examples
+    --------
+    >>> hand = {"hand_x1": 10.0, "hand_y1": 10.0, "hand_x2": 50.0, "hand_y2": 60.0, "hand_score": 0.9}
+    >>> label = {"label": 4, "class_name": "ok", "video_name": "v"}
+    >>> frame = {"outcome": "paired", "width": 640, "height": 480}
+    >>> figure = plot_distributions(pd.DataFrame([frame | label | hand]))
+    >>> figure.axes[0].get_title()
+    'samples per class'
+    >>> plt.close(figure)
+    """
+    check_outcomes(samples["outcome"].unique())
+    paired = samples[samples["outcome"].isin(SAMPLES)]
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(2, 3, figsize=(11.6, 6), dpi=_DPI, layout="constrained")
+    titles = (
+        "samples per class",
+        "hand size (√area, pixels)",
+        "hand centre in the frame",
+        "hand score",
+        "samples per video",
+        "hand aspect ratio (width / height)",
+    )
+    for ax, title in zip(axes.flat, titles, strict=True):
+        ax.set_title(title, fontsize=10)
+    if paired.empty:
+        for ax in axes.flat:
+            _write_text(ax, "no samples")
+        return figure
+    data = _describe_hands(paired, _name_classes(samples))
+    videos = paired.groupby(["class_name", "video_name"]).size()
+    names = data["class"].cat.categories
+    palette = dict(zip(names, sns.color_palette("deep", len(names)), strict=True))
+    _draw_class_counts(axes[0, 0], data, palette)
+    _draw_sizes(axes[0, 1], data, palette)
+    _draw_centres(axes[0, 2], data, palette)
+    sns.histplot(data, x="score", bins=np.linspace(0, 1, 41), ax=axes[1, 0], color=_BARS)
+    sns.histplot(x=videos, ax=axes[1, 1], color=_BARS, bins=min(30, int(videos.max())))
+    sns.histplot(x=np.clip(data["aspect ratio"], 0, 3), bins=30, ax=axes[1, 2], color=_BARS)
+    for ax, unit in zip(axes.flat, ("", "", "", "samples", "videos", "samples"), strict=True):
+        ax.set(xlabel="", ylabel=unit)
+    return figure
+
+
+def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str, str]) -> Figure:
+    """Draw one bar per class, its frames divided by a state, which must be one of the keys of `colours`."""
+    names = _name_classes(table)
+    count = pd.crosstab(table["class_name"].to_numpy(), state.to_numpy()).reindex(index=list(names))
+    count = count[[name for name in colours if name in count]]
+    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
+        figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(names)), dpi=_DPI, layout="constrained")
+    left = np.zeros(len(names))
+    for name in count:
+        values = count[name].to_numpy(dtype=float)
+        ax.barh(range(len(names)), values, left=left, color=colours[str(name)], label=str(name))
+        left += values
+    ax.set_yticks(range(len(names)), list(names.values()))
+    ax.invert_yaxis()
+    ax.set_xlabel("frames")
+    if len(table):
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _describe_hands(paired: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """Return the class, size, centre, score and aspect ratio of each sample's hand."""
+    hand = pairing.get_boxes(paired, "hand")
+    centres, sides = (hand[:, :2] + hand[:, 2:]) / 2, hand[:, 2:] - hand[:, :2]
+    kinds = paired["class_name"].map(names).to_numpy()
+    present = set(kinds)
+    return pd.DataFrame(
+        {
+            "class": pd.Categorical(kinds, categories=[name for name in names.values() if name in present]),
+            "size": np.sqrt(boxes.compute_area(hand)),
+            "x": centres[:, 0] / paired["width"].to_numpy(),
+            "y": centres[:, 1] / paired["height"].to_numpy(),
+            "score": paired["hand_score"].to_numpy(),
+            "aspect ratio": sides[:, 0] / sides[:, 1],
+        }
+    )
+
+
+def _draw_class_counts(ax: Axes, data: pd.DataFrame, palette: dict[str, Any]) -> None:
+    names = list(palette)
+    ax.barh(range(len(names)), data["class"].value_counts().reindex(names), color=list(palette.values()))
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+
+
+def _draw_sizes(ax: Axes, data: pd.DataFrame, palette: dict[str, Any]) -> None:
+    patches = ax.boxplot(
+        [data.loc[data["class"] == name, "size"] for name in palette],
+        orientation="horizontal",
+        tick_labels=list(palette),
+        widths=0.7,
+        patch_artist=True,
+        flierprops={"markersize": 2},
+    )
+    for patch, colour in zip(patches["boxes"], palette.values(), strict=True):
+        patch.set_facecolor(colour)
+    ax.invert_yaxis()
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(LogLocator(2, subs=[1, 1.5]))
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _draw_centres(ax: Axes, data: pd.DataFrame, palette: dict[str, Any]) -> None:
+    some = data.iloc[_spread_evenly(len(data), _MOST_POINTS)]
+    sns.scatterplot(some, x="x", y="y", hue="class", palette=palette, s=14, alpha=0.6, ax=ax, linewidth=0)
+    ax.set(xlim=(0, 1), ylim=(1, 0))
+    ax.legend(fontsize=7, loc="upper right")
+
+
+def _spread_evenly(count: int, most: int) -> list[int]:
+    """Choose at most `most` of `count` indices, evenly spaced."""
+    if count <= most:
+        return list(range(count))
+    indices: list[int] = np.linspace(0, count - 1, max(most, 0)).round().astype(int).tolist()
+    return indices
+
+
+def _make_cells(count: int, with_crops: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
+    """Return an empty gallery, and for each frame the axes of the frame and of its crop."""
+    rows = -(-count // _COLUMNS)
     heights = [1.0, 0.62] if with_crops else [1.0]
     figure, axes = plt.subplots(
         rows * len(heights),
@@ -114,144 +319,19 @@ def plot_gallery(
     )
     for ax in axes.flat:
         ax.set_axis_off()
-    found = _by_frame(detections, shown["frame_path"], config)
-    for k, ((_, sample), (_, frame)) in enumerate(zip(shown.iterrows(), source.open(shown["frame_path"]), strict=True)):
-        above = axes[k // _COLUMNS * len(heights), k % _COLUMNS]
-        above.set_title(_plain(sample["frame_path"]), fontsize=8)
-        try:
-            image = _pixels(frame)
-        except (MissingFrameError, UnreadableImageError) as error:
-            _write(above, sample["error"] if isinstance(sample["error"], str) else str(error))
-            continue
-        if image.shape[:2] != (sample["height"], sample["width"]):
-            _write(above, "changed since it was looked at")
-            continue
-        _draw_frame(above, image, sample, found.get(sample["frame_path"], ([], [])), config)
-        if with_crops and sample["outcome"] in SAMPLES:
-            _draw_crop(axes[k // _COLUMNS * len(heights) + 1, k % _COLUMNS], image, sample)
-    figure.suptitle(_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
-    if len(found):
-        enlarged = any(_is_enlarged(sample) for _, sample in shown.iterrows())
-        figure.legend(handles=_legend(enlarged), loc="upper right", ncols=4, fontsize=8, frameon=False)
-    return figure
+    above = list(axes[:: len(heights)].flat)[:count]
+    below = list(axes[1::2].flat)[:count] if with_crops else [None] * count
+    return figure, list(zip(above, below, strict=True))
 
 
-def plot_distributions(samples: pd.DataFrame) -> Figure:
-    """Draw what helps to judge a training set: sizes, places, scores, and how samples spread over classes and videos.
-
-    Parameters
-    ----------
-    samples
-        What `pairing.pair_frames` returned.
-    """
-    check_outcomes(samples["outcome"].unique())
-    paired = samples[samples["outcome"].isin(SAMPLES)]
-    hand = pairing.get_boxes(paired, "hand")
-    centre = (hand[:, :2] + hand[:, 2:]) / 2
-    names = _class_names(samples)
-    kind = paired["class_name"].map(names).to_numpy()
-    present = [name for name in names.values() if name in set(kind)]
-    data = pd.DataFrame(
-        {
-            "class": pd.Categorical(kind, categories=present),
-            "size": np.sqrt(boxes.compute_area(hand)),
-            "x": centre[:, 0] / paired["width"].to_numpy(),
-            "y": centre[:, 1] / paired["height"].to_numpy(),
-            "score": paired["hand_score"].to_numpy(),
-        }
-    )
-    videos = paired.groupby(["class_name", "video_name"]).size().rename("samples").reset_index()
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(2, 3, figsize=(11.6, 6), dpi=_DPI, layout="constrained")
-    palette = dict(zip(present, sns.color_palette("deep", len(present)), strict=True))
-    titles = (
-        "samples per class",
-        "hand size: √area, pixels",
-        "hand's centre in the frame",
-        "hand's score",
-        "samples per video",
-        "hand's width / height",
-    )
-    for ax, text in zip(axes.flat, titles, strict=True):
-        ax.set_title(text, fontsize=10)
-    if paired.empty:
-        for ax in axes.flat:
-            _write(ax, "no samples")
-        return figure
-    count = data["class"].value_counts().reindex(present)
-    axes[0, 0].barh(range(len(present)), count, color=[palette[name] for name in present])
-    axes[0, 0].set_yticks(range(len(present)), present)
-    axes[0, 0].invert_yaxis()
-    patches = axes[0, 1].boxplot(
-        [data.loc[data["class"] == name, "size"] for name in present],
-        orientation="horizontal",
-        tick_labels=present,
-        widths=0.7,
-        patch_artist=True,
-        flierprops={"markersize": 2},
-    )
-    for patch, name in zip(patches["boxes"], present, strict=True):
-        patch.set_facecolor(palette[name])
-    axes[0, 1].invert_yaxis()
-    axes[0, 1].set_xscale("log", base=2)
-    axes[0, 1].xaxis.set_major_locator(LogLocator(2, subs=[1, 1.5]))
-    axes[0, 1].xaxis.set_major_formatter("{x:g}")
-    # A million points are a blot and a slow figure: a few thousand say the same.
-    some = data.iloc[_spread(len(data), 3000)]
-    sns.scatterplot(some, x="x", y="y", hue="class", palette=palette, s=14, alpha=0.6, ax=axes[0, 2], linewidth=0)
-    axes[0, 2].set(xlim=(0, 1), ylim=(1, 0))
-    axes[0, 2].legend(fontsize=7, loc="upper right")
-    sns.histplot(data, x="score", bins=np.linspace(0, 1, 41), ax=axes[1, 0], color="#2a9d5c")
-    sns.histplot(videos, x="samples", ax=axes[1, 1], color="#2a9d5c", bins=min(30, int(videos["samples"].max())))
-    axes[1, 1].set_ylabel("videos")
-    sides = hand[:, 2:] - hand[:, :2]
-    sns.histplot(x=np.clip(sides[:, 0] / sides[:, 1], 0, 3), bins=30, ax=axes[1, 2], color="#2a9d5c")
-    for ax in axes.flat:
-        ax.set(xlabel="", ylabel=ax.get_ylabel() if ax in (axes[1, 0], axes[1, 1], axes[1, 2]) else "")
-    return figure
+def _read_pixels(image: FrameImage | MissingFrameError | UnreadableImageError) -> RGB:
+    if isinstance(image, Exception):
+        raise image
+    return image.read_pixels()
 
 
-def _stacked(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], unit: str) -> Figure:
-    """Draw one bar per class, divided by a state; one that has no colour is an error, since bars would not add up."""
-    unknown = sorted({str(name) for name in state.astype("object").fillna("nothing").unique()} - set(colours))
-    if unknown:
-        raise ValueError(f"unknown outcomes: {', '.join(unknown)}; known are {', '.join(colours)}")
-    names = _class_names(table)
-    count = pd.crosstab(table["class_name"].to_numpy(), state.to_numpy()).reindex(index=list(names))
-    count = count[[name for name in colours if name in count]]
-    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
-        figure, ax = plt.subplots(figsize=(9, 0.8 + 0.34 * len(names)), dpi=_DPI, layout="constrained")
-    left = np.zeros(len(names))
-    for name in count:
-        values = count[name].to_numpy(dtype=float)
-        ax.barh(range(len(names)), values, left=left, color=colours[str(name)], label=str(name))
-        left += values
-    ax.set_yticks(range(len(names)), list(names.values()))
-    ax.invert_yaxis()
-    ax.set_xlabel(unit)
-    if len(table):
-        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    return figure
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Choose at most `most` of `count` positions, evenly."""
-    if count <= most:
-        return list(range(count))
-    positions: list[int] = np.linspace(0, count - 1, max(most, 0)).round().astype(int).tolist()
-    return positions
-
-
-def _pixels(frame: EncodedImage | MissingFrameError | UnreadableImageError) -> RGB:
-    if isinstance(frame, Exception):
-        raise frame
-    return frame.pixels()
-
-
-def _by_frame(
-    detections: pa.Table, frame_paths: Iterable[str], config: PairingConfig
-) -> dict[str, tuple[list[Any], list[Any]]]:
-    """Faces and hands of some frames that pairing considered."""
+def _group_boxes(detections: pa.Table, frame_paths: Iterable[str], config: PairingConfig) -> dict[str, _Found]:
+    """Return the faces and hands that pairing considered, by frame."""
     rows = detections.filter(pc.is_in(detections["frame_path"], pa.array(frame_paths, pa.string()))).to_pylist()
     stages = {"near", "frame"} | ({"fallback"} if config.fallback == "frame" else set())
     return {
@@ -261,48 +341,47 @@ def _by_frame(
     }
 
 
-def _draw_frame(
-    ax: Axes, frame: RGB, sample: pd.Series, found: tuple[list[Any], list[Any]], config: PairingConfig
-) -> None:
-    """Draw a frame, all that was found in it thinly, and the pair of its sample."""
+def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: _Found, config: PairingConfig) -> None:
+    """Draw a frame with its detections in thin lines, and the pair of its sample in thick ones."""
     height, width = frame.shape[:2]
-    scale = _show(ax, frame)
-    faces, hands = (np.array([[b[c] for c in ("x1", "y1", "x2", "y2")] for b in side]).reshape(-1, 4) for side in found)
-    paired = sample["outcome"] in SAMPLES
-    coefficient = config.crop_coefficient if config.fallback == "none" else config.wider_coefficient  # the last tried
+    scale = _show_image(ax, frame)
+    faces, hands = (np.array([[box[corner] for corner in CORNERS] for box in side]).reshape(-1, 4) for side in found)
+    is_sample = sample["outcome"] in SAMPLES
+    # Without a pair, the squares of the last step of pairing.
+    coefficient = config.crop_coefficient if config.fallback == "none" else config.wider_coefficient
     for box in faces:
-        _outline(ax, box * scale, _FACE, 0.8)
-        if not paired:
-            _outline(ax, boxes.make_context_squares(box, coefficient) * scale, _SQUARE, 0.8, dashed=True)
+        _outline_box(ax, box * scale, _FACE, 0.8)
+        if not is_sample:
+            _outline_box(ax, boxes.make_context_squares(box, coefficient) * scale, _SQUARE, 0.8, dashed=True)
     for box in hands:
-        _outline(ax, box * scale, _HAND, 0.8)
-    if paired:
-        face, hand, bbox = (
-            sample[[f"{what}_{c}" for c in ("x1", "y1", "x2", "y2")]].to_numpy(dtype=float)
-            for what in ("face", "hand", "bbox")
-        )
-        if not np.isnan(face).any():
-            square = sample[[f"square_{c}" for c in ("x1", "y1", "x2", "y2")]].to_numpy(dtype=float)
-            _outline(ax, square * scale, _SQUARE, 1.2, dashed=True)
-            _outline(ax, face * scale, _FACE, 2)
-        _outline(ax, hand * scale, _HAND, 2)
-        if _is_enlarged(sample):
-            _outline(ax, bbox * scale, _BBOX, 1.6)
+        _outline_box(ax, box * scale, _HAND, 0.8)
+    if is_sample:
+        _outline_pair(ax, sample, scale)
     ax.set(xlim=(-0.5, width * scale - 0.5), ylim=(height * scale - 0.5, -0.5))
 
 
+def _outline_pair(ax: Axes, sample: pd.Series, scale: float) -> None:
+    face, square, hand, bbox = (pairing.get_boxes(sample, kind) * scale for kind in ("face", "square", "hand", "bbox"))
+    if not np.isnan(face).any():
+        _outline_box(ax, square, _SQUARE, 1.2, dashed=True)
+        _outline_box(ax, face, _FACE, 2)
+    _outline_box(ax, hand, _HAND, 2)
+    if _is_enlarged(sample):
+        _outline_box(ax, bbox, _BBOX, 1.6)
+
+
 def _is_enlarged(sample: pd.Series) -> bool:
-    """Whether more than a sample's hand is cut out."""
+    """Return whether the crop is larger than the hand."""
     return bool(sample["bbox_x2"] - sample["bbox_x1"] > sample["hand_x2"] - sample["hand_x1"] + 2)  # 2: rounding
 
 
 def _draw_crop(ax: Axes, frame: RGB, sample: pd.Series) -> None:
-    x1, y1, x2, y2 = (int(sample[f"bbox_{corner}"]) for corner in ("x1", "y1", "x2", "y2"))
-    _show(ax, frame[y1:y2, x1:x2])
+    x1, y1, x2, y2 = pairing.get_boxes(sample, "bbox").astype(int)
+    _show_image(ax, frame[y1:y2, x1:x2])
 
 
-def _show(ax: Axes, image: RGB) -> float:
-    """Show an image as a thumbnail; return its scale."""
+def _show_image(ax: Axes, image: RGB) -> float:
+    """Show an image as a thumbnail, and return its scale."""
     height, width = image.shape[:2]
     scale = float(min(1.0, _THUMBNAIL / max(height, width)))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -310,30 +389,31 @@ def _show(ax: Axes, image: RGB) -> float:
     return scale
 
 
-def _outline(ax: Axes, box: Floats, colour: str, line_width: float, *, dashed: bool = False) -> None:
+def _outline_box(ax: Axes, box: Floats, colour: str, line_width: float, *, dashed: bool = False) -> None:
     x1, y1, x2, y2 = box
-    style = (0, (4, 2)) if dashed else "solid"
+    style = _DASHED if dashed else "solid"
     ax.add_patch(
         Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=line_width, linestyle=style)
     )
 
 
-def _legend(enlarged: bool) -> list[Line2D]:
+def _make_legend(with_bbox: bool) -> list[Line2D]:
     handles = [
         Line2D([], [], color=_FACE, linewidth=2, label="face"),
-        Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=(0, (4, 2)), label="its context square"),
+        Line2D([], [], color=_SQUARE, linewidth=1.2, linestyle=_DASHED, label="context square"),
         Line2D([], [], color=_HAND, linewidth=2, label="hand"),
     ]
-    if enlarged:
+    if with_bbox:
         handles.append(Line2D([], [], color=_BBOX, linewidth=1.6, label="bbox"))
     return handles
 
 
-def _write(ax: Axes, text: str) -> None:
+def _write_text(ax: Axes, text: str) -> None:
+    """Write text in the middle of axes."""
     ax.text(
         0.5,
         0.5,
-        _plain(text, 120),
+        _make_plain(text, 120),
         ha="center",
         va="center",
         wrap=True,
@@ -343,20 +423,23 @@ def _write(ax: Axes, text: str) -> None:
     )
 
 
-def _plain(text: str, length: int = 34) -> str:
-    """Text that a figure can show: nothing that breaks the line, is no glyph of its font or is read as a formula."""
-    shown = "".join(c if _can_show(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+def _make_plain(text: str, length: int = 34) -> str:
+    """Return text that a figure can show: one line, only glyphs of the font, no formulas, cut at the start if long."""
+    shown = "".join(c if _has_glyph(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
     return (shown if len(shown) <= length else "…" + shown[1 - length :]).replace("$", r"\$")
 
 
-def _can_show(character: str) -> bool:
+def _has_glyph(character: str) -> bool:
+    """Return whether the font of figures has a glyph for a character, as far as that is certain."""
     return character.isprintable() and ord(character) < 0x2500
 
 
-def _class_names(table: pd.DataFrame) -> dict[str, str]:
-    """Name of each class in figures, in the order of the labels; two classes never have the same."""
+def _name_classes(table: pd.DataFrame) -> dict[str, str]:
+    """Return the name of each class in figures, in the order of the labels; names are unique."""
     kinds = table[["label", "class_name"]].drop_duplicates().sort_values("label")
     return {
-        name: _plain(name) if len(name) <= 30 and all(map(_can_show, name)) else f"{_plain(name, 20)} ({label})"
+        name: _make_plain(name)
+        if len(name) <= 30 and all(map(_has_glyph, name))
+        else f"{_make_plain(name, 20)} ({label})"
         for label, name in kinds.itertuples(index=False)
     }

@@ -1,11 +1,7 @@
-"""An executed notebook as one HTML file that refers to nothing outside itself.
-
-python -m detectime.report.html NOTEBOOK HTML
-"""
+"""Conversion of an executed notebook to a single HTML file without external resources."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import html
 import json
@@ -18,7 +14,6 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 
 from detectime.notes import shorten_text
 from detectime.storage import store
-from detectime.storage.store import StoreError
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -57,16 +52,18 @@ thead th { border-bottom: 2px solid #c6ced8; } tbody th { text-align: left; }
 
 
 _NBFORMAT = 4
-_MINOR_WITHOUT_IDS = 4  # 4.5 added ids of cells, which a report does not need and not every notebook has
+_MINOR_WITHOUT_IDS = 4  # 4.5 made cell ids mandatory; a report does not need them and some notebooks lack them
 _REMEDY = f"accepted: a notebook (.ipynb) of nbformat {_NBFORMAT}, as Jupyter and papermill save it"
 
 
 class ReportError(ValueError):
-    """A file of which no report can be made; the message names it, what is wrong with it and what is accepted."""
+    """A file that cannot be converted to a report; the message names the file, the fault and what is accepted."""
 
 
 def write_report(notebook: str | Path, path: str | Path) -> None:
-    """Write the text and figures of an executed notebook, without its code.
+    """Write the text and figures of an executed notebook as HTML, without its code.
+
+    Cells tagged ``not-in-report`` are omitted.
 
     Parameters
     ----------
@@ -78,35 +75,48 @@ def write_report(notebook: str | Path, path: str | Path) -> None:
     Raises
     ------
     ReportError
-        If `notebook` cannot be read, or is no notebook of nbformat 4.
+        If `notebook` cannot be read, or is not a notebook of nbformat 4.
     StoreError
         If the HTML file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("99 samples")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "out.ipynb")
+    ...     nbformat.write(notebook, path)
+    ...     write_report(path, path.with_suffix(".html"))
+    ...     "99 samples" in path.with_suffix(".html").read_text()
+    True
     """
     content = _read_notebook(notebook)
-    with _faults_of_the_notebook(notebook):
-        # The bare template: the others load MathJax, require.js and mermaid from elsewhere.
+    with _report_faults(notebook):
+        # Other templates load MathJax, require.js and mermaid from the web.
         exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
         exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={"not-in-report"}), enabled=True)
         body, _ = exporter.from_notebook_node(content)
     page = _PAGE.format(title=html.escape(Path(notebook).stem), style=_STYLE, body=body)
-    place, name = store.open_parent_store(path)
-    place.put(name, page.encode())
+    parent, name = store.open_parent_store(path)
+    parent.put(name, page.encode())
 
 
 def _read_notebook(path: str | Path) -> nbformat.NotebookNode:
-    """Read a notebook, and check that it is one."""
+    """Read and validate a notebook."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = json.loads(text)
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror or error}; {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path}: this is no JSON, let alone a notebook ({error}); {_REMEDY}") from error
+        raise ReportError(f"{path}: not JSON, so not a notebook ({error}); {_REMEDY}") from error
     version = content.get("nbformat") if isinstance(content, dict) else None
     if version != _NBFORMAT:
-        found = f"nbformat {shorten_text(str(version))}" if version is not None else "JSON without `nbformat`"
-        raise ReportError(f"{path}: this is {found}, not a notebook that can be shown; {_REMEDY}")
-    with _faults_of_the_notebook(path):
+        fault = "JSON without `nbformat`, so not a notebook"
+        if version is not None:
+            fault = f"nbformat {shorten_text(str(version))} is not supported"
+        raise ReportError(f"{path}: {fault}; {_REMEDY}")
+    with _report_faults(path):
         notebook: nbformat.NotebookNode = nbformat.v4.reads(text)
         for cell in notebook.cells:
             cell.pop("id", None)
@@ -116,26 +126,10 @@ def _read_notebook(path: str | Path) -> nbformat.NotebookNode:
 
 
 @contextlib.contextmanager
-def _faults_of_the_notebook(path: str | Path) -> Iterator[None]:
-    """Take whatever nbformat and nbconvert trip over, each in its own way, for a fault of the notebook."""
+def _report_faults(path: str | Path) -> Iterator[None]:
+    """Raise whatever nbformat and nbconvert raise as a `ReportError`: each has many exception types of its own."""
     try:
         yield
     except Exception as error:
-        words = shorten_text(str(getattr(error, "message", error)))
-        raise ReportError(f"{path}: this notebook is damaged ({type(error).__name__}: {words}); {_REMEDY}") from error
-
-
-def main() -> None:
-    """Write a report from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m detectime.report.html", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("notebook", metavar="NOTEBOOK", help="a notebook that papermill executed")
-    parser.add_argument("html", metavar="HTML", help="the file to write")
-    arguments = parser.parse_args()
-    try:
-        write_report(arguments.notebook, arguments.html)
-    except (ReportError, StoreError) as error:
-        parser.exit(1, f"no report: {error}\n")
-
-
-if __name__ == "__main__":
-    main()
+        message = shorten_text(str(getattr(error, "message", error)))
+        raise ReportError(f"{path}: invalid notebook ({type(error).__name__}: {message}); {_REMEDY}") from error

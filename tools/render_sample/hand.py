@@ -14,24 +14,24 @@ from .frame import Floats
 from .poses import Pose
 from .surface import Triangles
 
-SUBDIVISIONS = 2  # of the mesh, which is coarse
-WRIST_M = np.array([0.038, 0.060, 0.010])  # the middle of the wrist in the mesh at rest; what lies below is forearm
+SUBDIVISIONS = 2  # the mesh is coarse
+WRIST_M = np.array([0.038, 0.060, 0.010])  # centre of the wrist in the mesh at rest; everything below is forearm
 
 
 @dataclass(frozen=True)
 class Hand:
-    """A right hand; metres, fingers along -y, palm towards -x, thumb towards -z."""
+    """A right hand in metres: fingers along -y, palm towards -x, thumb towards -z."""
 
     vertices: Floats  # at rest, (V, 3)
     triangles: Triangles  # (T, 3)
-    weights: Floats  # how much each joint moves each vertex, (V, J); rows add up to one
-    rest: Floats  # from each joint's own axes to the mesh's, (J, 4, 4)
-    joints: dict[str, int]  # the row of each, by its name
+    weights: Floats  # skinning weight of each joint for each vertex, (V, J); rows sum to one
+    rest: Floats  # from the axes of each joint to those of the mesh, (J, 4, 4)
+    joints: dict[str, int]  # row of each joint, by name
 
-    def bent(self, pose: Pose) -> Floats:
-        """Bend fingers and thumb: from each joint's own axes to the mesh's, (J, 4, 4)."""
+    def bend_joints(self, pose: Pose) -> Floats:
+        """Bend fingers and thumb; return the transforms from the axes of each joint to those of the mesh, (J, 4, 4)."""
         bent = self.rest.copy()
-        for chain in pose.turns():
+        for chain in pose.list_rotations():
             parent = self.joints["wrist"]
             for name, turn in chain:
                 joint = self.joints[name]
@@ -41,8 +41,8 @@ class Hand:
                 parent = joint
         return bent
 
-    def skinned(self, bent: Floats) -> Floats:
-        """Move the vertices with the bent joints (linear blend skinning): (V, 3), in the mesh's axes."""
+    def move_vertices(self, bent: Floats) -> Floats:
+        """Return the vertices moved with the bent joints (linear blend skinning), (V, 3), in the axes of the mesh."""
         motion = bent @ np.linalg.inv(self.rest)
         moved: Floats = np.einsum("vj,jik,vk->vi", self.weights, motion[:, :3, :3], self.vertices)
         moved += self.weights @ motion[:, :3, 3]
@@ -65,7 +65,7 @@ def load_hand(path: Path) -> Hand:
     joint, share = read(primitive.attributes.JOINTS_0, np.uint8, 4), read(primitive.attributes.WEIGHTS_0, np.float32, 4)
     np.add.at(weights, (np.arange(len(vertices))[:, None], joint), share)
     inverse_bind = read(skin.inverseBindMatrices, np.float32, 16).astype(np.float64)
-    # the file lists a vertex once for each texture coordinate; smoothing needs a closed surface
+    # The file repeats a vertex for each texture coordinate; smoothing needs a closed surface.
     _, first, merged = np.unique(vertices.round(6), axis=0, return_index=True, return_inverse=True)
     return Hand(
         vertices=vertices[first],

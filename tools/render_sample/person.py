@@ -1,6 +1,6 @@
-"""The person: the astronaut, cut out of her picture, with another skin and hair."""
+"""The person: the astronaut, cut out of her picture, with skin and hair recoloured."""
 
-# skimage, where it is installed, has functions without types
+# skimage, if installed, has untyped functions
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import skimage.data
 
-from .frame import HEIGHT, WIDTH, Colour, Floats, Image, blurred
-from .poses import rotation
+from .frame import HEIGHT, WIDTH, Colour, Floats, Image, blur
+from .poses import rotate
 
-# In her picture (512 x 512 pixels): the face box as detectors give it (forehead to chin, ear to ear), the outline,
+# In her picture (512 x 512 pixels): the face box as detectors return it (forehead to chin, ear to ear), the outline,
 # which GrabCut refines, and the skin of face and neck.
 FACE_MIDDLE, FACE_SIZE = np.array([224.0, 118.5]), np.array([98.0, 117.0])
 # fmt: off
@@ -34,17 +34,17 @@ SKIN = (
 # fmt: on
 SUIT = (0.92, 0.36, 0.17)
 
-FACE_HEIGHT_M = 0.2  # of that face box: makes the hand as large as a hand beside that face
-SHOULDER_M = np.array([0.19, -0.31, -0.03])  # seen from the middle of the face: outwards, up, to the camera
+FACE_HEIGHT_M = 0.2  # of that face box: the scale at which the hand has its real size
+SHOULDER_M = np.array([0.19, -0.31, -0.03])  # from the centre of the face: outwards, up, to the camera
 
 
 @dataclass(frozen=True)
 class Look:
-    """Skin and hair of a video's person."""
+    """Skin and hair colours of the person in a video."""
 
     tone: Colour  # the hand's skin
-    face: Colour  # what the astronaut's skin is multiplied by
-    hair: Colour  # what her hair is multiplied by
+    face: Colour  # factor for the skin of the astronaut
+    hair: Colour  # factor for her hair
 
 
 LOOKS = {
@@ -58,15 +58,15 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Person:
-    """The astronaut, cut out."""
+    """The astronaut, cut out, with masks of skin and hair."""
 
     picture: Floats  # RGB, 0 to 255, (512, 512, 3)
-    alpha: Floats  # how much of a pixel is hers, 0 to 1, (512, 512, 1)
-    skin: Floats  # how much of it is skin
-    hair: Floats  # how much of it is hair
+    alpha: Floats  # her coverage of each pixel, 0 to 1, (512, 512, 1)
+    skin: Floats  # coverage by skin
+    hair: Floats  # coverage by hair
 
-    def tinted(self, look: Look) -> Floats:
-        """Give the picture another skin and hair."""
+    def tint(self, look: Look) -> Floats:
+        """Return the picture with skin and hair recoloured."""
         factor: Floats = 1 + self.skin * (np.array(look.face) - 1) + self.hair * (np.array(look.hair) - 1)
         return self.picture * factor
 
@@ -74,7 +74,7 @@ class Person:
 def cut_out_person() -> Person:
     """Cut the astronaut out of her picture."""
     picture = skimage.data.astronaut()
-    inside, skin = _filled(OUTLINE), blurred(_filled(SKIN), 2.5)[..., None]
+    inside, skin = _fill_polygon(OUTLINE), blur(_fill_polygon(SKIN), 2.5)[..., None]
     kernel = np.ones((9, 9), np.uint8)
     labels = np.full(inside.shape, cv2.GC_BGD, np.uint8)
     labels[cv2.dilate(inside, kernel) > 0] = cv2.GC_PR_BGD
@@ -83,27 +83,27 @@ def cut_out_person() -> Person:
     cv2.setRNGSeed(0)
     cv2.grabCut(picture, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
     person = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    alpha = blurred(np.asarray(cv2.erode(person, np.ones((3, 3), np.uint8))), 1.0)[..., None]
+    alpha = blur(np.asarray(cv2.erode(person, np.ones((3, 3), np.uint8))), 1.0)[..., None]
     head = np.zeros_like(inside)
     head[:150] = 1
-    hair = blurred(head, 4.0)[..., None] * alpha * (1 - skin)
+    hair = blur(head, 4.0)[..., None] * alpha * (1 - skin)
     return Person(picture.astype(np.float64), alpha, skin, hair)
 
 
-def _filled(polygon: tuple[tuple[int, int], ...]) -> Image:
-    """Fill a polygon of the astronaut's picture: a mask (512, 512), zero or one."""
+def _fill_polygon(polygon: tuple[tuple[int, int], ...]) -> Image:
+    """Return the mask of a polygon in the astronaut's picture: (512, 512), zero or one."""
     mask = np.zeros((512, 512), np.uint8)
     cv2.fillPoly(mask, [np.array(polygon, dtype=np.int32)], 1)
     return mask
 
 
-def placement(x: float, y: float, size: float, degrees: float, flipped: bool) -> Floats:
-    """Return the affine map (2, 3) that puts the middle of the astronaut's face at a pixel of the frame."""
-    linear = size * rotation("z", degrees)[:2, :2] @ np.diag([-1.0 if flipped else 1.0, 1.0])
+def make_placement(x: float, y: float, size: float, degrees: float, flipped: bool) -> Floats:
+    """Return the affine map (2, 3) that moves the centre of the astronaut's face to a pixel of the frame."""
+    linear = size * rotate("z", degrees)[:2, :2] @ np.diag([-1.0 if flipped else 1.0, 1.0])
     return np.column_stack([linear, np.array([x, y]) - linear @ FACE_MIDDLE])
 
 
-def warped(picture: Floats, affine: Floats) -> Floats:
-    """Carry a picture into the frame; its last row goes on below, so that the body never ends above the frame's end."""
+def warp_person(picture: Floats, affine: Floats) -> Floats:
+    """Warp a picture into the frame, its last row repeated below so that the body reaches the bottom of the frame."""
     longer = cv2.copyMakeBorder(picture, 0, 100, 0, 0, cv2.BORDER_REPLICATE)
     return np.asarray(cv2.warpAffine(longer, affine, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The poses: how thumb and fingers are bent for each gesture, and how the hand is held."""
+"""The poses: the bend of thumb and fingers for each gesture, and the orientation of the hand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from .frame import Floats
 
 
-def rotation(axis: str, degrees: float) -> Floats:
-    """Rotate about ``x``, ``y`` or ``z``, counter-clockwise seen against the axis: (3, 3)."""
+def rotate(axis: str, degrees: float) -> Floats:
+    """Return the rotation (3, 3) about ``x``, ``y`` or ``z``, counter-clockwise when looking against the axis."""
     first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.eye(3)
@@ -22,7 +22,7 @@ def rotation(axis: str, degrees: float) -> Floats:
 
 @dataclass(frozen=True)
 class Finger:
-    """The bend at a finger's three joints, and at the knuckle the turn towards the thumb; degrees, zero is straight."""
+    """Bend at the three joints of a finger, and its spread towards the thumb; degrees, zero is straight."""
 
     knuckle: float
     middle: float
@@ -32,7 +32,7 @@ class Finger:
 
 @dataclass(frozen=True)
 class Thumb:
-    """How the thumb is bent; degrees, zero is the mesh at rest."""
+    """Bend of the thumb; degrees, zero is the mesh at rest."""
 
     fold: float = 0.0  # of its metacarpal, towards the palm
     swing: float = 0.0  # of its metacarpal, away from the index finger
@@ -43,57 +43,57 @@ class Thumb:
 
 @dataclass(frozen=True)
 class Pose:
-    """A hand's shape and how it is held, for a right hand at the viewer's left.
+    """Shape and orientation of a right hand at the viewer's left.
 
-    Roll, yaw, pitch and tilt turn it, in this order and in degrees, from the palm to the camera and the fingers up.
-    Directions and places have three components: outwards (away from the body's middle), up, to the camera.
+    Roll, yaw, pitch and tilt rotate it, in this order and in degrees, starting from palm to the camera, fingers up.
+    Directions and positions have three components: outwards (away from the body), up, to the camera.
     """
 
     thumb: Thumb
     fingers: tuple[Finger, ...]  # index, middle, ring, pinky
     roll: float = 0.0  # about the axis to the camera; positive: towards the viewer's left
-    yaw: float = 0.0  # about the vertical; positive: the palm to the viewer's right
-    pitch: float = 0.0  # about the horizontal; positive: the fingers lean to the camera
-    tilt: float = 0.0  # about the axis to the camera once more
-    elbow: tuple[float, float, float] = (0.42, -1.0, 0.1)  # its direction from the wrist
-    anchor: str = "middle-finger-phalanx-proximal"  # the joint that is put at ``place``
-    place: tuple[float, float, float] = (0.19, -0.02, 0.08)  # seen from the middle of the face; metres
+    yaw: float = 0.0  # about the vertical axis; positive: palm to the viewer's right
+    pitch: float = 0.0  # about the horizontal axis; positive: fingers lean to the camera
+    tilt: float = 0.0  # about the axis to the camera again
+    elbow: tuple[float, float, float] = (0.42, -1.0, 0.1)  # direction from the wrist
+    anchor: str = "middle-finger-phalanx-proximal"  # the joint at ``position``
+    position: tuple[float, float, float] = (0.19, -0.02, 0.08)  # from the centre of the face; metres
 
-    def moved(self, yaw: float, pitch: float, tilt: float, bend: float) -> Pose:
-        """Turn the hand a little and bend its fingers a little more or less; degrees."""
+    def vary(self, yaw: float, pitch: float, tilt: float, bend: float) -> Pose:
+        """Return the pose with small changes of yaw, pitch, tilt and bend of the fingers; degrees."""
         fingers = tuple(replace(f, knuckle=f.knuckle + bend, middle=f.middle + bend / 2) for f in self.fingers)
         return replace(self, yaw=self.yaw + yaw, pitch=self.pitch + pitch, tilt=self.tilt + tilt, fingers=fingers)
 
-    def turns(self) -> Iterator[list[tuple[str, Floats]]]:
-        """For thumb and fingers, yield the rotation (3, 3) of each joint in its own axes, from the wrist outwards."""
+    def list_rotations(self) -> Iterator[list[tuple[str, Floats]]]:
+        """Yield for thumb and fingers the rotation (3, 3) of each joint in its own axes, from the wrist outwards."""
         thumb = self.thumb
         yield [
-            ("thumb-metacarpal", rotation("y", thumb.swing) @ rotation("x", -thumb.fold) @ rotation("z", thumb.roll)),
-            ("thumb-phalanx-proximal", rotation("x", -thumb.middle)),
-            ("thumb-phalanx-distal", rotation("x", -thumb.end)),
+            ("thumb-metacarpal", rotate("y", thumb.swing) @ rotate("x", -thumb.fold) @ rotate("z", thumb.roll)),
+            ("thumb-phalanx-proximal", rotate("x", -thumb.middle)),
+            ("thumb-phalanx-distal", rotate("x", -thumb.end)),
             ("thumb-tip", np.eye(3)),
         ]
         for name, finger in zip(("index", "middle", "ring", "pinky"), self.fingers, strict=True):
             yield [
                 (f"{name}-finger-metacarpal", np.eye(3)),
-                (f"{name}-finger-phalanx-proximal", rotation("y", finger.spread) @ rotation("x", -finger.knuckle)),
-                (f"{name}-finger-phalanx-intermediate", rotation("x", -finger.middle)),
-                (f"{name}-finger-phalanx-distal", rotation("x", -finger.end)),
+                (f"{name}-finger-phalanx-proximal", rotate("y", finger.spread) @ rotate("x", -finger.knuckle)),
+                (f"{name}-finger-phalanx-intermediate", rotate("x", -finger.middle)),
+                (f"{name}-finger-phalanx-distal", rotate("x", -finger.end)),
                 (f"{name}-finger-tip", np.eye(3)),
             ]
 
-    def orientation(self, side: int) -> Floats:
-        """From the mesh's axes to the world's, (3, 3); with ``side`` 1 it mirrors as well, for a left hand."""
+    def make_orientation(self, side: int) -> Floats:
+        """Return the transform (3, 3) from the axes of the mesh to the world; ``side`` 1 mirrors it to a left hand."""
         upright = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # fingers up, palm to the camera
-        turned = rotation("y", self.yaw) @ rotation("z", self.roll) @ upright
-        turned = rotation("z", self.tilt) @ rotation("x", self.pitch) @ turned
+        turned = rotate("y", self.yaw) @ rotate("z", self.roll) @ upright
+        turned = rotate("z", self.tilt) @ rotate("x", self.pitch) @ turned
         held: Floats = np.diag([-side, 1.0, 1.0]) @ turned
         return held
 
 
 FOLDED = Finger(78, 98, 58)
-# The angles of the thumb of victory, mute and ok were solved for touching: the folded ring finger, the folded middle
-# finger, the tip of the index finger.
+# The thumb angles of victory, mute and ok were solved so that the thumb touches the folded ring finger, the folded
+# middle finger, and the tip of the index finger.
 POSES = {
     "stop": Pose(Thumb(), (Finger(4, 4, 3, 3), Finger(2, 4, 3), Finger(3, 5, 3), Finger(4, 6, 4, -3))),
     "victory": Pose(
@@ -107,7 +107,7 @@ POSES = {
         tilt=5,
         elbow=(0.55, -1.0, 0.0),
         anchor="index-finger-phalanx-intermediate",
-        place=(0.0, -0.055, 0.06),
+        position=(0.0, -0.055, 0.06),
     ),
     "ok": Pose(
         Thumb(fold=20, swing=10, roll=-11, middle=21, end=22),

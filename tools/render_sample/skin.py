@@ -1,4 +1,4 @@
-"""The skin of the hand: blotches, palm, red finger tips and knuckles, creases, nails."""
+"""The skin of the hand: blotches, palm, red fingertips and knuckles, creases, nails."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import vtk
 
 from .frame import Colour, Floats
 from .hand import Hand
-from .surface import normals_of, points_of
+from .surface import get_normals, get_points
 
 
-def blotched(colours: Floats, points: Floats) -> Floats:
-    """Put blotches on skin, a sum of plane waves of 5 to 30 mm; the points (N, 3), metres, are fixed to the skin."""
+def add_blotches(colours: Floats, points: Floats) -> Floats:
+    """Add blotches to skin: a sum of plane waves of 5 to 30 mm; points (N, 3) in metres, in coordinates of the skin."""
     rng = np.random.default_rng(1)
     waves, phases = rng.normal(0, 260, (16, 3)), rng.uniform(0, 2 * np.pi, 16)
     blotches: Floats = np.sin(points @ waves.T + phases).mean(axis=1) * 2
     return colours * (1 + 0.045 * blotches[:, None])
 
 
-def skin_colours(hand: Hand, mesh: vtk.vtkPolyData, tone: Colour) -> Floats:
-    """Paint the hand: a colour for each point of its surface at rest, (N, 3); ``tone`` is that of its back."""
-    points, back = points_of(mesh), np.array(tone)
-    palm = 0.72 * back + 0.28 * np.array((0.93, 0.68, 0.58))  # palms differ less between people than backs do
-    palmar = np.clip(0.5 - normals_of(mesh)[:, 0] * 1.2, 0, 1)[:, None]
-    colours = blotched(back * (1 - palmar) + palm * palmar, points)
+def paint_skin(hand: Hand, mesh: vtk.vtkPolyData, tone: Colour) -> Floats:
+    """Return the colour of each point of the hand's surface at rest, (N, 3); ``tone`` is that of its back."""
+    points, back = get_points(mesh), np.array(tone)
+    palm = 0.72 * back + 0.28 * np.array((0.93, 0.68, 0.58))  # palms differ less between people than backs of hands
+    palmar = np.clip(0.5 - get_normals(mesh)[:, 0] * 1.2, 0, 1)[:, None]
+    colours = add_blotches(back * (1 - palmar) + palm * palmar, points)
     red, dark, nail = np.zeros((3, len(points)))
     for name, row in hand.joints.items():
         if name == "wrist" or name.endswith("metacarpal"):
             continue
-        # in a joint's own axes: x across the finger, y out of its back, z towards the wrist; millimetres
+        # In the axes of the joint: x across the finger, y out of its back, z towards the wrist; millimetres.
         across, out, along = ((points - hand.rest[row, :3, 3]) @ hand.rest[row, :3, :3]).T * 1000
         near = across**2 + out**2 + along**2 < 13**2
         if name.endswith("tip"):

@@ -1,4 +1,4 @@
-"""A surface: a triangle mesh for VTK, smoothed and with normals."""
+"""Surfaces: smoothed triangle meshes with normals, for VTK."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .frame import Floats
 Triangles = npt.NDArray[np.int64]
 
 
-def surface(points: Floats, triangles: Triangles, subdivisions: int = 0) -> vtk.vtkPolyData:
-    """Make a mesh of points (N, 3) and triangles (T, 3) ready to draw.
+def make_surface(points: Floats, triangles: Triangles, subdivisions: int = 0) -> vtk.vtkPolyData:
+    """Make a mesh with normals from points (N, 3) and triangles (T, 3).
 
-    Every triangle is split into four by Loop's scheme ``subdivisions`` times; which point comes where depends on the
-    triangles alone.
+    Loop's scheme splits every triangle into four ``subdivisions`` times; the order of points depends on the triangles
+    only.
     """
     vertices, cells = vtk.vtkPoints(), vtk.vtkCellArray()
     vertices.SetData(numpy_to_vtk(np.ascontiguousarray(points), deep=1))
@@ -27,16 +27,16 @@ def surface(points: Floats, triangles: Triangles, subdivisions: int = 0) -> vtk.
     return smoothing(vtk.vtkPolyData(points=vertices, polys=cells))
 
 
-def points_of(mesh: vtk.vtkPolyData) -> Floats:
+def get_points(mesh: vtk.vtkPolyData) -> Floats:
     """Return the points, (N, 3)."""
     return np.array(vtk_to_numpy(mesh.GetPoints().GetData()), dtype=np.float64)
 
 
-def normals_of(mesh: vtk.vtkPolyData) -> Floats:
+def get_normals(mesh: vtk.vtkPolyData) -> Floats:
     """Return the normal at each point, (N, 3)."""
     return np.array(vtk_to_numpy(mesh.GetPointData().GetNormals()), dtype=np.float64)
 
 
-def triangles_of(mesh: vtk.vtkPolyData) -> Triangles:
-    """Return the points of each triangle, (T, 3)."""
+def get_triangles(mesh: vtk.vtkPolyData) -> Triangles:
+    """Return the indices of the points of each triangle, (T, 3)."""
     return np.array(vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()), dtype=np.int64).reshape(-1, 3)

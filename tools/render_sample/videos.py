@@ -1,4 +1,4 @@
-"""The videos: what each shows and how it moves."""
+"""The videos of the sample: contents and motion."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from .frame import Floats
 
 @dataclass(frozen=True)
 class Video:
-    """What a video shows; places have three components: outwards, up, to the camera."""
+    """Contents of a video; positions have three components: outwards, up, to the camera."""
 
     name: str
     gesture: str
     look: str
     background: str
     side: int  # -1: a right hand at the viewer's left; 1: a left hand at the viewer's right
-    face_x: float  # the middle of the face, pixels
+    face_x: float  # centre of the face, pixels
     face_y: float
-    size: float  # of the astronaut's picture; at 1 her face is 117 pixels high
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # added to the pose's place, metres
-    away: int = 0  # so many frames at the start show the hand away from the face, on its way there
-    start: tuple[float, float, float] = (0.08, -0.42, 0.02)  # where it is then, seen from its place; metres
-    flipped: bool = False  # whether the astronaut's picture is mirrored
-    hand: bool = True  # whether a hand is shown at all
+    size: float  # scale of the astronaut's picture; at 1 her face is 117 pixels high
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # added to the position of the pose, metres
+    away: int = 0  # number of frames at the start with the hand away from the face
+    start: tuple[float, float, float] = (0.08, -0.42, 0.02)  # its offset in those frames, metres
+    flipped: bool = False  # mirror the picture of the astronaut
+    hand: bool = True  # show a hand
     frames: int = 9
 
-    def remoteness(self, k: int) -> float:
-        """Say how far the hand still is from its place in frame ``k``: 1 at ``start``, 0 there."""
+    def get_remoteness(self, k: int) -> float:
+        """Return the remaining part of the way from ``start`` in frame ``k``: 1 at ``start``, 0 at the position."""
         if k < self.away:
             return 1 - 0.02 * k
         along = min((k - self.away + 1) / 1.6, 1.0) if self.away else 1.0
@@ -58,8 +58,8 @@ VIDEOS = (
 # fmt: on
 
 
-def sway(rng: np.random.Generator, amplitudes: tuple[float, ...], frames: int) -> Floats:
-    """Wander smoothly about zero: (frames, len(amplitudes))."""
+def make_sway(rng: np.random.Generator, amplitudes: tuple[float, ...], frames: int) -> Floats:
+    """Return a smooth random motion around zero: (frames, len(amplitudes))."""
     t, count = np.arange(frames)[:, None], len(amplitudes)
     slow = np.sin(2 * np.pi * (t / rng.uniform(9, 15, count) + rng.uniform(0, 1, count)))
     fast = np.sin(2 * np.pi * (t / rng.uniform(4, 6, count) + rng.uniform(0, 1, count)))
