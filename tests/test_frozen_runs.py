@@ -20,7 +20,7 @@ import pytest
 from detectime import boxes, outcomes, paths, runs, sources
 from detectime import config as configuration
 from detectime.config import Config, DetectionConfig, PairingConfig
-from detectime.detection import manifest, run, shards
+from detectime.detection import manifest, resume, run, shards
 from detectime.detection.manifest import RunError
 from detectime.detectors import mediapipe, registry
 from detectime.labels import frame_table
@@ -51,8 +51,8 @@ def load(output: Path, **parameters: Any) -> Config:
 
 
 def detect(output: Path, **parameters: Any) -> Config:
-    config, _ = manifest.resume_config(load(output, **parameters))
-    source = sources.open_source(config)
+    config, _ = resume.resume_config(load(output, **parameters))
+    source = sources.open_source(config.data.images, config.data.source_type)
     table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes, config.selection.limit)
     run.detect_frames(table, source, config, str(output))
     return config
@@ -121,20 +121,23 @@ def run_later(folder: Path, script: str, *arguments: object) -> str:
 PAIR = "import sys; from detectime import outcomes, runs; outcomes.pair_run(runs.open_run(sys.argv[1]))"
 GO_ON = """
 import sys
-from detectime import config, frames, manifest, outcomes, run, runs, sources
+from detectime import outcomes, runs, sources
+from detectime.config import load_config
+from detectime.detection import resume, run
+from detectime.labels import frame_table
 images, labels, output = sys.argv[1:]
 given = {"images": images, "labels": labels, "output": output}
-settings, _ = manifest.resume_config(config.load(parameters=given))
-source = sources.of(settings)
-table = frames.select(frames.of(settings, source), settings.classes)
-run.detect(table, source, settings, output)
+settings, _ = resume.resume_config(load_config(parameters=given))
+source = sources.open_source(images)
+table = frame_table.select_frames(frame_table.read_labels(settings, source), settings.classes)
+run.detect_frames(table, source, settings, output)
 outcomes.pair_run(runs.open_run(output), settings.pairing)
 """
 DEFAULTS = """
 import sys
 from detectime import config
 for given in ({}, {"exif": "ignore"}):
-    settings = config.load(sys.argv[1], given)
+    settings = config.load_config(sys.argv[1], given)
     print(settings.detection.exif, settings.pairing.fallback, settings.is_explicit("detection.exif"))
 """
 
@@ -182,7 +185,7 @@ def test_a_finished_run_goes_on_with_nothing_set(frozen: Path) -> None:
         assert config.pairing.fallback == "frame"
         assert config.pairing.crop_coefficient == 1.2
     if frozen.name != "default":
-        (note,) = [note for note in opened.notes if note.kind == "resumed"] or manifest.resume_config(load(frozen))[1]
+        (note,) = [note for note in opened.notes if note.kind == "resumed"] or resume.resume_config(load(frozen))[1]
         assert "detection.hand_detector = ['hagrid', 'mediapipe']" in str(note)
     table = pq.read_table(frozen / "detections.parquet")
     assert table["stamp"].null_count == 0  # adopted
@@ -283,12 +286,32 @@ def test_real_frames_give_the_bytes_of_0_2(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["default", "nothing"])
-def test_the_notebook_of_0_2_still_runs(tmp_path: Path, start: str) -> None:
-    output = copy("default", tmp_path) if start == "default" else tmp_path / "new"
+def test_the_notebook_of_0_2_stops_with_the_new_names(tmp_path: Path) -> None:
+    output = copy("default", tmp_path)
+    before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
     given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
     command = [str(Path(sys.executable).parent / "papermill"), str(FROZEN / "01_get_train_data.ipynb")]
     command += [str(tmp_path / "out.ipynb"), "--no-progress-bar", "-p", "config", str(paths.CONFIG)]
+    command += [part for name, value in given.items() for part in ("-p", name, str(value))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("RenamedError: detectime.evaluate was renamed to detectime.evaluation in 0.3.")
+    assert "CHANGELOG.md" in last
+    assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["default", "nothing"])
+def test_the_notebook_takes_the_parameters_of_0_2(tmp_path: Path, start: str) -> None:
+    output = copy("default", tmp_path) if start == "default" else tmp_path / "new"
+    given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
+    given |= {"config": FROZEN / "config.yml", "source": "folder"}
+    command = [
+        str(Path(sys.executable).parent / "papermill"),
+        str(paths.ROOT_DIR / "notebooks/01_get_train_data.ipynb"),
+    ]
+    command += [str(tmp_path / "out.ipynb"), "--no-progress-bar"]
     command += [part for name, value in given.items() for part in ("-p", name, str(value))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

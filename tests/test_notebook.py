@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from faults import stored
+from faults import list_stored_files
 
 from detectime import config, paths
 from detectime.report import html as html_report
@@ -77,7 +77,7 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_writes_what_it_promises(sample_run: Path) -> None:
     tables = {"frames.parquet", "detections.parquet", "outcomes.parquet", "outcomes.csv"}
-    assert stored(sample_run / "run") == {"hands.json", "run.json", *tables}
+    assert list_stored_files(sample_run / "run") == {"hands.json", "run.json", *tables}
     hands = json.loads((sample_run / "run" / "hands.json").read_text())
     assert len(hands) >= 0.85 * 108
     assert {hand["label"] for hand in hands} == {1, 2, 3, 4, 5, 6}
@@ -142,7 +142,7 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
     for given in ({"enlarged_classes": "ok", "crop_coefficient": 2.0}, {}):
         assert execute(tmp_path / "out.ipynb", tmp_path, output="run", **given, **SAMPLE).returncode == 0
         text = "".join(outputs(tmp_path / "out.ipynb", "text"))
-        assert "The hands.json was edited (1 changed labels); it is kept as hands.2" in text
+        assert "The edited hands.json (changed labels: 1) is kept as hands.2" in text
     assert "pairing.crop_coefficient = 2.0, pairing.enlarged_classes = ['ok']" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pairing"]["settings"]["crop_coefficient"] == 2.0
     (kept,) = (tmp_path / "run").glob("hands.2*.json")
