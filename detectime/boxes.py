@@ -1,7 +1,7 @@
 """Geometry on arrays of boxes.
 
-A box is ``[x1, y1, x2, y2]`` in pixels of the frame it was found in, x to the right and y downwards; every function
-takes arrays of shape ``(..., 4)`` and broadcasts over the leading axes.
+A box is ``[x1, y1, x2, y2]`` in pixels of the upright frame, x to the right and y downwards. Every function takes
+arrays of shape ``(..., 4)`` and broadcasts over the leading axes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,36 @@ Flags = NDArray[np.bool_]
 
 
 def as_boxes(values: ArrayLike) -> NDArray[np.float32]:
-    """Return `values` as a float32 array of shape (N, 4), also where there are none.
+    """Return `values` as a float32 array of shape (N, 4), also if there are none.
 
     Raises
     ------
     ValueError
         If `values` do not make rows of four.
+
+    Examples
+    --------
+    >>> as_boxes([]).shape, as_boxes([1, 2, 3, 4]).shape
+    ((0, 4), (1, 4))
     """
     return np.asarray(values, dtype=np.float32).reshape(-1, 4)
 
 
 def compute_area(boxes: ArrayLike) -> Floats:
-    """Area in square pixels, shape (...); zero for a box whose sides are not in order."""
+    """Compute areas in square pixels, shape (...); zero for a box whose corners are swapped.
+
+    Examples
+    --------
+    >>> compute_area([[0, 0, 4, 3], [4, 0, 0, 3]]).tolist()
+    [12.0, 0.0]
+    """
     b = np.asarray(boxes, dtype=np.float64)
     sides = np.clip(b[..., 2:] - b[..., :2], 0, None)
     return sides[..., 0] * sides[..., 1]
 
 
 def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
-    """Square with a box's centre and the half side ``coefficient * max(width, height)``.
+    """Make the square with a box's centre and half side ``coefficient * max(width, height)``.
 
     Parameters
     ----------
@@ -46,6 +57,11 @@ def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
     -------
     ndarray
         Squares, float64, shape (..., 4). They may leave the frame: see `clip_boxes`.
+
+    Examples
+    --------
+    >>> make_context_squares([10, 10, 14, 12], 1.5).tolist()
+    [6.0, 5.0, 18.0, 17.0]
     """
     x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, dtype=np.float64), -1, 0)  # a maximum over an axis of two is slow
     half = coefficient * np.maximum(x2 - x1, y2 - y1)
@@ -54,7 +70,13 @@ def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
 
 
 def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
-    """Cut boxes at the borders of frames of `width` × `height` pixels (scalars, or arrays of shape (...))."""
+    """Clip boxes to frames of `width` × `height` pixels (scalars, or arrays of shape (...)).
+
+    Examples
+    --------
+    >>> clip_boxes([-5, 10, 70, 40], 64, 48).tolist()
+    [0.0, 10.0, 64.0, 40.0]
+    """
     b = np.asarray(boxes, dtype=np.float64)
     w, h = np.asarray(width, dtype=np.float64), np.asarray(height, dtype=np.float64)
     limits = np.stack(np.broadcast_arrays(w, h, w, h), axis=-1)
@@ -62,13 +84,25 @@ def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
 
 
 def round_outward(boxes: ArrayLike) -> Integers:
-    """Smallest integer boxes around `boxes`: floor of x1 and y1, ceil of x2 and y2."""
+    """Return the smallest integer boxes around `boxes`: floor of x1 and y1, ceil of x2 and y2.
+
+    Examples
+    --------
+    >>> round_outward([1.2, 3.9, 5.0, 7.1]).tolist()
+    [1, 3, 5, 8]
+    """
     b = np.asarray(boxes, dtype=np.float64)
     return np.concatenate([np.floor(b[..., :2]), np.ceil(b[..., 2:])], axis=-1).astype(np.int64)
 
 
 def compute_overlap(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Area in square pixels that `a` and `b` share, shape (...) after broadcasting; zero where they only touch."""
+    """Compute the area common to `a` and `b` in square pixels, shape (...); zero where they only touch.
+
+    Examples
+    --------
+    >>> compute_overlap([0, 0, 4, 4], [[2, 2, 6, 6], [4, 0, 8, 4]]).tolist()
+    [4.0, 0.0]
+    """
     p, q = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     shared = np.concatenate(
         np.broadcast_arrays(np.maximum(p[..., :2], q[..., :2]), np.minimum(p[..., 2:], q[..., 2:])), axis=-1
@@ -77,7 +111,13 @@ def compute_overlap(a: ArrayLike, b: ArrayLike) -> Floats:
 
 
 def compute_iou(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Intersection over union of `a` and `b` in 0…1, shape (...) after broadcasting; zero where both are empty."""
+    """Compute the intersection over union of `a` and `b`, 0 to 1, shape (...); zero where both are empty.
+
+    Examples
+    --------
+    >>> compute_iou([0, 0, 4, 4], [0, 0, 4, 2]).item()
+    0.5
+    """
     shared = compute_overlap(a, b)
     union = compute_area(a) + compute_area(b) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -91,14 +131,19 @@ def suppress_non_maximum(boxes: ArrayLike, scores: ArrayLike, max_iou: float) ->
     boxes
         Shape (N, 4).
     scores
-        Shape (N,). Equal scores keep the order they came in.
+        Shape (N,). Boxes with equal scores keep their order.
     max_iou
-        A box is dropped if its IoU with a better one that was kept is larger than this.
+        A box is dropped if its IoU with a better box that is kept exceeds this.
 
     Returns
     -------
     ndarray
-        Indices of the boxes that are kept, best first, int64.
+        Indices of the kept boxes, best first, int64.
+
+    Examples
+    --------
+    >>> suppress_non_maximum([[0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]], [0.8, 0.9, 0.5], max_iou=0.5).tolist()
+    [1, 2]
     """
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")

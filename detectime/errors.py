@@ -1,7 +1,7 @@
-"""Errors that name what is wrong, where, and the remedy. Each subject's own errors stand beside it."""
+"""Errors that several packages raise. The others are defined beside what raises them."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, the value and what is accepted."""
+    """An invalid configuration; the message names the key, the value and what is accepted."""

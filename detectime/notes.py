@@ -1,7 +1,7 @@
 """Notes: findings worth reporting, such as files left out, rows repeated or frames changed.
 
-The library prints nothing. What it finds is returned as notes and stored in ``run.json``; the notebook, the command
-line and the report show them.
+The library prints nothing. Findings are returned as notes and stored in ``run.json``; the notebook, the command line
+and the report show them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Note:
-    """A finding, counted, with a first example.
+    """A finding, with a count and a first example.
 
     Parameters
     ----------
     kind
         One word to group and filter by, such as ``repeated``, ``renamed``, ``changed`` or ``damaged``.
     count
-        How many there are of what `text` names.
+        How many items `text` is about.
     text
-        What was found, as a phrase that follows the count (``rows repeated another and were dropped``), or as a whole
-        sentence, with a capital letter, where a count in front of it would mean nothing.
+        A phrase that follows the count (``rows repeated another and were dropped``), or a whole sentence, which begins
+        with a capital letter, if a count makes no sense.
     example
-        The first of them, such as a path; None if there is nothing to name.
+        The first item, such as a path; None if there is nothing to name.
     at
         When it happened (ISO 8601) if it is an event of the past; None if it describes the current state.
 
@@ -54,7 +54,16 @@ class Note:
 
 
 def note_found(kind: str, found: Sequence[str], one: str, many: str) -> list[Note]:
-    """Return a note that counts `found`, in words for one or for many, and shows the first; none if nothing was found.
+    """Make a note that counts items and shows the first; no note if there are no items.
+
+    Parameters
+    ----------
+    kind
+        Of the note.
+    found
+        The items.
+    one, many
+        The text of the note for one item, and for several.
 
     Examples
     --------
@@ -67,7 +76,7 @@ def note_found(kind: str, found: Sequence[str], one: str, many: str) -> list[Not
 
 
 def shorten_text(value: str, length: int = _SHOWN_CHARACTERS) -> str:
-    """Return text as a Python literal, cut in the middle if it is long: no control character reaches a terminal.
+    """Return text as a Python literal, shortened in the middle, so that no control character reaches a terminal.
 
     Examples
     --------
@@ -79,11 +88,23 @@ def shorten_text(value: str, length: int = _SHOWN_CHARACTERS) -> str:
 
 
 def notes_to_json(notes: Iterable[Note]) -> list[dict[str, Any]]:
-    """Return notes as plain values for ``run.json``."""
+    """Return notes as plain values for ``run.json``.
+
+    Examples
+    --------
+    >>> notes_to_json([Note("moved", 1, "The images moved.")])
+    [{'kind': 'moved', 'count': 1, 'text': 'The images moved.', 'example': None, 'at': None}]
+    """
     return [dataclasses.asdict(note) for note in notes]
 
 
 def notes_from_json(values: Iterable[Mapping[str, Any]]) -> list[Note]:
-    """Return the notes that `notes_to_json` wrote; keys that a newer version added are ignored."""
+    """Return the notes that `notes_to_json` converted; unknown keys, of a newer version, are ignored.
+
+    Examples
+    --------
+    >>> notes_from_json([{"kind": "moved", "count": 1, "text": "The images moved."}])
+    [Note(kind='moved', count=1, text='The images moved.', example=None, at=None)]
+    """
     known = {field.name for field in dataclasses.fields(Note)}
     return [Note(**{key: value for key, value in note.items() if key in known}) for note in values]

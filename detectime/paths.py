@@ -1,4 +1,4 @@
-"""Where the files of the project lie, in the layout of 2021: everything hangs below ``ROOT_DIR``, the clone itself."""
+"""Folders and files of the project, in the layout of 2021, relative to ``ROOT_DIR``, the clone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ TRAIN_DATA = INPUT_DATA / "TRAIN_DATA"
 ZIP = INPUT_DATA / "ZIP"
 """Downloaded archives."""
 JSON = INPUT_DATA / "JSON"
-"""What a run writes: ``hands.json``, ``run.json`` and the tables."""
+"""Output of a run: ``hands.json``, ``run.json`` and the tables."""
 TRAIN_CSV = INPUT_DATA / "train.csv"
 """The labels: one row per frame."""
 SAMPLE = ROOT_DIR / "data" / "sample"
 """The rendered sample that ``make demo`` runs on."""
 MODEL = ROOT_DIR / "model"
-"""Weights that the user brings."""
+"""User-supplied weights."""
 CONFIG = ROOT_DIR / "config.yml"
-"""The configuration that is used where none is named."""
+"""The default configuration file."""

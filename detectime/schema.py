@@ -1,4 +1,4 @@
-"""The tables of a run: their columns, versions and outcomes."""
+"""The tables of a run: columns, versions and outcomes."""
 
 from __future__ import annotations
 
@@ -14,73 +14,81 @@ OUTCOMES_FILE = "outcomes.parquet"
 """Names of the tables in the folder of a run."""
 
 TRUTH = "true_hands"
-"""Name of the column in which the frame table has annotated boxes: see `labels.hagrid.read_annotations`."""
+"""Column of the frame table with annotated boxes: see `labels.hagrid.read_annotations`."""
 
 LANDMARKS = 21
-"""Points of a hand, in MediaPipe's order; the wrist is the first."""
+"""Number of landmarks of a hand, in MediaPipe's order: the wrist is the first."""
 
 CROP_HASH_VERSION = 1
 """Version of the algorithm behind `crop_hash`: see `images.hash_crop`."""
 
 CORNERS = ("x1", "y1", "x2", "y2")
-"""Names of a box's corners: fields of the boxes in the detections table, and endings of columns of outcomes."""
+"""Coordinates of a box: fields in the detections table, and suffixes of columns in the outcomes table."""
 
 RESERVED_COLUMNS = frozenset(
     [
         *("label", "on_disk", "stamp", "wanted", TRUTH),  # of the frame table
-        *("outcome", "error", "width", "height", "orientation", "faces", "hands"),  # of the outcomes table, to the end
+        *(
+            "outcome",
+            "error",
+            "width",
+            "height",
+            "orientation",
+            "faces",
+            "hands",
+        ),  # of the outcomes table, as all that follow
         *("overlap", "fallback", "found_by", "face_score", "hand_score"),
         *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
     ]
 )
-"""Columns that detectime adds to those of the labels: a column of the labels that has such a name is renamed."""
+"""Columns that detectime adds. A column of the labels that has one of these names is renamed."""
 
 REPLACED = b"detectime.replaced_sha256"
-"""Key of the metadata of ``detections.parquet``: the sha256 of the file of 0.2 whose place it took."""
+"""Metadata key in ``detections.parquet``: the sha256 of the file of 0.2 that it replaced."""
 
 DETECTION_OUTCOMES = ("ok", "missing", "unreadable", "failed")
-"""What became of looking at a frame; whether a sample follows from it is decided by pairing."""
+"""Outcomes of detection; pairing decides whether a frame with `ok` gives a sample."""
 
 
 class TableVersionError(RuntimeError):
-    """A table that this version of detectime cannot read; the message says what it is and what to do."""
+    """A table that this version of detectime cannot read; the message gives the remedy."""
 
 
 class DamagedTableError(TableVersionError):
-    """A table that cannot be read whole; the message says what to do."""
+    """A table that is damaged; the message gives the remedy."""
 
 
 class Outcome(StrEnum):
-    """What became of a row of the frame table: name, colour in figures, sentence, and whether it is a sample."""
+    """Outcome of a row of the frame table: name, colour in figures, sentence, and whether it is a sample."""
 
     colour: str
     sentence: str
     is_sample: bool
 
     def __new__(cls, name: str, colour: str, sentence: str, is_sample: bool) -> Self:
-        """Create a member; its value is its name in tables."""
+        """Create a member whose value is its name in tables."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.colour, member.sentence, member.is_sample = colour, sentence, is_sample
         return member
 
     PAIRED = "paired", "#2a9d5c", "A hand overlaps the context square of a face.", True
-    FALLBACK = "fallback", "#90be6d", "A hand was found by the fallback that was asked for.", True
+    FALLBACK = "fallback", "#90be6d", "A hand was found by the chosen fallback.", True
     APART = "apart", "#f4a261", "There are hands, but none overlaps the context square of a face.", False
     NO_HAND = "no_hand", "#e9c46a", "There is a face, but no hand was found.", False
     NO_FACE = "no_face", "#8ab6d6", "No face was found.", False
     MISSING = "missing", "#6c757d", "The source does not have the frame.", False
     UNREADABLE = "unreadable", "#9b5de5", "The file cannot be decoded.", False
     FAILED = "failed", "#d62839", "Detection failed on the frame.", False
-    LEFT_OUT = "left_out", "#dee2e6", "The run does not want the frame: its class, or past the limit.", False
+    LEFT_OUT = "left_out", "#dee2e6", "The frame is not wanted: its class, or past the limit.", False
 
 
 SAMPLES = tuple(outcome.value for outcome in Outcome if outcome.is_sample)
-"""Names of the outcomes that give a sample."""
+"""Outcomes that give a sample."""
 
 
 def check_outcomes(names: Iterable[str]) -> None:
-    """Refuse outcomes that `Outcome` does not know: a count or a figure without them would not add up.
+    """Refuse outcomes that `Outcome` does not know: counts and figures would not add up without them.
 
     Raises
     ------
@@ -108,7 +116,7 @@ BOXES = pa.list_(
         ]
     )
 )
-"""Boxes of a frame, in pixels of the frame, inside it."""
+"""Boxes of a frame, in pixels of the upright frame, inside it."""
 
 _DETECTIONS_1 = pa.schema(
     [
@@ -130,7 +138,7 @@ _DETECTIONS_VERSION = 2
 DETECTIONS = pa.schema(
     [
         pa.field("frame_path", pa.string(), nullable=False),  # unique
-        pa.field("stamp", pa.string()),  # of the source's listing when it was looked at: another one triggers a check
+        pa.field("stamp", pa.string()),  # from the source's listing at detection: a different one triggers a check
         pa.field("content", pa.string()),  # size and CRC-32 of the encoded bytes: `images.describe_content`
         pa.field("outcome", pa.string(), nullable=False),  # one of `DETECTION_OUTCOMES`
         pa.field("error", pa.string()),  # why there are no boxes; null if `ok`
@@ -139,7 +147,7 @@ DETECTIONS = pa.schema(
         pa.field("orientation", pa.int8()),  # EXIF's 1 to 8, as stored; null where unknown
         pa.field("faces", BOXES, nullable=False),
         pa.field("hands", BOXES, nullable=False),
-        # One element per hand; null where the detector does not tell.
+        # One element per hand; null if the detector does not provide it.
         pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 3 * LANDMARKS)), nullable=False),  # x, y, z of each
         pa.field("presence", pa.list_(pa.float32()), nullable=False),  # probability that it is a hand
         pa.field("handedness", pa.list_(pa.float32()), nullable=False),  # of a right hand, image not mirrored
@@ -152,31 +160,36 @@ DETECTIONS = pa.schema(
         b"detectime.crop_hash": str(CROP_HASH_VERSION).encode(),
     },
 )
-"""One row for each frame that was looked at, whatever detector looked.
+"""One row per frame on which detection ran, whatever the detectors.
 
-Landmarks are in pixels of the frame, z in the same unit and 0 at the wrist.
+Landmarks are in pixels of the upright frame, z in the same unit and 0 at the wrist.
 """
 
 PAIRING_COLUMNS = ("frame_path", "outcome", "error", "width", "height", "orientation", "faces", "hands")
-"""The columns that pairing reads: a million rows of the others would be most of a gigabyte."""
+"""The columns that pairing reads: a million rows of the others take most of a gigabyte."""
 
 _PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
 
 
-def table_version(schema: pa.Schema, name: str) -> int | None:
-    """Return the version of a detections table by its schema; None if it is no detections table.
+def get_table_version(schema: pa.Schema, name: str) -> int | None:
+    """Return the version of a detections table; None if it is not a detections table.
 
     Parameters
     ----------
     schema
-        As read from the file, metadata included.
+        Of the file, with its metadata.
     name
-        The file, for messages.
+        Of the file, for messages.
 
     Raises
     ------
     TableVersionError
         If a newer version of detectime made it.
+
+    Examples
+    --------
+    >>> get_table_version(DETECTIONS, "detections.parquet")
+    2
     """
     metadata = schema.metadata or {}
     if metadata.get(_TABLE) == b"detections":
@@ -191,17 +204,22 @@ def table_version(schema: pa.Schema, name: str) -> int | None:
 
 
 def upgrade_table(table: pa.Table) -> pa.Table:
-    """Return detections of any earlier version with today's columns, null where that version did not know them.
+    """Upgrade detections of any earlier version to the present columns, null where that version lacks them.
 
     Parameters
     ----------
     table
-        With all columns of its version: see `table_version`.
+        With all columns of its version: see `get_table_version`.
 
     Returns
     -------
     Table
         In the schema `DETECTIONS`.
+
+    Examples
+    --------
+    >>> upgrade_table(_DETECTIONS_1.empty_table()).schema.equals(DETECTIONS)
+    True
     """
     if table.schema.equals(DETECTIONS):
         return table.replace_schema_metadata(DETECTIONS.metadata)
@@ -217,7 +235,7 @@ def upgrade_table(table: pa.Table) -> pa.Table:
 
 
 def _unknown_per_hand(hands: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return lists as long as those of hands, of nulls."""
+    """Return lists of nulls, as long as the lists of hands."""
     chunks = []
     for chunk in hands.chunks:
         offsets = chunk.offsets  # of a slice they do not begin at 0

@@ -1,4 +1,4 @@
-"""What sections of settings share: checked types of their values, and the nearest name to a misspelt one."""
+"""What all sections of the configuration share: checked types of values, and hints for misspelt names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 CHECKED = ConfigDict(extra="forbid", strict=True, str_min_length=1)
-"""The pydantic configuration of every section: unknown keys and values of another type are errors."""
+"""The pydantic configuration of every section: unknown keys and values of the wrong type are errors."""
 
 
 def _split_names(value: Any) -> Any:
-    """Return names from text with commas, in brackets and quotes or not: ``"mute, ok"``, ``"['mute', 'ok']"``."""
+    """Split text with commas into names, with or without brackets and quotes: ``mute, ok``, ``['mute', 'ok']``."""
     if isinstance(value, str):
         names = (name.strip().strip("'\"") for name in value.strip().removeprefix("[").removesuffix("]").split(","))
         return tuple(name for name in names if name)
@@ -30,7 +30,7 @@ def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parse_interval(value: Any) -> Any:
-    """Accept a whole number of frames, in quotes or not, or seconds as text: ``0.5 s``."""
+    """Accept a whole number of frames, quoted or not, or seconds as text: ``0.5 s``."""
     text = "" if isinstance(value, bool) else str(value).strip()
     seconds = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?s", text)
     if seconds and float(seconds[1]) > 0:
@@ -41,21 +41,28 @@ def _parse_interval(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)]
-"""A list of names, or text with commas; each once."""
+"""A list of names, or text with commas, without repetition."""
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Coefficient = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Interval = Annotated[int | str, BeforeValidator(_parse_interval)]
-"""Every how many frames, or seconds as ``0.5 s``."""
+"""A number of frames, or seconds as ``0.5 s``."""
 
 
 def list_field_names(section: type) -> list[str]:
-    """Return the keys of a section of settings."""
+    """Return the keys of a section.
+
+    Examples
+    --------
+    >>> from detectime.config import SelectionConfig
+    >>> list_field_names(SelectionConfig)
+    ['classes', 'limit']
+    """
     return [field.name for field in dataclasses.fields(section)]
 
 
 def suggest_name(name: str, accepted: Iterable[str]) -> str:
-    """Say which names are accepted, the one that was likely meant first.
+    """Return a hint that lists the accepted names, and first the one that was probably meant.
 
     Examples
     --------

@@ -155,7 +155,7 @@ def find_changes(
 
 
 def note_changes(changes: Changes, at: str) -> list[Note]:
-    """Return a note about changed frames, on which detection runs again."""
+    """Return a note about changed frames, on which detection runs again; no note if none changed."""
     if not changes.count:
         return []
     unknown = f" ({changes.unknown} by their size alone: no content was recorded)" if changes.unknown else ""

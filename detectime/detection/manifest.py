@@ -37,7 +37,13 @@ def make_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
     config
         Resolved: see `resume_config`.
     detectors
-        What `Chosen.fingerprints` returned.
+        From `Chosen.fingerprints`.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> make_manifest(load_config(), {})["finished"] is None
+    True
     """
     return {
         "manifest_version": _VERSION,
@@ -64,6 +70,13 @@ def read_manifest(store: Store) -> Manifest | None:
         If it is not a manifest, or was made by a newer detectime.
     StoreError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.storage.store import open_store
+    >>> print(read_manifest(open_store(paths.SAMPLE, reading=True)))
+    None
     """
     content = store.get(MANIFEST_FILE)
     if content is None:
@@ -78,7 +91,19 @@ def read_manifest(store: Store) -> Manifest | None:
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
-    """Write ``run.json``, whole or not at all."""
+    """Write ``run.json``, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.config import load_config
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     write_manifest(store, make_manifest(load_config(), {}))
+    ...     read_manifest(store)["manifest_version"]
+    2
+    """
     store.put(MANIFEST_FILE, json.dumps(manifest, indent=4).encode() + b"\n")
 
 
@@ -89,6 +114,12 @@ def get_config(manifest: Manifest) -> Config:
     ------
     RunError
         If a value is no longer accepted.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> get_config(make_manifest(load_config(), {})).pairing.fallback
+    'none'
     """
     try:
         return configuration.config_from_dict(manifest["configuration"])
@@ -103,20 +134,42 @@ def get_pairing_config(manifest: Manifest) -> PairingConfig:
     ------
     RunError
         If a value is no longer accepted.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> get_pairing_config(make_manifest(load_config(parameters={"fallback": "wider"}), {})).fallback
+    'wider'
     """
     settings = (manifest["pairing"] or {}).get("settings") or manifest["configuration"]["pairing"]
     return get_config(manifest | {"configuration": manifest["configuration"] | {"pairing": settings}}).pairing
 
 
 def replace_notes(manifest: Manifest, stage: str, notes: Iterable[Note]) -> None:
-    """Replace the notes of a stage (``frames``, ``detection``, ``pairing``), except those of past events."""
+    """Replace the notes of a stage (``frames``, ``detection``, ``pairing``), except those of past events.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> manifest = make_manifest(load_config(), {})
+    >>> replace_notes(manifest, "pairing", [Note("moved", 1, "The images moved.")])
+    >>> print(*read_notes(manifest))
+    The images moved.
+    """
     events = [note for note in notes_from_json(manifest["notes"].get(stage, ())) if note.at]
     fresh = [note for note in notes if note not in events]
     manifest["notes"][stage] = notes_to_json([*events[-_KEPT_EVENTS:], *fresh])
 
 
 def read_notes(manifest: Manifest) -> list[Note]:
-    """Return all notes of a run, those of the frame table first."""
+    """Return all notes of a run, those of the frame table first: see `replace_notes`.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> read_notes(make_manifest(load_config(), {}))
+    []
+    """
     return [note for stage in _STAGES for note in notes_from_json(manifest["notes"].get(stage, ()))]
 
 

@@ -27,7 +27,7 @@ from detectime.schema import (
     PAIRING_COLUMNS,
     REPLACED,
     TableVersionError,
-    table_version,
+    get_table_version,
     upgrade_table,
 )
 from detectime.storage.run_tables import ROWS_PER_GROUP
@@ -239,6 +239,13 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
         If the file cannot be read.
     TableVersionError
         If it is not a detections table, or was made by a newer detectime.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.storage.store import open_store
+    >>> read_detections(open_store(paths.SAMPLE, reading=True), ["frame_path", "outcome"]).shape  # there is no run
+    (0, 2)
     """
     wanted = DETECTIONS.names if columns is None else list(columns)
     schema = pa.schema([DETECTIONS.field(name) for name in wanted], metadata=DETECTIONS.metadata)
@@ -270,20 +277,37 @@ def sort_detections(detections: pa.Table, frame_paths: pa.Array) -> pa.Table:
 
 
 def set_stamps(table: pa.Table, stamps: pa.Array) -> pa.Table:
-    """Set the column `stamp` of a worker's rows, and the metadata of the table's version."""
+    """Set the column `stamp` of a worker's rows, and the metadata of the table's version.
+
+    Examples
+    --------
+    >>> set_stamps(DETECTIONS.empty_table(), pa.array([], pa.string())).schema.equals(DETECTIONS)
+    True
+    """
     position = DETECTIONS.get_field_index("stamp")
     stamped = table.set_column(position, DETECTIONS.field(position), stamps)
     return stamped.replace_schema_metadata(DETECTIONS.metadata)
 
 
 def save_shard(store: Store, number: int, table: pa.Table) -> None:
-    """Write a shard: rows in the schema `schema.DETECTIONS`."""
+    """Write a shard: rows in the schema `schema.DETECTIONS`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     save_shard(store, 7, DETECTIONS.empty_table())
+    ...     list_shards(store), find_last_shard_number(store)
+    (['shards/000000007.parquet'], 7)
+    """
     with store.writing(f"{SHARDS}/{number:0{_DIGITS}d}.parquet") as file:
         pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, **_PARQUET_OPTIONS)
 
 
 def list_shards(store: Store) -> list[str]:
-    """Return the names of the shards in the order in which they were saved; other files are ignored."""
+    """Return the names of the shards, in the order in which they were saved: see `save_shard`."""
     return [name for name in store.names(SHARDS) if _SHARD_NAME.fullmatch(name)]
 
 
@@ -350,7 +374,7 @@ def _open_parquet(store: Store, name: str, content: BinaryIO | None = None) -> p
     if content is None:
         raise FileNotFoundError(f"{store}/{name}: not there")
     file = pq.ParquetFile(content, page_checksum_verification=True)
-    if table_version(file.schema_arrow, f"{store}/{name}") is None:
+    if get_table_version(file.schema_arrow, f"{store}/{name}") is None:
         raise TableVersionError(
             f"{store}/{name}: this is not a detections table; give another `output`, or move the file elsewhere"
         )
@@ -399,7 +423,7 @@ def _find_replaced(schema: pa.Schema, store: Store) -> bytes | None:
     """Return the sha256 of the file of 0.2 that this file is, or replaces; None if there was none."""
     if schema.metadata and REPLACED in schema.metadata:
         return bytes(schema.metadata[REPLACED])
-    content = store.open(DETECTIONS_FILE) if table_version(schema, DETECTIONS_FILE) == 1 else None
+    content = store.open(DETECTIONS_FILE) if get_table_version(schema, DETECTIONS_FILE) == 1 else None
     if content is None:
         return None
     with content:

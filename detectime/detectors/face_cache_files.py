@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from detectime.errors import ConfigError
-from detectime.schema import BOXES, DETECTIONS_FILE, table_version
+from detectime.schema import BOXES, DETECTIONS_FILE, get_table_version
 from detectime.settings import suggest_name
 from detectime.storage.name_index import NAME_COLUMN
 
@@ -54,7 +54,7 @@ def read_run_faces(files: tuple[str, ...]) -> pa.Table:
     columns = ["frame_path", "outcome", "width", "height", "faces"]
     try:
         file = pq.ParquetFile(path)
-        if table_version(file.schema_arrow, path) is None:
+        if get_table_version(file.schema_arrow, path) is None:
             raise ConfigError(f"{path}: not the detections of a run; accepted: its {DETECTIONS_FILE}")
         groups = [_select_faces(file.read_row_group(k, columns=columns)) for k in range(file.num_row_groups)]
     except pa.ArrowException as error:

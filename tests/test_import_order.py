@@ -1,0 +1,91 @@
+"""Each package imports only what stands above it in one list: where a change belongs, and no cycles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detectime import paths
+
+PACKAGE = paths.ROOT_DIR / "detectime"
+ORDER = [
+    *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "images", "schema"),
+    *("storage", "sources", "detectors", "config", "labels", "detection", "pairing", "runs", "exports"),
+    *("outcomes", "evaluation", "report"),
+    *("augmentations", "maskrcnn", "utils"),
+]
+INSIDE = {
+    "storage": ["urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
+    "sources": [
+        *("contract", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
+        *("video_index", "video_decoder", "videos"),
+    ],
+    "detectors": [
+        *("contract", "onnx", "outside", "retinaface", "mediapipe", "hagrid", "face_cache_files", "face_cache"),
+        *("face_detection_patch", "face_detection", "mask_rcnn", "registry"),
+    ],
+    "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "frame_table"],
+    "detection": ["manifest", "resume", "shards", "changes", "cascade", "worker", "engines", "pending_frames", "run"],
+    "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
+    "report": ["charts", "html"],
+}
+"""Packages whose modules have an order too; `__init__` and `__main__` may import all of them."""
+ALLOWED = {("storage.store", f"storage.{name}") for name in ("folder", "bucket", "lease")}
+"""Imports inside a function that opens one of several implementations, and of the types of its parameters."""
+
+
+def find_imports(file: Path) -> Iterator[str]:
+    """Yield the modules of detectime that a file imports, anywhere in it, without ``detectime.``."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("detectime."))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "detectime":
+            base = node.module.partition(".")[2]
+            for alias in node.names:
+                inside = f"{base}.{alias.name}".lstrip(".")
+                path = PACKAGE / inside.replace(".", "/")
+                is_module = path.with_suffix(".py").is_file() or path.is_dir()
+                if is_module or base:
+                    yield inside if is_module else base
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_stands_above_it(file: Path) -> None:
+    module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+    own = module.split(".")[0]
+    for imported in find_imports(file):
+        other = imported.split(".")[0]
+        if own != "__init__" and other != own:
+            assert ORDER.index(other) < ORDER.index(own), f"{module} imports {imported}"
+        for package, order in INSIDE.items():
+            prefix = f"{package}."
+            if not module.startswith(prefix) or not imported.startswith(prefix):
+                continue
+            mine, theirs = (name.removeprefix(prefix).split(".")[0] for name in (module, imported))
+            if mine.startswith("__") or mine == theirs or (module, imported) in ALLOWED:
+                continue
+            assert order.index(theirs) < order.index(mine), f"{module} imports {imported}"
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    top = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert top - {"__init__"} == set(ORDER)
+    for package, order in INSIDE.items():
+        folder = PACKAGE / package.replace(".", "/")
+        names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        assert {name for name in names if not name.startswith("__")} == set(order)
+
+
+def test_find_imports_sees_every_form(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(
+        "import detectime.boxes\nfrom detectime import config as c, storage\nfrom detectime.storage import urls\n"
+        "def f():\n    from detectime.storage.store import open_store\n    import os\n"
+    )
+    assert set(find_imports(file)) == {"boxes", "config", "storage", "storage.urls", "storage.store"}
