@@ -1,19 +1,24 @@
-"""Weights: found in a folder, or downloaded from a real server that does what servers do."""
+"""Weights: found in a folder, or downloaded from a real HTTP server with real faults."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import logging
+import multiprocessing
 import os
 import socket
+import stat
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from serving import Server, serving
+from serving import Server, serve_file
 
 from detectime import paths
 from detectime.config import DetectionConfig
@@ -30,14 +35,14 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Start a server that has the file."""
-    with serving(CONTENT) as started:
+    with serve_file(CONTENT) as started:
         started.address += f"/files/{NAME}"
         yield started
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep out the weights, the proxies and the patience of whoever runs this."""
+def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the weights and proxies of this machine, and shorten the pauses between attempts."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
             monkeypatch.delenv(name)
@@ -47,222 +52,238 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """Name a folder that is not there yet."""
+    """Name a folder that does not exist yet."""
     return tmp_path / "a library's" / "cache"
 
 
-def wanted(address: str | None, sha256: str | None = SHA256) -> WeightsFile:
-    """Describe the file."""
+def describe_file(address: str | None, sha256: str | None = SHA256) -> WeightsFile:
     return WeightsFile(NAME, "somebody's repository", address, sha256)
 
 
-def partly(cache: Path, content: bytes) -> Path:
-    """Leave what an earlier process was killed over."""
-    cache.mkdir(parents=True)
-    partial = cache / f"{NAME}.part"
-    partial.write_bytes(content)
-    return partial
+def list_cache(cache: Path) -> list[str]:
+    return [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")]
 
 
-def assert_whole(path: Path, cache: Path) -> None:
+def assert_complete(path: Path, cache: Path) -> None:
     assert path == cache / NAME
     assert path.read_bytes() == CONTENT
-    assert [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")] == [NAME]
+    assert list_cache(cache) == [NAME]
 
 
 def test_downloads_once(
-    server: Server, cache: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    server: Server, cache: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "detectime")
     for _ in range(2):
-        assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
+        assert_complete(downloads.fetch_weights(describe_file(server.address), cache), cache)
     assert server.asked == [(f"/files/{NAME}", None)]
-    said = f"{NAME}: downloading from {server.address}, 3.0 MB"
-    assert caplog.record_tuples == [("detectime.storage.downloads", logging.INFO, said)]
-    shown = capsys.readouterr()
+    message = f"{NAME}: downloading from {server.address}"
+    assert caplog.record_tuples == [("detectime.storage.downloads", logging.INFO, message)]
+    shown = capfd.readouterr()
     (progress,) = shown.out.splitlines()
     assert progress.startswith(f"{NAME}: 100% 3.00M/3.00M ")
     assert shown.err == ""
 
 
 def test_a_bar_is_shown_where_somebody_watches(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "a notebook in a browser")
-    downloads.fetch_weights(wanted(server.address), cache)
-    shown = capsys.readouterr()
+    downloads.fetch_weights(describe_file(server.address, None), cache)
+    shown = capfd.readouterr()
     assert f"\r{NAME}: 100%" in shown.out
     assert "3.00M/3.00M" in shown.out
     assert shown.err == ""
 
 
-def test_another_attempt_is_a_warning(server: Server, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_logger_of_pooch_keeps_its_level(server: Server, cache: Path) -> None:
+    import pooch
+
+    level = pooch.get_logger().level
+    downloads.fetch_weights(describe_file(server.address), cache)
+    assert pooch.get_logger().level == level
+
+
+def test_pooch_is_imported_by_a_download_only() -> None:
+    command = "import sys, detectime.storage.downloads; print({'pooch', 'requests', 'urllib3'} & set(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert output.stdout == "set()\n"
+
+
+def test_other_users_can_read_the_file(server: Server, cache: Path) -> None:
+    path = downloads.fetch_weights(describe_file(server.address), cache)
+    plain = cache / "plain"
+    plain.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["hash", "no hash"])
+def test_a_cut_connection_is_tried_again_with_a_warning(
+    sha256: str | None, server: Server, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server.cuts = [1_000_000]
-    downloads.fetch_weights(wanted(server.address), cache)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == [
-        f"{NAME}: the connection ended after 1000000 of 3000000 bytes; trying {server.address} again in 0.001 s"
-    ]
-
-
-def test_goes_on_where_the_connection_was_cut(server: Server, cache: Path) -> None:
-    server.cuts = [1_000_000, 0, 500_000, 1]
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
-    starts = [0 if given is None else int(given[6:-1]) for _, given in server.asked]
-    assert starts == [0, 1_000_000, 1_000_000, 1_500_000, 1_500_001]
-    assert server.sent == len(CONTENT)
-
-
-def test_goes_on_where_a_killed_process_was(server: Server, cache: Path) -> None:
-    partly(cache, CONTENT[:2_000_000])
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
-    assert server.sent == 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("left", "requests"),
-    [
-        pytest.param(CONTENT, 1, id="all of it"),
-        pytest.param(CONTENT + b"more", 2, id="more than there is"),
-        pytest.param(b"x" * 1000, 2, id="the start of something else"),
-        pytest.param(b"", 1, id="nothing"),
-    ],
-)
-def test_whatever_was_left_the_whole_comes(left: bytes, requests: int, server: Server, cache: Path) -> None:
-    partly(cache, left)
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
-    assert len(server.asked) == requests
-
-
-def test_a_server_that_cannot_go_on_is_read_from_the_start(server: Server, cache: Path) -> None:
-    server.ranges = False
-    server.cuts = [1_000_000, 2_000_000]
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(server.address, sha256), cache), cache)
+    assert len(server.asked) == 2
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith(f"{NAME}: IncompleteRead(1000000 bytes read, 2000000 more expected); trying ")
+    assert warning.endswith(f"{server.address} again in 0.001 s")
 
 
 @pytest.mark.parametrize("statuses", [[503, 500, 429], [302]], ids=str)
-def test_a_passing_refusal_is_overcome(statuses: list[int], server: Server, cache: Path) -> None:
+def test_a_transient_status_is_tried_again(statuses: list[int], server: Server, cache: Path) -> None:
     server.statuses = list(statuses)
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(server.address), cache), cache)
     assert len(server.asked) == 1 + len(statuses)
 
 
-@pytest.mark.parametrize("status", [403, 404, 410, 416])
-def test_a_lasting_refusal_is_one_error_with_all_that_helps(
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_lasting_status_is_one_error_with_the_remedy(
     status: int, server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.statuses = [status]
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
     with pytest.raises(WeightsError) as refusal:
-        downloads.fetch_weights(wanted(server.address), cache)
+        downloads.fetch_weights(describe_file(server.address), cache)
     assert len(server.asked) == 1
     for word in (NAME, server.address, f"HTTP {status}", f"put {NAME} into {tmp_path / 'mine'}"):
         assert word in str(refusal.value)
-    assert not (cache / NAME).exists()
+    assert list_cache(cache) == []
 
 
-def test_offline_is_one_error_with_all_that_helps(cache: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/{NAME}"
+def test_offline_is_one_error_with_the_remedy(cache: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/{NAME}"
     with pytest.raises(WeightsError) as refusal:
-        downloads.fetch_weights(wanted(address), cache)
+        downloads.fetch_weights(describe_file(address), cache)
     assert str(refusal.value) == (
-        f"{NAME}: these weights are not there, and cannot be fetched from {address}: [Errno {errno.ECONNREFUSED}] "
-        f"Connection refused; put {NAME} into {tmp_path / 'model'}, or into a folder that the variable "
-        "DETECTIME_WEIGHTS names"
+        f"{NAME}: weights are missing and cannot be downloaded from {address}: [Errno {errno.ECONNREFUSED}] "
+        f"Connection refused; put {NAME} into {tmp_path / 'model'}, or into a folder named by the environment variable "
+        "DETECTIME_WEIGHTS"
     )
 
 
 def test_a_server_that_always_cuts_is_given_up(server: Server, cache: Path) -> None:
-    server.cuts = [1_000_000] + [0] * 20
-    with pytest.raises(WeightsError, match="the connection ended after 1000000 of 3000000 bytes"):
-        downloads.fetch_weights(wanted(server.address), cache)
+    server.cuts = [1_000_000] * 20
+    with pytest.raises(WeightsError, match=r"IncompleteRead\(1000000 bytes read, 2000000 more expected\)"):
+        downloads.fetch_weights(describe_file(server.address), cache)
     assert len(server.asked) == 5
-    server.cuts = []
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)  # what had come is not lost
-    assert server.sent == len(CONTENT)
+    assert list_cache(cache) == []
+
+
+def test_a_server_that_falls_silent_is_given_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(downloads, "_ATTEMPTS", 2)
+    server.pause = 1.0
+    with pytest.raises(WeightsError, match="timed out"):
+        downloads.fetch_weights(describe_file(server.address), cache)
+    assert list_cache(cache) == []
+
+
+@pytest.mark.parametrize("address", ["/a/folder", "ftp://host/file", "http://", "http://[::1/file"])
+def test_an_invalid_address_is_an_error_at_once(address: str, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(WeightsError, match=f"{NAME}: weights are missing and cannot be downloaded from "):
+        downloads.fetch_weights(describe_file(address), cache)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("content", [b"<html>Log in to this network</html>", CONTENT[:-1] + b"!"], ids=["page", "bit"])
-def test_something_else_is_refused_and_not_kept(content: bytes, server: Server, cache: Path) -> None:
+def test_another_file_is_refused_and_not_kept(content: bytes, server: Server, cache: Path) -> None:
     server.content = content
-    with pytest.raises(WeightsError, match="something else") as refusal:
-        downloads.fetch_weights(wanted(server.address), cache)
-    assert SHA256 in str(refusal.value)
-    assert hashlib.sha256(content).hexdigest() in str(refusal.value)
-    assert [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")] == []
+    with pytest.raises(WeightsError) as refusal:
+        downloads.fetch_weights(describe_file(server.address), cache)
+    assert f"expected {SHA256} but got {hashlib.sha256(content).hexdigest()}; put {NAME} into" in str(refusal.value)
+    assert len(server.asked) == 1
+    assert list_cache(cache) == []
 
 
-def test_what_lies_there_and_is_broken_is_replaced(server: Server, cache: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_replaced(server: Server, cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / NAME).write_bytes(CONTENT[:1000])
-    assert_whole(downloads.fetch_weights(wanted(server.address), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(server.address), cache), cache)
 
 
-@pytest.mark.parametrize("sha256", [SHA256, None], ids=["known", "unknown"])
-def test_a_folder_goes_before_the_address(
+def test_a_failed_download_keeps_the_file_in_the_cache(server: Server, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / NAME).write_bytes(b"other weights")
+    server.statuses = [404]
+    with pytest.raises(WeightsError, match="HTTP 404"):
+        downloads.fetch_weights(describe_file(server.address), cache)
+    assert (cache / NAME).read_bytes() == b"other weights"
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["hash", "no hash"])
+def test_a_folder_of_the_user_takes_precedence(
     sha256: str | None, server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.mkdir(parents=True)
-    (cache / NAME).write_bytes(b"what was used until now")
+    (cache / NAME).write_bytes(b"the weights used so far")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / NAME).write_bytes(CONTENT)
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mine"))
-    assert_whole(downloads.fetch_weights(wanted(server.address, sha256), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(server.address, sha256), cache), cache)
     assert server.asked == []
     (tmp_path / "mine" / NAME).unlink()
-    assert_whole(downloads.fetch_weights(wanted(server.address, sha256), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(server.address, sha256), cache), cache)
     assert server.asked == []
 
 
-def test_other_weights_in_a_folder_are_refused(server: Server, cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [("http://127.0.0.1:9", "delete it to download the right file"), (None, "replace it with the right file")],
+)
+def test_other_weights_in_a_folder_of_the_user_are_refused(address: str | None, remedy: str, cache: Path) -> None:
     paths.MODEL.mkdir()
     (paths.MODEL / NAME).write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match=f"{paths.MODEL / NAME}: these are other weights.*{SHA256}"):
-        downloads.fetch_weights(wanted(server.address), cache)
-    assert server.asked == []
+    with pytest.raises(WeightsError, match=f"{paths.MODEL / NAME}: wrong or damaged weights.*{SHA256}; {remedy}$"):
+        downloads.fetch_weights(describe_file(address), cache)
+    assert (paths.MODEL / NAME).read_bytes() == CONTENT[:-1]
 
 
-def test_a_mirror_takes_the_place_of_any_address(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        WeightsError, match=f"{NAME}: these weights are not there. They come from somebody's repository"
-    ):
-        downloads.fetch_weights(wanted(None), cache)
+def test_a_mirror_replaces_every_address(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WeightsError, match=f"{NAME}: weights are missing. They come from somebody's repository; put"):
+        downloads.fetch_weights(describe_file(None), cache)
     monkeypatch.setenv("DETECTIME_MIRROR", server.address.removesuffix(f"files/{NAME}") + "mirror/")
-    assert_whole(downloads.fetch_weights(wanted(None, None), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(None, None), cache), cache)
     assert server.asked == [(f"/mirror/{NAME}", None)]
 
 
-def test_goes_through_a_proxy(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_through_a_proxy(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.address.removesuffix(f"/files/{NAME}"))
     address = f"http://weights.invalid/{NAME}"
-    assert_whole(downloads.fetch_weights(wanted(address), cache), cache)
+    assert_complete(downloads.fetch_weights(describe_file(address), cache), cache)
     assert server.asked == [(address, None)]
 
 
-def test_of_many_that_want_it_one_downloads(server: Server, cache: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        for path in pool.map(lambda _: downloads.fetch_weights(wanted(server.address), cache), range(8)):
-            assert_whole(path, cache)
+@pytest.mark.parametrize("pool_type", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_only_one_of_many_callers_downloads(pool_type: Any, server: Server, cache: Path) -> None:
+    spawn = {"mp_context": multiprocessing.get_context("spawn")} if pool_type is ProcessPoolExecutor else {}
+    with pool_type(2, **spawn) as pool:
+        file = describe_file(server.address)
+        for path in pool.map(downloads.fetch_weights, [file] * 6, [cache] * 6):
+            assert_complete(path, cache)
     assert len(server.asked) == 1
 
 
 def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(WeightsError, match="cannot be written: Not a directory"):
-        downloads.fetch_weights(wanted(server.address), tmp_path / "file" / "cache")
+    with pytest.raises(WeightsError, match="cannot write the weights: Not a directory"):
+        downloads.fetch_weights(describe_file(server.address), tmp_path / "file" / "cache")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_told_and_not_tried_again(server: Server, cache: Path) -> None:
-    cache.mkdir(parents=True)
-    (cache / f"{NAME}.part").symlink_to("/dev/full")
-    with pytest.raises(WeightsError, match="cannot be written: No space left on device"):
-        downloads.fetch_weights(wanted(server.address), cache)
+def test_a_full_disk_is_an_error_and_not_tried_again(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WeightsError, match="cannot write the weights: No space left on device"):
+        downloads.fetch_weights(describe_file(server.address), cache)
     assert len(server.asked) == 1
+    assert list_cache(cache) == []
 
 
-def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_only_the_user_can_supply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError) as refusal:
         HANDS["mask_rcnn"].fingerprint(DetectionConfig())
     for word in (
@@ -282,47 +303,56 @@ def test_what_only_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert HANDS["mask_rcnn"].fingerprint(DetectionConfig()) != {path.name: SHA256}
 
 
-def test_the_weights_of_hagrid_are_downloaded_once_into_the_user_s_folder(
+def test_hagrid_weights_are_downloaded_once_into_the_user_s_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, spec = hagrid.WEIGHTS.name, HANDS["hagrid"]
-    with serving((shared / "weights" / name).read_bytes()) as server:
+    with serve_file((shared / "weights" / name).read_bytes()) as server:
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
         for _ in range(2):
             assert spec.find_weights(DetectionConfig()) == [tmp_path / "model" / name]
             assert spec.fingerprint(DetectionConfig()) == {name: hagrid.WEIGHTS.sha256}
     assert server.asked == [(f"/{name}", None)]
-    spec.build(DetectionConfig(), "cpu")  # and the network is nowhere needed again
+    spec.build(DetectionConfig(), "cpu")  # works without the server
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
     assert spec.find_weights(DetectionConfig()) == [shared / "weights" / name]
 
 
-def test_other_weights_of_hagrid_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_hagrid_weights_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = hagrid.WEIGHTS.name
     monkeypatch.setenv("DETECTIME_MIRROR", server.address)
-    with pytest.raises(WeightsError, match=f"{name}: .*what came from there is something else.*{SHA256}"):
+    with pytest.raises(WeightsError, match=f"{name}: .*expected {hagrid.WEIGHTS.sha256} but got {SHA256}"):
         HANDS["hagrid"].build(DetectionConfig(), "cpu")
     assert not (tmp_path / "model" / name).exists()
     (tmp_path / "model" / name).write_bytes(CONTENT)
-    with pytest.raises(WeightsError, match=f"model/{name}: these are other weights.*{hagrid.WEIGHTS.sha256}"):
+    with pytest.raises(WeightsError, match=f"model/{name}: wrong or damaged weights.*{hagrid.WEIGHTS.sha256}"):
         HANDS["hagrid"].build(DetectionConfig(), "cpu")
 
 
-def test_without_the_weights_of_hagrid_and_offline_it_is_said_what_to_do(
+def test_offline_without_hagrid_weights_the_error_has_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens on this port
     with pytest.raises(WeightsError) as refusal:
         HANDS["hagrid"].build(DetectionConfig(), "cpu")
     for words in (
-        "hand_detector.onnx: these weights are not there, and cannot be fetched from https://",
+        "hand_detector.onnx: weights are missing and cannot be downloaded from https://",
         "Connection refused",
-        f"put hand_detector.onnx into {tmp_path / 'model'}, or into a folder that the variable DETECTIME_WEIGHTS names",
+        f"put hand_detector.onnx into {tmp_path / 'model'}, or into a folder named by the environment variable "
+        "DETECTIME_WEIGHTS",
     ):
         assert words in str(refusal.value)
 
 
-def test_a_relative_folder_is_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_folder_is_not_created(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "mien"))
+    assert downloads.find_or_fetch_weights(describe_file(server.address)) == tmp_path / "model" / NAME
+    assert not (tmp_path / "mien").exists()
+
+
+def test_a_relative_folder_is_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DETECTIME_WEIGHTS", "mine")
     monkeypatch.chdir(tmp_path)
     assert downloads.list_weights_folders() == [tmp_path / "mine", paths.MODEL]
@@ -337,7 +367,7 @@ def test_a_relative_folder_is_relative_to_where_one_is(tmp_path: Path, monkeypat
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
-def test_torch_s_cache_is_where_torch_looks(
+def test_the_torch_cache_is_the_folder_that_torch_uses(
     variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
@@ -353,7 +383,7 @@ def test_the_published_hash_is_that_of_the_file(file: WeightsFile, shared: Path)
 
 
 @pytest.mark.parametrize("detector_type", [*face_detection.WEIGHTS])
-def test_weights_in_a_folder_are_what_a_run_is_bound_to(
+def test_weights_in_a_folder_of_the_user_are_in_the_fingerprint(
     detector_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -365,5 +395,5 @@ def test_weights_in_a_folder_are_what_a_run_is_bound_to(
         assert spec.fingerprint(DetectionConfig(detector_type=detector_type)) == {file.name: SHA256}
         assert (tmp_path / "torch" / "hub" / "checkpoints" / file.name).read_bytes() == CONTENT
     else:
-        with pytest.raises(WeightsError, match="other weights"):
+        with pytest.raises(WeightsError, match="wrong or damaged weights"):
             spec.fingerprint(DetectionConfig(detector_type=detector_type))

@@ -1,30 +1,25 @@
-"""Where weights come from: the package itself, a folder of the user's, or a download that is checked.
+"""Locate weights files: packaged, supplied by the user, or downloaded with `pooch` and checked.
 
-A file that the package does not bring is looked for in the folder that the environment variable ``DETECTIME_WEIGHTS``
-names, then in ``model/``. What can be downloaded is, if it is in neither; the variable ``DETECTIME_MIRROR`` may name
-another address, below which the files lie by their names.
+Weights that the package does not include are searched for in the folder that the environment variable
+``DETECTIME_WEIGHTS`` names, then in ``model/``. If neither has the file, it is downloaded: from the base address in
+``DETECTIME_MIRROR`` if that is set, otherwise from its published address.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
-import http.client
 import logging
 import os
-import re
 import shutil
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -32,28 +27,44 @@ from detectime import paths
 from detectime.progress import Progress
 
 PACKAGED = Path(__file__).parent.parent / "detectors" / "models"
+"""Folder of the weights that the package includes."""
 
 _log = logging.getLogger(__name__)
 
 _FOLDER = "DETECTIME_WEIGHTS"
 _MIRROR = "DETECTIME_MIRROR"
 _BLOCK = 1 << 20  # bytes
-_PATIENCE = 30.0  # seconds without a byte
-_ATTEMPTS = 5  # in a row that bring nothing
-_PAUSE = 1.0  # seconds after the first of them; twice as long after each further one
-_OURS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)  # faults of this disk
+_TIMEOUT = 30.0  # seconds without a byte
+_ATTEMPTS = 5
+_PAUSE = 1.0  # seconds after the first failed attempt; doubles after each further one
+_TRANSIENT = (408, 425, 429)  # statuses below 500 that are worth another attempt
+# With a compressed transfer, Content-Length would not be the size of the file.
+_HEADERS = {"User-Agent": "detectime", "Accept-Encoding": "identity"}
 
 
 class WeightsError(RuntimeError):
-    """Weights that are not there; the message names the file and where it belongs."""
+    """Weights are missing, wrong or unreadable; the message names the file and the folder where it belongs."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file that the package does not bring.
+    """A weights file that the package does not include.
 
-    `origin` says in words where it comes from; `address` is None where it is not downloaded unless a mirror is named,
-    `hash_file` where nobody published one: then whoever loads the file checks what it holds.
+    Parameters
+    ----------
+    name
+        File name.
+    origin
+        Where the file comes from, in words.
+    address
+        URL of the file; None if only the user or a mirror can provide it.
+    sha256
+        Published hash, in hexadecimal; None if there is none, so that the loader has to check the content.
+
+    Examples
+    --------
+    >>> WeightsFile("faces.onnx", "release 1.0 of example/faces").address is None
+    True
     """
 
     name: str
@@ -63,48 +74,65 @@ class WeightsFile:
 
 
 def find_packaged_weights(name: str) -> Path:
-    """Path of weights that the package brings.
+    """Return the path of weights that the package includes.
 
     Raises
     ------
     WeightsError
         If the installation lacks the file.
+
+    Examples
+    --------
+    >>> find_packaged_weights("palm_detection.onnx").name
+    'palm_detection.onnx'
     """
     path = PACKAGED / name
     if not path.is_file():
-        raise WeightsError(f"{path}: these weights come with the package, but are not there; install it anew")
+        raise WeightsError(f"{path}: packaged weights are missing; reinstall detectime")
     return path
 
 
 def list_weights_folders() -> list[Path]:
-    """Folders in which the user's weights are looked for, in this order; the first is where a message sends them."""
+    """Return the folders that are searched for the user's weights, in order; error messages recommend the first.
+
+    Examples
+    --------
+    >>> list_weights_folders()[-1] == paths.MODEL
+    True
+    """
     named = os.environ.get(_FOLDER)
     return [*([Path(named).expanduser().absolute()] if named else []), paths.MODEL]
 
 
 def find_weights(file: WeightsFile) -> Path:
-    """Path of weights that the user brings.
+    """Return the path of weights that the user supplied.
 
     Raises
     ------
     WeightsError
-        If the file is in none of the `list_weights_folders`, or is another one of the same name.
+        If none of the `list_weights_folders` has the file, or it has another hash.
+
+    Examples
+    --------
+    >>> find_weights(WeightsFile("no such file.onnx", "example/faces"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    detectime.storage.downloads.WeightsError: no such file.onnx: weights are missing. They come from example/faces; ...
     """
-    path = _brought(file)
+    path = _find_user_file(file)
     if path is None:
-        raise WeightsError(f"{file.name}: these weights are not there. They come from {file.origin}; {_belongs(file)}")
+        raise _make_missing_error(file)
     return path
 
 
 def fetch_weights(file: WeightsFile, cache: Path) -> Path:
-    """Put weights where a library looks for them: from the user's folder, or else by a download.
+    """Copy weights from the user's folder to the folder where a library expects them, or download them there.
 
     Parameters
     ----------
     file
-        What is wanted.
+        The weights.
     cache
-        The library's folder. What lies there already, and is right, stays.
+        The library's folder. A valid file in it is kept.
 
     Returns
     -------
@@ -114,41 +142,57 @@ def fetch_weights(file: WeightsFile, cache: Path) -> Path:
     Raises
     ------
     WeightsError
-        If there is no such file and it cannot be downloaded, or if what came is another one.
+        If the file is missing and cannot be downloaded, has another hash, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "faces.onnx")
+    >>> path.write_bytes(b"weights")
+    7
+    >>> fetch_weights(WeightsFile(path.name, "example/faces", sha256=hash_file(path)), path.parent) == path
+    True
+    >>> folder.cleanup()
     """
     target = cache / file.name
-    brought = _brought(file)
-    if _is_there(target, file.sha256 if brought is None else hash_file(brought)):
+    supplied = _find_user_file(file)
+    if _is_valid(target, file.sha256 if supplied is None else hash_file(supplied)):
         return target
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / f".{file.name}.lock"):
-            if brought is not None:
-                with brought.open("rb") as content, _whole(target) as copy:
+            if supplied is not None:
+                with supplied.open("rb") as content, _open_atomically(target) as copy:
                     shutil.copyfileobj(content, copy, _BLOCK)
-            elif not _is_there(target, file.sha256):  # another process may have brought it meanwhile
+            elif not _is_valid(target, file.sha256):  # another process may have downloaded it meanwhile
                 _download(file, target)
     except OSError as error:
-        raise WeightsError(f"{target}: these weights cannot be written: {error.strerror or error}") from error
+        raise WeightsError(f"{target}: cannot write the weights: {error.strerror or error}") from error
     return target
 
 
 def find_or_fetch_weights(file: WeightsFile) -> Path:
-    """Path of weights that are the user's or, once they were downloaded, lie in one of the `list_weights_folders`.
+    """Return the path of the user's weights, or of a download in the first writable of the `list_weights_folders`.
 
     Raises
     ------
     WeightsError
         As `fetch_weights`.
     """
-    writable = [
-        folder for folder in list_weights_folders() if os.access(folder, os.W_OK)
-    ]  # a name with a typo is no folder to make
-    return _brought(file) or fetch_weights(file, writable[0] if writable else paths.MODEL)
+    # Only existing folders: a misspelled DETECTIME_WEIGHTS must not create one.
+    writable = [folder for folder in list_weights_folders() if os.access(folder, os.W_OK)]
+    return _find_user_file(file) or fetch_weights(file, writable[0] if writable else paths.MODEL)
 
 
 def find_torch_cache() -> Path:
-    """Folder in which torch keeps what it downloaded; torch need not be loaded, or even there."""
+    """Return the folder in which torch keeps downloaded weights, without importing torch.
+
+    Examples
+    --------
+    >>> find_torch_cache().name
+    'checkpoints'
+    """
     if "torch" in sys.modules:
         import torch
 
@@ -158,49 +202,64 @@ def find_torch_cache() -> Path:
 
 
 def hash_file(path: Path) -> str:
-    """Hash of a file's content, in hexadecimal: what tells one set of weights from another."""
+    """Return the sha256 of a file in hexadecimal; it is cached until the file's size or modification time changes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     hash_file(Path(file.name))[:16]
+    'e3b0c44298fc1c14'
+    """
     status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
+    return _hash_version(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """Hash of a file, remembered until the file changes."""
+def _hash_version(path: Path, size: int, modified_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _brought(file: WeightsFile) -> Path | None:
-    """Find the file in the user's folders, and check it; None if it is not there."""
+def _find_user_file(file: WeightsFile) -> Path | None:
+    """Return the checked file from the first user folder that has it, or None."""
     for folder in list_weights_folders():
         path = folder / file.name
         if path.is_file():
-            try:
-                found = hash_file(path)
-            except OSError as error:
-                raise WeightsError(f"{path}: these weights cannot be read: {error.strerror}") from error
-            if file.sha256 not in (None, found):
-                raise WeightsError(
-                    f"{path}: these are other weights, or broken ones: their sha256 is {found}, that of the right ones "
-                    f"(from {file.origin}) is {file.sha256}; delete it"
-                    + (", and the right ones are downloaded" if file.address else ", and put the right ones there")
-                )
+            _check_user_file(file, path)
             return path
     return None
 
 
-def _belongs(file: WeightsFile) -> str:
-    elsewhere = "" if os.environ.get(_FOLDER) else f", or into a folder that the variable {_FOLDER} names"
-    return f"put {file.name} into {list_weights_folders()[0]}{elsewhere}"
+def _check_user_file(file: WeightsFile, path: Path) -> None:
+    try:
+        found = hash_file(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from error
+    if file.sha256 not in (None, found):
+        remedy = "delete it to download the right file" if file.address else "replace it with the right file"
+        raise WeightsError(
+            f"{path}: wrong or damaged weights: the sha256 is {found}, but that of the file from {file.origin} is "
+            f"{file.sha256}; {remedy}"
+        )
 
 
-def _is_there(path: Path, wanted: str | None) -> bool:
-    return path.is_file() and (wanted is None or hash_file(path) == wanted)
+def _make_missing_error(file: WeightsFile) -> WeightsError:
+    return WeightsError(f"{file.name}: weights are missing. They come from {file.origin}; {_recommend_folder(file)}")
+
+
+def _recommend_folder(file: WeightsFile) -> str:
+    alternative = "" if os.environ.get(_FOLDER) else f", or into a folder named by the environment variable {_FOLDER}"
+    return f"put {file.name} into {list_weights_folders()[0]}{alternative}"
+
+
+def _is_valid(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and (sha256 is None or hash_file(path) == sha256)
 
 
 @contextlib.contextmanager
-def _whole(target: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears whole, or not at all."""
+def _open_atomically(target: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name only when it is complete and on the disk."""
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with partial.open("xb") as file:
@@ -213,104 +272,95 @@ def _whole(target: Path) -> Iterator[BinaryIO]:
 
 
 def _download(file: WeightsFile, target: Path) -> None:
-    """Download a file, going on where an earlier attempt, in this process or another, was cut off."""
+    """Download a file, with several attempts if the network or the server fails."""
+    import requests
+
+    address = _choose_address(file)
+    _log.info("%s: downloading from %s", file.name, address)
+    for failures in range(1, _ATTEMPTS + 1):
+        try:
+            _download_once(file, address, target)
+            break
+        except (requests.RequestException, ValueError) as error:  # ValueError: another hash
+            reason = _explain_failure(error)
+            if failures == _ATTEMPTS or not _is_transient(error):
+                raise WeightsError(
+                    f"{file.name}: weights are missing and cannot be downloaded from {address}: {reason}; "
+                    f"{_recommend_folder(file)}"
+                ) from None  # the message has the reason
+        pause = _PAUSE * 2 ** (failures - 1)
+        _log.warning("%s: %s; trying %s again in %g s", file.name, reason, address, pause)
+        time.sleep(pause)
+
+
+def _choose_address(file: WeightsFile) -> str:
     mirror = os.environ.get(_MIRROR)
     address = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.address
     if address is None:
-        raise WeightsError(f"{file.name}: these weights are not there. They come from {file.origin}; {_belongs(file)}")
-    partial = target.with_name(f"{target.name}.part")
-    told = f"{file.name}: these weights are not there, and cannot be fetched from {address}"
-    failures = 0
-    while True:
-        resumed = partial.stat().st_size if partial.exists() else 0
-        try:
-            _transfer(address, partial, file.name)
-        except _Refused as error:
-            raise WeightsError(f"{told}: {error}; {_belongs(file)}") from None  # the reason stands in the message
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _OURS:
-                raise
-            failures = 1 if partial.exists() and partial.stat().st_size > resumed else failures + 1
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            if failures >= _ATTEMPTS or isinstance(error, ValueError):
-                raise WeightsError(f"{told}: {reason}; {_belongs(file)}") from None
-            pause = _PAUSE * 2 ** (failures - 1)
-            _log.warning("%s: %s; trying %s again in %g s", file.name, reason, address, pause)
-            time.sleep(pause)
-            continue
-        found = hash_file(partial)
-        if file.sha256 in (None, found):
-            break
-        partial.unlink()
-        if not resumed:
-            raise WeightsError(
-                f"{told}: what came from there is something else (its sha256 is {found}, that of the weights is "
-                f"{file.sha256}); {_belongs(file)}"
-            )
-        # What was resumed may have been of another file: once more from the start.
-    with partial.open("rb") as content:
-        os.fsync(content.fileno())
-    partial.replace(target)
+        raise _make_missing_error(file)
+    return address
 
 
-class _Refused(Exception):
-    """An answer that will be the same the next time."""
+def _download_once(file: WeightsFile, address: str, target: Path) -> None:
+    import pooch
+
+    def download(url: str, temporary: str, _: object) -> None:
+        # pooch's temporary file is readable by its owner only; a new one has the permissions that the umask gives.
+        os.unlink(temporary)
+        with _PoochProgress(file.name) as progress, open(temporary, "xb") as content:
+            options = {"progressbar": progress, "chunk_size": _BLOCK, "timeout": _TIMEOUT, "headers": _HEADERS}
+            pooch.HTTPDownloader(**options)(url, content, None)
+            content.flush()
+            os.fsync(content.fileno())  # pooch does not
+
+    with _silence(pooch.get_logger()):
+        pooch.retrieve(address, file.sha256, target.name, target.parent, downloader=download)
 
 
-def _transfer(address: str, partial: Path, name: str) -> None:
-    """Ask once for what a partial file still lacks.
+class _PoochProgress(contextlib.ExitStack):
+    """`Progress` with the methods that pooch calls: it sets `total`, then calls `update`, `reset` and `close`."""
 
-    Raises
-    ------
-    _Refused
-        If the server has no such file.
-    OSError, HTTPException
-        If what came is not all: another attempt goes on from there.
-    ValueError
-        If `address` is none.
-    """
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"User-Agent": "detectime", "Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    total = 0  # bytes; 0 if the server does not send a size
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._shown: Progress | None = None
+
+    def update(self, count: int) -> None:
+        if self._shown is None:
+            self._shown = self.enter_context(Progress(self.total or None, "B", name=self._name))
+        # pooch counts full chunks and, at the end, all bytes once more.
+        self._shown.add(min(count, self.total - self._shown.done) if self.total else count)
+
+    def reset(self) -> None: ...
+
+
+@contextlib.contextmanager
+def _silence(logger: logging.Logger) -> Iterator[None]:
+    """Suppress the informational messages of a logger: pooch writes them to standard error."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
-        # An opener of its own knows the proxies that the environment names now.
-        response = urllib.request.build_opener().open(request, timeout=_PATIENCE)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
-                    return  # nothing is lacking
-                partial.unlink()  # it is longer than the file: from the start
-                raise ConnectionError("the server could not go on where an earlier attempt was cut off") from error
-            if error.code < 500 and error.code not in (408, 425, 429):
-                raise _Refused(f"HTTP {error.code} {error.reason}") from error
-            raise
-    with response:
-        start = _start(response)
-        if start not in (0, have):
-            partial.unlink(missing_ok=True)
-            raise ConnectionError(f"the server went on at byte {start}, not at {have}")
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length and length.isdigit() else None
-        size = "" if total is None else f", {total / 1e6:.1f} MB"
-        _log.info("%s: downloading from %s%s", name, address, size)
-        with (
-            partial.open("r+b" if start else "wb") as file,
-            Progress(total, "B", name=name, done=start) as progress,
-        ):
-            file.seek(start)
-            while block := response.read(_BLOCK):
-                file.write(block)
-                progress.add(len(block))
-            got = file.tell()
-    if total is not None and got < total:
-        raise ConnectionError(f"the connection ended after {got} of {total} bytes")
+        yield
+    finally:
+        logger.setLevel(level)
 
 
-def _start(response: http.client.HTTPResponse) -> int:
-    """Position in the file of an answer's first byte."""
-    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return 0
-    given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(given[1]) if given else -1
+def _is_transient(error: Exception) -> bool:
+    """Return whether another attempt may succeed: not with an invalid address, another hash or an HTTP 4xx status."""
+    response: Any = getattr(error, "response", None)
+    if response is not None:
+        return response.status_code >= 500 or response.status_code in _TRANSIENT
+    return not isinstance(error, ValueError)
+
+
+def _explain_failure(error: Exception) -> str:
+    """Return the reason for a failure without the exceptions that requests, urllib3 and pooch wrap around it."""
+    response: Any = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code} {response.reason}"
+    reason: object = error.args[0] if error.args else error
+    while isinstance(reason, BaseException) and reason.__cause__ is not None:
+        reason = reason.__cause__
+    return str(reason).split(". ")[0] or type(error).__name__  # pooch appends advice in further sentences
