@@ -146,6 +146,8 @@ def suppress_non_maximum(boxes: ArrayLike, scores: ArrayLike, max_iou: float) ->
     [1, 2]
     """
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    if len(b) < 2:  # as in most frames
+        return np.arange(len(b))
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     kept: list[int] = []
     while len(order):

@@ -282,7 +282,7 @@ def test_weights_without_a_sha256_are_downloaded_from_a_mirror(
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_weights_are_one_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTIME_MIRROR", "http://127.0.0.1:9")  # no server
-    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
+    monkeypatch.setattr(downloads, "RETRIES", downloads.Retries(pause=0.001))
     with pytest.raises(WeightsError) as refusal:
         fd.build_detector(name, device=torch.device("cpu"))
     for word in (WEIGHTS[name].name, "http://127.0.0.1:9/", f"into {tmp_path / 'model'}"):

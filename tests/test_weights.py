@@ -47,7 +47,7 @@ def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.lower().endswith("_proxy") or name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
-    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
+    monkeypatch.setattr(downloads, "RETRIES", downloads.Retries(pause=0.001))
 
 
 @pytest.fixture
@@ -170,12 +170,11 @@ def test_a_server_that_always_cuts_is_given_up(server: Server, cache: Path) -> N
     assert list_cache(cache) == []
 
 
-def test_a_server_that_falls_silent_is_given_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_TIMEOUT", 0.2)
-    monkeypatch.setattr(downloads, "_ATTEMPTS", 2)
+def test_a_server_that_falls_silent_is_given_up(server: Server, cache: Path) -> None:
     server.pause = 1.0
+    retries = downloads.Retries(attempts=2, pause=0.001, timeout=0.2)
     with pytest.raises(WeightsError, match="timed out"):
-        downloads.fetch_weights(describe_file(server.address), cache)
+        downloads.fetch_weights(describe_file(server.address), cache, retries)
     assert list_cache(cache) == []
 
 

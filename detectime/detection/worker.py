@@ -21,7 +21,6 @@ Row = dict[str, Any]
 """A row of the detections table."""
 
 _GPU_BATCH = 16  # frames
-_BATCH_PIXELS = 64_000_000  # of all frames of a batch, which may exceed it by one frame; two batches are in memory
 _DECODING_THREADS = 4
 _MAX_ERROR = 500  # characters
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -43,6 +42,8 @@ class Worker:
     ----------
     chosen
         The detectors and their settings.
+    batch_pixels
+        Pixels of all frames of a batch, which may exceed it by one frame; two batches are in memory.
 
     Raises
     ------
@@ -52,9 +53,10 @@ class Worker:
         If weights are not there.
     """
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, chosen: Chosen, batch_pixels: int = 64_000_000) -> None:
         self.config = chosen.config
         self.cascade = Cascade(chosen)
+        self._batch_pixels = batch_pixels
         self._batch_size = self.config.batch or (_GPU_BATCH if chosen.on_gpu else 1)
 
     def __call__(
@@ -99,7 +101,7 @@ class Worker:
         for frame in frames:
             batch.append(frame)
             pixels += 0 if isinstance(frame.image, Exception) else frame.image.width * frame.image.height
-            if len(batch) == self._batch_size or pixels > _BATCH_PIXELS:
+            if len(batch) == self._batch_size or pixels > self._batch_pixels:
                 yield batch
                 batch, pixels = [], 0
         if batch:

@@ -99,7 +99,7 @@ class HagridHands:
         network_input = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
         boxes, _, scores = self._session.run(None, {"input": network_input})  # boxes are relative to the region
         kept = scores >= self.confidence
-        return boxes[kept] * [width, height, width, height] + np.tile(corner, 2), scores[kept]
+        return boxes[kept] * [width, height, width, height] + np.concatenate([corner, corner]), scores[kept]
 
 
 def build(settings: HagridSettings, device: str) -> HagridHands:

@@ -120,7 +120,7 @@ class RetinaFace:
         found: list[list[tuple[Floats, float]]] = [[] for _ in images]
         in_crops = self._detect_at(crops, _CROP_SIDE, self.confidence)
         for (n, box, corner), in_crop in zip(origins, in_crops, strict=True):
-            faces = in_crop.boxes + np.tile(corner, 2)
+            faces = in_crop.boxes + np.concatenate([corner, corner])
             ious = geometry.compute_iou(faces, box)
             if ious.max(initial=0) >= _SAME_FACE:
                 found[n].append((faces[ious.argmax()], float(in_crop.scores[ious.argmax()])))
@@ -149,7 +149,8 @@ class RetinaFace:
                     continue
                 height, width = images[n].shape[:2]
                 boxes = _decode_boxes(image_offsets[selected], anchors[selected])
-                boxes = geometry.clip_boxes(boxes * np.tile([width / shape[1], height / shape[0]], 2), width, height)
+                x, y = width / shape[1], height / shape[0]
+                boxes = geometry.clip_boxes(boxes * np.array([x, y, x, y]), width, height)
                 inside = geometry.compute_area(boxes) > 0  # anchors extend outside the image
                 boxes, selected = boxes[inside], selected[inside]
                 kept = geometry.suppress_non_maximum(boxes, image_scores[selected], self.nms)

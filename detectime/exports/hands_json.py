@@ -17,7 +17,6 @@ from detectime.storage import store
 FILE_NAME = "hands.json"
 
 _COLUMNS = ("frame_path", "video_name", "frame_id", "label")
-_CHUNK = 4096  # samples encoded at a time: memory does not grow with their number
 
 
 def write_hands_json(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int:
@@ -59,13 +58,15 @@ def write_hands_json(samples: pd.DataFrame, path: str | os.PathLike[str]) -> int
     return int(samples["outcome"].isin(SAMPLES).sum())
 
 
-def encode_samples(samples: pd.DataFrame) -> Iterator[bytes]:
+def encode_samples(samples: pd.DataFrame, chunk_rows: int = 4096) -> Iterator[bytes]:
     """Yield the content of ``hands.json`` in chunks, so that it can be hashed while it is written.
 
     Parameters
     ----------
     samples
         What `pairing.pair_frames` returned.
+    chunk_rows
+        Samples that are encoded at a time: memory does not grow with their number.
 
     Yields
     ------
@@ -78,8 +79,8 @@ def encode_samples(samples: pd.DataFrame) -> Iterator[bytes]:
     b'[]'
     """
     rows = np.flatnonzero(samples["outcome"].isin(SAMPLES))
-    for start in range(0, len(rows), _CHUNK):
-        text = json.dumps(_make_records(samples.iloc[rows[start : start + _CHUNK]]), indent=4)
+    for start in range(0, len(rows), chunk_rows):
+        text = json.dumps(_make_records(samples.iloc[rows[start : start + chunk_rows]]), indent=4)
         yield b"," if start else b"["
         yield text.removeprefix("[").removesuffix("\n]").encode()
     yield b"\n]" if len(rows) else b"[]"

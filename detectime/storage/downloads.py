@@ -34,12 +34,32 @@ _log = logging.getLogger(__name__)
 _FOLDER = "DETECTIME_WEIGHTS"
 _MIRROR = "DETECTIME_MIRROR"
 _BLOCK = 1 << 20  # bytes
-_TIMEOUT = 30.0  # seconds without a byte
-_ATTEMPTS = 5
-_PAUSE = 1.0  # seconds after the first failed attempt; doubles after each further one
 _TRANSIENT = (408, 425, 429)  # statuses below 500 that are worth another attempt
 # With a compressed transfer, Content-Length would not be the size of the file.
 _HEADERS = {"User-Agent": "detectime", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a download is attempted.
+
+    Parameters
+    ----------
+    attempts
+        The number of attempts.
+    pause
+        Seconds after the first failed attempt; they double after each further one.
+    timeout
+        Seconds without a byte after which an attempt fails.
+    """
+
+    attempts: int = 5
+    pause: float = 1.0
+    timeout: float = 30.0
+
+
+RETRIES = Retries()
+"""Of every download for which nothing else is given."""
 
 
 class WeightsError(RuntimeError):
@@ -124,7 +144,7 @@ def find_weights(file: WeightsFile) -> Path:
     return path
 
 
-def fetch_weights(file: WeightsFile, cache: Path) -> Path:
+def fetch_weights(file: WeightsFile, cache: Path, retries: Retries | None = None) -> Path:
     """Copy weights from the user's folder to the folder where a library expects them, or download them there.
 
     Parameters
@@ -133,6 +153,8 @@ def fetch_weights(file: WeightsFile, cache: Path) -> Path:
         The weights.
     cache
         The library's folder. A valid file in it is kept.
+    retries
+        How often a download is attempted; None: as `RETRIES`.
 
     Returns
     -------
@@ -166,7 +188,7 @@ def fetch_weights(file: WeightsFile, cache: Path) -> Path:
                 with supplied.open("rb") as content, _open_atomically(target) as copy:
                     shutil.copyfileobj(content, copy, _BLOCK)
             elif not _is_valid(target, file.sha256):  # another process may have downloaded it meanwhile
-                _download(file, target)
+                _download(file, target, retries or RETRIES)
     except OSError as error:
         raise WeightsError(f"{target}: cannot write the weights: {error.strerror or error}") from error
     return target
@@ -271,24 +293,24 @@ def _open_atomically(target: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
-def _download(file: WeightsFile, target: Path) -> None:
+def _download(file: WeightsFile, target: Path, retries: Retries) -> None:
     """Download a file, with several attempts if the network or the server fails."""
     import requests
 
     address = _choose_address(file)
     _log.info("%s: downloading from %s", file.name, address)
-    for failures in range(1, _ATTEMPTS + 1):
+    for failures in range(1, retries.attempts + 1):
         try:
-            _download_once(file, address, target)
+            _download_once(file, address, target, retries.timeout)
             break
         except (requests.RequestException, ValueError) as error:  # ValueError: another hash
             reason = _explain_failure(error)
-            if failures == _ATTEMPTS or not _is_transient(error):
+            if failures == retries.attempts or not _is_transient(error):
                 raise WeightsError(
                     f"{file.name}: weights are missing and cannot be downloaded from {address}: {reason}; "
                     f"{_recommend_folder(file)}"
                 ) from None  # the message has the reason
-        pause = _PAUSE * 2 ** (failures - 1)
+        pause = retries.pause * 2 ** (failures - 1)
         _log.warning("%s: %s; trying %s again in %g s", file.name, reason, address, pause)
         time.sleep(pause)
 
@@ -301,14 +323,14 @@ def _choose_address(file: WeightsFile) -> str:
     return address
 
 
-def _download_once(file: WeightsFile, address: str, target: Path) -> None:
+def _download_once(file: WeightsFile, address: str, target: Path, timeout: float) -> None:
     import pooch
 
     def download(url: str, temporary: str, _: object) -> None:
         # pooch's temporary file is readable by its owner only; a new one has the permissions that the umask gives.
         os.unlink(temporary)
         with _PoochProgress(file.name) as progress, open(temporary, "xb") as content:
-            options = {"progressbar": progress, "chunk_size": _BLOCK, "timeout": _TIMEOUT, "headers": _HEADERS}
+            options = {"progressbar": progress, "chunk_size": _BLOCK, "timeout": timeout, "headers": _HEADERS}
             pooch.HTTPDownloader(**options)(url, content, None)
             content.flush()
             os.fsync(content.fileno())  # pooch does not
