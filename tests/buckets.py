@@ -1,4 +1,4 @@
-"""A bucket for tests: a real S3 server, moto's, in a process of its own on this machine."""
+"""Buckets for tests: moto's S3 server in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SERVE = "import sys; from moto.server import main; main(sys.argv[1:])"
 
 
 @contextmanager
-def serving(port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Serve buckets; yields the address and the process."""
-    port = port or free_port()
+def serve_buckets(port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Serve buckets; yields the URL and the process."""
+    port = port or find_free_port()
     server = subprocess.Popen(
         [sys.executable, "-c", _SERVE, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
@@ -40,8 +40,8 @@ def serving(port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[byt
         server.wait()
 
 
-def environment(address: str) -> dict[str, str]:
-    """What tells the library of S3 where the server is."""
+def make_environment(address: str) -> dict[str, str]:
+    """Return the environment variables that point S3 clients at the server."""
     return {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": "test",
@@ -50,36 +50,36 @@ def environment(address: str) -> dict[str, str]:
     }
 
 
-def bucket() -> str:
-    """Make a bucket and return its path."""
+def make_bucket() -> str:
+    """Make a bucket and return its URL."""
     name = f"bucket-{uuid.uuid4().hex}"
-    _files().mkdir(name)
+    _open_filesystem().mkdir(name)
     return f"s3://{name}"
 
 
-def upload(folder: Path, place: str) -> None:
-    """Put the files of a folder into a bucket."""
+def upload(folder: Path, location: str) -> None:
+    """Copy the files of a folder into a bucket."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            _files().pipe_file(f"{place}/{path.relative_to(folder)}", path.read_bytes())
+            _open_filesystem().pipe_file(f"{location}/{path.relative_to(folder)}", path.read_bytes())
 
 
-def stored(place: str) -> dict[str, bytes]:
-    """Return what lies in a place, but for the lock: name and content."""
-    root = place.removeprefix("s3://")
-    names = [name for name in _files().find(root) if "/.lock/" not in name]
-    return {name.removeprefix(f"{root}/"): _files().cat_file(name) for name in names}
+def read_stored(location: str) -> dict[str, bytes]:
+    """Return the contents of all objects below a URL by name, without the lock."""
+    root = location.removeprefix("s3://")
+    names = [name for name in _open_filesystem().find(root) if "/.lock/" not in name]
+    return {name.removeprefix(f"{root}/"): _open_filesystem().cat_file(name) for name in names}
 
 
-def free_port() -> int:
-    """Find a port that nobody listens at."""
+def find_free_port() -> int:
+    """Find a port that no server uses."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
 
 
-def _files() -> Any:
+def _open_filesystem() -> Any:
     import fsspec
 
     return fsspec.filesystem("s3", use_listings_cache=False, endpoint_url=os.environ["AWS_ENDPOINT_URL"])

@@ -1,8 +1,9 @@
-"""Frames, labels and results in a bucket, by a real S3 server on this machine."""
+"""Frames, labels and results in a bucket, on a local S3 server."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.server
 import io
@@ -23,61 +24,46 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS, encode, pattern
-from faults import make_frames, names, settings, table_of
-from test_sources import names_of
+from conftest import LABELS, draw_pattern, encode_image, list_names
+from faults import make_config, make_frames, name_frames, tabulate_frames
+from skips import need_extra
 
 from detectime import config as configuration
 from detectime import outcomes, runs, sources
 from detectime.detection import run
 from detectime.detection.manifest import RunError
-from detectime.images import EncodedImage, UnreadableImageError, describe_content
-from detectime.labels import frame_table
+from detectime.images import MAX_PIXELS, EncodedImage, UnreadableImageError, describe_content
+from detectime.labels import frame_table, frames_csv
 from detectime.sources import bucket as bucket_source
 from detectime.sources.bucket import BucketSource
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
 from detectime.sources.folder import FolderSource
-from detectime.storage import bucket as bucket_store
-from detectime.storage import store
+from detectime.sources.reading import read_contents, read_images
+from detectime.storage import store as stores
 from detectime.storage.bucket import BucketStore
+from detectime.storage.lease import LeaseTimes
 from detectime.storage.store import StoreError
 
-pytest.importorskip("moto", reason="the extra `buckets` is not installed")
-s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
+need_extra("moto")
+s3fs = need_extra("s3fs")
 
 pytestmark = pytest.mark.extra
 
 COUNT = 40
-NAMES = names(COUNT)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[str]:
-    """Serve buckets to this module."""
-    with buckets.serving() as (address, _), pytest.MonkeyPatch.context() as patch:
-        for name, value in buckets.environment(address).items():
-            patch.setenv(name, value)
-        yield address
+NAMES = name_frames(COUNT)
+FAST = LeaseTimes(renew=0.4, expire=2.0, wait=1.0)
 
 
 @pytest.fixture(autouse=True)
-def anew() -> Iterator[None]:
-    """Forget connections to a server that a test has left."""
+def close_connections(s3_server: str) -> Iterator[None]:
+    """Run each test against the server, and close connections that a test opened to another one."""
     yield
     s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
 def bucket() -> str:
-    return buckets.bucket()
-
-
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a lock be abandoned within two seconds."""
-    monkeypatch.setattr(bucket_store, "_BEAT", 0.4)
-    monkeypatch.setattr(bucket_store, "_ABANDONED", 2.0)
-    monkeypatch.setattr(bucket_store, "_PATIENCE", 1.0)
+    return buckets.make_bucket()
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +74,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a run from a folder into a folder leaves."""
-    output = tmp_path_factory.mktemp("straight")
-    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=1), str(output))
+def uninterrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the ``detections.parquet`` of an undisturbed run from a folder into a folder."""
+    output = tmp_path_factory.mktemp("uninterrupted")
+    run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(workers=1), str(output))
     return (output / "detections.parquet").read_bytes()
 
 
-def leave(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Go to another server; what is connected to this one stays with who has it."""
+def use_server(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Use another server from now on; stores that are open keep their connections."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     s3fs.S3FileSystem.clear_instance_cache()
 
@@ -104,66 +90,66 @@ def leave(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 # -- the store
 
 
-def test_what_is_put_is_there_whole_and_listed(bucket: str) -> None:
-    place = store.open_store(f"{bucket}/run/")
-    assert (place.get("a.json"), place.names("shards")) == (None, [])
-    place.put("a.json", b"{}")
+def test_a_store_lists_and_returns_what_was_put(bucket: str) -> None:
+    store = stores.open_store(f"{bucket}/run/")
+    assert (store.get("a.json"), store.names("shards")) == (None, [])
+    store.put("a.json", b"{}")
     for number in (3, 1, 2):
-        with place.writing(f"shards/{number}") as file:
+        with store.writing(f"shards/{number}") as file:
             file.write(b"%d" % number)
-    assert place.get("a.json") == b"{}"
-    assert place.names("shards") == ["shards/1", "shards/2", "shards/3"]
-    assert list(place.contents(["shards/2", "shards/9", "a.json"])) == [
+    assert store.get("a.json") == b"{}"
+    assert store.names("shards") == ["shards/1", "shards/2", "shards/3"]
+    assert list(store.contents(["shards/2", "shards/9", "a.json"])) == [
         ("shards/2", b"2"),
         ("shards/9", None),
         ("a.json", b"{}"),
     ]
-    place.delete(["shards/1", "shards/9", "shards/3"])
-    assert buckets.stored(f"{bucket}/run") == {"a.json": b"{}", "shards/2": b"2"}
-    place.delete([])
+    store.delete(["shards/1", "shards/9", "shards/3"])
+    assert buckets.read_stored(f"{bucket}/run") == {"a.json": b"{}", "shards/2": b"2"}
+    store.delete([])
 
 
-def test_a_name_is_no_pattern() -> None:
-    place = buckets.bucket()
-    store.open_store(f"{place}/run1").put("shards/1", b"1")
-    odd = store.open_store(f"{place}/run[12] *?")
+def test_a_name_is_not_a_pattern() -> None:
+    location = buckets.make_bucket()
+    stores.open_store(f"{location}/run1").put("shards/1", b"1")
+    odd = stores.open_store(f"{location}/run[12] *?")
     odd.put("shards/1", b"2")
     odd.delete(["shards/1"])
-    assert buckets.stored(place) == {"run1/shards/1": b"1"}
+    assert buckets.read_stored(location) == {"run1/shards/1": b"1"}
 
 
-def test_a_file_appears_only_when_all_of_it_was_written(bucket: str) -> None:
-    place = store.open_store(bucket)
-    place.put("hands.json", b"before")
-    with contextlib.suppress(KeyError), place.writing("hands.json") as file:
+def test_a_file_is_uploaded_only_if_writing_succeeded(bucket: str) -> None:
+    store = stores.open_store(bucket)
+    store.put("hands.json", b"before")
+    with contextlib.suppress(KeyError), store.writing("hands.json") as file:
         file.write(b"half")
         file.flush()
         raise KeyError
-    assert buckets.stored(bucket) == {"hands.json": b"before"}
+    assert buckets.read_stored(bucket) == {"hands.json": b"before"}
 
 
 def test_a_shard_is_one_put(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = BucketStore(bucket)
-    asked: list[str] = []
-    call = place._files._call_s3
+    store = BucketStore(bucket)
+    called: list[str] = []
+    call = store._fs._call_s3
 
-    async def listening(method: str, *arguments: Any, **options: Any) -> Any:
-        asked.append(method if isinstance(method, str) else method.__name__)
+    async def record_call(method: str, *arguments: Any, **options: Any) -> Any:
+        called.append(method if isinstance(method, str) else method.__name__)
         return await call(method, *arguments, **options)
 
-    monkeypatch.setattr(place._files, "_call_s3", listening)
-    with place.writing("shards/1") as file:
+    monkeypatch.setattr(store._fs, "_call_s3", record_call)
+    with store.writing("shards/1") as file:
         file.write(b"x" * 100_000)
-    assert asked == ["put_object"]
+    assert called == ["put_object"]
 
 
 def test_a_large_file_is_written_in_parts_and_read_back(bucket: str) -> None:
-    place = store.open_store(bucket)
+    store = stores.open_store(bucket)
     block = os.urandom(2**20)
-    with place.writing("large") as file:
+    with store.writing("large") as file:
         for _ in range(130):
             file.write(block)
-    content = place.get("large")
+    content = store.get("large")
     assert content is not None
     assert len(content) == 130 * 2**20
     assert content.endswith(block)
@@ -173,14 +159,14 @@ def test_a_large_file_is_written_in_parts_and_read_back(bucket: str) -> None:
     ("method", "arguments"),
     [("put", ("a", b"")), ("get", ("a",)), ("names", ("shards",)), ("delete", (["a"],))],
 )
-def test_a_server_that_does_not_answer_is_told_within_a_minute(
+def test_a_server_that_does_not_answer_is_reported_within_a_minute(
     method: str, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leave(monkeypatch, f"http://127.0.0.1:{buckets.free_port()}")
-    place = BucketStore("s3://somewhere/run")
+    use_server(monkeypatch, f"http://127.0.0.1:{buckets.find_free_port()}")
+    store = BucketStore("s3://somewhere/run")
     before = time.monotonic()
     with pytest.raises(StoreError, match=r"s3://somewhere/run/\w+: cannot be .*give another `output`"):
-        getattr(place, method)(*arguments)
+        getattr(store, method)(*arguments)
     assert time.monotonic() - before < 60
 
 
@@ -205,135 +191,133 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (503, "SlowDown")])
-def test_a_server_that_refuses_is_told_before_frames_are_read(
+def test_a_server_that_refuses_is_reported_before_frames_are_read(
     status: int, code: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Refusing, "status", status)
     monkeypatch.setattr(Refusing, "code", code)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        leave(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        use_server(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         before = time.monotonic()
         with pytest.raises(StoreError, match=r"s3://closed/run/.*permission"):
-            run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(), "s3://closed/run")
+            run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(), "s3://closed/run")
         with pytest.raises(SourceError, match="s3://closed/images: the images cannot be listed"):
-            names_of(BucketSource("s3://closed/images"))
-        ((_, frame),) = BucketSource("s3://closed/images").open(["a.jpg"])
+            list_names(BucketSource("s3://closed/images"))
+        ((_, frame),) = BucketSource("s3://closed/images").read_frames(["a.jpg"])
         assert isinstance(frame, UnreadableImageError)
         assert time.monotonic() - before < 60
         server.shutdown()
 
 
-def test_a_bucket_that_is_not_there_is_refused_before_frames_are_read(images: Path) -> None:
+def test_a_missing_bucket_is_refused_before_frames_are_read(images: Path) -> None:
     with pytest.raises(StoreError, match="s3://nobody-has-this/run"):
-        run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(), "s3://nobody-has-this/run")
+        run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(), "s3://nobody-has-this/run")
 
 
 @pytest.mark.parametrize("scheme", ["gopher", "s4"])
-def test_a_scheme_that_nobody_knows_is_named(scheme: str, tmp_path: Path) -> None:
+def test_an_unknown_scheme_is_named(scheme: str) -> None:
     with pytest.raises(StoreError, match=f"{scheme}://a/b"):
-        store.open_store(f"{scheme}://a/b")
+        stores.open_store(f"{scheme}://a/b")
     with pytest.raises(SourceError, match=f"{scheme}://a/b"):
-        sources.open_source(settings(images=f"{scheme}://a/b", output=str(tmp_path)))
+        sources.open_source(f"{scheme}://a/b")
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gs")])
-def test_a_library_that_is_missing_is_named_with_its_extra(scheme: str, extra: str) -> None:
+def test_a_missing_library_is_named_with_its_extra(scheme: str, extra: str) -> None:
     code = (
         "import sys; sys.modules.update(s3fs=None, gcsfs=None)\n"
         "from detectime.storage import store\n"
         f"try:\n    store.open_store('{scheme}://a/b')\nexcept store.StoreError as error:\n    print(error)\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert f"-e '.[{extra}]'" in said
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"-e '.[{extra}]'" in output
 
 
-# -- the lock
+# -- the lease
 
 
-def test_a_second_run_is_refused_while_the_first_lives(bucket: str, fast: None) -> None:
-    with store.open_store(bucket).lock():
+def test_a_second_run_is_refused_while_the_first_is_running(bucket: str) -> None:
+    with BucketStore(bucket, FAST).lock():
         before = time.monotonic()
-        refusal = f"another run is writing to this place \\(process {os.getpid()} on"
-        with pytest.raises(StoreError, match=refusal), store.open_store(bucket).lock():
+        refusal = f"another run is writing to this location \\(process {os.getpid()} on"
+        with pytest.raises(StoreError, match=refusal), BucketStore(bucket, FAST).lock():
             pass
         assert 0.5 < time.monotonic() - before < 5
-    with store.open_store(bucket).lock():  # at once
+    with BucketStore(bucket, FAST).lock():  # without waiting
         pass
     before = time.monotonic()
-    with store.open_store(bucket).lock():
+    with BucketStore(bucket, FAST).lock():
         assert time.monotonic() - before < 0.5
 
 
-def test_a_run_waits_for_one_that_ends(bucket: str, fast: None) -> None:
-    first = store.open_store(bucket).lock()
+def test_a_run_waits_for_one_that_ends(bucket: str) -> None:
+    first = BucketStore(bucket, FAST).lock()
     first.__enter__()
     ender = threading.Timer(0.6, first.__exit__, (None, None, None))
     ender.start()
-    with store.open_store(bucket).lock():
+    with BucketStore(bucket, FAST).lock():
         pass
     ender.join()
 
 
-def test_a_lock_that_gives_no_sign_of_life_is_taken_over_and_the_other_notices(bucket: str, fast: None) -> None:
-    first, second = BucketStore(bucket), BucketStore(bucket)
-    with pytest.raises(StoreError, match="another run has taken this place over"), first.lock():  # noqa: PT012
-        assert first._lease is not None
-        first._lease._over.set()  # as if this process was suspended
-        first._lease._keeper.join()
-        _take_over(second)
-        first.put("a", b"1")
+def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_refuses_to_write(bucket: str) -> None:
+    first, second = BucketStore(bucket, LeaseTimes(renew=600)), BucketStore(bucket, FAST)
+
+    def write_after_the_takeover() -> None:
+        with first.lock():
+            first.put("a", b"1")
+            with second.lock():
+                second.put("a", b"2")
+                first.put("a", b"3")
+
+    with pytest.raises(StoreError, match="another run has taken this location over"):
+        write_after_the_takeover()
     assert second.get("a") == b"2"
-    with store.open_store(bucket).lock():
+    with BucketStore(bucket, FAST).lock():
         pass
-
-
-def _take_over(other: BucketStore) -> None:
-    with other.lock():
-        other.put("a", b"2")
-        time.sleep(1.1)
 
 
 _HOLDER = """
 import time
-from detectime.storage import bucket, store
-bucket._BEAT, bucket._ABANDONED = 0.4, 2.0
-place = store.open_store({place!r})
-with place.lock():
+from detectime.storage.bucket import BucketStore
+from detectime.storage.lease import LeaseTimes
+store = BucketStore({location!r}, LeaseTimes(renew=0.4, expire=2))
+with store.lock():
     while True:
-        place.put("a", b"1")
+        store.put("a", b"1")
         print("written", flush=True)
         time.sleep(0.1)
 """
 
 
-def test_a_holder_that_was_suspended_notices_it(bucket: str, fast: None) -> None:
-    code = _HOLDER.format(place=bucket)
+def test_a_holder_that_was_suspended_notices_the_takeover(bucket: str) -> None:
+    code = _HOLDER.format(location=bucket)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         holder.send_signal(signal.SIGSTOP)
-        with store.open_store(bucket).lock():
+        with BucketStore(bucket, FAST).lock():
             holder.send_signal(signal.SIGCONT)
-            said = holder.communicate(timeout=20)[0]
-    assert "another run has taken this place over" in said.splitlines()[-1]
+            output = holder.communicate(timeout=20)[0]
+    assert "another run has taken this location over" in output.splitlines()[-1]
 
 
-def test_of_many_that_take_an_abandoned_lock_one_has_it(bucket: str, fast: None) -> None:
-    store.open_store(bucket).put(".lock/000000007", b'{"host": "gone", "process": 1, "beat": "1"}')
+def test_one_of_many_runs_takes_an_expired_lease_over(bucket: str) -> None:
+    BucketStore(bucket).put(".lock/000000007", b'{"host": "gone", "process": 1, "beat": "1"}')
     holding, refused = [], []
 
-    def take() -> None:
+    def take_over() -> None:
         try:
-            with store.open_store(bucket).lock():
+            with BucketStore(bucket, FAST).lock():
                 holding.append(1)
                 time.sleep(4)
         except StoreError as error:
             refused.append(str(error))
 
-    threads = [threading.Thread(target=take) for _ in range(5)]
+    threads = [threading.Thread(target=take_over) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -344,8 +328,8 @@ def test_of_many_that_take_an_abandoned_lock_one_has_it(bucket: str, fast: None)
 # -- the source
 
 
-def test_every_object_gives_what_a_file_gives(bucket: str, tmp_path: Path) -> None:
-    picture = encode(pattern(), "JPEG")
+def test_an_object_reads_as_the_same_file_in_a_folder(bucket: str, tmp_path: Path) -> None:
+    picture = encode_image(draw_pattern(), "JPEG")
     files = {
         "a.jpg": picture,
         "v/b c+d#e?f&%20.jpg": picture,
@@ -360,31 +344,33 @@ def test_every_object_gives_what_a_file_gives(bucket: str, tmp_path: Path) -> No
         path.write_bytes(content)
     buckets.upload(tmp_path, f"{bucket}/images")
     here, there = FolderSource(str(tmp_path)), BucketSource(f"{bucket}/images/")
-    assert sorted(names_of(there)) == sorted(files)
-    asked = [*files, "nowhere.jpg", "v", "a.jpg/below.jpg", "a.jpg"]
-    for (name, ours), (again, theirs) in zip(here.open(asked), there.open(asked), strict=True):
+    assert sorted(list_names(there)) == sorted(files)
+    requested = [*files, "nowhere.jpg", "v", "a.jpg/below.jpg", "a.jpg"]
+    reading = {"exif": "ignore", "max_pixels": MAX_PIXELS}
+    pairs = zip(read_images(here, requested, **reading), read_images(there, requested, **reading), strict=True)
+    for (name, ours), (again, theirs) in pairs:
         assert name == again
         if isinstance(ours, EncodedImage):
             assert isinstance(theirs, EncodedImage)
             if name != "v/cut.jpg":
-                assert np.array_equal(ours.pixels(), theirs.pixels())
+                assert np.array_equal(ours.read_pixels(), theirs.read_pixels())
         elif name == "v":  # a bucket has no folders
             assert isinstance(theirs, MissingFrameError)
         else:
             assert type(ours) is type(theirs), name
 
 
-def test_a_stamp_is_what_the_server_tells_of_the_object(bucket: str) -> None:
-    place, source = store.open_store(bucket), BucketSource(bucket)
-    place.put("v/a.jpg", b"hello")
-    place.put("v/b.jpg", b"jello")
+def test_a_stamp_is_the_size_and_the_etag(bucket: str) -> None:
+    store, source = stores.open_store(bucket), BucketSource(bucket)
+    store.put("v/a.jpg", b"hello")
+    store.put("v/b.jpg", b"jello")
     before = dict(source.list_frames())
     assert before["v/a.jpg"] == f"5-{hashlib.md5(b'hello').hexdigest()}"
-    place.put("v/a.jpg", b"hullo")
+    store.put("v/a.jpg", b"hullo")
     after = dict(source.list_frames())
-    assert (after["v/b.jpg"], source.notes()) == (before["v/b.jpg"], [])
+    assert (after["v/b.jpg"], source.list_notes()) == (before["v/b.jpg"], [])
     assert after["v/a.jpg"] not in (before["v/a.jpg"], None)
-    assert list(source.read_contents(["v/b.jpg", "nowhere.jpg"])) == [
+    assert list(read_contents(source, ["v/b.jpg", "nowhere.jpg"], max_pixels=MAX_PIXELS)) == [
         ("v/b.jpg", describe_content(b"jello")),
         ("nowhere.jpg", None),
     ]
@@ -402,73 +388,73 @@ def test_a_stamp_is_what_the_server_tells_of_the_object(bucket: str) -> None:
         ({}, None),
     ],
 )
-def test_each_library_tells_of_versions_in_its_own_words(entry: dict[str, Any], stamp: str | None) -> None:
-    assert bucket_source._stamp(entry) == stamp
+def test_a_stamp_is_made_from_the_keys_of_each_library(entry: dict[str, Any], stamp: str | None) -> None:
+    assert bucket_source._make_stamp(entry) == stamp
 
 
 def test_a_large_object_is_not_fetched_ahead_and_a_too_large_one_not_at_all(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str,
 ) -> None:
-    monkeypatch.setattr("detectime.sources.bucket._FIRST", 1000)
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    store.open_store(bucket).put("large.png", encode(noise))
-    store.open_store(bucket).put("huge.jpg", b"\xff\xd8" + bytes(3_000_000))
-    ((_, large), (_, huge)) = BucketSource(bucket, max_pixels=100_000).open(["large.png", "huge.jpg"])
+    stores.open_store(bucket).put("large.png", encode_image(noise))
+    stores.open_store(bucket).put("huge.jpg", b"\xff\xd8" + bytes(3_000_000))
+    source = BucketSource(bucket, ahead_bytes=1000)
+    ((_, large), (_, huge)) = read_images(source, ["large.png", "huge.jpg"], exif="ignore", max_pixels=100_000)
     assert isinstance(large, EncodedImage)
-    assert np.array_equal(large.pixels(), noise)
+    assert np.array_equal(large.read_pixels(), noise)
     assert isinstance(huge, UnreadableImageError)
     assert "too large" in str(huge)
 
 
-def test_frames_of_a_server_that_is_gone_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(monkeypatch, f"http://127.0.0.1:{buckets.free_port()}")
-    for _, frame in BucketSource("s3://somewhere/images").open(["a.jpg", "orange/a.jpg"]):
+def test_frames_on_an_unreachable_server_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_server(monkeypatch, f"http://127.0.0.1:{buckets.find_free_port()}")
+    for _, frame in BucketSource("s3://somewhere/images").read_frames(["a.jpg", "orange/a.jpg"]):
         assert isinstance(frame, UnreachableFrameError)
     with pytest.raises(SourceError, match="s3://somewhere/images: the images cannot be listed"):
-        names_of(BucketSource("s3://somewhere/images"))
+        list_names(BucketSource("s3://somewhere/images"))
 
 
-def test_a_folder_without_a_name_ends_no_listing(bucket: str) -> None:
+def test_a_folder_with_an_empty_name_is_skipped(bucket: str) -> None:
     for name in ("a.jpg", "v//b.jpg", "v/c.jpg"):
-        store.open_store(bucket).put(name, b"")
-    assert sorted(names_of(BucketSource(bucket))) == ["a.jpg", "v/c.jpg"]
+        stores.open_store(bucket).put(name, b"")
+    assert sorted(list_names(BucketSource(bucket))) == ["a.jpg", "v/c.jpg"]
 
 
-def test_images_that_are_not_there_are_named(bucket: str) -> None:
+def test_a_missing_images_folder_is_named(bucket: str) -> None:
     with pytest.raises(SourceError, match=f"{bucket}/nowhere: the images cannot be listed"):
-        names_of(BucketSource(f"{bucket}/nowhere"))
+        list_names(BucketSource(f"{bucket}/nowhere"))
 
 
 # -- runs
 
 
-def test_from_a_bucket_into_a_bucket_all_is_the_same(
-    bucket: str, images: Path, tmp_path: Path, straight: bytes
+def test_a_run_in_a_bucket_equals_one_in_a_folder(
+    bucket: str, images: Path, tmp_path: Path, uninterrupted: bytes
 ) -> None:
     labels = "frame_path,video_name,frame_id,class_name\n" + "".join(
         f"{name},{name.partition('/')[0]},{k},ok\n" for k, name in enumerate(NAMES)
     )
     buckets.upload(images, f"{bucket}/images")
-    store.open_store(bucket).put("train.csv", labels.encode())
+    stores.open_store(bucket).put("train.csv", labels.encode())
     (tmp_path / "train.csv").write_text(labels)
     written = []
-    for place, folder in ((f"{bucket}/run", bucket), (f"file://{tmp_path}/run", f"file://{tmp_path}")):
+    for location, folder in ((f"{bucket}/run", bucket), (f"file://{tmp_path}/run", f"file://{tmp_path}")):
         given = {"images": f"{folder}/images" if folder == bucket else str(images), "labels": f"{folder}/train.csv"}
-        config = configuration.load_config(None, {**given, "output": place, "workers": 2, "save_per_num_images": 7})
-        source = sources.open_source(config)
+        config = configuration.load_config(None, {**given, "output": location, "workers": 2, "save_per_num_images": 7})
+        source = sources.open_source(config.data.images, config.data.source_type)
         table = frame_table.select_frames(
-            frame_table.read_frames_csv(config.data.labels, source, LABELS), config.classes
+            frames_csv.read_frames_csv(config.data.labels, source, LABELS), config.classes
         )
         run.detect_frames(table, source, config, config.data.output)
         outcomes.pair_run(runs.open_run(config.data.output))
         here = tmp_path / "run"
-        kept = buckets.stored(place) if folder == bucket else None
-        written.append(kept or {name: (here / name).read_bytes() for name in faults.stored(here)})
+        kept = buckets.read_stored(location) if folder == bucket else None
+        written.append(kept or {name: (here / name).read_bytes() for name in faults.list_stored_files(here)})
     there, local = written
     assert {*there} == {*local} == {"hands.json", "outcomes.csv", "outcomes.parquet", *faults.FINISHED}
     assert there["hands.json"] == local["hands.json"]
-    assert local["detections.parquet"] == straight
-    # But for the stamps, which a bucket gives in another way.
+    assert local["detections.parquet"] == uninterrupted
+    # All but the stamps, which a bucket makes from the ETag.
     views = [pd.read_csv(io.BytesIO(files["outcomes.csv"])).drop(columns="stamp") for files in written]
     pd.testing.assert_frame_equal(*views)
     for name in ("detections.parquet", "outcomes.parquet", "frames.parquet"):
@@ -479,62 +465,68 @@ def test_from_a_bucket_into_a_bucket_all_is_the_same(
 
 
 _DRIVER = """
-import sys, time
+import functools, sys
 sys.path.insert(0, {here!r})
 import faults
-from detectime.storage import bucket
-bucket._BEAT, bucket._ABANDONED = 0.4, 2.0
+from detectime.storage import store
+from detectime.storage.lease import LeaseTimes
+store.open_store = functools.partial(store.open_store, lease_times=LeaseTimes(renew=0.4, expire=2))
 faults.run.detect_frames(
-    faults.table_of(faults.names({count})), faults.Faulty({images!r}, journal={journal!r}, pause=0.1),
-    faults.settings(workers=2, save_per_num_images=3), {output!r},
+    faults.tabulate_frames(faults.name_frames({count})),
+    faults.FaultyFolder({images!r}, journal={journal!r}, pause=0.1),
+    faults.make_config(workers=2, save_per_num_images=3), {output!r},
 )
 """
 
 
-def test_a_driver_that_is_killed_is_resumed_in_the_bucket(
-    bucket: str, images: Path, tmp_path: Path, straight: bytes, fast: None
+def test_a_killed_run_is_resumed_in_the_bucket(
+    bucket: str, images: Path, tmp_path: Path, uninterrupted: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stores, "open_store", functools.partial(stores.open_store, lease_times=FAST))
     journal = tmp_path / "journal"
     journal.mkdir()
     code = _DRIVER.format(
         here=str(faults.HERE), count=COUNT, images=str(images), journal=str(journal), output=f"{bucket}/run"
     )
-    place = store.open_store(f"{bucket}/run")
+    store = stores.open_store(f"{bucket}/run")
     done = 0
     for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
-            faults.wait_until(lambda: len(place.names("shards")) > done, 30)  # noqa: B023
+            faults.wait_until(lambda: len(store.names("shards")) > done, 30)  # noqa: B023
             process.send_signal(signal.SIGKILL)
-        done = len(place.names("shards"))
+        done = len(store.names("shards"))
     assert 0 < done < COUNT / 3
-    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), f"{bucket}/run")
-    left = buckets.stored(f"{bucket}/run")
+    run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(workers=2), f"{bucket}/run")
+    left = buckets.read_stored(f"{bucket}/run")
     assert {*left} == faults.FINISHED
-    assert left["detections.parquet"] == straight
+    assert left["detections.parquet"] == uninterrupted
 
 
-def test_a_server_that_goes_away_stops_the_run_and_the_next_one_goes_on(
-    images: Path, tmp_path: Path, straight: bytes, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_stops_ends_the_run_and_the_next_run_resumes_it(
+    images: Path, tmp_path: Path, uninterrupted: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Frames in the bucket, results in a folder: of what is fetched no frame may be taken for a broken one.
-    with buckets.serving() as (address, server):
-        leave(monkeypatch, address)
-        place = buckets.bucket()
-        buckets.upload(images, place)
+    # Frames in the bucket, results in a folder: no frame may be recorded as unreadable because the server is gone.
+    with buckets.serve_buckets() as (address, server):
+        use_server(monkeypatch, address)
+        location = buckets.make_bucket()
+        buckets.upload(images, location)
         output = tmp_path / "run"
 
         def stop() -> None:
-            faults.wait_until(lambda: faults.saved_rows(output) >= 3)
+            faults.wait_until(lambda: faults.count_saved_rows(output) >= 3)
             server.send_signal(signal.SIGKILL)
 
         stopper = threading.Thread(target=stop)
         stopper.start()
         with pytest.raises(RunError, match="are gone"):
             run.detect_frames(
-                table_of(NAMES), BucketSource(place), settings(workers=1, save_per_num_images=1), str(output)
+                tabulate_frames(NAMES),
+                BucketSource(location),
+                make_config(workers=1, save_per_num_images=1),
+                str(output),
             )
         stopper.join()
-    assert 3 <= faults.saved_rows(output) < COUNT
-    run.detect_frames(table_of(NAMES), FolderSource(str(images)), settings(workers=2), str(output))
-    assert (output / "detections.parquet").read_bytes() == straight
+    assert 3 <= faults.count_saved_rows(output) < COUNT
+    run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(workers=2), str(output))
+    assert (output / "detections.parquet").read_bytes() == uninterrupted
     assert json.loads((output / "run.json").read_text())["outcomes"]["unreadable"] == 0

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and one run at a time works in a folder."""
+"""Stores write files atomically, and one run at a time holds the lock."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import buckets
-import faults
 import pytest
+from skips import need_extra
 
-from detectime.storage import bucket
 from detectime.storage import folder as folder_store
 from detectime.storage import store as stores
+from detectime.storage.bucket import BucketStore
 from detectime.storage.folder import FolderStore
+from detectime.storage.lease import LeaseTimes
 from detectime.storage.store import NameTakenError, Store, StoreError, rename_to_free_name
 
 NOBODY = 65534
 
 
-def script(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Run code in a process of its own."""
+def start_script(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Run code in another process."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -58,11 +58,11 @@ with FolderStore(sys.argv[1]).writing(sys.argv[2]) as file:
 """
 
 
-def files_in(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_what_was_put_is_got(tmp_path: Path) -> None:
+def test_a_store_returns_what_was_put(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "not" / "there" / "yet")
     assert store.get("a/b.bin") is None
     assert store.names("a") == []
@@ -75,7 +75,7 @@ def test_what_was_put_is_got(tmp_path: Path) -> None:
     assert store.names("a") == ["a/b.bin"]
 
 
-def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put("name", b"old")
 
@@ -89,40 +89,40 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="own error"):
         write()
     assert store.get("name") == b"old"
-    assert files_in(tmp_path) == ["name"]
+    assert list_files(tmp_path) == ["name"]
 
 
-def test_a_writer_that_is_killed_leaves_what_was_there_and_is_swept(tmp_path: Path) -> None:
+def test_a_killed_writer_keeps_the_old_file_and_its_partial_file_is_deleted(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     for name in ("run.json", "shards/000001.parquet"):
         store.put(name, b"old")
-        writer = script(WRITE_HALF, tmp_path, name)
+        writer = start_script(WRITE_HALF, tmp_path, name)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "half\n"
         writer.kill()
         writer.communicate()
         assert store.get(name) == b"old"
-    assert len(files_in(tmp_path)) == 4  # each left a partial file
+    assert len(list_files(tmp_path)) == 4  # each left a partial file
     assert store.names("shards") == ["shards/000001.parquet"]
     with store.lock():
-        assert len(files_in(tmp_path)) == 5  # young: somebody may be writing it
+        assert len(list_files(tmp_path)) == 5  # recent: another process may be writing it
     for partial in tmp_path.rglob(".detectime-partial-*"):
         os.utime(partial, (time.time() - 120, time.time() - 120))
     with store.lock():
-        assert files_in(tmp_path) == [".lock", "run.json", "shards/000001.parquet"]
+        assert list_files(tmp_path) == [".lock", "run.json", "shards/000001.parquet"]
 
 
-def test_the_sweep_leaves_files_of_others_alone(tmp_path: Path) -> None:
+def test_the_lock_deletes_no_files_of_others(tmp_path: Path) -> None:
     others = ["photo.jpg", "shards/notes.txt", "deep/er/.detectime-partial-0"]
     for name in others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with FolderStore(tmp_path).lock():
-        assert files_in(tmp_path) == sorted([".lock", *others])
+        assert list_files(tmp_path) == sorted([".lock", *others])
 
 
 def test_two_processes_cannot_hold_the_lock(tmp_path: Path) -> None:
-    holder = script(HOLD, tmp_path)
+    holder = start_script(HOLD, tmp_path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     try:
@@ -140,8 +140,8 @@ def test_two_processes_cannot_hold_the_lock(tmp_path: Path) -> None:
         assert (tmp_path / ".lock").exists()
 
 
-def test_the_lock_is_waited_for(tmp_path: Path) -> None:
-    holder = script(HOLD, tmp_path)
+def test_a_run_waits_for_the_lock(tmp_path: Path) -> None:
+    holder = start_script(HOLD, tmp_path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     killer = threading.Timer(0.5, os.kill, (holder.pid, signal.SIGKILL))
@@ -169,14 +169,14 @@ def test_two_threads_cannot_hold_the_lock(tmp_path: Path) -> None:
     thread.join()
 
 
-def test_the_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
+def test_the_lock_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError), FolderStore(tmp_path).lock():
         raise KeyError("work")
     with FolderStore(tmp_path).lock(patience=0.2):
         pass
 
 
-def test_a_process_that_was_started_under_the_lock_does_not_hold_it(tmp_path: Path) -> None:
+def test_a_process_started_under_the_lock_does_not_inherit_it(tmp_path: Path) -> None:
     with FolderStore(tmp_path).lock():
         child = subprocess.Popen(["sleep", "600"], close_fds=False)
     try:
@@ -187,39 +187,40 @@ def test_a_process_that_was_started_under_the_lock_does_not_hold_it(tmp_path: Pa
         child.wait()
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file/run: the output folder cannot be made: Not a directory"):
+    with pytest.raises(StoreError, match="file/run: the output folder cannot be created: Not a directory"):
         FolderStore(tmp_path / "file" / "run")
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         FolderStore(tmp_path / ("n" * 300))
 
 
-def test_a_name_that_is_taken_by_a_folder_is_not_written(tmp_path: Path) -> None:
+def test_a_folder_is_not_overwritten_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "hands.json").mkdir()
     with pytest.raises(StoreError, match=r"hands\.json: cannot be written: Is a directory") as refusal:
         FolderStore(tmp_path).put("hands.json", b"[]")
     assert "another `output`" in str(refusal.value)
-    assert files_in(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
 def test_a_folder_that_is_not_writable_is_refused() -> None:
     code = f"import sys, os; sys.path[:] = {sys.path!r}\n" + (
         "from detectime.storage.store import StoreError\nfrom detectime.storage.folder import FolderStore\n"
-        "if os.geteuid() == 0:\n"  # root may write anywhere: the try is made as somebody else
+        "if os.geteuid() == 0:\n"  # root may write anywhere, so become another user
         f"    os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "try:\n    FolderStore(sys.argv[1])\nexcept StoreError as error:\n    print('refused:', error)\n"
     )
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders let nobody else pass
+    with tempfile.TemporaryDirectory() as folder:  # other users cannot enter pytest's own folders
         os.chmod(folder, 0o555)
-        answer, _ = script(code, folder).communicate(timeout=30)
+        answer, _ = start_script(code, folder).communicate(timeout=30)
         assert (
-            answer == f"refused: {folder}: the output folder cannot be written to: no permission, or a read-only disk\n"
+            answer
+            == f"refused: {folder}: the output folder is not writable: no permission, or a read-only file system\n"
         )
         assert os.listdir(folder) == []
 
 
-def test_writing_leaks_no_handles(tmp_path: Path) -> None:
+def test_writing_leaks_no_file_descriptors(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "taken").mkdir()
 
@@ -237,106 +238,91 @@ def test_writing_leaks_no_handles(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_the_old_file_kept(small_disk: Path) -> None:
     store = FolderStore(small_disk)
     store.put("name", b"old" * 1000)
     with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)) as refusal:
         store.put("name", os.urandom(2**21))
     assert str(small_disk / "name") in str(refusal.value)
-    assert "make room" in str(refusal.value)
+    assert "free disk space" in str(refusal.value)
     assert store.get("name") == b"old" * 1000
-    assert files_in(small_disk) == ["name"]  # the half that was written is gone, and its room is free
+    assert list_files(small_disk) == ["name"]  # the partial file is deleted
     store.put("name", os.urandom(2**19))
 
 
-small_disk = faults.small_disk
-
-
-# -- renaming, in a folder and in what fsspec can write to
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """Serve buckets to this module."""
-    pytest.importorskip("moto", reason="the extra `buckets` is not installed")
-    s3fs = pytest.importorskip("s3fs", reason="the extra `s3` is not installed")
-    with buckets.serving() as (address, _), pytest.MonkeyPatch.context() as patch:
-        for name, value in buckets.environment(address).items():
-            patch.setenv(name, value)
-        yield
-    s3fs.S3FileSystem.clear_instance_cache()  # its connections lead to this server
+# -- renaming, in a folder and through fsspec
 
 
 @pytest.fixture(params=["folder", "no hard links", "memory", pytest.param("s3", marks=pytest.mark.extra)])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Give an empty store."""
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Make an empty store."""
     if request.param == "s3":
-        request.getfixturevalue("server")
-        return stores.open_store(f"{buckets.bucket()}/run")
+        request.getfixturevalue("s3_server")
+        return stores.open_store(f"{buckets.make_bucket()}/run")
     if request.param == "memory":
-        pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+        need_extra("fsspec")
         return stores.open_store(f"memory://{uuid.uuid4().hex}/run")
     if request.param == "no hard links":
 
         def refuse(*_: object, **__: object) -> None:
-            raise PermissionError(errno.EPERM, "Operation not permitted")  # as a FAT says it
+            raise PermissionError(errno.EPERM, "Operation not permitted")  # as FAT file systems raise it
 
         monkeypatch.setattr(folder_store.os, "link", refuse)
     return stores.open_store(tmp_path)
 
 
-def contents(place: Store, prefix: str) -> dict[str, bytes | None]:
-    return dict(place.contents(place.names(prefix)))
+def read_folder(store: Store, prefix: str) -> dict[str, bytes | None]:
+    return dict(store.contents(store.names(prefix)))
 
 
-def test_a_renamed_file_keeps_its_content(place: Store) -> None:
-    place.put("kept/hands.json", b"\x00 by hand")
-    place.rename("kept/hands.json", "kept/hands [1] *.json")
-    assert contents(place, "kept") == {"kept/hands [1] *.json": b"\x00 by hand"}
-    assert place.get("kept/hands.json") is None
+def test_a_renamed_file_keeps_its_content(store: Store) -> None:
+    store.put("kept/hands.json", b"\x00 by hand")
+    store.rename("kept/hands.json", "kept/hands [1] *.json")
+    assert read_folder(store, "kept") == {"kept/hands [1] *.json": b"\x00 by hand"}
+    assert store.get("kept/hands.json") is None
 
 
-def test_nothing_is_renamed_over_another(place: Store) -> None:
-    place.put("kept/old", b"old")
-    place.put("kept/new", b"new")
-    with pytest.raises(NameTakenError, match=r"old: cannot be renamed to .*new, which is there already") as no:
-        place.rename("kept/old", "kept/new")
-    assert isinstance(no.value, StoreError)
-    assert str(place) in str(no.value)
+def test_a_rename_never_overwrites(store: Store) -> None:
+    store.put("kept/old", b"old")
+    store.put("kept/new", b"new")
+    with pytest.raises(NameTakenError, match=r"old: cannot be renamed to .*new, which already exists") as refusal:
+        store.rename("kept/old", "kept/new")
+    assert isinstance(refusal.value, StoreError)
+    assert str(store) in str(refusal.value)
     with pytest.raises(NameTakenError):
-        place.rename("kept/old", "kept/old")
-    assert contents(place, "kept") == {"kept/old": b"old", "kept/new": b"new"}
+        store.rename("kept/old", "kept/old")
+    assert read_folder(store, "kept") == {"kept/old": b"old", "kept/new": b"new"}
 
 
-def test_what_is_not_there_is_not_renamed(place: Store) -> None:
-    place.put("kept/a.damaged", b"an earlier one")
+def test_a_missing_file_is_not_renamed(store: Store) -> None:
+    store.put("kept/a.damaged", b"an earlier file")
     for rename in (
-        lambda: place.rename("kept/a", "kept/b"),
-        lambda: rename_to_free_name(place, "kept/a", "kept/a.damaged"),
+        lambda: store.rename("kept/a", "kept/b"),
+        lambda: rename_to_free_name(store, "kept/a", "kept/a.damaged"),
     ):
-        with pytest.raises(StoreError, match="kept/a: cannot be renamed") as no:
+        with pytest.raises(StoreError, match="kept/a: cannot be renamed") as refusal:
             rename()
-        assert not isinstance(no.value, NameTakenError)
-    assert contents(place, "kept") == {"kept/a.damaged": b"an earlier one"}
+        assert not isinstance(refusal.value, NameTakenError)
+    assert read_folder(store, "kept") == {"kept/a.damaged": b"an earlier file"}
 
 
-def test_damaged_files_are_set_aside_one_beside_the_other(place: Store) -> None:
-    place.put("shards/2.parquet", b"whole")
+def test_damaged_files_are_set_aside_under_numbered_names(store: Store) -> None:
+    store.put("shards/2.parquet", b"whole")
     for k in range(12):
-        place.put("shards/1.parquet", b"%d" % k)
+        store.put("shards/1.parquet", b"%d" % k)
         number = f".{k + 1}" if k else ""
         assert (
-            rename_to_free_name(place, "shards/1.parquet", "shards/1.parquet.damaged")
+            rename_to_free_name(store, "shards/1.parquet", "shards/1.parquet.damaged")
             == f"shards/1.parquet.damaged{number}"
         )
     kept = {f"shards/1.parquet.damaged{f'.{k + 1}' if k else ''}": b"%d" % k for k in range(12)}
-    assert contents(place, "shards") == {"shards/2.parquet": b"whole", **kept}
-    place.put("run.json", b"{")
-    assert rename_to_free_name(place, "run.json", "run.json.damaged") == "run.json.damaged"  # in no folder
-    assert (place.get("run.json"), place.get("run.json.damaged")) == (None, b"{")
+    assert read_folder(store, "shards") == {"shards/2.parquet": b"whole", **kept}
+    store.put("run.json", b"{")
+    assert rename_to_free_name(store, "run.json", "run.json.damaged") == "run.json.damaged"  # not in a folder
+    assert (store.get("run.json"), store.get("run.json.damaged")) == (None, b"{")
 
 
-def test_a_file_that_is_set_aside_is_the_same_file(tmp_path: Path) -> None:
+def test_a_renamed_file_is_the_same_file(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put("shards/1", b"half")
     (tmp_path / "shards" / "1").chmod(0o640)
@@ -346,20 +332,20 @@ def test_a_file_that_is_set_aside_is_the_same_file(tmp_path: Path) -> None:
     after = (tmp_path / "shards" / "1.damaged").stat()
     assert (after.st_ino, after.st_size, after.st_mode, after.st_mtime) == (before.st_ino, 4, before.st_mode, 1_000_000)
     assert after.st_nlink == 1
-    assert files_in(tmp_path) == ["shards/1.damaged"]
+    assert list_files(tmp_path) == ["shards/1.damaged"]
 
 
-def test_a_link_is_set_aside_and_what_it_leads_to_stays(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_bytes(b"somebody's")
+def test_a_link_is_renamed_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"of another user")
     store = FolderStore(tmp_path / "run")
     (tmp_path / "run" / "hands.json").symlink_to(tmp_path / "elsewhere")
     store.rename("hands.json", "kept.json")
     assert (tmp_path / "run" / "kept.json").is_symlink()
-    assert files_in(tmp_path) == ["elsewhere", "run/kept.json"]
+    assert list_files(tmp_path) == ["elsewhere", "run/kept.json"]
 
 
 @pytest.mark.parametrize("taken_by", ["a folder", "a link to nothing"])
-def test_any_kind_of_thing_takes_a_name(taken_by: str, tmp_path: Path) -> None:
+def test_a_name_taken_by_anything_is_not_free(taken_by: str, tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put("a", b"a")
     if taken_by == "a folder":
@@ -369,13 +355,13 @@ def test_any_kind_of_thing_takes_a_name(taken_by: str, tmp_path: Path) -> None:
     assert rename_to_free_name(store, "a", "a.damaged") == "a.damaged.2"
 
 
-def test_a_folder_that_is_a_file_ends_no_search_for_a_name(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_an_error_not_a_taken_name(tmp_path: Path) -> None:
     (tmp_path / "shards").write_bytes(b"")
     with pytest.raises(StoreError, match=r"shards/1: cannot be renamed to .*shards/1\.damaged: Not a directory"):
         rename_to_free_name(FolderStore(tmp_path), "shards/1", "shards/1.damaged")
 
 
-def test_of_many_that_rename_to_one_name_one_succeeds(tmp_path: Path) -> None:
+def test_of_many_renames_to_one_name_one_succeeds(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     names = [f"{k:02d}" for k in range(32)]
     for name in names:
@@ -392,56 +378,73 @@ def test_of_many_that_rename_to_one_name_one_succeeds(tmp_path: Path) -> None:
         renamed = [name for name, done in zip(names, pool.map(rename, names), strict=True) if done]
     assert len(renamed) == 1
     assert store.get("kept") == renamed[0].encode()
-    assert files_in(tmp_path) == sorted({*names, "kept"} - set(renamed))
+    assert list_files(tmp_path) == sorted({*names, "kept"} - set(renamed))
 
 
-def test_a_bucket_that_gives_no_answer_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
-    place = bucket.BucketStore(f"memory://{uuid.uuid4().hex}")
-    place.put("hands.json", b"by hand")
-    place.put("kept.json", b"earlier")
+def test_a_server_that_does_not_answer_does_not_count_as_a_free_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_extra("fsspec")
+    store = BucketStore(f"memory://{uuid.uuid4().hex}")
+    store.put("hands.json", b"by hand")
+    store.put("kept.json", b"earlier")
 
     def fail(_: str) -> None:
         raise ConnectionError("no route to the server")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(place._files), "info", lambda _, path: fail(path))
+        patch.setattr(type(store._fs), "info", lambda _, path: fail(path))
         with pytest.raises(StoreError, match=r"hands\.json: cannot be renamed: no route to the server"):
-            place.rename("hands.json", "kept.json")
-    assert (place.get("hands.json"), place.get("kept.json")) == (b"by hand", b"earlier")
+            store.rename("hands.json", "kept.json")
+    assert (store.get("hands.json"), store.get("kept.json")) == (b"by hand", b"earlier")
 
 
-# -- what the lock of a bucket logs
+# -- the lease of a bucket; tests/test_buckets.py has more
 
 
-def test_a_server_that_overwrites_a_lock_is_a_warning(
+def test_a_holder_does_not_renew_a_lease_that_was_taken_over() -> None:
+    need_extra("fsspec")
+    times = LeaseTimes(renew=0.05)
+    store = BucketStore(f"memory://{uuid.uuid4().hex}", times)
+    other = BucketStore(store.location)
+
+    def write_after_the_takeover() -> None:
+        with store.lock():
+            store.put("a", b"1")
+            assert other.create(".lock/000000002", b"{}")
+            other.delete([".lock/000000001"])
+            time.sleep(10 * times.renew)
+            assert other.names(".lock") == [".lock/000000002"]
+            store.put("a", b"2")
+
+    with pytest.raises(StoreError, match="another run has taken this location over"):
+        write_after_the_takeover()
+    assert other.names(".lock") == [".lock/000000002"]
+    assert other.get("a") == b"1"
+
+
+def test_a_server_without_conditional_writes_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
+    need_extra("fsspec")
     caplog.set_level(logging.INFO, "detectime")
-    place = bucket.BucketStore(f"memory://{uuid.uuid4().hex}")
-    put = type(place._files).pipe_file
-    monkeypatch.setattr(type(place._files), "pipe_file", lambda self, path, content, **_: put(self, path, content))
-    with place.lock():
+    store = BucketStore(f"memory://{uuid.uuid4().hex}")
+    put = type(store._fs).pipe_file
+    monkeypatch.setattr(type(store._fs), "pipe_file", lambda self, path, content, **_: put(self, path, content))
+    with store.lock():
         pass
-    ((module, level, words),) = caplog.record_tuples
-    assert (module, level) == ("detectime.storage.bucket", logging.WARNING)
-    assert words.startswith(f"{place}: a second run could not be kept out")
+    ((module, level, message),) = caplog.record_tuples
+    assert (module, level) == ("detectime.storage.lease", logging.WARNING)
+    assert message.startswith(f"{store}: a second run cannot be kept out")
     assert capfd.readouterr() == ("", "")
 
 
-def test_waiting_for_a_lock_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("fsspec", reason="no extra that needs fsspec is installed")
-    monkeypatch.setattr(bucket, "_BEAT", 0.05)
-    monkeypatch.setattr(bucket, "_ABANDONED", 0.2)
+def test_waiting_for_a_lease_is_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    need_extra("fsspec")
     caplog.set_level(logging.INFO, "detectime")
-    place = stores.open_store(f"memory://{uuid.uuid4().hex}")
-    place.put(".lock/000000007", b'{"host": "far", "process": 12}')  # of a run that is gone
-    with place.lock():
-        assert place.names(".lock") == [".lock/000000008"]
-    module, level, words = caplog.record_tuples[0]
-    assert (module, level) == ("detectime.storage.bucket", logging.INFO)
-    assert words == f"{place}: waiting to see if process 12 on 'far' still works here"
+    store = stores.open_store(f"memory://{uuid.uuid4().hex}", lease_times=LeaseTimes(renew=0.05, expire=0.2))
+    store.put(".lock/000000007", b'{"host": "far", "process": 12}')  # of a run that was killed
+    with store.lock():
+        assert store.names(".lock") == [".lock/000000008"]
+    module, level, message = caplog.record_tuples[0]
+    assert (module, level) == ("detectime.storage.lease", logging.INFO)
+    assert message == f"{store}: checking whether process 12 on 'far' is still running"
     assert capfd.readouterr() == ("", "")

@@ -1,1 +1,1 @@
-"""Where files are kept: run folders, places with a URL, downloaded weights, and tables looked up by name."""
+"""Where files are kept: run folders (local or in a bucket), URLs, downloaded weights, and cached name indexes."""

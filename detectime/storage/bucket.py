@@ -1,173 +1,169 @@
-"""Results in a bucket, or wherever fsspec can write: see `detectime.storage.store`."""
+"""A store in a bucket, or wherever fsspec can write: see `detectime.storage.store`."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
-import logging
 import os
-import re
-import socket
 import tempfile
-import threading
-import time
-import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from detectime.storage import urls
+from detectime.storage.lease import Lease, LeaseTimes
 from detectime.storage.store import NameTakenError, StoreError
-
-_log = logging.getLogger(__name__)
-
-_LOCKS = ".lock"
-_BEAT = 4.0  # seconds between two signs of life of who holds the lock
-_ABANDONED = 20.0  # seconds without one
-_PATIENCE = 10.0  # seconds to wait for another run to end
-_FREE = b"{}"
-_DIGITS = 9  # of a lock's number, so that names sort as numbers do
 
 
 class BucketStore:
-    """A folder of a bucket. An object appears whole or not at all: a file is one PUT, a large one one upload of parts.
+    """A store in a folder of a bucket.
+
+    A file is one object, uploaded by a single PUT or, if large, by one multipart upload, so it appears atomically.
 
     Parameters
     ----------
-    place
-        With its scheme.
+    location
+        URL, with its scheme.
+    lease_times
+        Timing of the lease that keeps other runs out; the defaults if None.
 
     Raises
     ------
     StoreError
-        If what the scheme needs is not installed.
+        If the library for the scheme is not installed.
     """
 
-    def __init__(self, place: str) -> None:
-        self.place = place.rstrip("/")
+    def __init__(self, location: str, lease_times: LeaseTimes | None = None) -> None:
+        self.location = location.rstrip("/")
+        self._lease_times = lease_times or LeaseTimes()
+        self._lease: Lease | None = None
         try:
-            self._files, self._root = urls.open_file_system(self.place)
+            self._fs, self._root = urls.open_file_system(self.location)
         except urls.RemoteError as error:
             raise StoreError(str(error)) from error
-        self._lease: _Lease | None = None
 
     def __str__(self) -> str:
-        return self.place
+        return self.location
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Open `name` for writing; it appears, whole, when the block ends without an error.
+        """Open `name` for writing; the file is uploaded when the block ends without an error.
 
         Raises
         ------
         StoreError
-            If it cannot be written; what was there before is still there then.
+            If it cannot be written; an earlier file of that name stays as it was.
         """
-        self._check_lease()
         suffix = os.path.splitext(name)[1]
         try:
             with tempfile.NamedTemporaryFile(prefix="detectime-", suffix=suffix) as file:
                 yield file  # type: ignore[misc]
                 file.flush()
-                with self._telling("written", name):
-                    self._files.put_file(file.name, f"{self._root}/{name}")
+                self._check_lease()
+                with self._convert_errors("written", name):
+                    self._fs.put_file(file.name, f"{self._root}/{name}")
         except OSError as error:
             raise StoreError(
-                f"{self.place}/{name}: cannot be written to {tempfile.gettempdir()} first: "
-                f"{urls.describe_error(error)}; make room there, or name another folder in TMPDIR"
+                f"{self.location}/{name}: its temporary copy cannot be written to {tempfile.gettempdir()}: "
+                f"{urls.describe_error(error)}; free disk space there, or set TMPDIR to another folder"
             ) from error
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a whole file, by a single PUT."""
+        """Write a whole file by a single PUT."""
         self._check_lease()
-        self._put(name, content)
+        with self._convert_errors("written", name):
+            self._fs.pipe_file(f"{self._root}/{name}", content)
 
-    def _put(self, name: str, content: bytes, **options: Any) -> None:
-        with self._telling("written", name):
-            self._files.pipe_file(f"{self._root}/{name}", content, **options)
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a whole file by a conditional PUT, unless it exists; return whether it was written."""
+        with self._convert_errors("written", name):
+            try:
+                self._fs.pipe_file(f"{self._root}/{name}", content, mode="create")
+            except FileExistsError:
+                return False
+        return True
 
     def get(self, name: str) -> bytes | None:
-        """Return the content of a file, or None if there is no such file."""
-        with self._telling("read", name):
+        """Return the content of a file, or None if it does not exist."""
+        with self._convert_errors("read", name):
             try:
-                content: bytes = self._files.cat_file(f"{self._root}/{name}")
+                content: bytes = self._fs.cat_file(f"{self._root}/{name}")
             except FileNotFoundError:
                 return None
         return content
 
     def open(self, name: str) -> BinaryIO | None:
-        """Open a file to read parts of it; None if there is no such file."""
-        content = self.get(name)  # what fails in the middle would be another error for each library
+        """Open a file to read parts of it, or return None if it does not exist."""
+        content = self.get(name)  # read at once: a failure in the middle would be another error for each library
         return None if content is None else io.BytesIO(content)
 
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """`get` several files, some ahead: each takes its time to come."""
+        """Yield each name with the content of its file, in order; several are fetched at the same time."""
         for name, fetched in urls.map_ahead(self.get, names):
             yield name, fetched.result()
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names of the files in the folder `prefix`."""
         folder = f"{self._root}/{prefix}"
-        with self._telling("listed", prefix):
+        with self._convert_errors("listed", prefix):
             try:
-                entries = self._files.ls(folder, detail=True)
+                entries = self._fs.ls(folder, detail=True)
             except FileNotFoundError:
                 return []
-        found = (entry["name"] for entry in entries if entry["type"] == "file")
-        return sorted(f"{prefix}/{path.removeprefix(f'{folder}/')}" for path in found if path != folder)
+        paths = (entry["name"] for entry in entries if entry["type"] == "file")
+        return sorted(f"{prefix}/{path.removeprefix(f'{folder}/')}" for path in paths if path != folder)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files that this store wrote; one that is gone already is no error."""
+        """Delete files; names that do not exist are ignored."""
         self._check_lease()
-        doomed = [f"{self._root}/{name}" for name in names]
-        if doomed:
-            with self._telling("deleted", "shards"):
-                for _, gone in urls.map_ahead(self._files.rm_file, doomed):  # `rm` would take `[` and `*` for patterns
+        paths = [f"{self._root}/{name}" for name in names]
+        if paths:
+            with self._convert_errors("deleted", "shards"):
+                for _, deleted in urls.map_ahead(self._fs.rm_file, paths):  # `rm` would expand `[` and `*`
                     with contextlib.suppress(FileNotFoundError):
-                        gone.result()
+                        deleted.result()
 
     def rename(self, name: str, new_name: str) -> None:
-        """Give a file another name: the server copies it, and the first copy is deleted then.
+        """Rename a file by a copy on the server, without overwriting another file.
 
-        No server can do both at once. A process that is killed between the two leaves the file with both names.
+        A bucket has no atomic rename: a process killed between copy and delete leaves the file under both names.
 
         Raises
         ------
         NameTakenError
-            If there is a file of the new name, which is never overwritten.
+            If `new_name` exists.
         StoreError
-            If there is no such file, or if it cannot be renamed.
+            If `name` does not exist or cannot be renamed.
         """
         self._check_lease()
-        with self._telling("renamed", name):
-            if self._is_there(new_name):
+        with self._convert_errors("renamed", name):
+            if self._has_object(new_name):
                 raise NameTakenError(
-                    f"{self.place}/{name}: cannot be renamed to {new_name}, which is there already; move that "
-                    "elsewhere, and run again"
+                    f"{self.location}/{name}: cannot be renamed to {new_name}, which already exists; move that file "
+                    "elsewhere and run again"
                 )
-            self._files.cp_file(f"{self._root}/{name}", f"{self._root}/{new_name}")
-            self._files.rm_file(f"{self._root}/{name}")
+            self._fs.cp_file(f"{self._root}/{name}", f"{self._root}/{new_name}")
+            self._fs.rm_file(f"{self._root}/{name}")
 
-    def _is_there(self, name: str) -> bool:
+    def _has_object(self, name: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
-            self._files.info(f"{self._root}/{name}")  # `exists` says no, too, where the server gave no answer
+            self._fs.info(f"{self._root}/{name}")  # not `exists`, which is also False if the server does not answer
             return True
         return False
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs out of this place.
+        """Keep other runs out of this location during the block: see `detectime.storage.lease`.
 
-        A lock is an object with a number; who makes the next one, which the server lets nobody else make then, holds
-        it, and says every few seconds that he lives. One that gave no sign for a while is taken over.
+        If another run takes the lease over, every write, rename and deletion raises from then on.
 
         Raises
         ------
         StoreError
-            If another run works here, or if nothing can be written here.
+            If another run holds the lease, or if the location cannot be written to.
         """
-        lease = _Lease(self)
-        lease.take()
+        # The lease has a store of its own, since this one checks the lease before it writes.
+        lease = Lease(BucketStore(self.location), self._lease_times)
+        lease.acquire()
         self._lease = lease
         try:
             yield
@@ -180,114 +176,13 @@ class BucketStore:
             self._lease.check()
 
     @contextlib.contextmanager
-    def _telling(self, what: str, name: str) -> Iterator[None]:
+    def _convert_errors(self, action: str, name: str) -> Iterator[None]:
         try:
             yield
-        except (FileExistsError, NameTakenError):
+        except NameTakenError:
             raise
-        except Exception as error:  # each library has its own
+        except Exception as error:  # each library raises its own
             raise StoreError(
-                f"{self.place}/{name}: cannot be {what}: {urls.describe_error(error)}. Nothing that was saved is "
-                "lost: see to the permission, the address and the network, or give another `output`, and run again"
+                f"{self.location}/{name}: cannot be {action}: {urls.describe_error(error)}. Files saved before are "
+                "intact: check the permission, the address and the network, or give another `output`, then run again"
             ) from error
-
-
-class _Lease:
-    """The lock of a place, as one run holds it: an object whose name is a number and whose content changes."""
-
-    def __init__(self, store: BucketStore) -> None:
-        self._store = store
-        self._name = ""
-        self._told = 0.0  # when the last sign of life went out
-        self._over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, daemon=True)
-
-    def take(self) -> None:
-        """Wait for a run that ends, or that is gone, and take the lock."""
-        began = changed = time.monotonic()
-        seen: tuple[int, bytes] | None = None
-        while (last := self._last()) and last[1] != _FREE:
-            now = time.monotonic()
-            if last != seen:
-                if now - began > _PATIENCE:
-                    raise StoreError(self._refusal(last[1]))
-                if not seen:
-                    _log.info("%s: waiting to see if %s still works here", self._store, _who(last[1]))
-                seen, changed = last, now
-            elif now - changed > _ABANDONED:
-                break
-            time.sleep(_BEAT / 8)
-        number = last[0] + 1 if last else 1
-        self._name = f"{_LOCKS}/{number:0{_DIGITS}d}"
-        if not self._tell(mode="create"):
-            raise StoreError(self._refusal(self._store.get(self._name) or b""))
-        if self._tell(mode="create"):
-            _log.warning(
-                "%s: a second run could not be kept out of this place, because the server overwrites what must not be "
-                "overwritten; do not start one",
-                self._store,
-            )
-        self._store.delete([name for name in self._store.names(_LOCKS) if name < self._name])
-        self._keeper.start()
-
-    def check(self) -> None:
-        """Refuse to go on if the lock was taken over meanwhile: this computer slept, or the network was gone."""
-        if _now() - self._told < _ABANDONED / 2:
-            return
-        last = self._last()
-        if last is None or not self._name.endswith(f"/{last[0]:0{_DIGITS}d}"):
-            raise StoreError(
-                f"{self._store}: another run has taken this place over, since this one gave no sign of life; nothing "
-                "that was saved is lost"
-            )
-        self._tell()
-
-    def release(self) -> None:
-        """Let the next run begin at once; the object stays, so that numbers only grow."""
-        self._over.set()
-        self._keeper.join(_ABANDONED)
-        with contextlib.suppress(StoreError):  # then the next one waits a little
-            self._store._put(self._name, _FREE)
-
-    def _keep(self) -> None:
-        while not self._over.wait(_BEAT):
-            with contextlib.suppress(StoreError):  # who writes next notices
-                self.check()
-                self._tell()
-
-    def _tell(self, **options: Any) -> bool:
-        """Give a sign of life: whether nobody was there already."""
-        now = _now()
-        me = {"host": socket.gethostname(), "process": os.getpid(), "beat": uuid.uuid4().hex}
-        try:
-            self._store._put(self._name, json.dumps(me).encode(), **options)
-        except FileExistsError:
-            return False
-        self._told = now
-        return True
-
-    def _last(self) -> tuple[int, bytes] | None:
-        """Return the number and the content of the lock that counts."""
-        names = [name for name in self._store.names(_LOCKS) if re.fullmatch(rf"{_LOCKS}/\d{{{_DIGITS}}}", name)]
-        if not names:
-            return None
-        return int(names[-1].rpartition("/")[2]), self._store.get(names[-1]) or b""
-
-    def _refusal(self, holder: bytes) -> str:
-        return (
-            f"{self._store}: another run is writing to this place ({_who(holder)}): wait for it, stop it, or give "
-            "another `output`"
-        )
-
-
-def _now() -> float:
-    """Seconds that pass also while the computer sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _who(holder: bytes) -> str:
-    try:
-        values = json.loads(holder)
-        return f"process {int(values['process'])} on {str(values['host'])[:80]!r}"
-    except (ValueError, KeyError, TypeError):
-        return "somebody"

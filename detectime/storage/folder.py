@@ -1,4 +1,4 @@
-"""Results in a folder of this machine: see `detectime.storage.store`."""
+"""A store in a local folder: see `detectime.storage.store`."""
 
 from __future__ import annotations
 
@@ -16,29 +16,35 @@ import filelock
 from detectime.storage.store import NameTakenError, StoreError
 
 _LOCK = ".lock"
-_ABANDONED = 60.0  # seconds since the last write
-_PARTIAL = ".detectime-partial-"
-_NO_HARD_LINKS = (
-    errno.EPERM,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EMLINK,
-    errno.EINVAL,
-)  # as FAT and some FUSE say it
+_PARTIAL = ".detectime-partial-"  # prefix of files that are being written
+_PARTIAL_MAX_AGE = 60.0  # seconds since the last write
+# What FAT and some FUSE file systems return for os.link
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
 class FolderStore:
-    """A local folder.
+    """A store in a local folder.
 
     Parameters
     ----------
     folder
-        Made if it is not there, and checked for permission to write, unless it is only for `reading`.
+        Created if it does not exist, and checked for write permission, unless `reading` is set.
+    reading
+        If true, the folder is neither created nor checked.
 
     Raises
     ------
     StoreError
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = FolderStore(folder)
+    ...     store.put("run.json", b"{}")
+    ...     store.get("run.json"), store.get("hands.json")
+    (b'{}', None)
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, reading: bool = False) -> None:
@@ -48,10 +54,10 @@ class FolderStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.folder}: the output folder cannot be made: {error.strerror}") from error
+            raise StoreError(f"{self.folder}: the output folder cannot be created: {error.strerror}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise StoreError(
-                f"{self.folder}: the output folder cannot be written to: no permission, or a read-only disk"
+                f"{self.folder}: the output folder is not writable: no permission, or a read-only file system"
             )
 
     def __str__(self) -> str:
@@ -59,12 +65,12 @@ class FolderStore:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Open `name` for writing; it appears, whole and on the disk, when the block ends without an error.
+        """Open `name` for writing; the file appears, synced to disk, when the block ends without an error.
 
         Raises
         ------
         StoreError
-            If the disk is full or the file cannot be written; what was there before is still there then.
+            If the disk is full or the file cannot be written; an earlier file of that name stays as it was.
         """
         target = self.folder / name
         partial: Path | None = None
@@ -80,8 +86,8 @@ class FolderStore:
             _sync_folder(target.parent)
         except OSError as error:
             raise StoreError(
-                f"{target}: cannot be written: {error.strerror or error}. Nothing that was saved before is lost: "
-                "make room or give another `output`, and run again"
+                f"{target}: cannot be written: {error.strerror or error}. Files saved before are intact: "
+                "free disk space or give another `output`, then run again"
             ) from error
         finally:
             if partial is not None:
@@ -94,7 +100,7 @@ class FolderStore:
             file.write(content)
 
     def get(self, name: str) -> bytes | None:
-        """Return the content of a file, or None if there is no such file."""
+        """Return the content of a file, or None if it does not exist."""
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
@@ -103,7 +109,7 @@ class FolderStore:
             raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
     def open(self, name: str) -> BinaryIO | None:
-        """Open a file to read parts of it; None if there is no such file."""
+        """Open a file to read parts of it, or return None if it does not exist."""
         try:
             return (self.folder / name).open("rb")
         except FileNotFoundError:
@@ -112,11 +118,11 @@ class FolderStore:
             raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
     def contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """`get` several files, one after the other."""
+        """Yield each name with the content of its file, in order; None for files that do not exist."""
         return ((name, self.get(name)) for name in names)
 
     def names(self, prefix: str) -> list[str]:
-        """Return the sorted names of the whole files in the folder `prefix`."""
+        """Return the sorted names of the files in the folder `prefix`, without partly written ones."""
         try:
             return sorted(
                 f"{prefix}/{entry.name}"
@@ -129,7 +135,7 @@ class FolderStore:
             raise StoreError(f"{self.folder / prefix}: cannot be listed: {error.strerror}") from error
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files that this store wrote; one that is gone already is no error."""
+        """Delete files; names that do not exist are ignored."""
         for name in names:
             try:
                 (self.folder / name).unlink(missing_ok=True)
@@ -137,21 +143,21 @@ class FolderStore:
                 raise StoreError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
     def rename(self, name: str, new_name: str) -> None:
-        """Give a file another name, in a folder that is there.
+        """Rename a file into an existing folder without overwriting another file.
 
         Raises
         ------
         NameTakenError
-            If there is something of the new name, which is never overwritten.
+            If `new_name` exists.
         StoreError
-            If there is no such file, or if it cannot be renamed.
+            If `name` does not exist or cannot be renamed.
         """
         source, target = self.folder / name, self.folder / new_name
         try:
-            _move_without_overwriting(source, target)
+            _rename_without_overwriting(source, target)
         except FileExistsError as error:
             raise NameTakenError(
-                f"{source}: cannot be renamed to {target}, which is there already; move that elsewhere, and run again"
+                f"{source}: cannot be renamed to {target}, which already exists; move that file elsewhere and run again"
             ) from error
         except OSError as error:
             raise StoreError(f"{source}: cannot be renamed to {target}: {error.strerror or error}") from error
@@ -160,19 +166,19 @@ class FolderStore:
 
     @contextlib.contextmanager
     def lock(self, patience: float = 10.0) -> Iterator[None]:
-        """Keep other runs out of this folder.
+        """Keep other runs out of this folder during the block.
 
-        The operating system lets go of the lock when the process ends, however it ends.
+        The operating system releases the lock when the process ends, even if it is killed.
 
         Parameters
         ----------
         patience
-            Seconds to wait for another run to end: a kernel that was killed a moment ago lives that long.
+            Seconds to wait for another run to end; a kernel that was just killed takes a moment to exit.
 
         Raises
         ------
         StoreError
-            If another run still works in this folder then.
+            If another run still holds the lock after `patience` seconds, or if the folder cannot be locked.
         """
         path = self.folder / _LOCK
         lock = filelock.FileLock(path)
@@ -186,26 +192,26 @@ class FolderStore:
         except OSError as error:
             raise StoreError(f"{path}: the output folder cannot be locked: {error.strerror}") from error
         try:
-            self._sweep()
+            self._delete_stale_partials()
             yield
         finally:
             lock.release()
 
-    def _sweep(self) -> None:
-        """Delete what writers that were killed left half written."""
-        for place in (self.folder, *(entry for entry in self.folder.iterdir() if entry.is_dir())):
-            for partial in place.glob(f"{_PARTIAL}*"):
+    def _delete_stale_partials(self) -> None:
+        """Delete the partial files of writers that were killed."""
+        for folder in (self.folder, *(entry for entry in self.folder.iterdir() if entry.is_dir())):
+            for partial in folder.glob(f"{_PARTIAL}*"):
                 with contextlib.suppress(FileNotFoundError):
-                    # What is young may belong to somebody who writes hands.json at this moment, outside of a run.
-                    if time.time() - partial.stat().st_mtime > _ABANDONED:
+                    # A recent one may belong to a writer that needs no lock, such as an export of hands.json.
+                    if time.time() - partial.stat().st_mtime > _PARTIAL_MAX_AGE:
                         partial.unlink()
 
 
-def _move_without_overwriting(source: Path, target: Path) -> None:
-    """Rename a file; FileExistsError if there is something of the new name.
+def _rename_without_overwriting(source: Path, target: Path) -> None:
+    """Rename a file; raise FileExistsError if `target` exists.
 
-    A plain rename would replace, without a word, what another process puts there at this moment. A second hard link
-    cannot; a process that is killed before the first one is removed leaves the file with both names.
+    A plain rename would silently replace a file that another process creates in the meantime; a hard link fails
+    instead. A process killed between link and unlink leaves the file under both names.
     """
     try:
         os.link(source, target, follow_symlinks=False)
@@ -220,7 +226,7 @@ def _move_without_overwriting(source: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a loss of power, where the file system can."""
+    """Make a rename survive a power failure, where the file system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

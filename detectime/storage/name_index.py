@@ -1,9 +1,8 @@
-"""Tables that are looked up by name: made once, sorted, and mapped into the memory of every process that asks.
+"""Tables whose rows are found by name, built once and memory-mapped by every process that reads them.
 
-A million rows as Python's objects, in each worker, would be gigabytes. As a file of Arrow's that is mapped they are
-there once, and a worker reads the few pages that it needs. The files lie in the temporary folder, may vanish at any
-time, and are made anew where they are not there, as on another machine. Those that nobody used for 30 days are deleted
-when another one is made.
+A million rows as Python objects would take gigabytes in each worker. As a memory-mapped Arrow file, sorted by name,
+they are in memory once, and a worker reads only the pages that it needs. The files are a cache in the temporary folder:
+they may be deleted at any time and are rebuilt if missing. Building one deletes those unused for 30 days.
 """
 
 from __future__ import annotations
@@ -26,120 +25,139 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 NAME_COLUMN = "name"
-"""The column that is looked up, of bytes: a file's name need not be UTF-8."""
+"""The column to search, as bytes: a file name need not be UTF-8."""
 
-_FORMAT = 3  # of the files: to be raised when a column changes, so that no file of an older version is read
+_FORMAT = 3  # of the files; raise it when a column changes, so that older files are not read
 
-_KEPT = 30 * 24 * 3600  # seconds after their last use
+_MAX_AGE = 30 * 24 * 3600  # seconds since the last use
 
-Stamp = tuple[str, int, int]  # a file's path, its size and when it was changed
+Stamp = tuple[str, int, int]
+"""Absolute path, size in bytes and modification time in nanoseconds of a file."""
 
 
 @dataclass(frozen=True)
 class NameIndex:
-    """A table in which a row is found by its name.
+    """A table whose rows are found by name.
 
     Parameters
     ----------
     rows
-        With the column `NAME_COLUMN`, sorted by it, each once.
+        Sorted by the column `NAME_COLUMN`, whose values are unique.
+
+    Examples
+    --------
+    >>> index = NameIndex(pa.RecordBatch.from_pydict({"name": [b"a.jpg", b"b.jpg"], "size": [3, 5]}))
+    >>> index.find("b.jpg")
+    {'name': b'b.jpg', 'size': 5}
+    >>> index.find("c.jpg") is None
+    True
     """
 
     rows: pa.RecordBatch
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Return the row of a name as Python's values; None if there is none."""
+        """Return the row with this name as Python values, or None if there is none."""
         try:
             wanted = os.fsencode(name)
-        except UnicodeEncodeError:  # half a character, which no file's name can hold
+        except UnicodeEncodeError:  # half of a surrogate pair, which no file name can contain
             return None
         names = self.rows.column(NAME_COLUMN)
-        place = bisect.bisect_left(names, wanted, key=operator.methodcaller("as_py"))
-        if place == len(names) or names[place].as_py() != wanted:
+        position = bisect.bisect_left(names, wanted, key=operator.methodcaller("as_py"))
+        if position == len(names) or names[position].as_py() != wanted:
             return None
-        row: dict[str, Any] = self.rows.slice(place, 1).to_pylist()[0]
+        row: dict[str, Any] = self.rows.slice(position, 1).to_pylist()[0]
         return row
 
 
-def load_or_build(make: Callable[..., pa.Table], files: tuple[str, ...], *more: str) -> NameIndex:
-    """Return a table that is dear to make, from where this process or another one has put it, or make it.
+def load_or_build(build: Callable[..., pa.Table], files: tuple[str, ...], *arguments: str) -> NameIndex:
+    """Return a cached table that is expensive to build, or build it.
 
     Parameters
     ----------
-    make
-        A function of a module: called with `files` and `more` it returns the table.
+    build
+        Module-level function that returns the table for ``build(files, *arguments)``.
     files
-        Paths of what the table is made of: it is made anew when one has changed its size or its time.
-    more
-        What else it depends on.
+        Paths of the files that the table is built from; it is rebuilt if the size or time of one has changed.
+    arguments
+        What else the table depends on.
 
     Raises
     ------
     OSError
-        If one of the files is not there; beside it, whatever `make` raises.
+        If one of the files does not exist; also whatever `build` raises.
+
+    Examples
+    --------
+    >>> def measure_names(files):
+    ...     names = [os.path.basename(path).encode() for path in files]
+    ...     return pa.table({"name": names, "length": [len(name) for name in names]})
+    >>> with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+    ...     index = load_or_build(measure_names, (file.name,))
+    >>> index.find(os.path.basename(file.name))["length"] == len(os.path.basename(file.name))
+    True
     """
-    return _made_once(make, tuple(map(_stamp, files)), more)
+    return _load_or_build(build, tuple(map(_stamp_file, files)), arguments)
 
 
 @functools.lru_cache(maxsize=4)
-def _made_once(make: Callable[..., pa.Table], stamps: tuple[Stamp, ...], more: tuple[str, ...]) -> NameIndex:
-    identity = repr((_FORMAT, make.__module__, make.__qualname__, stamps, more))
+def _load_or_build(build: Callable[..., pa.Table], stamps: tuple[Stamp, ...], arguments: tuple[str, ...]) -> NameIndex:
+    identity = repr((_FORMAT, build.__module__, build.__qualname__, stamps, arguments))
     name = hashlib.sha256(os.fsencode(identity)).hexdigest() + ".arrow"
-    with contextlib.suppress(OSError, pa.ArrowException):  # not there, or not whole
-        return _opened(_folder() / name)
+    with contextlib.suppress(OSError, pa.ArrowException):  # missing or truncated
+        return _open_file(_cache_folder() / name)
     with contextlib.suppress(OSError):
-        _delete_unused(_folder())
-    rows = _sorted(make(tuple(path for path, _, _ in stamps), *more))
+        _delete_unused(_cache_folder())
+    rows = _sort_rows(build(tuple(path for path, _, _ in stamps), *arguments))
     try:
-        _write(rows, _folder() / name)
-        opened = _opened(_folder() / name)
-    except OSError:  # a full disk, or a temporary folder that may not be written to
+        _write_file(rows, _cache_folder() / name)
+        index = _open_file(_cache_folder() / name)
+    except OSError:  # a full disk, or a temporary folder that is not writable
         return NameIndex(rows)
     del rows
-    pa.default_memory_pool().release_unused()  # Arrow keeps what is free; here that is all of the table
-    return opened
+    pa.default_memory_pool().release_unused()  # Arrow would keep the memory of the whole table
+    return index
 
 
-def _stamp(path: str) -> Stamp:
+def _stamp_file(path: str) -> Stamp:
     status = os.stat(path)
     return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
-def _sorted(table: pa.Table) -> pa.RecordBatch:
-    """Sort rows, of which each name has one, into a single piece."""
+def _sort_rows(table: pa.Table) -> pa.RecordBatch:
+    """Sort rows, whose names are unique, into a single batch."""
     if not table.num_rows:
         return pa.RecordBatch.from_pylist([], schema=table.schema)
     (rows,) = table.combine_chunks().to_batches()
     return rows.take(pc.sort_indices(rows.column(NAME_COLUMN)))
 
 
-def _folder() -> Path:
-    """Folder of this user's tables: what others may write into is not to be trusted."""
+def _cache_folder() -> Path:
+    """Return this user's cache folder, created if missing; refuse one that another user could have written to."""
     folder = Path(tempfile.gettempdir(), f"detectime-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise PermissionError(f"{folder}: somebody else's")
+        raise PermissionError(f"{folder}: not a folder that only this user can write to")
     return folder
 
 
 def _delete_unused(folder: Path) -> None:
-    """Delete tables that were not used for long, and what was left by whoever was killed while writing one."""
+    """Delete files that are past `_MAX_AGE`, including partial ones of writers that were killed."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - _KEPT:
+            if path.stat().st_mtime < time.time() - _MAX_AGE:
                 path.unlink()
 
 
-def _opened(path: Path) -> NameIndex:
+def _open_file(path: Path) -> NameIndex:
     with contextlib.suppress(OSError):
-        os.utime(path)  # its last use: many disks do not write down when a file is read
+        os.utime(path)  # marks its last use: many disks do not record access times
     with pa.memory_map(str(path)) as file:
         return NameIndex(pa.ipc.open_file(file).get_batch(0))
 
 
-def _write(rows: pa.RecordBatch, path: Path) -> None:
-    """Write a file that appears whole, or not at all."""
+def _write_file(rows: pa.RecordBatch, path: Path) -> None:
+    """Write a file atomically."""
     handle, partial = tempfile.mkstemp(dir=path.parent)
     try:
         with open(handle, "wb") as file, pa.ipc.new_file(file, rows.schema) as target:

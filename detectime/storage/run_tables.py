@@ -1,4 +1,7 @@
-"""The tables of a run that are DataFrames, as Parquet files: written whole, with what is known of them beside."""
+"""The frame table and the outcomes of a run as Parquet files, and ``outcomes.csv`` of older runs.
+
+A file is written atomically. Its metadata hold the kind of table, the version of its columns, and attributes.
+"""
 
 from __future__ import annotations
 
@@ -16,60 +19,110 @@ from detectime.schema import FRAMES_FILE, OUTCOMES_FILE, DamagedTableError, Tabl
 from detectime.storage.store import Store
 
 ROWS_PER_GROUP = 65_536
-"""Rows that are handled together."""
+"""Rows per Parquet row group, and per batch in memory."""
 
 _FRAMES_VERSION = 1
 _OUTCOMES_VERSION = 1
 _OUTCOMES_CSV = "outcomes.csv"
 _BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
-_NAME, _VERSION, _ABOUT = b"detectime.table", b"detectime.version", b"detectime.about"
+_KIND, _VERSION, _ATTRIBUTES = b"detectime.table", b"detectime.version", b"detectime.about"
 
 
 def write_frames(store: Store, table: pd.DataFrame) -> None:
-    """Write the frame table of a run, with its ``attrs``; raises as `write_table`."""
-    about = {str(key): value for key, value in table.attrs.items() if key != "notes"}
-    about["notes"] = notes_to_json(table.attrs.get("notes", ()))
-    write_table(store, FRAMES_FILE, table, _FRAMES_VERSION, about)
+    """Write the frame table of a run with its ``attrs``; raises as `write_table`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> table = pd.DataFrame({"frame_path": ["a/1.jpg"], "label": [3]})
+    >>> table.attrs["labels"] = "train.csv"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_frames(open_store(folder), table)
+    ...     read_frames(open_store(folder)).attrs
+    {'labels': 'train.csv', 'notes': []}
+    """
+    attributes = {str(key): value for key, value in table.attrs.items() if key != "notes"}
+    attributes["notes"] = notes_to_json(table.attrs.get("notes", ()))
+    write_table(store, FRAMES_FILE, table, _FRAMES_VERSION, attributes)
 
 
 def read_frames(store: Store) -> pd.DataFrame | None:
-    """Read the frame table of a run, ``attrs`` and all; None if it has none. Raises as `read_table`.
+    """Read the frame table of a run with its ``attrs``, or return None if there is none; raises as `read_table`.
 
-    A damaged file is no loss while ``outcomes.csv`` is there, which has the same rows.
+    If the file is missing or damaged, the rows are taken from ``outcomes.csv``, which repeats them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_frames(open_store(folder)) is None
+    True
     """
     try:
-        found = read_table(store, FRAMES_FILE, _FRAMES_VERSION)
+        loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION)
     except DamagedTableError:
         old = read_old_frames(store)
         if old is None:
             raise
         return old
-    if found is None:
+    if loaded is None:
         return read_old_frames(store)
-    table, about = found
-    table.attrs.update(about)
-    table.attrs["notes"] = notes_from_json(about.get("notes", ()))
+    table, attributes = loaded
+    table.attrs.update(attributes)
+    table.attrs["notes"] = notes_from_json(attributes.get("notes", ()))
     return table
 
 
 def read_old_frames(store: Store) -> pd.DataFrame | None:
-    """Take the frame table out of an ``outcomes.csv``, as runs of 0.2 have no other; None if there is none."""
+    """Return the frame table from ``outcomes.csv``, where 0.2 stored it, or None if there is no such file.
+
+    Raises as `read_outcomes_csv`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> content = b"frame_path,frame_id,label,on_disk,wanted,outcome,bbox_x1,bbox_y1,bbox_x2,bbox_y2\\n"
+    >>> content += b"a/1.jpg,1,3,True,True,paired,10,20,30,40\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     store.put("outcomes.csv", content)
+    ...     list(read_old_frames(store))
+    ['frame_path', 'frame_id', 'label', 'on_disk', 'wanted']
+    """
     rows = read_outcomes_csv(store)
-    return None if rows is None else rows.iloc[:, : rows.columns.get_loc("outcome")]  # what follows is of pairing
+    return None if rows is None else rows.iloc[:, : rows.columns.get_loc("outcome")]  # pairing adds the rest
 
 
 def read_outcomes_csv(store: Store) -> pd.DataFrame | None:
-    """Read an ``outcomes.csv`` of any version; None if there is none.
+    """Read an ``outcomes.csv`` of any version, or return None if there is none.
 
     Returns
     -------
     DataFrame
-        Columns of the frame table in their types, `bbox_x1` … `bbox_y2` as float64, all others as text.
+        `frame_id` and `label` as int64, `on_disk` and `wanted` as bool, `bbox_x1` … `bbox_y2` as numbers in pixels
+        (NaN where there is no box), and all other columns as text.
 
     Raises
     ------
     TableVersionError
-        If it is no table of outcomes.
+        If it is not an outcomes table.
+    StoreError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> content = b"frame_path,frame_id,label,on_disk,wanted,outcome,bbox_x1,bbox_y1,bbox_x2,bbox_y2\\n"
+    >>> content += b"a/1.jpg,1,3,True,True,paired,10,20,30,40\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     store.put("outcomes.csv", content)
+    ...     read_outcomes_csv(store).filter(like="bbox").values.tolist()
+    [[10, 20, 30, 40]]
     """
     content = store.get(_OUTCOMES_CSV)
     if content is None:
@@ -81,69 +134,125 @@ def read_outcomes_csv(store: Store) -> pd.DataFrame | None:
         corners = {name: pd.to_numeric(rows[name], errors="coerce") for name in _BBOX}
         rows["outcome"]
     except (ValueError, KeyError, pd.errors.ParserError) as error:
-        raise TableVersionError(f"{store}/{_OUTCOMES_CSV}: this is no table of outcomes ({error})") from error
+        raise TableVersionError(f"{store}/{_OUTCOMES_CSV}: not an outcomes table ({error})") from error
     table = rows.assign(**numbers, **flags, **corners)
     table.attrs = {}
     return table
 
 
 def write_outcomes(store: Store, samples: pd.DataFrame) -> None:
-    """Write what became of each row of the frame table; raises as `write_table`."""
+    """Write the outcomes table, with one row per row of the frame table; raises as `write_table`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     write_outcomes(store, pd.DataFrame({"frame_path": ["a/1.jpg"], "outcome": ["paired"]}))
+    ...     store.names("."), len(read_outcomes(store))
+    (['./outcomes.parquet'], 1)
+    """
     write_table(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION)
 
 
 def read_outcomes(store: Store) -> pd.DataFrame | None:
-    """Read what `write_outcomes` wrote; None if there is no such file. Raises as `read_table`."""
-    found = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION)
-    return None if found is None else found[0]
+    """Read the outcomes table, or return None if there is none; raises as `read_table`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_outcomes(open_store(folder)) is None
+    True
+    """
+    loaded = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION)
+    return None if loaded is None else loaded[0]
 
 
 def write_table(
-    store: Store, file_name: str, frame: pd.DataFrame, version: int, about: Mapping[str, Any] | None = None
+    store: Store, file_name: str, table: pd.DataFrame, version: int, attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a DataFrame as a Parquet file, whole or not at all.
+    """Write a DataFrame as a Parquet file, atomically.
 
     Parameters
     ----------
     store, file_name
-        Where it is written; the name without its ending is recorded as the kind of table.
-    frame
-        Its columns must have text as names. Values of a column that are not of one kind are written as text.
+        Where to write it; the name without its ending is stored as the kind of table.
+    table
+        Column names must be strings. A column with values of several types is written as text.
     version
-        Of this kind of table.
-    about
-        What is known of it, as plain values.
+        Version of this kind of table.
+    attributes
+        Stored with the table, as JSON.
 
     Raises
     ------
     StoreError
-        If the file cannot be written; what was there before is still there then.
+        If the file cannot be written; an earlier file of that name stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     write_table(store, "sizes.parquet", pd.DataFrame({"size": [3, "large"]}), 1, {"unit": "MiB"})
+    ...     table, attributes = read_table(store, "sizes.parquet", 1)
+    >>> table["size"].tolist(), attributes
+    (['3', 'large'], {'unit': 'MiB'})
     """
     metadata = {
-        _NAME: file_name.removesuffix(".parquet").encode(),
+        _KIND: file_name.removesuffix(".parquet").encode(),
         _VERSION: str(version).encode(),
-        _ABOUT: json.dumps(about or {}).encode(),
+        _ATTRIBUTES: json.dumps(attributes or {}).encode(),
     }
-    schema = pa.schema([pa.field(str(name), _find_type(frame[name])) for name in frame.columns], metadata)
+    schema = pa.schema([pa.field(str(name), _choose_type(table[name])) for name in table.columns], metadata)
     with (
         store.writing(file_name) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for first in range(0, len(frame), ROWS_PER_GROUP):  # what Arrow makes of a million rows is not needed at once
-            piece = frame.iloc[first : first + ROWS_PER_GROUP]
-            columns = [_to_arrow(piece[name], kind) for name, kind in zip(frame.columns, schema.types, strict=True)]
+        for first in range(0, len(table), ROWS_PER_GROUP):  # bounds the memory of the conversion
+            batch = table.iloc[first : first + ROWS_PER_GROUP]
+            columns = [_to_arrow(batch[name], kind) for name, kind in zip(table.columns, schema.types, strict=True)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS_PER_GROUP)
 
 
 def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """Read what `write_table` wrote: the DataFrame, and what was known of it; None if there is no such file.
+    """Read a file of `write_table`, or return None if it does not exist.
+
+    Parameters
+    ----------
+    store, file_name
+        Where it is; the name without its ending is the expected kind of table.
+    version
+        Latest version that is accepted.
+
+    Returns
+    -------
+    table, attributes
+        As given to `write_table`.
 
     Raises
     ------
+    DamagedTableError
+        If it is damaged, or not a table of this kind.
     TableVersionError
-        If it is no table of this kind, is damaged, or was made by a newer detectime.
+        If it was made by a newer detectime.
     StoreError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     write_table(store, "sizes.parquet", pd.DataFrame({"size": [3, 4]}), 1)
+    ...     table, _ = read_table(store, "sizes.parquet", 1)
+    >>> table["size"].tolist()
+    [3, 4]
     """
     content = store.get(file_name)
     if content is None:
@@ -151,23 +260,21 @@ def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame
     try:
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise DamagedTableError(
-            f"{store}/{file_name}: damaged ({error}); run again, and it is written again"
-        ) from error
+        raise DamagedTableError(f"{store}/{file_name}: damaged ({error}); run again to rewrite it") from error
     metadata = table.schema.metadata or {}
-    if metadata.get(_NAME) != file_name.removesuffix(".parquet").encode():
-        raise DamagedTableError(f"{store}/{file_name}: this is no table of a run; run again, and it is written again")
+    if metadata.get(_KIND) != file_name.removesuffix(".parquet").encode():
+        raise DamagedTableError(f"{store}/{file_name}: not a table of a run; run again to rewrite it")
     if int(metadata[_VERSION]) > version:
         raise TableVersionError(
             f"{store}/{file_name}: made by a newer detectime (version {int(metadata[_VERSION])}, this one reads up to "
             f"{version}); install that version"
         )
-    about: dict[str, Any] = json.loads(metadata[_ABOUT])
-    return table.replace_schema_metadata().to_pandas(), about
+    attributes: dict[str, Any] = json.loads(metadata[_ATTRIBUTES])
+    return table.replace_schema_metadata().to_pandas(), attributes
 
 
-def _find_type(column: pd.Series) -> pa.DataType:
-    """Return the type that a column is written with: text where its values are of several kinds."""
+def _choose_type(column: pd.Series) -> pa.DataType:
+    """Return the type that a column is written with: text if its values have several types."""
     if isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype):
         return pa.string()
     try:

@@ -1,6 +1,6 @@
-"""Paths with a scheme, as ``s3://bucket/folder``, through fsspec and the library of that scheme.
+"""URLs such as ``s3://bucket/folder``, read through fsspec and the library for the scheme.
 
-Who may read and write there, at which address, is what those libraries' own environment variables and files say.
+Credentials and endpoints come from that library's own environment variables and configuration files.
 """
 
 from __future__ import annotations
@@ -21,26 +21,38 @@ Result = TypeVar("Result")
 
 
 class RemoteError(OSError):
-    """A scheme that nothing here can read; the message says what is missing."""
+    """A URL cannot be opened or read: unknown scheme, library not installed, or an error that the library raised."""
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path has a scheme; ``file://`` is another way to write a local one, see `strip_file_scheme`."""
+    """Whether a path has a scheme other than ``file://``.
+
+    Examples
+    --------
+    >>> is_remote("s3://bucket/run"), is_remote("data/run"), is_remote("file:///data/run")
+    (True, False, False)
+    """
     return bool(_SCHEME.match(path)) and not path.startswith("file://")
 
 
 def strip_file_scheme(path: str) -> str:
-    """Return a local path without the ``file://`` that it may have."""
+    """Return a local path without its ``file://`` prefix, if it has one.
+
+    Examples
+    --------
+    >>> strip_file_scheme("file:///data/run"), strip_file_scheme("data/run")
+    ('/data/run', 'data/run')
+    """
     return path.removeprefix("file://")
 
 
 def open_file_system(path: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a path with a scheme, and the path in it.
+    """Return the fsspec file system of a URL, and the path in it.
 
     Raises
     ------
     RemoteError
-        If the scheme is not known, or if its library is not installed.
+        If the scheme is unknown, or if its library is not installed.
     """
     scheme = path.partition("://")[0]
     extra = _EXTRAS.get(scheme, "")
@@ -49,20 +61,21 @@ def open_file_system(path: str) -> tuple[Any, str]:
 
         options = {"config_kwargs": {"retries": {"max_attempts": 0}}} if extra == "s3" else {}
         system, inside = fsspec.core.url_to_fs(path, use_listings_cache=False, **options)
-        # What hangs is given up within a minute: 15 s without a byte, and so often.
-        system.retries = _ATTEMPTS
+        system.retries = _ATTEMPTS  # of 15 s without a byte, so that a server that hangs fails within a minute
     except ImportError as error:
         raise RemoteError(
-            f"{path}: paths that begin with {scheme}:// need a library that is not installed ({error.name or error}); "
+            f"{path}: URLs with {scheme}:// need a library that is not installed ({error.name or error}); "
             f"install it with: pip install -c constraints.txt -e '.[{extra or 's3'}]'"
         ) from error
     except ValueError as error:
-        raise RemoteError(f"{path}: {error}; accepted: a folder, s3://…, gs://…, or what fsspec knows") from error
+        raise RemoteError(
+            f"{path}: {error}; accepted: a folder, s3://…, gs://…, or another scheme that fsspec supports"
+        ) from error
     return system, inside.rstrip("/")
 
 
 def read_url(path: str) -> bytes:
-    """Return the content of a file whose path has a scheme.
+    """Return the content of the file at a URL.
 
     Raises
     ------
@@ -74,41 +87,52 @@ def read_url(path: str) -> bytes:
         content: bytes = system.cat_file(inside)
     except OSError:
         raise
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises its own
         raise RemoteError(describe_error(error)) from error
     return content
 
 
 def is_remote_folder(path: str) -> bool:
-    """Whether a path with a scheme is a folder, as far as can be told."""
-    with contextlib.suppress(Exception):  # each library has its own
+    """Whether a URL is a folder; False if that cannot be checked."""
+    with contextlib.suppress(Exception):  # each library raises its own
         system, inside = open_file_system(path)
         return bool(system.isdir(inside))
     return False
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what went wrong, in the words of whoever noticed it."""
+    """Return the message of an error on one line, or the name of its class if it has none.
+
+    Examples
+    --------
+    >>> describe_error(FileNotFoundError(2, "No such file or directory", "a.jpg")), describe_error(TimeoutError())
+    ('No such file or directory', 'TimeoutError')
+    """
     words = getattr(error, "strerror", None) or str(error)
     return " ".join(str(words).split()) or type(error).__name__
 
 
 def map_ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], most: int = 8
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 8
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Do work on items in threads, some ahead of who asks: what waits for a server waits for several answers at once.
+    """Call a function on items in threads, at most `workers` items ahead of the consumer.
 
     Yields
     ------
     item, future
-        In the order of `items`; the future is done, or soon will be.
+        In the order of `items`; the future may still be running.
+
+    Examples
+    --------
+    >>> [(name, length.result()) for name, length in map_ahead(len, ["a", "bc"])]
+    [('a', 1), ('bc', 2)]
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(most)
+    pool = ThreadPoolExecutor(workers)
     try:
         for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) >= most:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) >= workers:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
