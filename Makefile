@@ -1,4 +1,4 @@
-# Everything happens in .venv, for test-all in .venv-all, for bench in .venv-mediapipe too; nothing else on the machine is touched.
+# All work happens in .venv (test-all: .venv-all, bench: also .venv-mediapipe); nothing else on the machine is changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,6 +6,9 @@ ALL := .venv-all
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NOTEBOOK := notebooks/01_get_train_data.ipynb
 DEMO := reports/demo
+# files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
+EXPECTED_SKIPS ?=
+PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all quick lint lab sample bench clean
@@ -13,14 +16,14 @@ DEMO := reports/demo
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/setup ## make .venv with the light default, editable, under constraints.txt
+setup: $(VENV)/setup ## create .venv with detectime (editable) and no extras, pinned by constraints.txt
 
-demo: setup ## run the notebook on the sample: hands.json, the executed notebook and an HTML report in reports/demo
+demo: setup ## run the notebook on the sample; results and an HTML report in reports/demo
 	@rm -rf $(DEMO)
 	@mkdir -p $(DEMO)
 	$(BIN)/papermill $(NOTEBOOK) $(DEMO)/report.ipynb --no-progress-bar \
 		-p images data/sample/TRAIN_DATA -p labels data/sample/train.csv -p output $(DEMO)
-	$(BIN)/python -m detectime.report.html $(DEMO)/report.ipynb $(DEMO)/report.html
+	$(BIN)/python -m detectime.report $(DEMO)/report.ipynb $(DEMO)/report.html
 	@echo
 	@echo "The samples:   $(DEMO)/hands.json"
 	@echo "Every frame:   $(DEMO)/outcomes.csv"
@@ -28,15 +31,15 @@ demo: setup ## run the notebook on the sample: hands.json, the executed notebook
 	@echo "The report:    $(DEMO)/report.html   (open it in a browser)"
 
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
-test-all: $(ALL)/ready ## make .venv-all with every extra (9 GB), and run what make test skips for want of one
+test-all: $(ALL)/ready ## create .venv-all with every extra (9 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
-	$(ALL)/bin/python -m pytest -m extra
+	$(ALL)/bin/python $(PYTEST) -m extra
 
-quick: $(VENV)/test ## run the quick tests alone
-	$(BIN)/python -m pytest -m "not slow"
+quick: $(VENV)/test ## run only the quick tests
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 lint: $(VENV)/test ## check style and types
 	$(BIN)/ruff check
@@ -48,11 +51,11 @@ lab: setup ## open the notebook in JupyterLab
 	@$(PIP) -e '.[lab]'
 	$(BIN)/jupyter lab $(NOTEBOOK) $(if $(filter 0,$(shell id -u)),--allow-root)
 
-sample: setup ## render data/sample anew
+sample: setup ## render data/sample again
 	@$(PIP) -e '.[sample]'
 	$(BIN)/python -m tools.render_sample
 
-bench: setup ## measure cost, quality and throughput on the sample, beside MediaPipe in .venv-mediapipe (1 GB)
+bench: setup ## measure cost, quality and throughput on the sample, and of MediaPipe in .venv-mediapipe (1 GB)
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments and the reports
@@ -60,7 +63,7 @@ clean: ## remove the environments and the reports
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	echo "detectime needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …"; exit 1; }
+	echo "detectime needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Choose another: make PYTHON=python3.12 …"; exit 1; }
 endef
 
 $(VENV)/python:

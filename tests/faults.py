@@ -1,4 +1,4 @@
-"""What the tests of runs share: small frames, a source with real faults, an engine that costs nothing, processes."""
+"""Helpers for tests of runs: small frames, sources with real faults, an engine without detectors, and processes."""
 
 from __future__ import annotations
 
@@ -21,44 +21,57 @@ import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pytest
+import pyarrow.parquet as pq
 
 from detectime import config as configuration
+from detectime import runs
 from detectime.config import Config
 from detectime.detection import run
 from detectime.detection.engines.contract import LostShard, Shard, ShardQueue
 from detectime.detection.worker import make_row_without_boxes
 from detectime.detectors.registry import Chosen
-from detectime.images import RGB, EncodedImage, UnreadableImageError
+from detectime.images import RGB
+from detectime.notes import Note
 from detectime.schema import DETECTIONS
-from detectime.sources.contract import MissingFrameError, Source
+from detectime.sources.contract import Source
 from detectime.sources.folder import FolderSource
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
+COUNT = 60
 FAULTS = ("die", "odd", "leave", "sleep", "spin", "hold", "freeze", "choke", "raise", "slow", "chat", "eat")
 
 
-class Choking(EncodedImage):
-    """A picture of no pixels: no detector can look at it."""
+@dataclass(frozen=True)
+class GreyFrame:
+    """A lazy frame that breaks its contract: its pixels have one channel, on which detectors raise."""
 
-    def __init__(self) -> None:
-        self.width = self.height = 0
-        self.content = "a content"
-        self.orientation = None
+    width: int = 8
+    height: int = 8
+    orientation: int = 1
+    content: str = "a content"
 
-    def pixels(self, side: int | None = None) -> RGB:
-        return np.zeros((0, 0, 3), np.uint8)
+    def decode(self) -> RGB:
+        return np.zeros((8, 8), np.uint8)
 
 
 @dataclass(frozen=True)
-class Faulty(FolderSource):
-    """A folder where the name of a frame says what goes wrong with it, in the worker that opens it.
+class FaultyFolder(FolderSource):
+    """A folder in which a frame's name says which fault strikes the worker that opens it.
 
-    The name is ``video/<fault>_<number>.jpg``; what is after the fault is no matter. With ``journal``, a folder, each
-    worker keeps a file of its process id there, with the frame it is at; with ``once``, a fault strikes one time only;
-    with ``struck`` it strikes no more, and each frame that is opened leaves a file of its name.
+    The name is ``video/<fault>_<number>.jpg``.
+
+    Parameters
+    ----------
+    journal
+        A folder in which each worker keeps a file named after its process id, with the frame it is at.
+    once
+        Each fault strikes only once (needs `journal`).
+    struck
+        No fault strikes any more, and each frame that is opened leaves a file of its name in `journal`.
+    pause
+        Seconds before each frame.
     """
 
     journal: str = ""
@@ -66,23 +79,21 @@ class Faulty(FolderSource):
     struck: bool = False
     pause: float = 0.0
 
-    def open(
-        self, frame_paths: Iterable[str]
-    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
-        for frame_path, frame in super().open(self._faults(frame_paths)):
-            if fault_of(frame_path) == "choke" and self._strikes(frame_path):
-                yield frame_path, Choking()
+    def read_frames(self, frame_paths: Iterable[str], max_bytes: int | None = None) -> Iterator[tuple[str, Any]]:
+        for frame_path, frame in super().read_frames(self._strike_at(frame_paths), max_bytes):
+            if find_fault(frame_path) == "choke" and self._strikes(frame_path):
+                yield frame_path, GreyFrame()
             else:
                 yield frame_path, frame
 
-    def _faults(self, frame_paths: Iterable[str]) -> Iterator[str]:
+    def _strike_at(self, frame_paths: Iterable[str]) -> Iterator[str]:
         for frame_path in frame_paths:
             if self.journal:
                 Path(self.journal, str(os.getpid())).write_text(frame_path)
                 if self.struck:
                     Path(self.journal, frame_path.replace("/", "-")).touch()
             time.sleep(self.pause)
-            fault = fault_of(frame_path)
+            fault = find_fault(frame_path)
             if fault is not None and fault != "choke" and self._strikes(frame_path):
                 strike(fault)
             yield frame_path
@@ -99,22 +110,22 @@ class Faulty(FolderSource):
         return True
 
 
-def fault_of(frame_path: str) -> str | None:
-    """Return the fault that a frame's name asks for."""
+def find_fault(frame_path: str) -> str | None:
+    """Return the fault that a frame's name asks for, or None."""
     name = frame_path.rpartition("/")[2].partition("_")[0]
     return name if name in FAULTS else None
 
 
 def strike(fault: str) -> None:
-    """Do what a fault is, to this process."""
+    """Strike this process with a fault."""
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault == "odd":
-        os.kill(os.getpid(), 37)  # a signal that has no name
+        os.kill(os.getpid(), 37)  # a signal without a name
     elif fault == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif fault == "hold":
-        re.match("(a|a)*b", "a" * 60)  # in C, and no other thread gets a turn
+        re.match("(a|a)*b", "a" * 60)  # in C, and holds the GIL
     elif fault == "chat":
         os.write(1, b"chatter\n" * 1_000_000)
     elif fault == "leave":
@@ -135,16 +146,14 @@ def strike(fault: str) -> None:
 
 
 @dataclass(frozen=True)
-class Telling(FolderSource):
-    """A folder that has its worker tell about itself, in ``told.json``."""
+class ReportingFolder(FolderSource):
+    """A folder whose worker describes itself in ``told.json``: its `sys.path`, threads and times (seconds)."""
 
     journal: str = ""
 
-    def open(
-        self, frame_paths: Iterable[str]
-    ) -> Iterator[tuple[str, EncodedImage | MissingFrameError | UnreadableImageError]]:
+    def read_frames(self, frame_paths: Iterable[str], max_bytes: int | None = None) -> Iterator[tuple[str, Any]]:
         wall, processor = time.monotonic(), time.process_time()
-        yield from super().open(frame_paths)
+        yield from super().read_frames(frame_paths, max_bytes)
         told = {
             "path": sys.path,
             "cv2": cv2.getNumThreads(),
@@ -156,19 +165,20 @@ class Telling(FolderSource):
 
 
 @dataclass(frozen=True)
-class Unsendable(FolderSource):
+class UnsendableFolder(FolderSource):
     """A source that cannot be pickled."""
 
     handle: Any = None
 
 
-def unsendable(root: str) -> Unsendable:
-    return Unsendable(root, handle=threading.Lock())
+def make_unsendable(root: str) -> UnsendableFolder:
+    """Make a source that cannot be pickled."""
+    return UnsendableFolder(root, handle=threading.Lock())
 
 
 @dataclass(frozen=True)
-class Unreceivable(FolderSource):
-    """A source that can be pickled, but not unpickled in another process."""
+class UnreceivableFolder(FolderSource):
+    """A source that can be pickled, but not unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _refuse, (self.root,)
@@ -178,8 +188,19 @@ def _refuse(root: str) -> None:
     raise RuntimeError(f"{root} is not for workers")
 
 
+@dataclass(frozen=True)
+class ImaginaryFolder(FolderSource):
+    """A folder that lists 2000 frames, all of them empty files: for engines that read no frame."""
+
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        return ((name, f"stamp of {name}") for name in name_frames(2000))
+
+    def read_frames(self, frame_paths: Iterable[str], max_bytes: int | None = None) -> Iterator[tuple[str, Any]]:
+        return ((frame_path, b"") for frame_path in frame_paths)
+
+
 def make_frames(folder: Path, names: Sequence[str], size: tuple[int, int] = (96, 72)) -> list[str]:
-    """Write a small JPEG for each name, no two alike; return the names."""
+    """Write a different small JPEG for each name; return the names."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,14 +210,18 @@ def make_frames(folder: Path, names: Sequence[str], size: tuple[int, int] = (96,
     return list(names)
 
 
-def names(count: int, **faults: Sequence[int]) -> list[str]:
-    """Names of `count` frames; `faults` gives the positions of those that have one: ``names(9, die=[4])``."""
+def name_frames(count: int, **faults: Sequence[int]) -> list[str]:
+    """Name `count` frames; `faults` gives the positions of faults: ``name_frames(9, die=[4])``."""
     kinds = {position: fault for fault, positions in faults.items() for position in positions}
     return [f"video_{i % 3}/{kinds.get(i, 'frame')}_{i:04d}.jpg" for i in range(count)]
 
 
-def table_of(frame_paths: Sequence[str], there: Iterable[str] | None = None) -> pd.DataFrame:
-    """A frame table in which every frame is wanted."""
+NAMES = name_frames(COUNT)
+"""The frames of the fixture `images`."""
+
+
+def tabulate_frames(frame_paths: Sequence[str], there: Iterable[str] | None = None) -> pd.DataFrame:
+    """Make a frame table of these frames, all wanted; those in `there` (None: all) are on disk."""
     on_disk = set(frame_paths if there is None else there)
     return pd.DataFrame(
         {
@@ -211,13 +236,13 @@ def table_of(frame_paths: Sequence[str], there: Iterable[str] | None = None) -> 
     )
 
 
-def settings(**parameters: Any) -> Config:
-    """The project's configuration with these parameters."""
+def make_config(**parameters: Any) -> Config:
+    """Load the project's configuration with these parameters."""
     return configuration.load_config(None, parameters)
 
 
-def row(frame_path: str, missing: bool = False) -> dict[str, Any]:
-    """A row that depends on the frame alone."""
+def make_row(frame_path: str, missing: bool = False) -> dict[str, Any]:
+    """Make a row of the detections table that depends only on the frame's name."""
     if missing:
         return make_row_without_boxes(frame_path, "missing", "gone")
     corner = zlib.crc32(frame_path.encode()) % 1000
@@ -240,19 +265,21 @@ def row(frame_path: str, missing: bool = False) -> dict[str, Any]:
     }
 
 
-class Instant:
-    """An engine that looks at no image, and knows what it was asked for.
+class InstantEngine:
+    """An engine that opens no frame, returns rows of `make_row`, and records its shards in `asked`.
 
     Parameters
     ----------
     stop_after
-        Shards, then Ctrl-C comes.
+        Number of shards after which it raises KeyboardInterrupt.
     loses
-        Frames whose worker dies; `knows` says whether it is known at which frame.
+        Frames whose worker dies.
+    knows
+        Whether the frame at which a worker died is known.
     seed
-        Results come in an order drawn with it; None: in the order of the shards.
+        Results come in random order, with this seed. None: in the order of the shards.
     missing
-        Frames that are not there.
+        Frames that do not exist.
     """
 
     def __init__(
@@ -286,59 +313,75 @@ class Instant:
                 raise KeyboardInterrupt
             fatal = next((position for position, name in enumerate(shard) if name in self.loses), None)
             if fatal is None:
-                rows = [row(name, name in self.missing) for name in shard]
+                rows = [make_row(name, name in self.missing) for name in shard]
                 yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
             else:
                 yield shard, LostShard("the worker died", fatal if self.knows() else None)
 
     @property
     def frames(self) -> list[str]:
-        """Frames that were asked for, in order, each as often as it was."""
+        """All frames of the shards so far, in order, repetitions included."""
         return [name for shard in self.asked for name in shard]
 
 
-def stored(output: Path) -> set[str]:
-    """Names of all that lies in a run's folder, but for the lock."""
+def list_stored_files(output: Path) -> set[str]:
+    """List the files in a run's folder, without the lock."""
     return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()} - {".lock"}
 
 
+def read_manifest(output: Path) -> dict[str, Any]:
+    """Read the ``run.json`` of a run."""
+    content: dict[str, Any] = json.loads((output / "run.json").read_text())
+    return content
+
+
+def list_notes(output: Path, kind: str) -> list[Note]:
+    """List the notes of one kind of a finished run."""
+    return [note for note in runs.open_run(output).notes if note.kind == kind]
+
+
+def refuse_work(*_: Any) -> Any:
+    """Be an engine that must not be called."""
+    raise AssertionError("the engine was called")
+
+
 FINISHED = {"run.json", "frames.parquet", "detections.parquet"}
-"""What a finished run leaves in its folder, before it is paired."""
+"""The files of a finished run before it is paired."""
 
 
-def saved_rows(output: Path) -> int:
-    """How many rows the whole shards of a run hold, while it works."""
-    import pyarrow.parquet as pq
-
+def count_saved_rows(output: Path) -> int:
+    """Count the rows in the complete shards of a running run."""
     return sum(pq.ParquetFile(path).metadata.num_rows for path in sorted((output / "shards").glob("0*.parquet")))
 
 
-def children(of: int | None = None) -> list[int]:
-    """Process ids of the living children of a process, zombies too."""
+def list_children(parent: int | None = None) -> list[int]:
+    """List the process ids of the children of a process (None: this one), zombies included."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == (of or os.getpid()):
+                if int(fields[1]) == (parent or os.getpid()):
                     found.append(int(entry.name))
     return sorted(found)
 
 
-def state(process: int) -> str:
-    """R, S, T, Z… or "" for a process that is gone."""
+def read_process_state(process: int) -> str:
+    """Return the state of a process: R, S, T, Z…, or "" if it does not exist."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     return ""
 
 
-def working(journal: Path) -> list[int]:
-    """Workers that have opened a frame and live."""
-    return [int(name) for name in os.listdir(journal) if name.isdigit() and state(int(name)) not in ("", "Z")]
+def list_workers(journal: Path) -> list[int]:
+    """List the living workers that have opened a frame."""
+    return [
+        int(name) for name in os.listdir(journal) if name.isdigit() and read_process_state(int(name)) not in ("", "Z")
+    ]
 
 
-def wait_until(condition: Callable[[], Any], limit: float = 20.0) -> Any:
-    """Return what `condition` returns as soon as that is true."""
+def wait_until(condition: Callable[[], Any], limit: float = 60.0) -> Any:
+    """Return the value of `condition` as soon as it is true; fail after `limit` seconds."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         value = condition()
@@ -355,9 +398,9 @@ import faults
 from detectime.detection import run
 print("started", flush=True)
 found = run.detect_frames(
-    faults.table_of(faults.names({count}, **{faults!r})),
-    faults.Faulty({images!r}, journal={journal!r}, pause={pause!r}),
-    faults.settings(**{parameters!r}),
+    faults.tabulate_frames(faults.name_frames({count}, **{faults!r})),
+    faults.FaultyFolder({images!r}, journal={journal!r}, pause={pause!r}),
+    faults.make_config(**{parameters!r}),
     {output!r},
 )
 print("rows", found.num_rows, flush=True)
@@ -365,7 +408,7 @@ print("rows", found.num_rows, flush=True)
 
 
 @contextlib.contextmanager
-def driver(
+def start_driver(
     images: Path,
     output: Path,
     count: int,
@@ -374,7 +417,7 @@ def driver(
     faults: dict[str, list[int]] | None = None,
     **parameters: Any,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A run in a process of its own, the leader of its group; a plain script with no main guard."""
+    """Start a run in a process of its own, the leader of its process group: a script without a main guard."""
     script = _SCRIPT.format(
         here=str(HERE),
         count=count,
@@ -393,7 +436,7 @@ def driver(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env=bare_environment(),
+        env=copy_bare_environment(),
     )
     try:
         yield process
@@ -403,25 +446,13 @@ def driver(
         process.communicate()
 
 
-def bare_environment() -> dict[str, str]:
-    """The environment without what would tell Python where its modules are."""
+def copy_bare_environment() -> dict[str, str]:
+    """Return the environment without Python's own variables, such as PYTHONPATH."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
-def uninterrupted(images: Path, frame_paths: Sequence[str], output: Path, **parameters: Any) -> pa.Table:
-    """What a run finds that nothing disturbs."""
-    return run.detect_frames(table_of(frame_paths), FolderSource(str(images)), settings(**parameters), str(output))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte."""
-    place = tmp_path / "small disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+def run_uninterrupted(images: Path, frame_paths: Sequence[str], output: Path, **parameters: Any) -> pa.Table:
+    """Run in this process, without faults, to the end."""
+    return run.detect_frames(
+        tabulate_frames(frame_paths), FolderSource(str(images)), make_config(**parameters), str(output)
     )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)

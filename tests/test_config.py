@@ -1,4 +1,4 @@
-"""``config.yml``: what is accepted, what is refused, and in which words."""
+"""``config.yml``: accepted values, and the error messages for anything else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detectime import config, paths, releases
 from detectime.config import DetectionConfig, DisplayConfig, PairingConfig, RunConfig, SelectionConfig
 from detectime.errors import ConfigError
 
-LEAST = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
+MINIMAL = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
 SECTIONS = {
     "selection": SelectionConfig,
     "detection": DetectionConfig,
@@ -28,14 +28,14 @@ CELLS = ["", "import pandas as pd\nfoo = 1"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Call from a folder beside the one of the file."""
+    """Return the folder of the file; the current folder is another one."""
     (tmp_path / "called from").mkdir()
     monkeypatch.chdir(tmp_path / "called from")
     return tmp_path
 
 
-def load(text: str | bytes, folder: Path, **parameters: Any) -> config.Config:
-    """Write a file and load it."""
+def load_text(text: str | bytes, folder: Path, **parameters: Any) -> config.Config:
+    """Write ``config.yml`` and load it."""
     file = folder / "config.yml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return config.load_config(file, parameters)
@@ -52,7 +52,7 @@ def test_the_file_equals_the_defaults() -> None:
     assert loaded.data.output == str(paths.JSON)
 
 
-def test_the_file_names_every_key_and_says_what_it_is() -> None:
+def test_the_file_names_and_describes_every_key() -> None:
     text = paths.CONFIG.read_text(encoding="utf-8")
     documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# [\w…]", text, re.MULTILINE))
     assert documented == set(config.PARAMETERS)
@@ -61,7 +61,7 @@ def test_the_file_names_every_key_and_says_what_it_is() -> None:
     assert {key for section in tree if section != "labels" for key in tree[section]} == set(config.PARAMETERS)
 
 
-def test_no_two_sections_have_a_key_in_common() -> None:
+def test_every_key_belongs_to_one_section() -> None:
     keys = [field.name for kind in (config.DataConfig, *SECTIONS.values()) for field in dataclasses.fields(kind)]
     assert sorted(keys) == sorted(config.PARAMETERS)
 
@@ -77,9 +77,9 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("rum: {workers: 1}", ["rum", "no such key", "did you mean 'run'", "pairing"], id="section"),
         pytest.param("run: {worker: 1}", ["run.worker:", "did you mean 'workers'", "frame_timeout"], id="key"),
         pytest.param("run: {workers: two}", ["run.workers = 'two'", "whole number"], id="text for a number"),
-        pytest.param("run: {workers: true}", ["run.workers = True", "whole number"], id="truth for a number"),
+        pytest.param("run: {workers: true}", ["run.workers = True", "whole number"], id="boolean for a number"),
         pytest.param("run: {workers: 2.0}", ["run.workers = 2.0", "whole number"], id="fraction for a whole number"),
-        pytest.param("run: {retry_failed: 1}", ["run.retry_failed = 1", "true or false"], id="number for a truth"),
+        pytest.param("run: {retry_failed: 1}", ["run.retry_failed = 1", "true or false"], id="number for a boolean"),
         pytest.param("run: {workers: 0}", ["run.workers = 0", "greater than or equal to 1"], id="too small"),
         pytest.param("detection: {face_nms: 1.5}", ["face_nms = 1.5", "less than or equal to 1"], id="too large"),
         pytest.param("detection: {face_nms: .nan}", ["face_nms = nan", "finite"], id="not a number"),
@@ -104,13 +104,13 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param(
             "detection: {detector_type: face_cache}",
             ["detection.face_cache = None", "`detector_type: face_cache` needs it", "bbox_"],
-            id="face cache that is not named",
+            id="face cache without a path",
         ),
         pytest.param("pairing: {fallback: wide}", ["fallback = 'wide'", "'none', 'wider' or 'frame'"], id="fallback"),
         pytest.param(
             "pairing: {fallback: frame}\ndetection: {whole_frame: false}",
             ["detection.whole_frame = False", "`fallback: frame` needs it", "accepted: true, null"],
-            id="fallback without what it needs",
+            id="fallback without whole frames",
         ),
         pytest.param("selection: {classes: [okk]}", ["selection.classes: 'okk'", "mean 'ok'", "mute"], id="class"),
         pytest.param("pairing: {enlarged_classes: [mut]}", ["enlarged_classes: 'mut'", "mean 'mute'"], id="enlarged"),
@@ -118,25 +118,25 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("selection: {classes: []}", ["selection.classes: []", "ok, mute"], id="no class"),
         pytest.param("labels: {ok: 1, mute: 1}", ["labels: {'ok': 1, 'mute': 1}", "two classes"], id="number twice"),
         pytest.param("labels: {ok: -1}", ["labels.ok = -1", "greater than or equal to 0"], id="negative label"),
-        pytest.param("labels: {ok: one}", ["labels.ok = 'one'", "whole number"], id="label in words"),
-        pytest.param("labels: {no: 1}", ["False", "quotes"], id="class that YAML takes for a truth"),
+        pytest.param("labels: {ok: one}", ["labels.ok = 'one'", "whole number"], id="label as a word"),
+        pytest.param("labels: {no: 1}", ["False", "quotes"], id="class that YAML reads as a boolean"),
         pytest.param("labels:", ["labels: {}", "accepted"], id="no labels"),
-        pytest.param("data: {images: a, labels: b}", ["data.output", "needed"], id="key that is needed"),
+        pytest.param("data: {images: a, labels: b}", ["data.output", "needed"], id="missing key"),
         pytest.param(
             "data: {images: 5, labels: b, output: c}", ["data.images = 5", "should be text"], id="number for a path"
         ),
     ],
 )
-def test_what_is_refused_is_named(text: str, words: list[str], folder: Path) -> None:
+def test_an_invalid_value_is_named(text: str, words: list[str], folder: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
-        load("".join(part for part in LEAST.splitlines(True) if part[:4] != text[:4]) + text, folder)
+        load_text("".join(part for part in MINIMAL.splitlines(True) if part[:4] != text[:4]) + text, folder)
     for word in ["config.yml: ", *words]:
         assert word in str(refusal.value)
 
 
-def test_all_faults_are_named_at_once(folder: Path) -> None:
+def test_all_errors_are_named_at_once(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.workers.*; .*run\.frame_timeout"):
-        load(LEAST + "run: {workers: 0, frame_timeout: 0}", folder)
+        load_text(MINIMAL + "run: {workers: 0, frame_timeout: 0}", folder)
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,19 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
         pytest.param(bytes(range(256)), "this is not valid YAML", id="binary"),
     ],
 )
-def test_a_file_that_holds_no_configuration(content: bytes, words: str, folder: Path) -> None:
+def test_a_file_without_a_configuration_is_rejected(content: bytes, words: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=rf"config\.yml: .*{words}"):
-        load(content, folder)
+        load_text(content, folder)
 
 
 @pytest.mark.parametrize(("name", "words"), [("none.yml", "No such file"), (".", "Is a directory")])
-def test_a_file_that_cannot_be_read(name: str, words: str) -> None:
+def test_an_unreadable_file_is_rejected(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=f"cannot be read: {words}"):
         config.load_config(name)
 
 
 def test_a_section_may_be_empty(folder: Path) -> None:
-    assert load(LEAST + "run:\npairing: {}\n", folder).run == RunConfig()
+    assert load_text(MINIMAL + "run:\npairing: {}\n", folder).run == RunConfig()
 
 
 @pytest.mark.parametrize(
@@ -172,32 +172,32 @@ def test_a_section_may_be_empty(folder: Path) -> None:
     ids=repr,
 )
 def test_a_list_may_be_text_with_commas(value: object, folder: Path) -> None:
-    loaded = load(LEAST, folder, classes=value, enlarged_classes=value, hand_detector=value)
+    loaded = load_text(MINIMAL, folder, classes=value, enlarged_classes=value, hand_detector=value)
     assert loaded.classes == loaded.pairing.enlarged_classes == loaded.detection.hand_detector == ("mute", "ok")
 
 
 @pytest.mark.parametrize("value", ["mute,ok", "[mute, ok]", "'mute, ok'"])
-def test_a_file_may_name_hand_detectors_in_text_as_well(value: str, folder: Path) -> None:
-    text = f"{LEAST}detection:\n  hand_detector: {value}\n"
+def test_hand_detectors_in_a_file_may_be_text(value: str, folder: Path) -> None:
+    text = f"{MINIMAL}detection:\n  hand_detector: {value}\n"
     assert (
-        load(text, folder).detection.hand_detector
+        load_text(text, folder).detection.hand_detector
         == DetectionConfig(hand_detector=value).hand_detector
         == ("mute", "ok")
     )
 
 
-def test_text_for_no_list(folder: Path) -> None:
-    assert load(LEAST, folder, enlarged_classes="").pairing.enlarged_classes == ()
+def test_empty_text_is_an_empty_list(folder: Path) -> None:
+    assert load_text(MINIMAL, folder, enlarged_classes="").pairing.enlarged_classes == ()
 
 
-def test_a_parameter_is_above_the_file_and_none_means_the_file(folder: Path) -> None:
-    text = LEAST + "run: {workers: 3, frame_timeout: 9}\n"
-    assert load(text, folder, workers=5).run == RunConfig(workers=5, frame_timeout=9)
-    assert load(text, folder, workers=None).run == RunConfig(workers=3, frame_timeout=9)
+def test_a_parameter_overrides_the_file_unless_it_is_none(folder: Path) -> None:
+    text = MINIMAL + "run: {workers: 3, frame_timeout: 9}\n"
+    assert load_text(text, folder, workers=5).run == RunConfig(workers=5, frame_timeout=9)
+    assert load_text(text, folder, workers=None).run == RunConfig(workers=3, frame_timeout=9)
 
 
-def test_a_vocabulary_without_mute_is_no_error(folder: Path) -> None:
-    loaded = load(LEAST.replace("mute", "no_gesture"), folder)
+def test_a_vocabulary_without_mute_is_valid(folder: Path) -> None:
+    loaded = load_text(MINIMAL.replace("mute", "no_gesture"), folder)
     assert loaded.classes == ("ok",)
     assert loaded.pairing.enlarged_classes == ("mute",)
 
@@ -210,32 +210,34 @@ def test_a_vocabulary_without_mute_is_no_error(folder: Path) -> None:
         ("classes", 5, ["given as a parameter: selection.classes = 5"]),
     ],
 )
-def test_a_parameter_that_is_refused(name: str, value: object, words: list[str], folder: Path) -> None:
+def test_an_invalid_parameter_is_named(name: str, value: object, words: list[str], folder: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
-        load(LEAST, folder, **{name: value})
+        load_text(MINIMAL, folder, **{name: value})
     for word in words:
         assert word in str(refusal.value)
 
 
-def test_a_path_is_relative_to_where_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_relative_to_the_file_or_the_caller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    loaded = load(LEAST.replace("train.csv", "/data/../train.csv"), folder, output="~/out")
+    loaded = load_text(MINIMAL.replace("train.csv", "/data/../train.csv"), folder, output="~/out")
     assert loaded.data == config.DataConfig(
         images=str(folder / "frames"), labels="/train.csv", output="/home/somebody/out"
     )
-    text = LEAST.replace("out}", "out, source: folder}") + "detection: {detector_type: face_cache, face_cache: f.json}"
-    assert load(text, folder).detection.face_cache == str(folder / "f.json")
-    assert load(text, folder, face_cache="f.json").detection.face_cache == str(folder / "called from" / "f.json")
-    assert load(text, folder).data.source_type == "folder"
+    text = (
+        MINIMAL.replace("out}", "out, source: folder}") + "detection: {detector_type: face_cache, face_cache: f.json}"
+    )
+    assert load_text(text, folder).detection.face_cache == str(folder / "f.json")
+    assert load_text(text, folder, face_cache="f.json").detection.face_cache == str(folder / "called from" / "f.json")
+    assert load_text(text, folder).data.source_type == "folder"
     for output in ("../out", Path("../out")):
-        assert load(LEAST, folder, output=output).data.output == str(folder / "out")
+        assert load_text(MINIMAL, folder, output=output).data.output == str(folder / "out")
 
 
-def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_in_its_folder_resolves_paths_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(paths.ROOT_DIR / "notebooks")
     names = {"config": "config.yml", "output": "out"}
     assert config.load_notebook_config(names, CELLS).data.output == str(paths.ROOT_DIR / "out")
-    # papermill was called there: what it was given is relative to there
+    # papermill was called in that folder: its parameters are relative to it
     names = {"config": "../config.yml", "output": "out"}
     given = '# Parameters\nconfig = "../config.yml"\noutput = "out"\n'
     assert config.load_notebook_config(names, [*CELLS, given]).data.output == str(paths.ROOT_DIR / "notebooks" / "out")
@@ -248,11 +250,11 @@ def test_a_notebook_in_its_own_folder_works_in_the_project(monkeypatch: pytest.M
         pytest.param("# Parameters\nlimit = 1\nlimits = 5\n", "limits", id="misspelt"),
         pytest.param('# Parameters\nlimit = 5\nconfig = "c.yml"\nclasses = ["a", "b"]\n', None, id="known"),
         pytest.param('# Parameters\nframe_timeout = float("inf")\n', None, id="infinity"),
-        pytest.param("foo = 1", None, id="a user's own"),
-        pytest.param("# Parameters of my plot\nfoo = 1", None, id="a user's own, commented"),
+        pytest.param("foo = 1", None, id="user code"),
+        pytest.param("# Parameters of my plot\nfoo = 1", None, id="user code with a comment"),
     ],
 )
-def test_names_that_papermill_was_given(cell: str, unknown: str | None) -> None:
+def test_only_papermills_names_are_checked(cell: str, unknown: str | None) -> None:
     names = {"limit": 5, "workers": None, "foo": 1, "pd": object()}
     if unknown is None:
         assert config.load_notebook_config(names, [*CELLS, cell]) == config.load_config(parameters={"limit": 5})
@@ -261,11 +263,11 @@ def test_names_that_papermill_was_given(cell: str, unknown: str | None) -> None:
             config.load_notebook_config(names, [*CELLS, cell])
 
 
-def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
-    loaded = load(LEAST, folder, classes="mute", workers=2)
+def test_a_configuration_becomes_plain_values_and_loads_again(folder: Path) -> None:
+    loaded = load_text(MINIMAL, folder, classes="mute", workers=2)
     plain = config.config_to_dict(loaded)
     assert plain["selection"] == {"classes": ["mute"], "limit": None}
-    assert load(yaml.safe_dump(plain | {"config_version": releases.CONFIG_VERSION}), folder) == loaded
+    assert load_text(yaml.safe_dump(plain | {"config_version": releases.CONFIG_VERSION}), folder) == loaded
     assert config.config_from_dict(plain) == dataclasses.replace(loaded, explicit=frozenset())
 
 
@@ -273,16 +275,16 @@ def test_as_dict_is_plain_and_loads_again(folder: Path) -> None:
     ("every", "kept"), [(10, 10), ("10", 10), ("0.5 s", "0.5 s"), (" .50s ", "0.5 s"), ("2s", "2 s"), (None, None)]
 )
 def test_every_is_frames_or_seconds(every: Any, kept: Any, folder: Path) -> None:
-    assert load(LEAST, folder, every=every, source="videos").data.every == kept
+    assert load_text(MINIMAL, folder, every=every, source="videos").data.every == kept
 
 
 @pytest.mark.parametrize("every", [0, -1, 0.5, "0.5", "0", "0 s", "s", "-1 s", "1 m", True, [10]])
-def test_every_of_another_form_is_refused(every: Any, folder: Path) -> None:
+def test_every_in_another_form_is_rejected(every: Any, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.every = .*: accepted: a whole number of frames, as 10, or seconds"):
-        load(LEAST, folder, every=every)
+        load_text(MINIMAL, folder, every=every)
 
 
-def test_this_releases_defaults_are_on_record() -> None:
+def test_the_defaults_of_this_release_are_recorded() -> None:
     """A default that changes without a new release would change what a written ``config.yml`` means."""
     release = config.config_to_dict(config.load_config())
     today = {
@@ -296,6 +298,6 @@ def test_this_releases_defaults_are_on_record() -> None:
     assert releases.DEFAULTS[releases.CONFIG_VERSION] == today
     assert detectime.__version__.startswith(f"{releases.CONFIG_VERSION}.")
     assert f'config_version: "{releases.CONFIG_VERSION}"' in paths.CONFIG.read_text()
-    for key, value in today.items():  # and the project's file repeats them
+    for key, value in today.items():  # the project's file repeats them
         section, _, name = key.partition(".")
         assert release[section][name] == value

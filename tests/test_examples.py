@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they say."""
+"""The examples in docstrings."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import importlib
 import pkgutil
 
 import pytest
+from skips import EXTRAS, need_extra
 
 import detectime
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(detectime.__path__, "detectime."))
 
 
+@pytest.mark.extra  # some modules need one to be imported
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        pytest.skip(f"{error.name}, of an extra, is not installed")
+        if error.name not in EXTRAS:
+            raise
+        need_extra(error.name)
     assert doctest.testmod(module).failed == 0
 
 

@@ -222,6 +222,7 @@ def test_missing_files_and_folders_are_refused(csv: Path, images: Path) -> None:
         frames_csv.read_frames_csv(images, FolderSource(str(images)), LABELS)
 
 
+@pytest.mark.extra
 def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
     fsspec = need_extra("fsspec")
     fsspec.filesystem("memory").pipe("/annotations/val/ok.json", b"{}")

@@ -1,4 +1,4 @@
-"""What an import pulls in, in a process of its own."""
+"""The modules that an import loads, in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from skips import EXTRAS
 
 HEAVY = ["torch", "tensorflow", "jax", "ray", "av", "cv2", "onnxruntime", "pandas", "matplotlib"]
 FOR_NOTEBOOKS = ["pandas", "matplotlib", "seaborn", "IPython", "papermill", "torch", "tensorflow", "ray"]
 SCRIPT = """
-import importlib, json, sys, time
-started = time.perf_counter()
+import importlib, json, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-print(json.dumps([time.perf_counter() - started, sorted(sys.modules)]))
+print(json.dumps(sorted(sys.modules)))
 """
 
 
 @pytest.mark.parametrize(
-    ("modules", "unwanted", "seconds"),
+    ("modules", "unwanted"),
     [
-        pytest.param(["detectime"], HEAVY, 1, id="the package"),
-        pytest.param(
-            ["detectime.detection.worker", "detectime.detection.engines.local"], FOR_NOTEBOOKS, 10, id="a worker"
-        ),
+        pytest.param(["detectime"], HEAVY, id="the package"),
+        pytest.param(["detectime.detection.worker", "detectime.detection.engines.local"], FOR_NOTEBOOKS, id="a worker"),
     ],
 )
-def test_an_import_is_light(modules: list[str], unwanted: list[str], seconds: float) -> None:
+def test_an_import_loads_no_heavy_modules(modules: list[str], unwanted: list[str]) -> None:
     command = [sys.executable, "-c", SCRIPT, *modules]
-    took, loaded = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    loaded = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert set(modules) <= set(loaded)
     assert not set(unwanted) & set(loaded)
-    assert took < seconds
 
 
 ALL = """
@@ -44,16 +41,18 @@ for module in pkgutil.walk_packages(detectime.__path__, "detectime.", onerror=la
     if not module.name.endswith("__main__"):
         try:
             __import__(module.name)
-        except ImportError as error:
-            print(error)
+        except ModuleNotFoundError as error:
+            print("lacks", error.name)
 print(len([name for name in sys.modules if name.startswith("detectime")]))
 """
 
 
-def test_a_file_of_the_callers_does_not_stand_in_for_one_of_ours(tmp_path: Path) -> None:
-    """`definitions` is for notebooks of 2021 alone: whoever has a file of that name keeps it."""
-    (tmp_path / "definitions.py").write_text("raise SystemExit('the definitions of somebody else')")
+def test_no_module_imports_the_users_definitions(tmp_path: Path) -> None:
+    """Only notebooks of 2021 import `definitions`: a user's own file of that name must not be run."""
+    (tmp_path / "definitions.py").write_text("raise SystemExit('the definitions of the user')")
     command = [sys.executable, "-c", ALL]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.splitlines()[-1]) > 40
+    *lacking, count = done.stdout.splitlines()
+    assert {line.removeprefix("lacks ").partition(".")[0] for line in lacking} <= set(EXTRAS)
+    assert int(count) > 40

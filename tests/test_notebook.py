@@ -153,10 +153,10 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
     ("parameters", "reason"),
     [
         ({"crop_coeficient": 2}, "parameter crop_coeficient: there is no such parameter; did you mean 'crop_coeff"),
-        ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: should be greater than 0"),
+        ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: Input should be greater than 0"),
         ({"detector_type": "retinaf"}, "did you mean 'retinaface'?"),
-        ({"classes": "stop,stp"}, "'stp' is no label; did you mean 'stop'?"),
-        ({"labels": "nowhere.csv"}, "nowhere.csv: there is no such file"),
+        ({"classes": "stop,stp"}, "'stp' is not a label; did you mean 'stop'?"),
+        ({"labels": "nowhere.csv"}, "nowhere.csv: no such file"),
         ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
         ({"labels": paths.CONFIG}, "the column frame_path is missing"),
     ],
@@ -173,7 +173,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
-        "config images labels source every output detector_type hand_detector enlarged_classes crop_coefficient "
+        "config images labels source_type every output detector_type hand_detector enlarged_classes crop_coefficient "
         "crop_hand_coefficient near_coefficient fallback min_face_score min_hand_score classes limit workers "
         "save_per_num_images retry_failed redetect engine ray_address face_cache samples_per_class".split()
     ), done.stdout

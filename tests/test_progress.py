@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal or in a notebook, lines elsewhere, and nothing on standard error."""
+"""Progress: a bar on a terminal or in a notebook, lines elsewhere, nothing on standard error."""
 
 from __future__ import annotations
 
@@ -10,40 +10,38 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 
 import pytest
 
-from detectime import progress
 from detectime.progress import Progress
 
 WORK = """
 import sys
 from detectime import progress
-progress._UNWATCHED_EVERY = 0.0
-with progress.Progress(int(sys.argv[1]) or None, name="frames") as told:
+with progress.Progress(int(sys.argv[1]) or None, name="frames", every=0.0) as shown:
     for _ in range(5):
-        told.add(2)
+        shown.add(2)
 """
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """What a process finds that no notebook has started."""
+def make_environment(**variables: str) -> dict[str, str]:
+    """Return an environment without the variables of a notebook."""
     return {k: v for k, v in os.environ.items() if k not in ("JPY_SESSION_NAME", "COLAB_RELEASE_TAG")} | variables
 
 
-def start(total: int, stdout: int, stderr: int, **variables: str) -> subprocess.Popen[bytes]:
+def start_work(total: int, stdout: int, stderr: int, **variables: str) -> subprocess.Popen[bytes]:
+    """Run `WORK` in a process of its own; a total of 0 stands for an unknown one."""
     command = [sys.executable, "-c", WORK, str(total)]
-    return subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment(**variables))
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, env=make_environment(**variables))
 
 
 def read_terminal(master: int) -> str:
-    """Read what came to a terminal until nobody has it open any more."""
+    """Read the output to a terminal until every process has closed it."""
     parts = []
     while True:
         try:
             part = os.read(master, 65536)
-        except OSError:  # Linux says so in this way
+        except OSError:  # Linux reports the end in this way
             part = b""
         if not part:
             os.close(master)
@@ -51,10 +49,10 @@ def read_terminal(master: int) -> str:
         parts.append(part)
 
 
-def test_on_a_terminal_a_bar_is_drawn_on_standard_output() -> None:
+def test_a_terminal_shows_a_bar_on_standard_output() -> None:
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # a new one has no width
-    process = start(10, slave, subprocess.PIPE)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # a new terminal has no width
+    process = start_work(10, slave, subprocess.PIPE)
     os.close(slave)
     shown = read_terminal(master)
     assert process.communicate(timeout=30) == (None, b"")
@@ -65,10 +63,10 @@ def test_on_a_terminal_a_bar_is_drawn_on_standard_output() -> None:
     assert "█" in shown
 
 
-@pytest.mark.parametrize("total", [10, 0], ids=["of 10", "of nobody knows how many"])
-def test_into_a_pipe_lines_are_written_at_once_though_standard_error_is_a_terminal(total: int) -> None:
+@pytest.mark.parametrize("total", [10, 0], ids=["of 10", "of unknown"])
+def test_a_pipe_gets_lines_even_if_standard_error_is_a_terminal(total: int) -> None:
     master, slave = pty.openpty()
-    process = start(total, subprocess.PIPE, slave)
+    process = start_work(total, subprocess.PIPE, slave)
     os.close(slave)
     assert read_terminal(master) == ""
     out, _ = process.communicate(timeout=30)
@@ -81,48 +79,44 @@ def test_into_a_pipe_lines_are_written_at_once_though_standard_error_is_a_termin
     assert all(line.startswith("frames: ") for line in lines)
 
 
-def test_a_line_is_there_before_the_work_ends() -> None:
-    code = WORK.replace("told.add(2)", "told.add(2); sys.stdin.readline()")
+def test_a_line_is_written_before_the_work_ends() -> None:
+    code = WORK.replace("shown.add(2)", "shown.add(2); sys.stdin.readline()")
     command = [sys.executable, "-c", code, "10"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=make_environment())
     assert process.stdout is not None
-    assert b"2/10" in process.stdout.readline()  # it waits for an answer meanwhile
+    assert b"2/10" in process.stdout.readline()  # the process waits for its input meanwhile
     process.communicate(b"\n" * 5, timeout=30)
     assert process.returncode == 0
 
 
 @pytest.mark.parametrize("variable", ["JPY_SESSION_NAME", "COLAB_RELEASE_TAG"])
-def test_in_a_notebook_that_is_open_a_bar_is_drawn_on_standard_output(variable: str) -> None:
-    process = start(10, subprocess.PIPE, subprocess.PIPE, **{variable: "a browser"})
+def test_an_open_notebook_shows_a_bar_on_standard_output(variable: str) -> None:
+    process = start_work(10, subprocess.PIPE, subprocess.PIPE, **{variable: "a browser"})
     out, err = process.communicate(timeout=30)
     assert err == b""
     assert b"\r" in out
     assert b"10/10" in out
 
 
-# -- by a clock of our own
+# -- with an injected clock
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that goes when it is told to; nobody watches."""
-    now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress, "is_watched", lambda: False)
+class Clock:
+    """A clock that stands still until it is moved."""
 
-    def go(seconds: float) -> None:
-        now[0] += seconds
+    def __init__(self) -> None:
+        self.now = 1000.0
 
-    return go
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_nobody_watches_a_line_every_half_minute(
-    clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]
-) -> None:
-    with Progress(1000) as told:
+def test_without_a_viewer_a_line_is_written_every_half_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress(1000, watched=False, clock=clock) as progress:
         for _ in range(100):
-            clock(1.0)
-            told.add(10)
+            clock.now += 1.0
+            progress.add(10)
     out, err = capfd.readouterr()
     assert err == ""
     lines = out.splitlines()
@@ -135,23 +129,19 @@ def test_nobody_watches_a_line_every_half_minute(
     assert "10.00frame/s" in lines[-1]
 
 
-def test_what_was_done_before_counts_and_its_time_does_not(
-    clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]
-) -> None:
-    with Progress(3_000_000, "B", name="weights.onnx", done=1_000_000) as told:
-        clock(2.0)
-        told.add(2_000_000)
+def test_earlier_work_counts_in_the_total_but_not_in_the_rate(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress(3_000_000, "B", name="weights.onnx", done=1_000_000, watched=False, clock=clock) as progress:
+        clock.now += 2.0
+        progress.add(2_000_000)
     assert capfd.readouterr().out == "weights.onnx: 100% 3.00M/3.00M [00:02<00:00, 1.00MB/s]\n"
 
 
-def test_an_error_has_its_last_line_too(clock: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
-    def work() -> None:
-        with Progress(1000) as told:
-            clock(5.0)
-            told.add(250)
-            raise KeyError("work")
-
-    with pytest.raises(KeyError):
-        work()
+def test_after_an_error_the_last_line_is_written_too(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with pytest.raises(KeyError, match="work"), Progress(1000, watched=False, clock=clock) as progress:  # noqa: PT012
+        clock.now += 5.0
+        progress.add(250)
+        raise KeyError("work")
     (line,) = capfd.readouterr().out.splitlines()
     assert "250/1000" in line

@@ -1,8 +1,9 @@
-"""The Ray engine on real clusters of this machine, whose nodes, actors, workers and drivers are killed."""
+"""The Ray engine on real clusters on this machine, whose nodes, actors, workers and drivers are killed."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import json
 import os
@@ -25,7 +26,7 @@ from skips import need_extra
 
 from detectime.detection import run
 from detectime.detection.engines import ray as engine
-from detectime.detection.engines.contract import EngineError
+from detectime.detection.engines.contract import EngineError, Limits
 from detectime.sources.contract import Source
 from detectime.sources.folder import FolderSource
 
@@ -40,7 +41,7 @@ LIMIT = 90.0  # seconds for what a cluster does
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Any]:
-    """A head without work and a node with one core; nodes find what this folder defines."""
+    """A head without cores and a node with one; nodes can import the modules of this folder."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -56,8 +57,8 @@ def two_nodes() -> Iterator[Any]:
 
 @pytest.fixture
 def cluster(two_nodes: Any) -> Any:
-    """Give the cluster once it knows that the nodes which a test before has killed are gone: else Ray may use them."""
-    wait_until(lambda: alive_nodes(two_nodes) == 2, LIMIT)
+    """Wait until the cluster has noticed which nodes an earlier test killed: else Ray may use them."""
+    wait_until(lambda: count_alive_nodes(two_nodes) == 2, LIMIT)
     return two_nodes
 
 
@@ -70,32 +71,33 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a run of the local engine leaves that nothing disturbs."""
-    output = tmp_path_factory.mktemp("straight")
+def uninterrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The detections of an undisturbed run of the local engine."""
+    output = tmp_path_factory.mktemp("uninterrupted")
     run.detect_frames(tabulate_frames(NAMES), FolderSource(str(images)), make_config(workers=2), str(output))
     return (output / "detections.parquet").read_bytes()
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """Where workers sign."""
+    """Folder in which each worker records its process id."""
     folder = tmp_path / "journal"
     folder.mkdir()
     return folder
 
 
-def detect(output: Path, source: Source, **parameters: Any) -> pa.Table:
-    found = run.detect_frames(
-        tabulate_frames(NAMES), source, make_config(**{"save_per_num_images": 5, **parameters}), str(output)
-    )
+def detect(output: Path, source: Source, limits: Limits | None = None, **parameters: Any) -> pa.Table:
+    """Run over all frames; on Ray with other limits if they are given."""
+    config = make_config(**{"save_per_num_images": 5, **parameters})
+    with_limits = functools.partial(engine.run_shards, limits=limits) if limits else None
+    found = run.detect_frames(tabulate_frames(NAMES), source, config, str(output), with_limits)
     assert found["frame_path"].to_pylist() == NAMES
     return found
 
 
 @contextlib.contextmanager
 def meanwhile(what: Callable[[], None]) -> Iterator[None]:
-    """Do something in a thread, and see that it was done."""
+    """Run `what` in a thread while the block lasts; check that it succeeds."""
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -111,42 +113,47 @@ def meanwhile(what: Callable[[], None]) -> Iterator[None]:
     assert not failed, failed
 
 
-def at_work(journal: Path) -> list[int]:
-    """Workers of the cluster: one that looks at a few frames beforehand, here, is this process's child."""
-    return [process for process in faults.list_workers(journal) if "ray::_Host" in command(parent(process))]
+def list_cluster_workers(journal: Path) -> list[int]:
+    """Worker processes whose parent is an actor; a probe's process is a child of this one or of a task."""
+    return [
+        process for process in faults.list_workers(journal) if "ray::RemoteWorker" in read_command(find_parent(process))
+    ]
 
 
-def command(process: int) -> str:
+def read_command(process: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_text()
     return ""
 
 
-def parent(process: int) -> int:
+def find_parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-# -- the same bytes, whatever is lost
+# -- the same bytes, whatever is lost on the way
 
 
-_OWN = """
+_ON_OWN_RAY = """
 import sys
 sys.path.insert(0, {here!r})
 import faults
-from detectime import run
+from detectime.detection import run
 from detectime.detection.engines import EngineError
-from detectime.sources.folder import Folder
+from detectime.sources.folder import FolderSource
 for name, parameters in {runs!r}.items():
     try:
         table = faults.tabulate_frames(faults.name_frames({count}))
-        run.detect(table, Folder({images!r}), faults.make_config(engine="ray", workers=2, **parameters), name)
+        config = faults.make_config(engine="ray", workers=2, **parameters)
+        run.detect_frames(table, FolderSource({images!r}), config, name)
     except EngineError as error:
         print(error)
 """
 
 
-def test_on_ray_of_its_own_a_run_is_the_local_one(cluster: Any, images: Path, tmp_path: Path, straight: bytes) -> None:
-    jobs = job_count(cluster)
+def test_a_run_on_its_own_ray_gives_the_same_bytes_as_the_local_engine(
+    cluster: Any, images: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    jobs = count_jobs(cluster)
     runs = {
         f"{tmp_path}/first": {"save_per_num_images": 5},
         f"{tmp_path}/second": {},  # in the same process once more
@@ -154,11 +161,11 @@ def test_on_ray_of_its_own_a_run_is_the_local_one(cluster: Any, images: Path, tm
         f"{tmp_path}/fourth": {"ray_address": cluster.address},
     }
     done = subprocess.run(
-        [sys.executable, "-c", _OWN.format(here=str(faults.HERE), runs=runs, count=COUNT, images=str(images))],
+        [sys.executable, "-c", _ON_OWN_RAY.format(here=str(faults.HERE), runs=runs, count=COUNT, images=str(images))],
         env={
             **faults.copy_bare_environment(),
             "RAY_ADDRESS": cluster.address,
-        },  # that is not joined without being asked
+        },  # a cluster that must not be joined without being asked for
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -166,15 +173,15 @@ def test_on_ray_of_its_own_a_run_is_the_local_one(cluster: Any, images: Path, tm
     )
     for name in ("first", "second"):
         assert faults.list_stored_files(tmp_path / name) == faults.FINISHED
-        assert (tmp_path / name / "detections.parquet").read_bytes() == straight
+        assert (tmp_path / name / "detections.parquet").read_bytes() == uninterrupted
     assert re.search(r"no room for a worker: worker_cpus: 1, worker_gpus: 2; it has \d+ CPUs and 0 GPUs", done.stdout)
     assert "restart the kernel" in done.stdout
-    assert job_count(cluster) == jobs + 1  # the one that counts
+    assert count_jobs(cluster) == jobs + 1  # the one that counts
     assert "ray" not in done.stderr.lower()
 
 
-def job_count(cluster: Any) -> int:
-    """How many drivers a cluster has had."""
+def count_jobs(cluster: Any) -> int:
+    """Return how many drivers a cluster has had."""
     code = (
         f"import ray; ray.init({cluster.address!r}, log_to_driver=False, logging_level='ERROR')\n"
         "print(ray.get_runtime_context().get_job_id())"
@@ -183,46 +190,43 @@ def job_count(cluster: Any) -> int:
     return int.from_bytes(bytes.fromhex(said), "little")
 
 
-def test_a_cluster_is_reached_by_its_client_address(
-    cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
+def test_a_run_through_the_client_address(
+    cluster: Any, images: Path, tmp_path: Path, journal: Path, uninterrupted: bytes
 ) -> None:
     with start_driver(images, tmp_path / "run", COUNT, journal, ray_address=cluster.client_address) as process:
         said, _ = process.communicate(timeout=LIMIT)
     assert said.splitlines()[-1] == f"rows {COUNT}"
-    assert (tmp_path / "run" / "detections.parquet").read_bytes() == straight
+    assert (tmp_path / "run" / "detections.parquet").read_bytes() == uninterrupted
 
 
 def test_a_node_that_is_killed_loses_nothing(
-    cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
+    cluster: Any, images: Path, tmp_path: Path, journal: Path, uninterrupted: bytes
 ) -> None:
     node = cluster.add_node(num_cpus=1)
     output = tmp_path / "run"
 
     def kill() -> None:
-        wait_until(lambda: faults.count_saved_rows(output) and len(at_work(journal)) == 2, LIMIT)
+        wait_until(lambda: faults.count_saved_rows(output) and len(list_cluster_workers(journal)) == 2, LIMIT)
         cluster.remove_node(node, allow_graceful=False)
         assert faults.count_saved_rows(output) < COUNT
 
     with meanwhile(kill):
         detect(output, FaultyFolder(str(images), journal=str(journal), pause=0.3), ray_address=cluster.address)
-    assert (output / "detections.parquet").read_bytes() == straight
+    assert (output / "detections.parquet").read_bytes() == uninterrupted
 
 
-def test_a_node_that_comes_later_is_used(
-    cluster: Any, images: Path, tmp_path: Path, journal: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_GROWTH", 1.0)
+def test_a_node_that_joins_later_is_used(cluster: Any, images: Path, tmp_path: Path, journal: Path) -> None:
     nodes: list[subprocess.Popen[bytes]] = []
 
     def add() -> None:
         wait_until(lambda: faults.count_saved_rows(tmp_path / "run"), LIMIT)
         nodes.append(start_node(cluster))
-        wait_until(lambda: len(at_work(journal)) == 2, LIMIT)
+        wait_until(lambda: len(list_cluster_workers(journal)) == 2, LIMIT)
 
     try:
         with meanwhile(add):
             source = FaultyFolder(str(images), journal=str(journal), pause=1.0)
-            detect(tmp_path / "run", source, ray_address=cluster.address)
+            detect(tmp_path / "run", source, Limits(growth=1.0), ray_address=cluster.address)
     finally:
         for node in nodes:
             os.killpg(node.pid, signal.SIGKILL)
@@ -231,7 +235,7 @@ def test_a_node_that_comes_later_is_used(
 
 @pytest.mark.parametrize("who", ["worker", "actor"])
 def test_workers_and_actors_that_are_killed_lose_nothing(
-    who: str, cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
+    who: str, cluster: Any, images: Path, tmp_path: Path, journal: Path, uninterrupted: bytes
 ) -> None:
     output = tmp_path / "run"
     killed: set[int] = set()
@@ -240,21 +244,21 @@ def test_workers_and_actors_that_are_killed_lose_nothing(
         for _ in range(2):
             saved = faults.count_saved_rows(output)
             fresh = wait_until(
-                lambda: faults.count_saved_rows(output) > saved and set(at_work(journal)) - killed,  # noqa: B023
+                lambda: faults.count_saved_rows(output) > saved and set(list_cluster_workers(journal)) - killed,  # noqa: B023
                 LIMIT,
             )
             killed.update(fresh)
             for process in fresh:
-                os.kill(process if who == "worker" else parent(process), signal.SIGKILL)
+                os.kill(process if who == "worker" else find_parent(process), signal.SIGKILL)
 
     with meanwhile(kill):
         detect(output, FaultyFolder(str(images), journal=str(journal), pause=0.2), ray_address=cluster.address)
     assert len(killed) == 2
-    assert (output / "detections.parquet").read_bytes() == straight
-    wait_until(lambda: not at_work(journal), 10)
+    assert (output / "detections.parquet").read_bytes() == uninterrupted
+    wait_until(lambda: not list_cluster_workers(journal), 10)
 
 
-def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Any, tmp_path: Path) -> None:
+def test_a_frame_that_kills_or_hangs_its_worker_is_failed(cluster: Any, tmp_path: Path) -> None:
     frame_paths = make_frames(tmp_path / "images", name_frames(12, die=[3], sleep=[7]))
     source = FaultyFolder(str(tmp_path / "images"))
     found = []
@@ -267,8 +271,8 @@ def test_a_frame_that_kills_or_hangs_its_worker_is_named(cluster: Any, tmp_path:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
-    own: bool, cluster: Any, images: Path, tmp_path: Path, journal: Path, straight: bytes
+def test_a_killed_driver_leaves_no_worker_and_its_run_can_be_resumed(
+    own: bool, cluster: Any, images: Path, tmp_path: Path, journal: Path, uninterrupted: bytes
 ) -> None:
     output = tmp_path / "run"
     parameters = {"engine": "ray", "ray_address": None if own else cluster.address, "workers": 1}
@@ -279,7 +283,7 @@ def test_a_driver_that_is_killed_leaves_nobody_and_the_next_run_goes_on(
         wait_until(lambda: not faults.list_workers(journal), 30)
     assert 10 <= faults.count_saved_rows(output) < COUNT
     detect(output, FolderSource(str(images)), ray_address=cluster.address)
-    assert (output / "detections.parquet").read_bytes() == straight
+    assert (output / "detections.parquet").read_bytes() == uninterrupted
 
 
 def test_the_notebook_on_ray_by_papermill(images: Path, tmp_path: Path) -> None:
@@ -303,12 +307,12 @@ def test_the_notebook_on_ray_by_papermill(images: Path, tmp_path: Path) -> None:
     assert len(json.loads(written[0])) > 20
 
 
-# -- what cannot work is said before frames are read
+# -- what cannot work is refused before frames are read
 
 
 @pytest.fixture
 def refused(images: Path, tmp_path: Path) -> Callable[..., str]:
-    """Return what a run says that is refused, and see that it read no frame."""
+    """Return a function that runs, checks that the run is refused before any frame is saved, and returns the error."""
 
     def ask(source: Source | None = None, **parameters: Any) -> str:
         with pytest.raises(EngineError) as refusal:
@@ -321,26 +325,24 @@ def refused(images: Path, tmp_path: Path) -> Callable[..., str]:
 
 
 class Website(http.server.BaseHTTPRequestHandler):
-    """Something that is not Ray."""
+    """A server that is not Ray."""
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
-@pytest.mark.parametrize("where", ["nobody", "website", "ray://nobody"])
-def test_an_address_where_no_cluster_is(
-    where: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_ANSWER", 15.0)
+@pytest.mark.parametrize("where", ["closed port", "website", "ray:// closed port"])
+def test_an_address_without_a_cluster(where: str, refused: Callable[..., str]) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Website) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = {
-            "nobody": "127.0.0.1:9",
+            "closed port": "127.0.0.1:9",
             "website": f"127.0.0.1:{server.server_port}",
-            "ray://nobody": "ray://127.0.0.1:9",
+            "ray:// closed port": "ray://127.0.0.1:9",
         }[where]
         before = time.monotonic()
-        assert f"Ray at {address!r} (run.ray_address) cannot be used" in refused(ray_address=address)
+        error = refused(limits=Limits(answer=15.0), ray_address=address)
+        assert f"Ray at {address!r} (run.ray_address) cannot be used" in error
         assert time.monotonic() - before < 60
         server.shutdown()
 
@@ -351,24 +353,24 @@ def test_a_node_that_does_not_see_the_frames(
     hidden = tmp_path / "images"
     hidden.mkdir()
     make_frames(hidden, NAMES)
-    with another_node(cluster, f"mount -t tmpfs tmpfs '{hidden}'"):
-        said = refused(FolderSource(str(hidden)), ray_address=cluster.address)
-    assert "does not see the frames" in said
-    assert len(said.splitlines()) == 2  # the other one does
+    with add_node(cluster, f"mount -t tmpfs tmpfs '{hidden}'"):
+        error = refused(FolderSource(str(hidden)), ray_address=cluster.address)
+    assert "does not see the frames" in error
+    assert len(error.splitlines()) == 2  # a heading and this node: the other one sees them
 
 
 def test_a_node_without_what_a_detector_needs(cluster: Any, tmp_path: Path, refused: Callable[..., str]) -> None:
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     (lacking / "onnxruntime.py").write_text("raise ModuleNotFoundError(\"No module named 'onnxruntime'\")")
-    with another_node(cluster, f"export PYTHONPATH='{lacking}'"):
-        said = refused(ray_address=cluster.address)
-    assert "No module named 'onnxruntime'" in said
-    assert "must be installed on every node" in said
+    with add_node(cluster, f"export PYTHONPATH='{lacking}'"):
+        error = refused(ray_address=cluster.address)
+    assert "No module named 'onnxruntime'" in error
+    assert "must be installed on every node" in error
 
 
 def start_node(cluster: Any, before: str = "true") -> subprocess.Popen[bytes]:
-    """Start a node as an administrator does, in a mount namespace of its own, after a command."""
+    """Start a node with Ray's command line, in its own mount namespace, after a command."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a mount namespace cannot be created")
     start = f"'{Path(sys.executable).with_name('ray')}' start --address={cluster.address} --num-cpus=1 --block"
@@ -381,28 +383,28 @@ def start_node(cluster: Any, before: str = "true") -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def another_node(cluster: Any, before: str) -> Iterator[None]:
-    """Have one more node while the block lasts."""
+def add_node(cluster: Any, before: str) -> Iterator[None]:
+    """Add a node while the block lasts."""
     node = start_node(cluster, before)
     try:
-        wait_until(lambda: alive_nodes(cluster) == 3, LIMIT)
+        wait_until(lambda: count_alive_nodes(cluster) == 3, LIMIT)
         yield
     finally:
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
 
 
-def alive_nodes(cluster: Any) -> int:
+def count_alive_nodes(cluster: Any) -> int:
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
     alive = sum(node["Alive"] for node in ray.nodes())
     ray.shutdown()
     return int(alive)
 
 
-def test_a_worker_that_no_node_has_room_for(cluster: Any, refused: Callable[..., str]) -> None:
-    said = refused(ray_address=cluster.address, worker_gpus=2.0, start_timeout=3.0)
-    assert "worker_gpus: 2" in said
-    assert "and 0 GPUs" in said
+def test_a_worker_that_fits_on_no_node(cluster: Any, refused: Callable[..., str]) -> None:
+    error = refused(ray_address=cluster.address, worker_gpus=2.0, start_timeout=3.0)
+    assert "worker_gpus: 2" in error
+    assert "and 0 GPUs" in error
 
 
 def test_without_ray_the_extra_is_named(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

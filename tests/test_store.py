@@ -253,7 +253,9 @@ def test_a_full_disk_is_reported_and_the_old_file_kept(small_disk: Path) -> None
 # -- renaming, in a folder and through fsspec
 
 
-@pytest.fixture(params=["folder", "no hard links", "memory", pytest.param("s3", marks=pytest.mark.extra)])
+@pytest.fixture(
+    params=["folder", "no hard links", *(pytest.param(kind, marks=pytest.mark.extra) for kind in ("memory", "s3"))]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Make an empty store."""
     if request.param == "s3":
@@ -381,6 +383,7 @@ def test_of_many_renames_to_one_name_one_succeeds(tmp_path: Path) -> None:
     assert list_files(tmp_path) == sorted({*names, "kept"} - set(renamed))
 
 
+@pytest.mark.extra
 def test_a_server_that_does_not_answer_does_not_count_as_a_free_name(monkeypatch: pytest.MonkeyPatch) -> None:
     need_extra("fsspec")
     store = BucketStore(f"memory://{uuid.uuid4().hex}")
@@ -400,6 +403,7 @@ def test_a_server_that_does_not_answer_does_not_count_as_a_free_name(monkeypatch
 # -- the lease of a bucket; tests/test_buckets.py has more
 
 
+@pytest.mark.extra
 def test_a_holder_does_not_renew_a_lease_that_was_taken_over() -> None:
     need_extra("fsspec")
     times = LeaseTimes(renew=0.05)
@@ -421,6 +425,7 @@ def test_a_holder_does_not_renew_a_lease_that_was_taken_over() -> None:
     assert other.get("a") == b"1"
 
 
+@pytest.mark.extra
 def test_a_server_without_conditional_writes_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -437,6 +442,7 @@ def test_a_server_without_conditional_writes_is_a_warning(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.extra
 def test_waiting_for_a_lease_is_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     need_extra("fsspec")
     caplog.set_level(logging.INFO, "detectime")

@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABELS, list_names
+from conftest import LABELS, list_names, measure_memory
 from faults import make_config
 from skips import need_extra
 from test_notebook import execute
@@ -359,15 +358,20 @@ def test_every_frame_has_the_stamp_and_the_content_of_its_file(clips: Path, tmp_
 
 def test_memory_is_flat(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", 60)
-    opened = read_images(VideoSource(str(tmp_path)), paths("a.mp4", range(60)), exif="ignore", max_pixels=MAX_PIXELS)
-    next(opened)
-    tracked = pytest.importorskip("tracemalloc")
-    tracked.start()
-    for _ in opened:
-        pass
-    peak = tracked.get_traced_memory()[1]
-    tracked.stop()
-    assert peak < 10 * WIDTH * HEIGHT * 3
+    setup = """
+import tracemalloc
+from detectime.sources.reading import read_images
+from detectime.sources.videos import VideoSource
+names = [f"a.mp4/{number:06d}" for number in range(60)]
+images = read_images(VideoSource(sys.argv[1]), names, exif="ignore", max_pixels=10**6)
+next(images)
+tracemalloc.start()
+"""
+    work = "print(sum(1 for _ in images), tracemalloc.get_traced_memory()[1])"
+    _, (line,) = measure_memory(setup, work, tmp_path)
+    count, peak = map(int, line.split())  # bytes that Python and numpy have allocated: a few frames
+    assert count == 59
+    assert 0 < peak < 10 * WIDTH * HEIGHT * 3
 
 
 def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,12 +493,10 @@ def test_spans_need_videos(spoken: Path, tmp_path: Path) -> None:
         frame_table.read_labels(config, open_videos(config))
 
 
-def test_many_spans_that_overlap_are_told_in_time(spoken: Path, tmp_path: Path) -> None:
+def test_many_overlapping_spans_are_compared_without_all_pairs(spoken: Path, tmp_path: Path) -> None:
     rows = "".join(f"a.mp4,{k / 1000},99,{('ok', 'stop')[k % 2]}\n" for k in range(20_000))
-    started = time.monotonic()
     with pytest.raises(TableError, match="19999 rows are wrong; the first is row 2: the span overlaps"):
         table_of(spoken, tmp_path, rows)
-    assert time.monotonic() - started < 10  # seconds; with all pairs it would be hours
 
 
 def test_the_span_that_ends_last_is_compared_with_all_that_follow(spoken: Path, tmp_path: Path) -> None:
