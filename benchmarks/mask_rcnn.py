@@ -29,17 +29,17 @@ from detectime.config import DetectionConfig, PairingConfig
 from detectime.detectors.contract import Detections
 from detectime.detectors.mask_rcnn import detection, heads, proposals, weights
 from detectime.detectors.mask_rcnn import images as molding
-from detectime.detectors.mask_rcnn.backbone import pool_same
-from detectime.detectors.mask_rcnn.config import Settings
+from detectime.detectors.mask_rcnn.backbone import max_pool_same
+from detectime.detectors.mask_rcnn.config import NetworkSettings
 from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
-from detectime.detectors.mask_rcnn.images import Molded
+from detectime.detectors.mask_rcnn.images import Canvas
 from detectime.detectors.mask_rcnn.network import Network
 from detectime.detectors.mask_rcnn.weights import Tensors
 from detectime.detectors.registry import HANDS, choose_detectors
 from detectime.images import RGB
 from detectime.paths import SAMPLE
 
-SETTINGS = Settings()
+SETTINGS = NetworkSettings()
 PLAIN = "plain port, float32"
 OURS = {"ours, float32": "float32", "ours, bfloat16": "bfloat16"}
 
@@ -61,7 +61,7 @@ def main() -> None:
         parser.error(f"there are no JPEG files below {arguments.images}")
     frames = [images.decode_image(path.read_bytes()) for path in paths[:: max(1, len(paths) // arguments.frames)]]
     frames = frames[: arguments.frames]
-    tensors = weights.read(arguments.weights, SETTINGS) if arguments.weights else drawn()
+    tensors = weights.read_weights(arguments.weights, SETTINGS) if arguments.weights else drawn()
     if arguments.memory:
         variant(arguments.memory, tensors)(canvas(frames[0]))
         print(peak())
@@ -71,7 +71,7 @@ def main() -> None:
     near(tensors, frames)
 
 
-def speed(tensors: Tensors, molded: Molded, rounds: int) -> None:
+def speed(tensors: Tensors, molded: Canvas, rounds: int) -> None:
     """Time the variants in turn: each round runs each of them once."""
     names = [PLAIN, *OURS]
     if not bfloat16_here():
@@ -116,7 +116,7 @@ def near(tensors: Tensors, frames: list[RGB]) -> None:
         between = time.perf_counter()
         close = hands.detect([frame], [regions])[0]
         ended = time.perf_counter()
-        pixels = sum(part.pixels[:, :, 0].size for part in molding.near(canvas(frame), regions))
+        pixels = sum(part.pixels[:, :, 0].size for part in molding.crop_regions(canvas(frame), regions))
         first, second = chosen(faces, whole), chosen(faces, close)
         kept = first is not None and second is not None and bool(compute_iou(first, second) >= 0.5)
         inside = whole.boxes[
@@ -158,7 +158,7 @@ def chosen(faces: Detections, hands: Detections) -> Floats | None:
     return best
 
 
-def variant(name: str, tensors: Tensors) -> Callable[[Molded], object]:
+def variant(name: str, tensors: Tensors) -> Callable[[Canvas], object]:
     """Build the plain port, or ours in a precision."""
     if name == PLAIN:
         port = Port(tensors)
@@ -188,16 +188,16 @@ def bfloat16_here() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def canvas(frame: RGB) -> Molded:
+def canvas(frame: RGB) -> Canvas:
     """Put a frame on the network's canvas."""
-    return molding.square(molding.fit(frame, SETTINGS), (frame.shape[0], frame.shape[1]), SETTINGS)
+    return molding.make_canvas(frame, SETTINGS)
 
 
 def drawn() -> Tensors:
     """Weights drawn at random, scaled such that the numbers neither vanish nor overflow."""
     generator = np.random.default_rng(0)
     tensors: Tensors = {}
-    for path, shape in weights.layout(SETTINGS).items():
+    for path, shape in weights.list_tensor_shapes(SETTINGS).items():
         name = path.split("/", 1)[1].removesuffix(":0")
         if name.endswith("kernel"):
             values = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
@@ -234,9 +234,9 @@ class Port:
 
     def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """P2 … P6."""
-        x = pool_same(F.relu(self.convolve(x, "conv1", "bn_conv1", 2, 3)))
+        x = max_pool_same(F.relu(self.convolve(x, "conv1", "bn_conv1", 2, 3)))
         stages = {}
-        for stage, block in weights.blocks(SETTINGS.backbone):
+        for stage, block in weights.list_blocks(SETTINGS.backbone):
             name, norm = f"res{stage}{block}_branch", f"bn{stage}{block}_branch"
             stride = 2 if block == "a" and stage > 2 else 1
             y = F.relu(self.convolve(x, name + "2a", norm + "2a", stride))
@@ -253,7 +253,7 @@ class Port:
         maps = [self.convolve(tops[level], f"fpn_p{level}", padding=1) for level in (2, 3, 4, 5)]
         return [*maps, F.max_pool2d(maps[-1], 1, 2)]
 
-    def detect(self, molded: Molded) -> object:
+    def detect(self, molded: Canvas) -> object:
         """Detect on one canvas; what follows the layers is ours."""
         height, width = molded.pixels.shape[:2]
         with torch.inference_mode():
@@ -265,13 +265,13 @@ class Port:
                 logits = self.convolve(shared, "rpn_class_raw").permute(0, 2, 3, 1).reshape(-1, 2)
                 scores.append(logits.softmax(dim=1)[:, 1])
                 deltas.append(self.convolve(shared, "rpn_bbox_pred").permute(0, 2, 3, 1).reshape(-1, 4))
-            rois = proposals.propose(
+            rois = proposals.select_proposals(
                 torch.cat(scores).numpy(),
                 torch.cat(deltas).numpy(),
-                proposals.anchors(height, width, SETTINGS),
+                proposals.make_anchors(height, width, SETTINGS),
                 SETTINGS,
             )
-            pooled = heads.pool([level[0] for level in pyramid[:4]], rois, height * width, SETTINGS.pool)
+            pooled = heads.pool_boxes([level[0] for level in pyramid[:4]], rois, height * width, SETTINGS.pool)
             x = pooled.permute(0, 3, 1, 2).contiguous()
             x = F.relu(self.convolve(x, "mrcnn_class_conv1", "mrcnn_class_bn1"))
             x = F.relu(self.convolve(x, "mrcnn_class_conv2", "mrcnn_class_bn2")).flatten(1)
@@ -279,7 +279,7 @@ class Port:
                 F.linear(x, self.w[f"{name}/kernel"], self.w[f"{name}/bias"])
                 for name in ("mrcnn_class_logits", "mrcnn_bbox_fc")
             ]
-            rows = detection.choose(
+            rows = detection.select_detections(
                 rois,
                 answers[0].softmax(dim=1).numpy(),
                 answers[1].reshape(len(rois), -1, 4).numpy(),
@@ -287,7 +287,7 @@ class Port:
                 (height, width),
                 SETTINGS,
             )
-            return detection.unmold(rows, molded)
+            return detection.unmold_boxes(rows, molded)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def load_model_custom(config: Any, path: str | os.PathLike[str], **options: Any)
     """
     from detectime.detectors import mask_rcnn
 
-    mask_rcnn.need()
+    mask_rcnn.require_torch()
     from detectime.detectors.mask_rcnn.matterport import Model
 
     return Model(config, path, **options)

@@ -1,4 +1,4 @@
-"""Weights in the original's layout and the original's outputs, which are no part of the project."""
+"""Fixtures: weights in the original layout, and outputs of the original code. Neither is part of the project."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skips import need_extra
 
-from detectime.detectors.mask_rcnn.config import Settings
-from detectime.detectors.mask_rcnn.images import Molded
+from detectime.detectors.mask_rcnn.config import NetworkSettings
+from detectime.detectors.mask_rcnn.images import Canvas
 
 SHARED = Path(__file__).parents[3] / "shared"
 TOOL = SHARED / "tools" / "make_mask_rcnn_weights.py"
@@ -22,25 +23,25 @@ TOOL = SHARED / "tools" / "make_mask_rcnn_weights.py"
 
 @dataclass(frozen=True)
 class Golden:
-    """What the original code found on one image."""
+    """Outputs of the original code for one image."""
 
     name: str
     values: dict[str, np.ndarray]
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> NetworkSettings:
         backbone, side = self.name.split("_")[:2]
         confidence = json.loads(str(self.values["versions"]))["min_conf"]
-        return Settings(
+        return NetworkSettings(
             backbone=backbone, min_side=min(800, int(side)), max_side=int(side), confidence=float(confidence)
         )
 
     @property
-    def molded(self) -> Molded:
+    def canvas(self) -> Canvas:
         top, left, bottom, right = (int(v) for v in self.values["window"])
         window = (top, left, bottom, right)
         height, width = (int(v) for v in self.values["shape"][:2])
-        return Molded(self.values["molded"], window, window, (height, width))
+        return Canvas(self.values["molded"], window, window, (height, width))
 
     def __getitem__(self, key: str) -> np.ndarray:
         return self.values[key]
@@ -48,9 +49,9 @@ class Golden:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
-    """Read the outputs of a name."""
+    """Read the outputs with a given name."""
     if not (SHARED / "golden" / "mask_rcnn").is_dir():
-        pytest.skip("there is no folder of the original's outputs beside the project")
+        pytest.skip("the shared folder lacks golden/mask_rcnn")
 
     @cache
     def read(name: str) -> Golden:
@@ -62,16 +63,16 @@ def golden() -> Callable[[str], Golden]:
 
 @pytest.fixture(scope="session")
 def tool() -> dict[str, Any]:
-    """Find the tool that makes deterministic weights in the layout of the original."""
-    pytest.importorskip("h5py", reason="h5py is not installed")
+    """Load the tool that generates deterministic weights in the original layout."""
+    need_extra("h5py")
     if not TOOL.is_file():
-        pytest.skip("there is no tool beside the project that makes weights")
+        pytest.skip(f"the shared folder lacks tools/{TOOL.name}")
     return runpy.run_path(str(TOOL))
 
 
 @pytest.fixture(scope="session")
 def h5(tool: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Make the file of a backbone, with two classes."""
+    """Write the weights file of a backbone with two classes."""
     folder = tmp_path_factory.mktemp("mask_rcnn")
 
     @cache
@@ -84,14 +85,14 @@ def h5(tool: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 @pytest.fixture(scope="session")
-def network(h5: Callable[[str], Path]) -> Callable[[Settings], Any]:
-    """Build a network with those weights."""
-    pytest.importorskip("torch", reason="the extra torch is not installed")
+def network(h5: Callable[[str], Path]) -> Callable[[NetworkSettings], Any]:
+    """Build a network with these weights."""
+    need_extra("torch")
     from detectime.detectors.mask_rcnn import weights
     from detectime.detectors.mask_rcnn.network import Network
 
     @cache
-    def build(settings: Settings) -> Network:
-        return Network(settings, weights.read(h5(settings.backbone), settings), "cpu")
+    def build(settings: NetworkSettings) -> Network:
+        return Network(settings, weights.read_weights(h5(settings.backbone), settings), "cpu")
 
     return build

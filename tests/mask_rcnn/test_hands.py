@@ -1,4 +1,4 @@
-"""The detector behind the contract, and the interface of 2021."""
+"""The hand detector behind the contract, and the 2021 interface."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skips import need_extra
 
 from detectime.detectors.contract import Detections
 from detectime.errors import ConfigError
 
-pytest.importorskip("torch", reason="the extra torch is not installed")
+need_extra("torch")
 
-from detectime.detectors.mask_rcnn import images as molding
-from detectime.detectors.mask_rcnn.config import Settings
-from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
-from detectime.detectors.mask_rcnn.network import Network
-from detectime.maskrcnn import load_model_custom
+from detectime.detectors.mask_rcnn.config import NetworkSettings  # noqa: E402
+from detectime.detectors.mask_rcnn.hands import MaskRCNNHands  # noqa: E402
+from detectime.detectors.mask_rcnn.images import Canvas  # noqa: E402
+from detectime.detectors.mask_rcnn.network import Network  # noqa: E402
+from detectime.maskrcnn import load_model_custom  # noqa: E402
 
 pytestmark = [pytest.mark.extra, pytest.mark.slow]
 
-SMALL = Settings(backbone="resnet50", min_side=256, max_side=256, confidence=0.7)
+SMALL = NetworkSettings(backbone="resnet50", min_side=256, max_side=256, confidence=0.7)
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Blobs of colour."""
+    """Draw squares of random colours."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (-(-height // 20), -(-width // 20), 3), dtype=np.uint8)
     return np.ascontiguousarray(coarse.repeat(20, 0).repeat(20, 1)[:height, :width])
@@ -39,7 +40,7 @@ def hands(network: Any) -> MaskRCNNHands:
     return MaskRCNNHands(network(SMALL), "plain")
 
 
-def test_detections_keep_the_contract(hands: MaskRCNNHands) -> None:
+def test_detections_satisfy_the_contract(hands: MaskRCNNHands) -> None:
     frames = [image(300, 400), image(200, 120, 1), image(256, 256, 2)]
     found = hands.detect(frames)
     assert len(found) == len(frames)
@@ -69,13 +70,13 @@ def test_a_region_of_the_whole_canvas_changes_nothing(hands: MaskRCNNHands) -> N
 
 
 def test_boxes_of_a_region_are_in_the_pixels_of_the_image(hands: MaskRCNNHands) -> None:
-    # The same picture, once by itself and once at a place in a larger, grey image that is not resized either.
-    picture = image(128, 128, 3)
+    # The same content, alone and as part of a larger grey image; neither is resized.
+    content = image(128, 128, 3)
     frame = np.full((256, 256, 3), 110, np.uint8)
-    frame[64:192, 128:256] = picture
+    frame[64:192, 128:256] = content
     regions = np.array([[130.0, 70, 250, 190]])
     near = hands.detect([frame], [regions])[0]
-    canvas = molding.Molded(picture, (0, 0, 128, 128), (0, 0, 128, 128), (128, 128))
+    canvas = Canvas(content, (0, 0, 128, 128), (0, 0, 128, 128), (128, 128))
     alone = hands.network.detect([canvas])[0]
     assert len(near) == len(alone.boxes) > 0
     np.testing.assert_allclose(near.boxes - (128, 64, 128, 64), alone.boxes[:, [1, 0, 3, 2]], atol=1)
@@ -94,7 +95,7 @@ def test_regions(hands: MaskRCNNHands) -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), "u1")]
 )
-def test_what_is_no_image_is_refused(hands: MaskRCNNHands, bad: np.ndarray) -> None:
+def test_other_arrays_are_rejected(hands: MaskRCNNHands, bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="image"):
         hands.detect([bad])
 
@@ -102,7 +103,7 @@ def test_what_is_no_image_is_refused(hands: MaskRCNNHands, bad: np.ndarray) -> N
 def test_bfloat16_finds_boxes(h5: Callable[[str], Path]) -> None:
     from detectime.detectors.mask_rcnn import weights
 
-    network = Network(SMALL, weights.read(h5("resnet50"), SMALL), "cpu", "bfloat16")
+    network = Network(SMALL, weights.read_weights(h5("resnet50"), SMALL), "cpu", "bfloat16")
     found = MaskRCNNHands(network).detect([image(300, 400)])[0]
     assert len(found)
     assert np.isfinite(found.scores).all()
@@ -112,21 +113,21 @@ def test_bfloat16_finds_boxes(h5: Callable[[str], Path]) -> None:
     ("device", "precision", "part"),
     [("gpu", "float32", "device = 'gpu'"), ("cpu", "int8", "precision = 'int8'"), ("cpu", "float16", "float16")],
 )
-def test_devices_and_precisions_that_there_are_not(device: str, precision: str, part: str) -> None:
+def test_unsupported_devices_and_precisions_are_rejected(device: str, precision: str, part: str) -> None:
     with pytest.raises(ConfigError, match=part):
         Network(SMALL, {}, device, precision)
 
 
 def test_an_overflow_is_an_error(network: Any) -> None:
     net = network(SMALL)
-    pyramid = [maps * float("inf") for maps in net.pyramid([image(256, 256)])]
+    pyramid = [maps * float("inf") for maps in net.compute_pyramid([image(256, 256)])]
     with pytest.raises(FloatingPointError, match="overflow"):
         net.score_anchors(pyramid)
 
 
 @pytest.fixture(scope="module")
 def config() -> Any:
-    mrcnn_config = pytest.importorskip("mrcnn.config", reason="the extra torch is not installed")
+    mrcnn_config = need_extra("mrcnn.config")
 
     class InferenceConfig(mrcnn_config.Config):  # type: ignore[misc]
         NAME = "hands"
@@ -156,7 +157,7 @@ def test_2021_detect(detector_hands: Any) -> None:
         assert 0 <= x1 < x2 <= 400
 
 
-def test_2021_finds_what_the_detector_finds(detector_hands: Any, hands: MaskRCNNHands) -> None:
+def test_2021_boxes_equal_those_of_the_detector(detector_hands: Any, hands: MaskRCNNHands) -> None:
     frame = image(300, 400)
     (result,) = detector_hands.detect([frame])
     np.testing.assert_array_equal(result["rois"][:, [1, 0, 3, 2]], hands.detect([frame])[0].boxes)
@@ -177,12 +178,12 @@ def test_2021_masks(detector_hands: Any) -> None:
     assert not result["masks"][:, :, 0].any()
 
 
-def test_2021_has_no_such_resizing(config: Any, h5: Callable[[str], Path]) -> None:
+def test_2021_unknown_resizing_is_rejected(config: Any, h5: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match="resizing = 'cubic': accepted: 2021, plain"):
         load_model_custom(config, h5("resnet50"), resizing="cubic")
 
 
-def test_importing_the_path_of_2021_is_light() -> None:
+def test_importing_the_2021_path_loads_neither_torch_nor_h5py() -> None:
     script = (
         "import sys, detectime.maskrcnn, detectime.detectors.mask_rcnn; assert not {'torch', 'h5py'} & set(sys.modules)"
     )

@@ -1,3 +1,5 @@
+"""Resizing of images, canvases and crops."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skips import need_extra
 
 from detectime import images as decoding
 from detectime.detectors.mask_rcnn import images
-from detectime.detectors.mask_rcnn.config import Settings
+from detectime.detectors.mask_rcnn.config import NetworkSettings
 
-DEFAULT = Settings()
+DEFAULT = NetworkSettings()
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -20,29 +23,29 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def test_the_golden_canvas(golden: Any, shared: Path) -> None:
-    # The original ran with resizing that does not blur.
+    # The original ran without blurring.
     oracle = golden("resnet101_1024_room1")
     image = decoding.decode_image((shared / "frames/contest/TRAIN_DATA/room/0001.jpg").read_bytes())
-    molded = images.square(images.fit(image, DEFAULT, "plain"), image.shape[:2], DEFAULT)
-    assert molded.window == molded.frame == tuple(oracle["window"])
-    difference = np.abs(molded.pixels.astype(int) - oracle["molded"])
+    canvas = images.make_canvas(image, DEFAULT, "plain")
+    assert canvas.window == canvas.image_box == tuple(oracle["window"])
+    difference = np.abs(canvas.pixels.astype(int) - oracle["molded"])
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.01
 
 
 @pytest.mark.extra
-@pytest.mark.parametrize("resizing", images.RESIZING)
+@pytest.mark.parametrize("resizing", images.RESIZE_MODES)
 @pytest.mark.parametrize(
     "shape", [(720, 1280), (480, 640), (1472, 1106), (1500, 2000), (100, 1500), (20, 20), (1025, 1024), (65, 4000)]
 )
-def test_resizing_is_scikit_images(shape: tuple[int, int], resizing: str) -> None:
-    transform = pytest.importorskip("skimage.transform", reason="scikit-image is not installed")
-    ndimage = pytest.importorskip("scipy.ndimage", reason="SciPy is not installed")
+def test_resizing_equals_that_of_scikit_image(shape: tuple[int, int], resizing: str) -> None:
+    transform = need_extra("skimage.transform")
+    ndimage = need_extra("scipy.ndimage")
     image = noise(*shape)
-    image[: shape[0] // 2] = np.sort(image[: shape[0] // 2], axis=1)  # smooth, beside the noise
-    ours = images.fit(image, DEFAULT, resizing)
+    image[: shape[0] // 2] = np.sort(image[: shape[0] // 2], axis=1)  # a smooth half next to noise
+    ours = images.resize_image(image, DEFAULT, resizing)
     theirs = image
-    if resizing == "2021":  # scikit-image 0.16 blurred the bytes themselves; today's makes floats of them first
+    if resizing == "2021":  # scikit-image 0.16 blurred bytes; today's converts them to floats first
         deviations = [max(0.0, (old / new - 1) / 2) for old, new in zip(shape, ours.shape[:2], strict=True)]
         theirs = ndimage.gaussian_filter(theirs, (*deviations, 0), mode="constant", cval=0)
     theirs = transform.resize(
@@ -52,9 +55,9 @@ def test_resizing_is_scikit_images(shape: tuple[int, int], resizing: str) -> Non
     assert (ours == theirs).mean() > 0.98
 
 
-def test_an_image_of_the_right_size_stays() -> None:
+def test_an_image_of_the_right_size_is_unchanged() -> None:
     image = noise(800, 1024)
-    np.testing.assert_array_equal(images.fit(image, DEFAULT), image)
+    np.testing.assert_array_equal(images.resize_image(image, DEFAULT), image)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,8 @@ def test_an_image_of_the_right_size_stays() -> None:
         ((20000, 40), (1024, 2)),
     ],
 )
-def test_sizes(shape: tuple[int, int], fitted: tuple[int, int]) -> None:
-    assert images.fit(np.zeros((*shape, 3), np.uint8), DEFAULT).shape[:2] == fitted
+def test_resized_sizes(shape: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert images.resize_image(np.zeros((*shape, 3), np.uint8), DEFAULT).shape[:2] == fitted
 
 
 @pytest.mark.parametrize(
@@ -87,9 +90,9 @@ def test_sizes(shape: tuple[int, int], fitted: tuple[int, int]) -> None:
         (None, "NoneType"),
     ],
 )
-def test_what_is_no_image_is_refused(image: Any, part: str) -> None:
+def test_other_objects_are_rejected(image: Any, part: str) -> None:
     with pytest.raises(ValueError, match=part):
-        images.fit(image, DEFAULT)
+        images.resize_image(image, DEFAULT)
 
 
 @given(
@@ -97,21 +100,20 @@ def test_what_is_no_image_is_refused(image: Any, part: str) -> None:
     regions=st.lists(st.tuples(*[st.floats(-500, 2500)] * 4), max_size=4),
 )
 @settings(max_examples=40, deadline=None)
-def test_neighbourhoods_lie_on_the_canvas_and_hold_their_regions(shape: tuple[int, int], regions: Any) -> None:
+def test_crops_lie_on_the_canvas_and_contain_their_regions(shape: tuple[int, int], regions: Any) -> None:
     height, width = shape
-    fitted = images.fit(np.full((*shape, 3), 200, np.uint8), DEFAULT, "plain")
-    whole = images.square(fitted, shape, DEFAULT)
+    whole = images.make_canvas(np.full((*shape, 3), 200, np.uint8), DEFAULT, "plain")
     boxes = np.array(regions, float).reshape(-1, 4)
-    parts = list(images.near(whole, boxes))
+    crops = list(images.crop_regions(whole, boxes))
     top, left, bottom, right = whole.window
     covered = np.zeros(whole.pixels.shape[:2], bool)
-    for part in parts:
-        assert part.pixels.shape[0] % 64 == part.pixels.shape[1] % 64 == 0
-        y, x = top - part.frame[0], left - part.frame[1]
-        rows, columns = part.pixels.shape[:2]
+    for crop in crops:
+        assert crop.pixels.shape[0] % 64 == crop.pixels.shape[1] % 64 == 0
+        y, x = top - crop.image_box[0], left - crop.image_box[1]
+        rows, columns = crop.pixels.shape[:2]
         assert y % 64 == x % 64 == 0
-        np.testing.assert_array_equal(part.pixels, whole.pixels[y : y + rows, x : x + columns])
-        y1, x1, y2, x2 = part.window
+        np.testing.assert_array_equal(crop.pixels, whole.pixels[y : y + rows, x : x + columns])
+        y1, x1, y2, x2 = crop.window
         assert 0 <= y1 < y2 <= rows
         assert 0 <= x1 < x2 <= columns
         covered[y : y + rows, x : x + columns] = True
@@ -121,11 +123,11 @@ def test_neighbourhoods_lie_on_the_canvas_and_hold_their_regions(shape: tuple[in
         assert covered[y1:y2, x1:x2].all()
 
 
-def test_neighbourhoods_share_a_canvas_only_where_that_is_not_larger() -> None:
-    whole = images.square(noise(1024, 1024), (1024, 1024), DEFAULT)
+def test_regions_share_a_crop_only_if_that_adds_no_pixels() -> None:
+    whole = images.make_canvas(noise(1024, 1024), DEFAULT)
     apart = np.array([[0, 0, 100, 100], [900, 900, 1000, 1000]], float)
-    assert [part.pixels.shape[:2] for part in images.near(whole, apart)] == [(128, 128), (128, 128)]
+    assert [crop.pixels.shape[:2] for crop in images.crop_regions(whole, apart)] == [(128, 128), (128, 128)]
     close = np.array([[0, 0, 100, 100], [20, 20, 130, 120]], float)
-    assert [part.pixels.shape[:2] for part in images.near(whole, close)] == [(128, 192)]
-    assert not list(images.near(whole, np.empty((0, 4))))
-    assert not list(images.near(whole, np.array([[2000.0, 0, 2100, 50]])))
+    assert [crop.pixels.shape[:2] for crop in images.crop_regions(whole, close)] == [(128, 192)]
+    assert not list(images.crop_regions(whole, np.empty((0, 4))))
+    assert not list(images.crop_regions(whole, np.array([[2000.0, 0, 2100, 50]])))

@@ -1,8 +1,9 @@
-"""Hands by Mask R-CNN: Matterport's network, of which the notebook of 2021 had a port, for inference in PyTorch.
+"""Hand detector of 2021: Matterport's Mask R-CNN, inference in PyTorch.
 
-He et al., Mask R-CNN, ICCV 2017 (arXiv:1703.06870), as Matterport's Mask_RCNN (MIT) implements it, in every oddity that
-changes a box. Read in this order: `config`, `images`, `convolution`, `backbone`, `proposals`, `heads`, `detection`,
-`network`. What uses it is `hands.MaskRCNNHands` here and `matterport.Model` in the notebook of 2021.
+He et al., Mask R-CNN, ICCV 2017 (arXiv:1703.06870), as implemented by Matterport's Mask_RCNN (MIT), including every
+quirk that changes a box. Data flows through `config`, `images`, `convolution`, `backbone`, `proposals`, `heads`,
+`detection` and `network`, in that order. The entry points are `hands.MaskRCNNHands` and, for the 2021 notebook,
+`matterport.Model`.
 """
 
 from __future__ import annotations
@@ -24,40 +25,46 @@ WEIGHTS = WeightsFile(
     "mask_rcnn_hand_detection.h5",
     "release 1.0 of github.com/theerapatkitti/hand_mask_rcnn, or your own training",
 )
-"""Weights of the hand detector of 2021."""
+"""Weights of the 2021 hand detector."""
 
 
 @dataclass(frozen=True, config=CHECKED)
 class MaskRCNNSettings:
-    """Keys of this detector."""
+    """Keys that this detector reads.
+
+    Examples
+    --------
+    >>> MaskRCNNSettings(mask_rcnn_resize=2021).mask_rcnn_resize
+    '2021'
+    """
 
     mask_rcnn_confidence: Share = 0.95
-    # A year is a number to YAML and to papermill.
+    # YAML and papermill pass 2021 as a number.
     mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 def build(settings: MaskRCNNSettings, device: str) -> MaskRCNNHands:
-    """Build the detector that the settings describe.
+    """Build the detector from its settings.
 
     Raises
     ------
     ConfigError
-        If there is no such device or precision here.
+        If this machine does not support the device or the precision.
     ImportError
         If the extra ``torch`` is not installed.
     WeightsError
-        If the weights are not there, or are not those of a ResNet-101 with two classes.
+        If the weights are missing, or do not belong to a ResNet-101 with two classes.
     """
-    need()
-    from detectime.detectors.mask_rcnn import weights
-    from detectime.detectors.mask_rcnn.config import Settings
+    require_torch()
+    from detectime.detectors.mask_rcnn.config import NetworkSettings
     from detectime.detectors.mask_rcnn.hands import MaskRCNNHands
     from detectime.detectors.mask_rcnn.network import Network
+    from detectime.detectors.mask_rcnn.weights import read_weights
 
-    network_settings = Settings(confidence=settings.mask_rcnn_confidence)
-    state = weights.read(find_weights(WEIGHTS), network_settings)
-    network = Network(network_settings, state, device, settings.precision)
+    network_settings = NetworkSettings(confidence=settings.mask_rcnn_confidence)
+    tensors = read_weights(find_weights(WEIGHTS), network_settings)
+    network = Network(network_settings, tensors, device, settings.precision)
     return MaskRCNNHands(network, settings.mask_rcnn_resize)
 
 
@@ -75,13 +82,13 @@ SPEC = DetectorSpec(
 )
 
 
-def need() -> None:
-    """Import what the extra ``torch`` brings.
+def require_torch() -> None:
+    """Check that the extra ``torch`` is installed.
 
     Raises
     ------
     ImportError
-        If it is not installed; the message says how to.
+        If it is not; the message contains the command that installs it.
     """
     try:
         import h5py  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the network is built and run with: a Matterport configuration as a frozen dataclass."""
+"""Settings of the network: the inference part of a Matterport configuration as a frozen dataclass."""
 
 from __future__ import annotations
 
@@ -8,31 +8,44 @@ from typing import Any
 from detectime.errors import ConfigError
 
 BLOCKS = {"resnet50": 6, "resnet101": 23}
-"""Residual blocks in stage 4: what tells the two backbones apart."""
+"""Number of residual blocks in stage 4, by backbone; the other stages are the same."""
 
 STRIDES = (4, 8, 16, 32, 64)
-"""Pixels of the input to a cell of P2 … P6."""
+"""Input pixels per cell of P2 … P6."""
 
 MULTIPLE = 64
-"""The sides of the network's input are multiples of this: of P6's stride."""
+"""The sides of the input are multiples of this, the stride of P6."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class NetworkSettings:
     """The part of a Matterport ``Config`` that inference depends on; the defaults are those of the hand detector.
 
-    Sides are pixels; confidences, IoUs and scales of boxes are shares.
+    Sides are in pixels; confidences and IoU thresholds are 0 … 1.
+
+    Raises
+    ------
+    ConfigError
+        If the network does not implement a value.
+
+    Examples
+    --------
+    >>> NetworkSettings(max_side=512, min_side=512).backbone
+    'resnet101'
+    >>> NetworkSettings(max_side=1000)
+    Traceback (most recent call last):
+    detectime.errors.ConfigError: IMAGE_MAX_DIM = 1000: accepted: a multiple of 64
     """
 
-    classes: int = 2  # with the background, which is class 0
+    classes: int = 2  # including the background, class 0
     backbone: str = "resnet101"
     min_side: int = 800
     max_side: int = 1024
     min_scale: float = 0.0
     mean_rgb: tuple[float, ...] = (123.7, 116.8, 103.9)
     anchor_sides: tuple[float, ...] = (32, 64, 128, 256, 512)
-    anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width to height
-    anchor_stride: int = 1  # cells
+    anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width / height
+    anchor_stride: int = 1  # in cells
     rpn_deviation: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
     rpn_nms: float = 0.7
     candidates: int = 6000
@@ -48,11 +61,11 @@ class Settings:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what the network cannot be."""
+        """Reject values that the network does not implement."""
         if self.backbone not in BLOCKS:
             raise ConfigError(f"BACKBONE = {self.backbone!r}: accepted: {', '.join(BLOCKS)}")
         if self.classes < 2:
-            raise ConfigError(f"NUM_CLASSES = {self.classes}: accepted: 2 or more, since the background is a class")
+            raise ConfigError(f"NUM_CLASSES = {self.classes}: accepted: 2 or more, including the background")
         if self.max_side < MULTIPLE or self.max_side % MULTIPLE:
             raise ConfigError(f"IMAGE_MAX_DIM = {self.max_side}: accepted: a multiple of {MULTIPLE}")
         if not 0 <= self.min_side <= self.max_side:
@@ -83,10 +96,10 @@ class Settings:
             ("IMAGES_PER_GPU", self.batch),
         ):
             if count < 1:
-                raise ConfigError(f"{name}: too small; accepted: one or more, of pools two or more")
+                raise ConfigError(f"{name}: too small; accepted: 1 or more (2 or more for pool sizes)")
 
 
-_NAMES = {
+_MATTERPORT_NAMES = {
     "classes": "NUM_CLASSES",
     "backbone": "BACKBONE",
     "min_side": "IMAGE_MIN_DIM",
@@ -110,46 +123,47 @@ _NAMES = {
     "head_channels": "FPN_CLASSIF_FC_LAYERS_SIZE",
     "batch": "IMAGES_PER_GPU",
 }
-"""Matterport's names of the settings."""
+"""Matterport's name of each setting."""
 
-_LATER = {"PRE_NMS_LIMIT", "IMAGE_MIN_SCALE"}
-"""Names that older editions of ``Config`` lack; the value that their code had written out is the default here."""
+_OPTIONAL = {"PRE_NMS_LIMIT", "IMAGE_MIN_SCALE"}
+"""Names that older versions of ``Config`` lack; our defaults are the constants that their code used instead."""
 
 
-def follow(config: Any) -> Settings:
-    """Take over an ``mrcnn.config.Config``.
+def read_matterport_config(config: Any) -> NetworkSettings:
+    """Convert an ``mrcnn.config.Config``.
 
     Parameters
     ----------
     config
-        An instance, or the class itself. Any object with those attributes will do: nothing is imported from ``mrcnn``.
+        An instance, or the class itself. Any object with these attributes is accepted: ``mrcnn`` is never imported.
 
     Raises
     ------
     ConfigError
-        If an attribute is missing, or has a value that this network does not implement.
+        If an attribute is missing, or has a value that the network does not implement.
     """
     if isinstance(config, type):
         config = config()
     values: dict[str, Any] = {}
-    for field in fields(Settings):
-        name = _NAMES[field.name]
-        if not hasattr(config, name):
-            if name in _LATER:
-                continue
-            raise ConfigError(f"{name}: {type(config).__name__} lacks it; needed is an instance of mrcnn.config.Config")
-        values[field.name] = _plain(name, getattr(config, name), type(field.default))
+    for field in fields(NetworkSettings):
+        name = _MATTERPORT_NAMES[field.name]
+        if hasattr(config, name):
+            values[field.name] = _convert_value(name, getattr(config, name), type(field.default))
+        elif name not in _OPTIONAL:
+            raise ConfigError(
+                f"{name}: {type(config).__name__} lacks this attribute; expected an instance of mrcnn.config.Config"
+            )
     mode = getattr(config, "IMAGE_RESIZE_MODE", "square")
     if mode != "square":
         raise ConfigError(f"IMAGE_RESIZE_MODE = {mode!r}: accepted: 'square'; other modes are not implemented")
     strides = tuple(getattr(config, "BACKBONE_STRIDES", STRIDES))
     if strides != STRIDES:
-        raise ConfigError(f"BACKBONE_STRIDES = {strides}: accepted: {STRIDES}, those of the backbones that there are")
-    return Settings(**values)
+        raise ConfigError(f"BACKBONE_STRIDES = {strides}: accepted: {STRIDES}, the strides of ResNet")
+    return NetworkSettings(**values)
 
 
-def _plain(name: str, value: Any, kind: type) -> Any:
-    """`value` as the type of its setting."""
+def _convert_value(name: str, value: Any, kind: type) -> Any:
+    """Convert a value to the type of its setting, without loss."""
     try:
         if kind is tuple:
             return tuple(float(v) for v in value)
@@ -161,5 +175,5 @@ def _plain(name: str, value: Any, kind: type) -> Any:
             raise ValueError
         return kind(value)
     except (TypeError, ValueError):
-        wanted = {tuple: "numbers in a row", str: "a name", int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(f"{name} = {value!r}: accepted: {wanted}") from None
+        accepted = {tuple: "a sequence of numbers", str: "a name", int: "an integer", float: "a number"}[kind]
+        raise ConfigError(f"{name} = {value!r}: accepted: {accepted}") from None

@@ -1,4 +1,4 @@
-"""The hand detector: the network behind the contract of `detectime.detectors`."""
+"""The hand detector: the network behind the detector contract."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from detectime import boxes as geometry
 from detectime.boxes import Floats
 from detectime.detectors.contract import Detections
-from detectime.detectors.mask_rcnn import images as molding
-from detectime.detectors.mask_rcnn.detection import Found
-from detectime.detectors.mask_rcnn.images import Molded
+from detectime.detectors.mask_rcnn.detection import Instances
+from detectime.detectors.mask_rcnn.images import RESIZE_MODES, Canvas, crop_regions, make_canvas
 from detectime.detectors.mask_rcnn.network import Network
 from detectime.errors import ConfigError
 from detectime.images import RGB
@@ -23,63 +22,63 @@ class MaskRCNNHands:
     Parameters
     ----------
     network
-        With the weights; each of its classes but the background counts as a hand.
+        The network; every class except the background counts as a hand.
     resizing
-        How an image shrinks: ``2021`` or ``plain``, see `images.RESIZING`.
+        How images are shrunk, one of `images.RESIZE_MODES`.
+
+    Raises
+    ------
+    ConfigError
+        If `resizing` is not one of them.
     """
 
     def __init__(self, network: Network, resizing: str = "2021") -> None:
-        if resizing not in molding.RESIZING:
-            raise ConfigError(f"mask_rcnn_resize = {resizing!r}: accepted: {', '.join(molding.RESIZING)}")
+        if resizing not in RESIZE_MODES:
+            raise ConfigError(f"mask_rcnn_resize = {resizing!r}: accepted: {', '.join(RESIZE_MODES)}")
         self.network = network
         self.resizing = resizing
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
-        """Find hands in each image, best first, in the image's pixels and inside it.
+        """Detect hands in a batch of images. Boxes are in pixels of the image and inside it, highest score first.
 
         Parameters
         ----------
         images
             RGB, uint8, shape (H, W, 3) each.
         regions
-            For each image the boxes in which hands are searched, shape (N, 4); None: the whole image. A region goes in
-            at the scale at which it would have gone in with the whole image, so that a small one costs little. A hand
-            may reach out of its region.
+            For each image the boxes to search, shape (N, 4); None searches whole images. A region keeps the scale that
+            the whole image would have, so that a small region is cheap. Hands may extend beyond their region.
 
         Raises
         ------
         ValueError
-            If an image is not RGB of type uint8, has no pixels, or is so narrow that nothing is left of it once it is
-            shrunk.
+            If an image is not RGB of dtype uint8, has no pixels, or is so narrow that a side shrinks to zero.
         """
-        places = [None] * len(images) if regions is None else regions
+        image_regions = [None] * len(images) if regions is None else regions
         canvases, owners = [], []
-        for n, (image, place) in enumerate(zip(images, places, strict=True)):
-            for canvas in self._mold(image, place):
+        for n, (image, own_regions) in enumerate(zip(images, image_regions, strict=True)):
+            for canvas in self._make_canvases(image, own_regions):
                 canvases.append(canvas)
                 owners.append(n)
-        found = self.network.detect(canvases)
+        instances = self.network.detect(canvases)
         return [
-            self._merge([f for f, owner in zip(found, owners, strict=True) if owner == n], image)
+            self._merge([own for own, owner in zip(instances, owners, strict=True) if owner == n], image)
             for n, image in enumerate(images)
         ]
 
-    def _mold(self, image: RGB, regions: Floats | None) -> list[Molded]:
-        """Canvases that are looked at for an image."""
-        settings = self.network.settings
-        fitted = molding.fit(image, settings, self.resizing)
-        whole = molding.square(fitted, (image.shape[0], image.shape[1]), settings)
-        return [whole] if regions is None else list(molding.near(whole, regions))
+    def _make_canvases(self, image: RGB, regions: Floats | None) -> list[Canvas]:
+        whole = make_canvas(image, self.network.settings, self.resizing)
+        return [whole] if regions is None else list(crop_regions(whole, regions))
 
-    def _merge(self, found: Sequence[Found], image: RGB) -> Detections:
-        """One answer for an image out of those for its canvases."""
-        if not found:
+    def _merge(self, parts: Sequence[Instances], image: RGB) -> Detections:
+        """Merge the detections on all canvases of one image."""
+        if not parts:
             return Detections.none()
         height, width = image.shape[:2]
-        boxes = np.concatenate([f.boxes for f in found])[:, [1, 0, 3, 2]]
-        scores = np.concatenate([f.scores for f in found]).astype(np.float32)
+        boxes = np.concatenate([part.boxes for part in parts])[:, [1, 0, 3, 2]]
+        scores = np.concatenate([part.scores for part in parts]).astype(np.float32)
         boxes = geometry.clip_boxes(boxes, width, height)
-        if len(found) > 1:  # regions may share a hand
+        if len(parts) > 1:  # the same hand may be in several regions
             kept = geometry.suppress_non_maximum(boxes, scores, self.network.settings.nms)
             boxes, scores = boxes[kept], scores[kept]
         return Detections(geometry.as_boxes(boxes), scores)

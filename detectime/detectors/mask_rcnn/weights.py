@@ -1,21 +1,21 @@
-"""Weights from a Matterport ``.h5``, by name, every tensor accounted for.
+"""Read weights from a Matterport ``.h5`` by name and account for every tensor.
 
-The file is what Keras 2's ``save_weights`` writes: a group for each layer, in it a data set for each tensor, for
-instance ``/conv1/conv1/kernel:0``. Groups without data sets are layers without weights. ``model.save`` puts all of it
-below a group ``model_weights``, beside a description of the model that is not looked at here: it may hold code.
+The file has the format of Keras 2's ``save_weights``: one group per layer with one dataset per tensor, for example
+``/conv1/conv1/kernel:0``. Groups without datasets are layers without weights. ``model.save`` writes the same groups
+under ``model_weights``, next to a description of the model that is ignored here because it may contain code.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectime.detectors.mask_rcnn.config import BLOCKS, Settings
+from detectime.detectors.mask_rcnn.config import BLOCKS, NetworkSettings
 from detectime.storage.downloads import WeightsError
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -24,27 +24,35 @@ Tensors = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_DEPTH = 8  # of groups in groups; Keras makes three
-_LISTED = 20  # faults in one message
+_MAX_DEPTH = 8  # of nested groups; Keras writes three
+_MAX_PROBLEMS = 20  # listed in one message
+_EXPECTED = "expected the .h5 file that Keras 2's save_weights writes"
+_STORED_INSIDE = "weights must be stored in the file itself, as Keras writes them"
 
 
-def layout(settings: Settings) -> Shapes:
-    """Path of each data set in the file and its shape."""
+def list_tensor_shapes(settings: NetworkSettings) -> Shapes:
+    """List the path of each dataset in the file, and its shape.
+
+    Examples
+    --------
+    >>> list_tensor_shapes(NetworkSettings())["conv1/conv1/kernel:0"]
+    (7, 7, 3, 64)
+    """
     shapes: Shapes = {}
 
-    def layer(group: str, name: str, **tensors: tuple[int, ...]) -> None:
+    def add_layer(group: str, name: str, **tensors: tuple[int, ...]) -> None:
         shapes.update({f"{group}/{name}/{tensor}:0": shape for tensor, shape in tensors.items()})
 
-    def convolution(name: str, side: int, before: int, after: int, group: str = "") -> None:
-        layer(group or name, name, kernel=(side, side, before, after), bias=(after,))
+    def add_convolution(name: str, side: int, before: int, after: int, group: str = "") -> None:
+        add_layer(group or name, name, kernel=(side, side, before, after), bias=(after,))
 
-    def norm(name: str, channels: int) -> None:
-        layer(name, name, **dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (channels,)))
+    def add_norm(name: str, channels: int) -> None:
+        add_layer(name, name, **dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (channels,)))
 
-    convolution("conv1", 7, 3, 64)
-    norm("bn_conv1", 64)
+    add_convolution("conv1", 7, 3, 64)
+    add_norm("bn_conv1", 64)
     before = 64
-    for stage, block in blocks(settings.backbone):
+    for stage, block in list_blocks(settings.backbone):
         inner = 32 * 2 ** (stage - 1)
         for branch, side, i, o in (
             ("2a", 1, before, inner),
@@ -52,192 +60,188 @@ def layout(settings: Settings) -> Shapes:
             ("2c", 1, inner, 4 * inner),
             *([("1", 1, before, 4 * inner)] if block == "a" else []),
         ):
-            convolution(f"res{stage}{block}_branch{branch}", side, i, o)
-            norm(f"bn{stage}{block}_branch{branch}", o)
+            add_convolution(f"res{stage}{block}_branch{branch}", side, i, o)
+            add_norm(f"bn{stage}{block}_branch{branch}", o)
         before = 4 * inner
 
     top, wide, classes = settings.pyramid_channels, settings.head_channels, settings.classes
     for level in (2, 3, 4, 5):
-        convolution(f"fpn_c{level}p{level}", 1, 64 * 2**level, top)
-        convolution(f"fpn_p{level}", 3, top, top)
+        add_convolution(f"fpn_c{level}p{level}", 1, 64 * 2**level, top)
+        add_convolution(f"fpn_p{level}", 3, top, top)
     ratios = len(settings.anchor_ratios)
-    convolution("rpn_conv_shared", 3, top, 512, "rpn_model")
-    convolution("rpn_class_raw", 1, 512, 2 * ratios, "rpn_model")
-    convolution("rpn_bbox_pred", 1, 512, 4 * ratios, "rpn_model")
+    add_convolution("rpn_conv_shared", 3, top, 512, "rpn_model")
+    add_convolution("rpn_class_raw", 1, 512, 2 * ratios, "rpn_model")
+    add_convolution("rpn_bbox_pred", 1, 512, 4 * ratios, "rpn_model")
 
-    convolution("mrcnn_class_conv1", settings.pool, top, wide)
-    norm("mrcnn_class_bn1", wide)
-    convolution("mrcnn_class_conv2", 1, wide, wide)
-    norm("mrcnn_class_bn2", wide)
-    layer("mrcnn_class_logits", "mrcnn_class_logits", kernel=(wide, classes), bias=(classes,))
-    layer("mrcnn_bbox_fc", "mrcnn_bbox_fc", kernel=(wide, 4 * classes), bias=(4 * classes,))
+    add_convolution("mrcnn_class_conv1", settings.pool, top, wide)
+    add_norm("mrcnn_class_bn1", wide)
+    add_convolution("mrcnn_class_conv2", 1, wide, wide)
+    add_norm("mrcnn_class_bn2", wide)
+    add_layer("mrcnn_class_logits", "mrcnn_class_logits", kernel=(wide, classes), bias=(classes,))
+    add_layer("mrcnn_bbox_fc", "mrcnn_bbox_fc", kernel=(wide, 4 * classes), bias=(4 * classes,))
     for n in (1, 2, 3, 4):
-        convolution(f"mrcnn_mask_conv{n}", 3, top if n == 1 else 256, 256)
-        norm(f"mrcnn_mask_bn{n}", 256)
-    convolution("mrcnn_mask_deconv", 2, 256, 256)  # a transposed convolution: (height, width, out, in)
-    convolution("mrcnn_mask", 1, 256, classes)
+        add_convolution(f"mrcnn_mask_conv{n}", 3, top if n == 1 else 256, 256)
+        add_norm(f"mrcnn_mask_bn{n}", 256)
+    add_convolution("mrcnn_mask_deconv", 2, 256, 256)  # a transposed convolution: (height, width, out, in)
+    add_convolution("mrcnn_mask", 1, 256, classes)
     return shapes
 
 
-def blocks(backbone: str) -> list[tuple[int, str]]:
-    """Residual blocks of a backbone in order: stage and letter."""
+def list_blocks(backbone: str) -> list[tuple[int, str]]:
+    """List the residual blocks of a backbone in order: stage and letter.
+
+    Examples
+    --------
+    >>> list_blocks("resnet50")[:4]
+    [(2, 'a'), (2, 'b'), (2, 'c'), (3, 'a')]
+    """
     sizes = {2: 3, 3: 4, 4: BLOCKS[backbone], 5: 3}
     return [(stage, chr(ord("a") + n)) for stage, size in sizes.items() for n in range(size)]
 
 
-def read(path: str | os.PathLike[str], settings: Settings) -> Tensors:
+def read_weights(path: str | os.PathLike[str], settings: NetworkSettings) -> Tensors:
     """Read the tensors of a network.
 
-    Nothing in the file is executed, and no other file is opened for it: links and references are refused.
+    No code in the file is executed and no other file is opened: links and references are rejected.
 
     Parameters
     ----------
     path
         The file.
     settings
-        The network that the file must hold: its backbone, its classes.
+        Settings of the network; the file must match its backbone and its number of classes.
 
     Returns
     -------
     dict
-        All tensors, those of the mask head among them.
+        All tensors, including those of the mask head.
 
     Raises
     ------
     WeightsError
-        If the file is not there or is of another kind, or its tensors are not exactly those of the network; the
-        message lists what is missing, what is surplus and what has another shape.
+        If the file is missing, has another format, or does not hold exactly the tensors of the network; the message
+        lists missing and unexpected tensors and wrong shapes.
     """
     import h5py
 
     file = Path(path)
-    _check_kind(file)
+    _check_format(file)
     try:
         with h5py.File(file, "r") as f:
-            return _read(file, f, settings)
-    except OSError as error:  # h5py's word for a file that ends early, and for one that is damaged
-        raise WeightsError(f"{file}: this HDF5 file cannot be read, it may have been cut short: {error}") from error
+            return _read_tensors(file, f, settings)
+    except OSError as error:  # raised by h5py for truncated and for damaged files
+        raise WeightsError(f"{file}: this HDF5 file is unreadable and may be truncated: {error}") from error
     except (RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{file}: this HDF5 file is damaged: {error}") from error
 
 
-def _check_kind(file: Path) -> None:
-    """Tell a file of another kind by its first bytes."""
+def _check_format(file: Path) -> None:
+    """Reject other formats by their first bytes."""
     if file.is_dir():
         kind = "a SavedModel folder" if (file / "saved_model.pb").exists() else "a folder"
-        raise WeightsError(f"{file}: this is {kind}; needed is the .h5 file that Keras 2's save_weights writes")
+        raise WeightsError(f"{file}: this is {kind}; {_EXPECTED}")
     try:
         with file.open("rb") as stream:
             start = stream.read(len(_HDF5))
     except FileNotFoundError:
-        raise WeightsError(f"{file}: the weights of mask_rcnn are not there; put them there yourself") from None
+        raise WeightsError(f"{file}: the weights of mask_rcnn are missing; copy the file there") from None
     except OSError as error:
-        raise WeightsError(f"{file}: the weights cannot be read: {error.strerror}") from error
+        raise WeightsError(f"{file}: the weights are unreadable: {error.strerror}") from error
     if start.startswith(b"PK"):
-        raise WeightsError(
-            f"{file}: this is a zip archive, as Keras 3 (.keras) and torch write them; needed is the .h5 file that "
-            "Keras 2's save_weights writes"
-        )
+        raise WeightsError(f"{file}: this is a zip archive, written by Keras 3 (.keras) or torch; {_EXPECTED}")
     if start != _HDF5:
-        raise WeightsError(f"{file}: this is no HDF5 file: it begins with {start!r}")
+        raise WeightsError(f"{file}: this is not an HDF5 file: it starts with {start!r}")
 
 
-def _read(file: Path, root: Any, settings: Settings) -> Tensors:
+def _read_tensors(file: Path, root: Any, settings: NetworkSettings) -> Tensors:
     if "layers" in root or "_layer_checkpoint_dependencies" in root:
-        raise WeightsError(
-            f"{file}: this is Keras 3's .weights.h5, whose tensors have no names; needed is the .h5 file that "
-            "Keras 2's save_weights writes"
-        )
+        raise WeightsError(f"{file}: this is Keras 3's .weights.h5, whose tensors have no names; {_EXPECTED}")
     if "model_weights" in root:
-        root = _member(file, root, "model_weights", "")
-    found = dict(_datasets(file, root, ""))
-    _refuse_attention(file, found)
-    _compare_networks(file, {name: tuple(data.shape) for name, data in found.items()}, settings)
-    expected = layout(settings)
-    faults = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in found]
-    faults += [f"surplus: {name} {tuple(data.shape)}" for name, data in found.items() if name not in expected]
+        root = _get_member(file, root, "model_weights", "")
+    datasets = dict(_iterate_datasets(file, root, ""))
+    _refuse_attention(file, datasets)
+    _check_network(file, {name: tuple(data.shape) for name, data in datasets.items()}, settings)
+    expected = list_tensor_shapes(settings)
+    problems = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in datasets]
+    problems += [f"unexpected: {name} {tuple(data.shape)}" for name, data in datasets.items() if name not in expected]
     tensors: Tensors = {}
     for name, shape in expected.items():
-        if name not in found:
+        if name not in datasets:
             continue
-        data = found[name]
+        data = datasets[name]
         if tuple(data.shape) != shape:
-            faults.append(f"misshapen: {name} is {tuple(data.shape)}, needed is {shape}")
+            problems.append(f"wrong shape: {name} is {tuple(data.shape)}, expected {shape}")
         elif data.dtype.kind != "f":
-            faults.append(f"of the wrong type: {name} is {data.dtype}, needed is float32")
+            problems.append(f"wrong dtype: {name} is {data.dtype}, expected float32")
         elif not np.isfinite(tensor := np.asarray(data[()], dtype=np.float32)).all():
-            faults.append(f"not finite: {name}")
+            problems.append(f"not finite: {name}")
         else:
             tensors["/".join(name.split("/")[1:]).removesuffix(":0")] = tensor
-    if faults:
-        more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
+    if problems:
+        more = [f"and {len(problems) - _MAX_PROBLEMS} more"] if len(problems) > _MAX_PROBLEMS else []
         raise WeightsError(
-            f"{file}: the tensors are not those of {settings.backbone} with {settings.classes} classes: "
-            + "; ".join(faults[:_LISTED] + more)
+            f"{file}: the tensors do not match {settings.backbone} with {settings.classes} classes: "
+            + "; ".join(problems[:_MAX_PROBLEMS] + more)
         )
     return tensors
 
 
-def _member(file: Path, group: Any, name: str, above: str) -> Any:
-    """Member of a group, if it lies in the file itself."""
+def _get_member(file: Path, group: Any, name: str, parent: str) -> Any:
+    """Return a member of a group if it is stored in the file itself."""
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise WeightsError(
-            f"{file}: {above}{name} is a link; weights must lie in the file itself, as Keras writes them"
-        )
+        raise WeightsError(f"{file}: {parent}{name} is a link; {_STORED_INSIDE}")
     return group[name]
 
 
-def _datasets(file: Path, group: Any, above: str) -> Iterator[tuple[str, Any]]:
-    """All data sets below a group, by path."""
+def _iterate_datasets(file: Path, group: Any, parent: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the dataset of all datasets below a group."""
     import h5py
 
-    if above.count("/") > _DEPTH:
-        raise WeightsError(f"{file}: {above} lies deeper than Keras puts weights")
+    if parent.count("/") > _MAX_DEPTH:
+        raise WeightsError(f"{file}: {parent} is nested deeper than Keras nests weights")
     for name in group:
-        member = _member(file, group, name, above)
+        member = _get_member(file, group, name, parent)
         if isinstance(member, h5py.Group):
-            yield from _datasets(file, member, f"{above}{name}/")
+            yield from _iterate_datasets(file, member, f"{parent}{name}/")
         elif not isinstance(member, h5py.Dataset):
-            raise WeightsError(f"{file}: {above}{name} is no tensor")
+            raise WeightsError(f"{file}: {parent}{name} is not a tensor")
         elif member.is_virtual or member.external or member.dtype.hasobject:
-            raise WeightsError(
-                f"{file}: {above}{name} refers to something outside it; weights must lie in the file itself"
-            )
+            raise WeightsError(f"{file}: {parent}{name} refers to data outside it; {_STORED_INSIDE}")
         else:
-            yield above + name, member
+            yield parent + name, member
 
 
-def _refuse_attention(file: Path, found: dict[str, Any]) -> None:
-    """Refuse Hand-CNN's weights.
+def _refuse_attention(file: Path, names: Iterable[str]) -> None:
+    """Reject weights of Hand-CNN.
 
-    The code of 2021 had its attention blocks, left at their initial values, at which they change nothing. Trained ones
-    would, and this network has none.
+    The 2021 code contained its attention blocks with their initial values, which have no effect. Trained blocks would
+    have one, and this network does not implement them.
     """
-    names = sorted({name.split("/")[0] for name in found if "attention" in name or "orientation" in name})
-    if names:
+    groups = sorted({name.split("/")[0] for name in names if "attention" in name or "orientation" in name})
+    if groups:
         raise WeightsError(
             f"{file}: these are weights of Hand-CNN, a network with contextual attention and an orientation head "
-            f"({', '.join(names)}); this is the plain Mask R-CNN, which would find other boxes with them"
+            f"({', '.join(groups)}); this detector is the plain Mask R-CNN, whose boxes would differ"
         )
 
 
-def _compare_networks(file: Path, found: Shapes, settings: Settings) -> None:
-    """Name the setting that contradicts the file, where the file clearly is another network."""
-    stage4 = sum(name.startswith("res4") and name.endswith("_branch2a/kernel:0") for name in found)
+def _check_network(file: Path, shapes: Shapes, settings: NetworkSettings) -> None:
+    """Name the setting that contradicts the file, if the file clearly holds another network."""
+    stage4 = sum(name.startswith("res4") and name.endswith("_branch2a/kernel:0") for name in shapes)
     for backbone, size in BLOCKS.items():
         if stage4 == size and backbone != settings.backbone:
             raise WeightsError(
-                f"{file}: the file holds {backbone}, but the configuration says BACKBONE = {settings.backbone!r}"
+                f"{file}: the file holds {backbone}, but the configuration has BACKBONE = {settings.backbone!r}"
             )
     counts = {
-        found.get(f"{name}/{name}/bias:0", (0,))[0] // each
-        for name, each in (("mrcnn_class_logits", 1), ("mrcnn_bbox_fc", 4), ("mrcnn_mask", 1))
+        shapes.get(f"{name}/{name}/bias:0", (0,))[0] // values_per_class
+        for name, values_per_class in (("mrcnn_class_logits", 1), ("mrcnn_bbox_fc", 4), ("mrcnn_mask", 1))
     }
     if len(counts) == 1 and (count := counts.pop()) not in (0, settings.classes):
         raise WeightsError(
-            f"{file}: the file holds {count} classes, but the configuration says NUM_CLASSES = {settings.classes}"
+            f"{file}: the file holds {count} classes, but the configuration has NUM_CLASSES = {settings.classes}"
         )
