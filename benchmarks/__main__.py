@@ -1,9 +1,9 @@
-"""All tables of the README and of RESULTS.md, the peers in the same run.
+"""Print all tables of the README and of RESULTS.md; the peers are measured in the same run.
 
-python -m benchmarks                                    the rendered sample alone
+python -m benchmarks                                    the rendered sample only
 python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/train.csv; DIR/hagrid_dataset, …
-python -m benchmarks --only cost --rounds 5 > FILE      one chapter, in Markdown
-python -m benchmarks --against COMMIT --contest DIR     this tree beside another commit, nothing else; not for CI
+python -m benchmarks --only cost --rounds 5 > FILE      one chapter, as Markdown
+python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHAPTERS = ("cost", "quality", "throughput", "rows")
 
 
 def _resolve(text: str) -> Path:
-    """Return a path that means the same in every folder: the processes that are measured run in others."""
+    """Return an absolute path: the measured processes run in other folders."""
     return Path(text).resolve()
 
 
@@ -44,50 +44,51 @@ def main() -> None:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--contest", type=_resolve, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
-    parser.add_argument("--hagrid", type=_resolve, metavar="DIR", help="images and annotations in HaGRID's own layout")
-    parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="these chapters")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn")
-    parser.add_argument("--no-peer", action="store_true", help="without MediaPipe, whose environment takes 1 GB")
-    parser.add_argument("--against", metavar="COMMIT", help="compare CPU time and hands.json with this commit's")
+    parser.add_argument("--hagrid", type=_resolve, metavar="DIR", help="images and annotations in HaGRID's layout")
+    parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="print only these chapters")
+    parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender is measured")
+    parser.add_argument("--no-peer", action="store_true", help="skip MediaPipe, whose environment takes 1 GB")
+    parser.add_argument("--against", metavar="COMMIT", help="compare CPU time and hands.json with those of this commit")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     settings = configuration.load_config()
-    contest = Frames.contest(arguments.contest, settings)
+    contest = Frames.read_contest(arguments.contest, settings)
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     print(
         f"{datetime.date.today()}, detectime {detectime.__version__}, "
         f"{local.count_available_cores()} cores: `{command}`"
     )
-    print("\nMedian of the rounds, and the least and the most of them.")
+    print("\nMedian of the rounds, with minimum and maximum.")
     if arguments.against:
-        against.report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
+        against.print_report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
         return
-    sets = [Frames.contest(paths.SAMPLE, settings)]
-    sets += [Frames.hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
+    sets = [Frames.read_contest(paths.SAMPLE, settings)]
+    sets += [Frames.read_hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
     sets += [contest] if arguments.contest != paths.SAMPLE else []
 
     with contextlib.ExitStack() as stack:
         peer = None
-        with measure.one_core():
+        with measure.use_one_core():
             if not arguments.no_peer and {"cost", "quality"} & set(arguments.only):
                 try:
-                    peer = stack.enter_context(peers.mediapipe())
+                    peer = stack.enter_context(peers.start_mediapipe())
                 except (OSError, subprocess.CalledProcessError) as error:
                     print(f"\nWithout MediaPipe: {error}")
             if "cost" in arguments.only:
-                print("\n## What a frame costs")
-                cost.report(contest, settings, peer, arguments.rounds)
+                print("\n## Cost per frame")
+                cost.print_report(contest, settings, peer, arguments.rounds)
             if "quality" in arguments.only:
-                print("\n## How good the samples are")
-                quality.report(sets, settings, peer)
+                print("\n## Quality of the samples")
+                quality.print_report(sets, settings, peer)
                 for frames in sets[1:2] if arguments.hagrid else []:
-                    disagreement.report(frames, settings)
+                    disagreement.print_report(frames, settings)
         if "throughput" in arguments.only:
-            print("\n## How it scales on one machine")
-            throughput.report(contest, settings, arguments.rounds)
+            print("\n## Scaling on one machine")
+            throughput.print_report(contest, settings, arguments.rounds)
         if "rows" in arguments.only:
-            print("\n## What a million frames cost apart from looking at them", flush=True)
-            subprocess.run([sys.executable, "-m", "benchmarks.rows"], check=True)  # its memory is its own
+            print("\n## Cost of a million frames without detection", flush=True)
+            # In a separate process, so that its peak memory counts from zero.
+            subprocess.run([sys.executable, "-m", "benchmarks.rows"], check=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Compares this tree with another commit: CPU time of detection, and whether `hands.json` has the same bytes.
+"""Compare this tree with another commit: CPU time of detection, and whether `hands.json` has the same bytes.
 
-A difference of three percent is smaller than what a shared machine does to a process from one second to the next. So
-the trees look at the same few frames in turn, a fraction of a second each, in a random order; each few frames
-are seen several times, of which the least counts; and the processes are started anew each round, since the place of its
-memory makes one a percent faster than the next. The commit takes part twice: its ratio to itself is the noise that is
-left.
+A difference of three percent is less than the variation of a process on a shared machine from one second to the next.
+Therefore the trees take turns in random order on small slices of the frames, a fraction of a second each; each slice is
+processed several times, and its minimum counts; and the processes are restarted in each round, because memory layout
+makes one process a percent faster than another. The commit takes part twice: its ratio to itself is the remaining
+noise.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "hagrid, mediapipe": {"hand_detector": ["hagrid", "mediapipe"]},
 }
 
-_SLICE = 8  # frames that a tree looks at before it is the next one's turn
-_PASSES = 4  # over all frames in a round
+_SLICE = 8  # frames that a tree processes per turn
+_PASSES = 4  # over all frames, per round
 _RESAMPLES = 2000
 _LOOP = Path(__file__).with_name("against_loop.py")
 _NOTEBOOK = Path("notebooks", "01_get_train_data.ipynb")
 
 
 class CommitError(RuntimeError):
-    """A commit that cannot be checked out, or whose notebook fails; the message is git's, or papermill's."""
+    """A commit cannot be checked out, or its notebook fails; the message is that of git or papermill."""
 
 
-def report(commit: str, contest: Path, frames: Frames, rounds: int) -> None:
-    """Print the tables.
+def print_report(commit: str, contest: Path, frames: Frames, rounds: int) -> None:
+    """Print the tables of the comparison.
 
     Parameters
     ----------
     commit
-        Anything that git takes for a commit.
+        Any revision that git accepts.
     contest
-        The folder of `frames`, which has ``TRAIN_DATA`` and ``train.csv``.
+        The folder of `frames`, which contains ``TRAIN_DATA`` and ``train.csv``.
     frames
-        What is looked at.
+        The frames to process.
     rounds
-        How often all processes are started.
+        Number of rounds; all processes are restarted in each one.
 
     Raises
     ------
@@ -73,10 +73,12 @@ def report(commit: str, contest: Path, frames: Frames, rounds: int) -> None:
     with check_out(commit) as tree:
         trees = {commit: tree, f"{commit} again": tree, THIS: paths.ROOT_DIR}
         for name, detection in configurations.items():
-            with measure.one_core():
+            with measure.use_one_core():
                 measured = [measure_round(trees, detection, frames, environment, number) for number in range(rounds)]
                 shares = _measure_shares(detection, frames, environment)
-            _print(f"{name}: {len(frames.names)} frames, reading included, one thread", measured, len(frames.names))
+            _print_times(
+                f"{name}: {len(frames.names)} frames, including reading, one thread", measured, len(frames.names)
+            )
             _print_shares(shares)
         with tempfile.TemporaryDirectory() as folder:
             for name, detection in configurations.items():
@@ -84,58 +86,64 @@ def report(commit: str, contest: Path, frames: Frames, rounds: int) -> None:
                     write_hands(t, contest, detection, Path(folder, f"{k} {name}"), environment)
                     for k, t in enumerate((tree, paths.ROOT_DIR))
                 ]
-                same = "the same bytes" if written[0] == written[1] else "DIFFERENT BYTES"
+                same = "same bytes" if written[0] == written[1] else "DIFFERENT BYTES"
                 print(f"\nhands.json, {name}: {same} ({len(json.loads(written[1]))} samples)", flush=True)
 
 
 @contextlib.contextmanager
 def check_out(commit: str) -> Iterator[Path]:
-    """Check a commit out into a folder that is gone afterwards."""
+    """Check a commit out into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="detectime-against-") as folder:
         tree = Path(folder, "tree")
         try:
-            _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            _run_git("worktree", "add", "--detach", "--quiet", str(tree), commit)
             yield tree
         finally:
             if tree.exists():
-                _git("worktree", "remove", "--force", str(tree))
+                _run_git("worktree", "remove", "--force", str(tree))
 
 
 def measure_round(
     trees: Mapping[str, Path], detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str], number: int
 ) -> dict[str, Seconds]:
-    """Let all trees look at the same frames in turn, in new processes.
+    """Measure all trees on the same frames in turn, in new processes.
 
     Parameters
     ----------
-    trees, detection, frames, environment
-        The folders by name; keys of `detection`; what is looked at; variables that the processes need.
+    trees
+        The folder of each tree, by name.
+    detection
+        Settings of the section `detection`.
+    frames
+        The frames to process.
+    environment
+        Environment variables that the processes need.
     number
-        Of the round: who starts first and whose turn it is follow from it.
+        Number of the round. It seeds the order in which processes start and take turns.
 
     Returns
     -------
     dict
-        For each tree the least CPU seconds of each slice of the frames: float64, shape (slices,).
+        For each tree, the minimum CPU seconds of each slice: float64, shape (slices,).
     """
     slices = [frames.names[k : k + _SLICE] for k in range(0, len(frames.names), _SLICE)]
     random = np.random.default_rng(number)
     with contextlib.ExitStack() as stack:
         workers = {
-            name: stack.enter_context(_start(trees[name], detection, frames, environment))
+            name: stack.enter_context(_start_worker(trees[name], detection, frames, environment))
             for name in random.permutation(list(trees)).tolist()
         }
         taken = {name: np.full((_PASSES, len(slices)), np.inf) for name in trees}
         for turn, (k, part) in itertools.product(range(_PASSES), enumerate(slices)):
             for name in random.permutation(list(trees)).tolist():
-                taken[name][turn, k] = workers[name].look(part)["all"]
+                taken[name][turn, k] = workers[name].detect(part)["all"]
     return {name: seconds.min(axis=0) for name, seconds in taken.items()}
 
 
 def write_hands(
     tree: Path, contest: Path, detection: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
 ) -> bytes:
-    """Run a tree's notebook, the one interface that all commits share, and return its hands.json.
+    """Run the notebook of a tree, the one interface that all commits share, and return its hands.json.
 
     Raises
     ------
@@ -151,29 +159,30 @@ def write_hands(
     given |= {key: ", ".join(value) for key, value in detection.items()}
     parameters = [part for key, value in given.items() for part in ("-p", key, str(value))]
     command = [sys.executable, "-m", "papermill", str(tree / _NOTEBOOK), str(folder / "out.ipynb"), *parameters]
-    variables = _environment(tree, environment)
+    variables = _make_environment(tree, environment)
     done = subprocess.run([*command, "--no-progress-bar"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise CommitError(f"{tree}: its notebook ends with an error:\n{done.stderr.strip()}")
+        raise CommitError(f"{tree}: the notebook fails:\n{done.stderr.strip()}")
     return (folder / "run" / "hands.json").read_bytes()
 
 
 def bootstrap_ratio(ours: Seconds, theirs: Seconds, seed: int = 0) -> tuple[float, float, float]:
-    """Return the ratio of two trees and the limits between which it lies with a probability of 95 %.
+    """Return the ratio of the CPU times of two trees, and its 95 % confidence interval.
 
-    Rounds are drawn, and slices of each: what a process has for its whole life counts once, not once per slice.
+    Rounds are resampled, then slices within each round, because an effect that lasts for the whole life of a process is
+    one observation, not one per slice.
 
     Parameters
     ----------
     ours, theirs
         CPU seconds: float64, shape (rounds, slices).
     seed
-        Of the random draws.
+        Seed of the random draws.
 
     Returns
     -------
     median, lower, upper
-        Of ratios of sums.
+        Of the resampled ratios of sums.
 
     Examples
     --------
@@ -194,33 +203,33 @@ class _Worker(Loop):
     """A detection worker in a process that waits for orders."""
 
     def load(self, images: Path, detection: Mapping[str, Any], profile: bool) -> Path:
-        """Load the models; return the tree that detectime was imported from."""
+        """Load the models, and return the tree that detectime was imported from."""
         return Path(self._ask({"images": str(images), "detection": dict(detection), "profile": profile}))
 
-    def look(self, names: Sequence[str]) -> dict[str, float]:
-        """Look at frames: CPU seconds of `all` of it and, with `profile`, of the functions that are new."""
+    def detect(self, names: Sequence[str]) -> dict[str, float]:
+        """Run detection on frames. Returns CPU seconds: `all`, and with `profile` those of each new function."""
         seconds: dict[str, float] = self._ask({"frames": list(names)})
         return seconds
 
 
 @contextlib.contextmanager
-def _start(
+def _start_worker(
     tree: Path, detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str], *, profile: bool = False
 ) -> Iterator[_Worker]:
     process = subprocess.Popen(
-        [sys.executable, "-P", str(_LOOP)],  # -P: the loop's own folder is no place to import from
+        [sys.executable, "-P", str(_LOOP)],  # -P: do not import from the folder of the loop
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=tree,
-        env=_environment(tree, environment),
+        env=_make_environment(tree, environment),
     )
     try:
         worker = _Worker(process)
         imported = worker.load(frames.images, detection, profile)
         if imported != tree.resolve():
-            raise RuntimeError(f"{imported} was imported instead of {tree}")
-        worker.look(frames.names)  # models warm up, the files come into memory
+            raise RuntimeError(f"imported {imported} instead of {tree}")
+        worker.detect(frames.names)  # warms up the models and the page cache
         yield worker
     finally:
         process.kill()
@@ -230,13 +239,13 @@ def _start(
 def _measure_shares(
     detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str]
 ) -> list[dict[str, float]]:
-    """Time, in this tree, the functions that fill columns which 0.2.0 did not have."""
-    with _start(paths.ROOT_DIR, detection, frames, environment, profile=True) as worker:
-        return [worker.look(frames.names) for _ in range(_PASSES)]
+    """Time the functions of this tree that fill columns that 0.2.0 did not have."""
+    with _start_worker(paths.ROOT_DIR, detection, frames, environment, profile=True) as worker:
+        return [worker.detect(frames.names) for _ in range(_PASSES)]
 
 
-def _print(title: str, measured: Sequence[Mapping[str, Seconds]], frames: int) -> None:
-    """Print a row for each tree: CPU time, and its ratio to the first one."""
+def _print_times(title: str, measured: Sequence[Mapping[str, Seconds]], frames: int) -> None:
+    """Print one row per tree: CPU time, and its ratio to that of the first tree."""
     seconds = {name: np.array([one[name] for one in measured]) for name in measured[0]}
     base = next(iter(seconds.values()))
     rows = []
@@ -245,8 +254,8 @@ def _print(title: str, measured: Sequence[Mapping[str, Seconds]], frames: int) -
         rows.append(
             (
                 name,
-                measure.spread(1000 * taken.sum(axis=1) / frames, 2),
-                measure.spread(taken.sum(axis=1) / base.sum(axis=1), 3),
+                measure.format_spread(1000 * taken.sum(axis=1) / frames, 2),
+                measure.format_spread(taken.sum(axis=1) / base.sum(axis=1), 3),
                 f"{median:.3f} ({lower:.3f}…{upper:.3f})",
             )
         )
@@ -254,31 +263,31 @@ def _print(title: str, measured: Sequence[Mapping[str, Seconds]], frames: int) -
 
 
 def _print_shares(shares: Sequence[Mapping[str, float]]) -> None:
-    """Print how much of the CPU time each new function takes."""
+    """Print the share of CPU time of each new function."""
     rows = [
-        (name, measure.spread((100 * one[name] / one["all"] for one in shares), 2))
+        (name, measure.format_spread((100 * one[name] / one["all"] for one in shares), 2))
         for name in shares[0]
         if name != "all"
     ]
     if rows:
-        measure.print_table(f"Of it, in {THIS}", ("", "% of its CPU time"), rows)
+        measure.print_table(f"Share of new functions in {THIS}", ("", "% of CPU time"), rows)
 
 
 def _find_weights() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the configurations whose weights are here, and the variables by which any tree finds them."""
+    """Return the configurations whose weights are available, and the environment variables that locate them."""
     try:
         folder = downloads.find_weights(WEIGHTS).parent
     except WeightsError as error:
-        print(f"\nWithout hagrid: {error}")
+        print(f"\nSkipped hagrid: {error}")
         return {"default": CONFIGURATIONS["default"]}, {}
     return CONFIGURATIONS, {"DETECTIME_WEIGHTS": str(folder)}
 
 
-def _environment(tree: Path, more: Mapping[str, str]) -> dict[str, str]:
+def _make_environment(tree: Path, more: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **more, "PYTHONPATH": str(tree)}
 
 
-def _git(*arguments: str) -> None:
+def _run_git(*arguments: str) -> None:
     try:
         subprocess.run(
             ["git", "-C", str(paths.ROOT_DIR), *arguments], check=True, stderr=subprocess.PIPE, text=True, timeout=120
@@ -286,4 +295,4 @@ def _git(*arguments: str) -> None:
     except subprocess.CalledProcessError as error:
         raise CommitError(f"--against {arguments[-1]}: {error.stderr.splitlines()[0]}") from error
     except FileNotFoundError as error:
-        raise CommitError("--against: it needs git, which is not installed") from error
+        raise CommitError("--against: git is not installed") from error

@@ -1,6 +1,6 @@
-"""A detection worker of whatever tree PYTHONPATH names, in a process of its own: see `against` for the orders.
+"""Run a detection worker of the tree in PYTHONPATH, in its own process: see `against` for the orders.
 
-What differs between commits is bridged here, and nowhere else.
+Differences between commits are bridged here and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,9 +14,24 @@ from typing import Any
 
 import cv2
 
-from detectime.config import DetectionConfig
-from detectime.detection.worker import Worker
-from detectime.sources.folder import FolderSource
+try:
+    from detectime.detection.worker import Worker
+    from detectime.detectors.registry import DetectionConfig, choose_detectors
+    from detectime.sources.folder import FolderSource
+except ImportError:  # before the packages of 0.3
+    import importlib
+
+    Worker = importlib.import_module("detectime.detect").Worker  # type: ignore[misc]
+    DetectionConfig = importlib.import_module("detectime.config").Detection  # type: ignore[misc]
+    FolderSource = importlib.import_module("detectime.sources.folder").Folder  # type: ignore[misc]
+    try:
+        choose_detectors = importlib.import_module("detectime.detectors.registry").choose_detectors
+    except ImportError:  # 0.2.0: its worker takes the configuration
+
+        def choose_detectors(config: Any) -> Any:  # type: ignore[misc]
+            """Return the configuration."""
+            return config
+
 
 NEW_COLUMNS = ("describe_content", "hash_crop")  # functions of `images` that detection calls since 0.3
 
@@ -24,16 +39,11 @@ NEW_COLUMNS = ("describe_content", "hash_crop")  # functions of `images` that de
 def make_worker(settings: dict[str, Any]) -> Worker:
     """Build a worker with all its models."""
     values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in settings.items()}
-    config = DetectionConfig(**values)
-    try:
-        from detectime.detectors.registry import choose_detectors
-    except ImportError:  # 0.2.0
-        return Worker(config)  # type: ignore[arg-type]
-    return Worker(choose_detectors(config))
+    return Worker(choose_detectors(DetectionConfig(**values)))
 
 
 def time_functions(names: tuple[str, ...]) -> Counter[str]:
-    """Have the CPU seconds of functions of `images` counted from now on, wherever they are called."""
+    """Count the CPU seconds of functions of `images` from now on, in all modules that import them."""
     from detectime import images
 
     seconds: Counter[str] = Counter()
@@ -55,7 +65,7 @@ def time_functions(names: tuple[str, ...]) -> Counter[str]:
 
 
 def main() -> None:
-    """Answer orders: the first one builds the worker, each further one looks at frames."""
+    """Read orders from standard input: the first one builds the worker, each further one names frames to process."""
     cv2.setNumThreads(1)
     order = json.loads(sys.stdin.readline())
     worker, source = make_worker(order["detection"]), FolderSource(order["images"])
@@ -66,8 +76,8 @@ def main() -> None:
         counted.clear()
         before = time.process_time()
         table = worker(source, names)
-        if set(table["outcome"].to_pylist()) != {"ok"}:  # that costs next to nothing
-            sys.exit(f"not all frames can be looked at in {source.root}: {table['error'].drop_null()[0]}")
+        if set(table["outcome"].to_pylist()) != {"ok"}:  # a failed frame takes almost no time
+            sys.exit(f"{source.root}: not all frames can be processed: {table['error'].drop_null()[0]}")
         print(json.dumps({"all": time.process_time() - before, **counted}), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What a frame costs: CPU milliseconds by stage, beside a plain decode and beside MediaPipe's loop."""
+"""Measure CPU milliseconds per frame, by stage, and compare with plain decoding and with the MediaPipe loop."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from detectime.exports import hands_json
 from detectime.images import EncodedImage
 from detectime.sources.folder import FolderSource
 
-SIDES = (None, 1280, 1920)  # longer side that the frames are enlarged to; None: as they are
-STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "the rest", "all", "of it resizing")
-PLAIN, LOOP = "plain full decode alone: cv2.imread, cvtColor", "MediaPipe 0.10's loop"
-PAIRED = 100_000  # frames whose pairing and writing is timed
+SIDES = (None, 1280, 1920)  # pixels of the longer side that frames are enlarged to; None: original size
+STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "other", "total", "of which resizing")
+PLAIN, LOOP = "plain full decoding in its own process: cv2.imread, cvtColor", "MediaPipe 0.10 loop"
+PAIRED = 100_000  # frames to pair and write
 
 
-def variants(settings: Config) -> dict[str, Config]:
-    """Return the configurations that are compared, by name."""
+def make_variants(settings: Config) -> dict[str, Config]:
+    """Return the configurations to compare, by name."""
 
-    def with_(**keys: Any) -> Config:
+    def set_keys(**keys: Any) -> Config:
         return dataclasses.replace(settings, detection=dataclasses.replace(settings.detection, **keys))
 
     return {
         "default": settings,
-        "hagrid, mediapipe": with_(hand_detector=("hagrid", "mediapipe")),
-        "default, but faces at 640 and full decoding": with_(face_first_resolution=640, reduced_decoding=False),
+        "hagrid, mediapipe": set_keys(hand_detector=("hagrid", "mediapipe")),
+        "default, faces at 640, full decoding": set_keys(face_first_resolution=640, reduced_decoding=False),
     }
 
 
-def report(frames: Frames, settings: Config, peer: Loop | None, rounds: int) -> None:
+def print_report(frames: Frames, settings: Config, peer: Loop | None, rounds: int) -> None:
     """Print the tables."""
     names = frames.names
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
-            place = frames.images if side is None else enlarge(frames, side, Path(folder, str(side)))
-            size = "as they are" if side is None else f"enlarged to a longer side of {side}"
-            compare(place, names, f"{len(names)} frames, {size}", settings, peer, rounds)
-    agreement(frames, settings)
-    arithmetic(frames, settings, rounds)
+            images = frames.images if side is None else enlarge(frames, side, Path(folder, str(side)))
+            size = "original size" if side is None else f"enlarged to a longer side of {side}"
+            compare_costs(images, names, f"{len(names)} frames, {size}", settings, peer, rounds)
+    compare_sizes(frames, settings)
+    time_pairing(frames, settings, rounds)
 
 
 def enlarge(frames: Frames, side: int, folder: Path) -> Path:
-    """Write the frames with another longer side, as JPEG of quality 90."""
+    """Write the frames scaled to a longer side, as JPEG of quality 90."""
     for name in frames.names:
         image = cv2.imread(str(frames.images / name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         assert image is not None
@@ -70,139 +70,150 @@ def enlarge(frames: Frames, side: int, folder: Path) -> Path:
     return folder
 
 
-def compare(folder: Path, names: Sequence[str], title: str, settings: Config, peer: Loop | None, rounds: int) -> None:
-    """Time the whole work on one folder, all contenders in turn, and then each stage."""
+def compare_costs(
+    folder: Path, names: Sequence[str], title: str, settings: Config, peer: Loop | None, rounds: int
+) -> None:
+    """Print two tables for the frames of one folder: total cost of all contenders, and cost by stage."""
     paths = [str(folder / name) for name in names]
     source = FolderSource(str(folder))
-    workers = {name: make_worker(variant.detection) for name, variant in variants(settings).items()}
+    workers = {name: make_worker(variant.detection) for name, variant in make_variants(settings).items()}
     profiles: dict[str, list[Counter[str]]] = {name: [] for name in workers}
 
-    def decode_all() -> None:  # none is kept, as in a loop
+    def decode_all() -> None:  # no image is kept, as in a loop
         for path in paths:
             cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
 
-    def look(name: str) -> float:
+    def time_detection(name: str) -> float:
         profile = Profile(workers[name])
         with profile:
-            seconds = measure.cpu(lambda: workers[name](source, names))
+            seconds = measure.time_cpu(lambda: workers[name](source, names))
         profiles[name].append(profile.finish(seconds))
         return seconds
 
     contenders: dict[str, Callable[[], float]] = {
         PLAIN: lambda: plain_loop.time(folder, names),
-        "the same in this process, its memory kept": lambda: measure.cpu(decode_all),
+        "the same in this process, which keeps its memory": lambda: measure.time_cpu(decode_all),
     }
     if peer:
         contenders[LOOP] = lambda: peer.time(folder, names)
-    ours = {name: partial(look, name) for name in workers}
-    with peers.decode() as plain_loop:
-        measured = measure.in_turn(contenders | ours, rounds)
+    ours = {name: partial(time_detection, name) for name in workers}
+    with peers.start_decode_loop() as plain_loop:
+        measured = measure.time_in_turn(contenders | ours, rounds)
     per_frame = {name: [1000 * s / len(names) for s in seconds] for name, seconds in measured.items()}
     plain, loop = (per_frame.get(name, []) for name in (PLAIN, LOOP))
     measure.print_table(
-        f"{title}: all of it, reading included, one thread",
-        ("", "CPU ms a frame", "× plain decode", "× MediaPipe's loop"),
+        f"{title}: total including reading, one thread",
+        ("", "CPU ms per frame", "× plain decoding", "× MediaPipe loop"),
         (
-            (name, measure.spread(times), measure.ratios(times, plain), measure.ratios(times, loop) if loop else "–")
+            (
+                name,
+                measure.format_spread(times),
+                measure.format_ratios(times, plain),
+                measure.format_ratios(times, loop) if loop else "–",
+            )
             for name, times in per_frame.items()
         ),
     )
     measure.print_table(
-        f"{title}: by stage, CPU ms a frame",
+        f"{title}: by stage, CPU ms per frame",
         ("", *STAGES),
         (
-            (name, *(measure.spread(1000 * p[stage] / len(names) for p in found[1:]) for stage in STAGES))
-            for name, found in profiles.items()
+            (name, *(measure.format_spread(1000 * times[stage] / len(names) for times in runs[1:]) for stage in STAGES))
+            for name, runs in profiles.items()
         ),
     )
 
 
 class Profile:
-    """CPU time of the parts of a worker's work, taken where it calls them."""
+    """CPU time of the stages of a worker, measured by wrapping the functions that it calls."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._times: Counter[str] = Counter()
-        self._faces, self._looks, self._pixels = worker._faces, worker._looks, EncodedImage.pixels
+        cascade = worker.cascade
+        self._face_detector, self._searches = cascade._face_detector, cascade._searches
+        self._read_pixels = EncodedImage.read_pixels
         self._resize: Callable[..., Any] = cv2.resize
 
     def __enter__(self) -> None:
-        pixels, times = self._pixels, self._times
+        read_pixels, times = self._read_pixels, self._times
 
-        def timed_pixels(picture: EncodedImage, side: int | None = None) -> Any:
+        def read_timed(image: EncodedImage, side: int | None = None) -> Any:
             before = time.process_time()
-            image = pixels(picture, side)
+            pixels = read_pixels(image, side)
             times["decode"] += time.process_time() - before  # type: ignore[assignment]
-            return image
+            return pixels
 
         def timed_resize(*arguments: Any, **more: Any) -> Any:
             before = time.process_time()
             resized = self._resize(*arguments, **more)
-            times["of it resizing"] += time.process_time() - before  # type: ignore[assignment]
+            times["of which resizing"] += time.process_time() - before  # type: ignore[assignment]
             return resized
 
         cv2.resize = timed_resize
-        EncodedImage.pixels = timed_pixels  # type: ignore[method-assign, assignment]
-        self._worker._faces = _Timed(self._faces, "faces", times)
-        self._worker._looks = [
-            dataclasses.replace(look, detector=_Timed(look.detector, f"hands: {look.name}", times))
-            for look in self._looks
+        EncodedImage.read_pixels = read_timed  # type: ignore[method-assign, assignment]
+        cascade = self._worker.cascade
+        cascade._face_detector = _Timed(self._face_detector, "faces", times)
+        cascade._searches = [
+            dataclasses.replace(search, detector=_Timed(search.detector, f"hands: {search.spec.name}", times))
+            for search in self._searches
         ]
 
     def __exit__(self, *_: object) -> None:
         cv2.resize = self._resize
-        EncodedImage.pixels = self._pixels  # type: ignore[method-assign]
-        self._worker._faces, self._worker._looks = self._faces, self._looks
+        EncodedImage.read_pixels = self._read_pixels  # type: ignore[method-assign]
+        self._worker.cascade._face_detector = self._face_detector
+        self._worker.cascade._searches = self._searches
 
     def finish(self, seconds: float) -> Counter[str]:
-        """Return the seconds of each stage, and of what is none of them."""
-        stages = sum(taken for stage, taken in self._times.items() if stage != "of it resizing")
-        self._times["the rest"] = seconds - stages  # type: ignore[assignment]
-        self._times["all"] = seconds  # type: ignore[assignment]
+        """Return the seconds of each stage, and those outside of any stage."""
+        stages = sum(taken for stage, taken in self._times.items() if stage != "of which resizing")
+        self._times["other"] = seconds - stages  # type: ignore[assignment]
+        self._times["total"] = seconds  # type: ignore[assignment]
         return self._times
 
 
 class _Timed:
-    """A detector whose CPU time is counted."""
+    """A detector that counts its CPU time."""
 
     def __init__(self, detector: Any, name: str, times: Counter[str]) -> None:
         self._detector, self._name, self._times = detector, name, times
 
     def detect(self, *arguments: Any) -> Any:
         before = time.process_time()
-        found = self._detector.detect(*arguments)
+        detections = self._detector.detect(*arguments)
         self._times[self._name] += time.process_time() - before  # type: ignore[assignment]
-        return found
+        return detections
 
 
-def agreement(frames: Frames, settings: Config) -> None:
-    """Compare the samples of the frames as they are with those of the enlarged ones."""
+def compare_sizes(frames: Frames, settings: Config) -> None:
+    """Compare the samples of the original frames with those of the enlarged frames."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         larger = {side: enlarge(frames, side, Path(folder, str(side))) for side in SIDES if side}
-        for name, variant in list(variants(settings).items())[:2]:
+        for name, variant in list(make_variants(settings).items())[:2]:
             worker = make_worker(variant.detection)
-            samples = frames.samples(worker, frames.images, variant)
-            here = samples["outcome"] == "paired"
-            cells = [f"{int(here.sum())} of {len(frames.names)}"]
-            for place in larger.values():
-                others = frames.samples(worker, place, variant)
-                both = here & (others["outcome"] == "paired")
-                iou = boxes.compute_iou(_shares(samples[both]), _shares(others[both]))
+            samples = frames.make_samples(worker, frames.images, variant)
+            has_pair = samples["outcome"] == "paired"
+            cells = [f"{int(has_pair.sum())} of {len(frames.names)}"]
+            for images in larger.values():
+                others = frames.make_samples(worker, images, variant)
+                both = has_pair & (others["outcome"] == "paired")
+                iou = boxes.compute_iou(_scale_boxes(samples[both]), _scale_boxes(others[both]))
                 cells += [f"{int((others['outcome'] == 'paired').sum())}", f"{int((iou >= 0.8).sum())} of {len(iou)}"]
             rows.append((name, *cells))
-    head = [text for side in larger for text in (f"at {side}", "IoU ≥ .8 with as they are")]
-    measure.print_table("Samples of gesture frames, and whether size matters", ("", "as they are", *head), rows)
+    head = [text for side in larger for text in (f"at {side}", "IoU ≥ .8 with original size")]
+    measure.print_table("Samples of gesture frames, by size", ("", "original size", *head), rows)
 
 
-def _shares(samples: pd.DataFrame) -> boxes.Floats:
+def _scale_boxes(samples: pd.DataFrame) -> boxes.Floats:
     sizes: boxes.Floats = samples[["width", "height"]].to_numpy()
     return pairing.get_boxes(samples, "hand") / np.tile(sizes, 2)
 
 
-def arithmetic(frames: Frames, settings: Config, rounds: int) -> None:
-    """Time what needs no image."""
-    variant = variants(settings)["hagrid, mediapipe"]
+def time_pairing(frames: Frames, settings: Config, rounds: int) -> None:
+    """Measure pairing and writing, which need no images."""
+    variant = make_variants(settings)["hagrid, mediapipe"]
     found = make_worker(variant.detection)(FolderSource(str(frames.images)), frames.names)
     times = -(-PAIRED // len(frames.names))
     many = pa.concat_tables([found] * times).combine_chunks()
@@ -216,9 +227,9 @@ def arithmetic(frames: Frames, settings: Config, rounds: int) -> None:
             "pairing": lambda: pairing.pair_frames(table, many, variant.pairing),
             "writing hands.json": lambda: hands_json.write_hands_json(samples, Path(folder, "hands.json")),
         }
-        measured = measure.in_turn({name: partial(measure.cpu, w) for name, w in work.items()}, rounds)
+        measured = measure.time_in_turn({name: partial(measure.time_cpu, w) for name, w in work.items()}, rounds)
     measure.print_table(
-        f"What needs no image, {len(table):,} frames",
-        ("", "CPU µs a frame"),
-        ((name, measure.spread(1e6 * s / len(table) for s in seconds)) for name, seconds in measured.items()),
+        f"Pairing and writing, {len(table):,} frames",
+        ("", "CPU µs per frame"),
+        ((name, measure.format_spread(1e6 * s / len(table) for s in seconds)) for name, seconds in measured.items()),
     )

@@ -1,4 +1,4 @@
-"""What is measured on: labelled frames in the contest's layout, or in HaGRID's."""
+"""Labelled frames to measure on, in the layout of the contest or of HaGRID."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectime import evaluation, pairing
 from detectime.config import Config, DetectionConfig
 from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
-from detectime.labels import frame_table
+from detectime.labels import frame_table, frames_csv
 from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TRUTH
 from detectime.sources.folder import FolderSource
 
@@ -25,7 +25,7 @@ def make_worker(detection: DetectionConfig) -> Worker:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames below a folder, their table, and the file of their ground truth if the table does not bring it."""
+    """Frames below a folder, their frame table, and the file of their truth if the table does not contain it."""
 
     title: str
     images: Path
@@ -33,20 +33,20 @@ class Frames:
     truth: Path | None = None
 
     @classmethod
-    def contest(cls, folder: Path, settings: Config) -> Frames:
-        """``TRAIN_DATA``, ``train.csv`` and perhaps ``truth.json``."""
+    def read_contest(cls, folder: Path, settings: Config) -> Frames:
+        """Read ``TRAIN_DATA``, ``train.csv`` and, if it exists, ``truth.json``."""
         images, truth = folder / "TRAIN_DATA", folder / "truth.json"
-        table = frame_table.read_frames_csv(folder / "train.csv", FolderSource(str(images)), settings.labels)
+        table = frames_csv.read_frames_csv(folder / "train.csv", FolderSource(str(images)), settings.labels)
         return cls(
             folder.name, images, frame_table.select_frames(table, settings.classes), truth if truth.is_file() else None
         )
 
     @classmethod
-    def hagrid(cls, folder: Path, settings: Config) -> Frames:
-        """``hagrid_dataset`` and ``hagrid_annotations/val``."""
+    def read_hagrid(cls, folder: Path, settings: Config) -> Frames:
+        """Read ``hagrid_dataset`` and ``hagrid_annotations/val``."""
         images, annotations = folder / "hagrid_dataset", folder / "hagrid_annotations" / "val"
-        places = replace(settings.data, images=str(images), labels=str(annotations))
-        table = frame_table.read_labels(replace(settings, data=places), FolderSource(str(images)))
+        data = replace(settings.data, images=str(images), labels=str(annotations))
+        table = frame_table.read_labels(replace(settings, data=data), FolderSource(str(images)))
         return cls("HaGRID", images, frame_table.select_frames(table, settings.classes))
 
     @property
@@ -56,29 +56,29 @@ class Frames:
 
     @property
     def names(self) -> list[str]:
-        """The wanted frames."""
+        """Paths of the wanted frames."""
         names: list[str] = self.table.loc[self.table["wanted"], "frame_path"].tolist()
         return names
 
-    def looked_at(self, worker: Worker, images: Path) -> pa.Table:
-        """Look at the wanted frames in a folder."""
+    def detect(self, worker: Worker, images: Path) -> pa.Table:
+        """Run detection on the wanted frames in a folder."""
         return worker(FolderSource(str(images)), self.names)
 
-    def paired(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
-        """Pair what was found."""
+    def pair(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
+        """Pair detections."""
         schema = pa.schema([DETECTIONS.field(name) for name in PAIRING_COLUMNS])
-        found = pa.Table.from_pylist(rows, schema) if isinstance(rows, list) else rows
-        return pairing.pair_frames(self.table, found, settings.pairing)
+        detections = pa.Table.from_pylist(rows, schema) if isinstance(rows, list) else rows
+        return pairing.pair_frames(self.table, detections, settings.pairing)
 
-    def samples(self, worker: Worker, images: Path, settings: Config) -> pd.DataFrame:
-        """Look at the wanted frames in a folder, and pair."""
-        return self.paired(self.looked_at(worker, images), settings)
+    def make_samples(self, worker: Worker, images: Path, settings: Config) -> pd.DataFrame:
+        """Run detection on the wanted frames in a folder, and pair."""
+        return self.pair(self.detect(worker, images), settings)
 
     def read_truth(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Read the annotated boxes, in pixels of the frames that the samples are of."""
+        """Read the annotated boxes, in pixels of the frames of the samples."""
         return evaluation.read_truth(self.truth) if self.truth else evaluation.extract_truth(samples)
 
     def score(self, samples: pd.DataFrame) -> pd.Series:
-        """Score samples against the ground truth: the row of `evaluation.score_samples` for all classes."""
+        """Score samples against the truth; returns the row of `evaluation.score_samples` for all classes."""
         row: pd.Series = evaluation.score_samples(samples, self.read_truth(samples)).T["all"]
         return row

@@ -1,7 +1,7 @@
-"""A loop that decodes and does nothing else, in a process of its own: see `mediapipe_loop` for the orders.
+"""Decode images in a loop, in a separate process that does nothing else: see `mediapipe_loop` for the orders.
 
-Written as one would write it. Where it runs alone glibc gives the memory of each picture of 1280 pixels back to the
-system, which costs more than decoding it; in a process that does more it does not: `cost` shows both.
+Deliberately plain. In such a process glibc returns the memory of each 1280-pixel image to the system, which costs more
+than decoding it; in a process that also does other work it does not. `cost` measures both.
 """
 
 import json
@@ -15,7 +15,7 @@ cv2.setNumThreads(1)
 
 
 def main() -> None:
-    """Answer orders."""
+    """Read orders from standard input and answer them."""
     for line in sys.stdin:
         order = json.loads(line)
         paths = [str(Path(order["time"], name)) for name in order["names"]]

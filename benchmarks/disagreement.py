@@ -1,4 +1,4 @@
-"""Whose hand to keep where two detectors found different ones near a face: what the `trust` of a detector rests on."""
+"""Measure which of two detectors to trust where they found different hands near a face: the basis of `trust`."""
 
 from __future__ import annotations
 
@@ -19,35 +19,42 @@ from detectime.config import Config
 from detectime.detection.worker import Worker
 from detectime.images import RGB
 
-Spoiling = Callable[[RGB], np.ndarray]
+Distortion = Callable[[RGB], np.ndarray]
 
 
-def report(frames: Frames, settings: Config) -> None:
-    """Print the table: each detector by itself on frames that are spoilt in many ways."""
+def print_report(frames: Frames, settings: Config) -> None:
+    """Print the table: each detector alone on frames that are distorted in many ways."""
     detection = dataclasses.replace(settings.detection, **EVERY)
     variant = dataclasses.replace(settings, detection=detection)
     worker = make_worker(detection)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, spoil in spoilings().items():
-            place = Path(folder, name)
+        for name, distort in make_distortions().items():
+            target = Path(folder, name)
             for frame in frames.names:
                 image = cv2.imread(str(frames.images / frame), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
                 assert image is not None
-                (place / frame).parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(place / frame), spoil(np.asarray(image, np.uint8)), [cv2.IMWRITE_JPEG_QUALITY, 95])
-            rows.append(each_alone(frames, place, worker, variant))
+                (target / frame).parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(target / frame), distort(np.asarray(image, np.uint8)), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            rows.append(evaluate_each_detector(frames, target, worker, variant))
     found = pd.concat(rows)
     both = found.dropna()
     kinds = {
-        "both, and they agree": both[both["agreement"] > 0.5],
-        "both, and they differ": both[both["agreement"] <= 0.5],
-        "hagrid alone": found[found["mediapipe"].isna() & found["hagrid"].notna()],
-        "mediapipe alone": found[found["hagrid"].isna() & found["mediapipe"].notna()],
+        "both, agreeing": both[both["agreement"] > 0.5],
+        "both, differing": both[both["agreement"] <= 0.5],
+        "only hagrid": found[found["mediapipe"].isna() & found["hagrid"].notna()],
+        "only mediapipe": found[found["hagrid"].isna() & found["mediapipe"].notna()],
     }
     measure.print_table(
-        f"{frames.title}, its {len(frames.names)} frames spoilt in {len(rows)} ways: who found a hand near a face",
-        ("", "frames", "hagrid's is correct", "mediapipe's is correct", "mean IoU of the two", "of their average"),
+        f"{frames.title}, {len(frames.names)} frames distorted in {len(rows)} ways: who found a hand near a face",
+        (
+            "",
+            "frames",
+            "hagrid correct",
+            "mediapipe correct",
+            "mean IoU, hagrid · mediapipe",
+            "mean IoU of the averaged box",
+        ),
         (
             (
                 kind,
@@ -61,51 +68,51 @@ def report(frames: Frames, settings: Config) -> None:
     )
 
 
-def each_alone(frames: Frames, images: Path, worker: Worker, settings: Config) -> pd.DataFrame:
-    """IoU with the truth of each detector's hand, NaN without one, and the IoU of the two."""
-    table = frames.looked_at(worker, images)
+def evaluate_each_detector(frames: Frames, images: Path, worker: Worker, settings: Config) -> pd.DataFrame:
+    """Return the IoU with the truth of each detector's hand (NaN if it found none) and the IoU of the two hands."""
+    table = frames.detect(worker, images)
     alone = {}
     for name in ("hagrid", "mediapipe"):
         rows = table.to_pylist()
         for row in rows:
             row["hands"] = [hand for hand in row["hands"] if hand["detector"] == name]
-        alone[name] = frames.paired(rows, settings)
+        alone[name] = frames.pair(rows, settings)
     hands = [pairing.get_boxes(samples, "hand") for samples in alone.values()]
     (first, second), average = alone.values(), (hands[0] + hands[1]) / 2
     truth = frames.read_truth(first)
     corners = {f"hand_{c}": average[:, k] for k, c in enumerate(("x1", "y1", "x2", "y2"))}
-    there = {"outcome": np.where(np.isnan(average[:, 0]), "no_hand", "paired")}
+    outcome = {"outcome": np.where(np.isnan(average[:, 0]), "no_hand", "paired")}
     return pd.DataFrame(
         {
             "hagrid": evaluation.compute_best_iou(first, truth),
             "mediapipe": evaluation.compute_best_iou(second, truth),
-            "average": evaluation.compute_best_iou(first.assign(**corners, **there), truth),
+            "average": evaluation.compute_best_iou(first.assign(**corners, **outcome), truth),
             "agreement": boxes.compute_iou(*hands),
         }
     )
 
 
-def spoilings() -> dict[str, Spoiling]:
-    """Ways to spoil a frame that leave its boxes where they are, in shares of it."""
+def make_distortions() -> dict[str, Distortion]:
+    """Return distortions that leave the boxes of a frame in place, relative to its size."""
     noise = np.random.default_rng(0)
 
-    def smaller(scale: float) -> Spoiling:
+    def scale_by(scale: float) -> Distortion:
         return lambda image: np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
-    def brighter(factor: float) -> Spoiling:
+    def brighten(factor: float) -> Distortion:
         return lambda image: np.clip(image * factor, 0, 255).astype(np.uint8)
 
     return {
-        "as they are": lambda image: image,
-        "half": smaller(0.5),
-        "a third": smaller(1 / 3),
+        "unchanged": lambda image: image,
+        "half size": scale_by(0.5),
+        "third size": scale_by(1 / 3),
         "noise": lambda image: np.clip(image + noise.normal(0, 30, image.shape), 0, 255).astype(np.uint8),
-        "dark": brighter(0.25),
-        "bright": brighter(2.2),
+        "dark": brighten(0.25),
+        "bright": brighten(2.2),
         "blurred": lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), 4)),
         "grey": lambda image: np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8),
-        "flat": lambda image: (image * 0.3 + 90).astype(np.uint8),
-        "coarse": lambda image: np.asarray(
+        "low contrast": lambda image: (image * 0.3 + 90).astype(np.uint8),
+        "low resolution": lambda image: np.asarray(
             cv2.resize(cv2.resize(image, (160, 160), interpolation=cv2.INTER_AREA), image.shape[1::-1])
         ),
     }

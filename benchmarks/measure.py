@@ -1,4 +1,4 @@
-"""What the tables share: CPU time, contenders in turn, numbers with their spread."""
+"""Shared by all tables: measure CPU time, run contenders in turn, format numbers with their spread."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
-def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, of all threads of this process."""
+def time_cpu(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of a call, summed over all threads of this process."""
     before = time.process_time()
     work()
     return time.process_time() - before
 
 
-def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Ask each contender for its seconds, round after round: what a noisy machine does to one it does to all."""
-    for measure in contenders.values():  # models load, caches fill
+def time_in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measure each contender once per round, so that noise of the machine affects all of them alike."""
+    for measure in contenders.values():  # loads models and fills caches
         measure()
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -28,8 +28,8 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[
 
 
 @contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Keep this process, and those that it starts meanwhile, on one core."""
+def use_one_core() -> Iterator[None]:
+    """Pin this process, and those that it starts in the block, to one core."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -41,20 +41,20 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Median of values, and the least and the most of them."""
-    several = sorted(values)
-    middle = statistics.median(several)
-    return f"{middle:.{digits}f} ({several[0]:.{digits}f}…{several[-1]:.{digits}f})"
+def format_spread(values: Iterable[float], digits: int = 1) -> str:
+    """Format the median of values, with minimum and maximum."""
+    ordered = sorted(values)
+    median = statistics.median(ordered)
+    return f"{median:.{digits}f} ({ordered[0]:.{digits}f}…{ordered[-1]:.{digits}f})"
 
 
-def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Ratio of two contenders, round by round."""
-    return spread((a / b for a, b in zip(ours, theirs, strict=True)), 2)
+def format_ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Format the ratio of two contenders, computed per round."""
+    return format_spread((a / b for a, b in zip(ours, theirs, strict=True)), 2)
 
 
 def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table in Markdown."""
+    """Print a Markdown table."""
     print(f"\n### {title}\n")
     print("| " + " | ".join(head) + " |")
     print("| --- |" + " ---: |" * (len(head) - 1))

@@ -1,8 +1,8 @@
-"""What a user would write instead: MediaPipe's faces and hands in a loop. Runs in an environment of its own.
+"""Run MediaPipe's face and hand detection in a loop, as a user would write it; needs its own environment.
 
-It reads orders from its standard input, a line of JSON each, and answers with one:
-``{"time": folder, "names": […]}`` gets the CPU seconds of a pass over these files,
-``{"find": folder, "names": […]}`` the best hand of each file, as ``[x1, y1, x2, y2]`` in pixels, or null.
+Orders arrive on standard input, one line of JSON each, and each is answered with one line:
+``{"time": folder, "names": […]}`` with the CPU seconds of a pass over these files,
+``{"find": folder, "names": […]}`` with the best hand of each file, as ``[x1, y1, x2, y2]`` in pixels, or null.
 """
 
 import json
@@ -10,42 +10,42 @@ import os
 import sys
 import time
 
-os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 - its name
+os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 - the name that glog reads
 
 import cv2
 import mediapipe
 
-MARGIN = 0.10  # of the longer side of the landmarks' box, on each side, as ours
+MARGIN = 0.10  # on each side, as a share of the longer side of the landmarks' box; the default of detectime
 
 cv2.setNumThreads(1)
 faces = mediapipe.solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
 hands = mediapipe.solutions.hands.Hands(static_image_mode=True, max_num_hands=2, min_detection_confidence=0.5)
 
 
-def look(path):
-    """Read a file, find its faces and its hands."""
+def run_detection(path):
+    """Read an image file and detect its faces and hands."""
     image = cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
     faces.process(image)
     return image, hands.process(image)
 
 
-def best_hand(path):
-    """Box of the hand of the best score."""
-    image, found = look(path)
+def find_best_hand(path):
+    """Return the box of the hand with the highest score, or None."""
+    image, found = run_detection(path)
     if not found.multi_hand_landmarks:
         return None
     scores = [handedness.classification[0].score for handedness in found.multi_handedness]
     points = found.multi_hand_landmarks[scores.index(max(scores))].landmark
     height, width = image.shape[:2]
     x, y = [p.x * width for p in points], [p.y * height for p in points]
-    grown = MARGIN * max(max(x) - min(x), max(y) - min(y))
-    return [max(0, min(x) - grown), max(0, min(y) - grown), min(width, max(x) + grown), min(height, max(y) + grown)]
+    margin = MARGIN * max(max(x) - min(x), max(y) - min(y))
+    return [max(0, min(x) - margin), max(0, min(y) - margin), min(width, max(x) + margin), min(height, max(y) + margin)]
 
 
 def main():
-    """Answer orders."""
+    """Read orders from standard input and answer them."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # the library talks
+    os.dup2(2, 1)  # the library prints to standard output
     for line in sys.stdin:
         order = json.loads(line)
         folder = order.get("time") or order["find"]
@@ -53,10 +53,10 @@ def main():
         if "time" in order:
             before = time.process_time()
             for path in paths:
-                look(path)
+                run_detection(path)
             answer = time.process_time() - before
         else:
-            answer = [best_hand(path) for path in paths]
+            answer = [find_best_hand(path) for path in paths]
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

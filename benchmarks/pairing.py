@@ -1,13 +1,13 @@
-"""What pairing costs: flattening once, pairing again with other parameters, and the table of outcomes.
+"""Measure pairing: flattening once, pairing again with other parameters, and building the table of outcomes.
 
 python -m benchmarks.pairing [FRAMES]
 
-Boxes lie anywhere, so that only a quarter of the frames pair at once: real frames leave much less to a fallback.
+Boxes lie at random positions, so only a quarter of the frames pair without a fallback; real frames need it much less.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 from functools import partial
 
@@ -20,18 +20,18 @@ from detectime import pairing
 from detectime.config import PairingConfig
 from detectime.schema import BOXES, DETECTIONS, PAIRING_COLUMNS
 
-FRAMES = 175_000  # of the contest
+FRAMES = 175_000  # as many as the contest has
 ROUNDS = 9
 SETTINGS = {
-    "the default": PairingConfig(),
-    "a wider square and a least score": PairingConfig(crop_coefficient=2.0, min_hand_score=0.3),
+    "default": PairingConfig(),
+    "wider square, minimum score": PairingConfig(crop_coefficient=2.0, min_hand_score=0.3),
     "fallback: wider": PairingConfig(fallback="wider"),
     "fallback: frame": PairingConfig(fallback="frame"),
 }
 
 
-def imagine_detections(frames: int) -> pa.Table:
-    """Return detections of frames with 1.2 faces and 1.4 hands on average."""
+def make_random_detections(frames: int) -> pa.Table:
+    """Return random detections: on average 1.2 faces and 1.4 hands per frame."""
     random = np.random.default_rng(0)
     faces = random.choice([0, 1, 2, 3], frames, p=[0.05, 0.75, 0.15, 0.05])
     hands = random.choice([0, 1, 2, 3], frames, p=[0.05, 0.6, 0.25, 0.1])
@@ -42,14 +42,14 @@ def imagine_detections(frames: int) -> pa.Table:
         "width": pa.array(np.full(frames, 640, np.int32)),
         "height": pa.array(np.full(frames, 480, np.int32)),
         "orientation": pa.nulls(frames, pa.int8()),
-        "faces": imagine_boxes(random, faces, "retinaface"),
-        "hands": imagine_boxes(random, hands, "mediapipe"),
+        "faces": make_random_boxes(random, faces, "retinaface"),
+        "hands": make_random_boxes(random, hands, "mediapipe"),
     }
     return pa.table(columns, schema=pa.schema([DETECTIONS.field(name) for name in PAIRING_COLUMNS]))
 
 
-def imagine_boxes(random: np.random.Generator, counts: np.ndarray, detector: str) -> pa.ListArray:
-    """Return so many random boxes for each frame."""
+def make_random_boxes(random: np.random.Generator, counts: np.ndarray, detector: str) -> pa.ListArray:
+    """Return random boxes, `counts` of them for each frame."""
     total = int(counts.sum())
     corner = random.uniform([[0], [0]], [[560], [400]], (2, total)).astype(np.float32)
     size = random.uniform(20, 80, (2, total)).astype(np.float32)
@@ -61,24 +61,28 @@ def imagine_boxes(random: np.random.Generator, counts: np.ndarray, detector: str
 
 def main() -> None:
     """Print the table."""
-    frames = int(sys.argv[1]) if len(sys.argv) > 1 else FRAMES
-    detections = imagine_detections(frames)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairing", description="Measure pairing.")
+    parser.add_argument("frames", type=int, nargs="?", default=FRAMES, metavar="FRAMES", help=f"default: {FRAMES}")
+    frames = parser.parse_args().frames
+    detections = make_random_detections(frames)
     table = pd.DataFrame({"frame_path": detections["frame_path"].to_pandas(), "class_name": "ok", "label": 4})
     table = table.assign(video_name="v", frame_id=0, on_disk=True, wanted=True)
     candidates = pairing.find_candidates(detections)
     work: dict[str, Callable[[], object]] = {
-        "flattening (`find_candidates`), once": partial(pairing.find_candidates, detections),
+        "flattening once (`find_candidates`)": partial(pairing.find_candidates, detections),
         **{
             f"pairing again (`pair_candidates`), {name}": partial(pairing.pair_candidates, candidates, config)
             for name, config in SETTINGS.items()
         },
-        "all, with the table of outcomes (`pair`)": partial(pairing.pair_frames, table, detections, PairingConfig()),
+        "all, including the table of outcomes (`pair_frames`)": partial(
+            pairing.pair_frames, table, detections, PairingConfig()
+        ),
     }
-    measured = measure.in_turn({name: partial(measure.cpu, w) for name, w in work.items()}, ROUNDS)
+    measured = measure.time_in_turn({name: partial(measure.time_cpu, w) for name, w in work.items()}, ROUNDS)
     measure.print_table(
-        f"Pairing, {frames:,} frames, {len(candidates.face):,} pairs of a face and a hand, one thread",
+        f"Pairing, {frames:,} frames, {len(candidates.face):,} face-hand pairs, one thread",
         ("", "CPU ms"),
-        ((name, measure.spread(1000 * second for second in seconds)) for name, seconds in measured.items()),
+        ((name, measure.format_spread(1000 * second for second in seconds)) for name, seconds in measured.items()),
     )
 
 

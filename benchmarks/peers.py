@@ -1,4 +1,4 @@
-"""The peers, loops in processes of their own: a plain decode, and MediaPipe 0.10, which needs its own environment."""
+"""The peers, each a loop in its own process: plain decoding, and MediaPipe 0.10, which needs its own environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from detectime import paths
 
-PINNED = "mediapipe==0.10.21"  # the last that brings its models; it needs Python 3.12 or older
+PINNED = "mediapipe==0.10.21"  # the last release that includes its models; needs Python 3.12 or older
 _ENVIRONMENT = paths.ROOT_DIR / ".venv-mediapipe"
 _HERE = Path(__file__).parent
 
@@ -24,11 +24,11 @@ class Loop:
         self._process = process
 
     def time(self, folder: Path, names: Sequence[str]) -> float:
-        """CPU seconds of a pass over files: all that the loop does."""
+        """Return the CPU seconds of one pass over files."""
         return float(self._ask({"time": str(folder), "names": list(names)}))
 
-    def find(self, folder: Path, names: Sequence[str]) -> list[list[float] | None]:
-        """Box of the best hand of each file."""
+    def find_best_hands(self, folder: Path, names: Sequence[str]) -> list[list[float] | None]:
+        """Return the box of the best hand of each file, or None."""
         found: list[list[float] | None] = self._ask({"find": str(folder), "names": list(names)})
         return found
 
@@ -39,34 +39,34 @@ class Loop:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self._process.args!r} ended with status {self._process.wait()}")
+            raise RuntimeError(f"{self._process.args!r} exited with status {self._process.wait()}")
         return json.loads(answer)
 
 
-def decode() -> contextlib.AbstractContextManager[Loop]:
-    """Start a loop that decodes and does nothing else."""
-    return _loop(Path(sys.executable), "decode_loop.py")
+def start_decode_loop() -> contextlib.AbstractContextManager[Loop]:
+    """Start a loop that only decodes."""
+    return _start_loop(Path(sys.executable), "decode_loop.py")
 
 
-def mediapipe() -> contextlib.AbstractContextManager[Loop]:
-    """Start MediaPipe's loop; its environment is made the first time (1 GB).
+def start_mediapipe() -> contextlib.AbstractContextManager[Loop]:
+    """Start the MediaPipe loop; the first call creates its environment (1 GB).
 
     Raises
     ------
     subprocess.CalledProcessError
-        If the environment cannot be made.
+        If the environment cannot be created.
     """
     python = _ENVIRONMENT / "bin" / "python"
     if not (_ENVIRONMENT / "ready").is_file():
-        print(f"making {_ENVIRONMENT.name} with {PINNED} …", file=sys.stderr, flush=True)
+        print(f"creating {_ENVIRONMENT.name} with {PINNED} …", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(_ENVIRONMENT)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", PINNED], check=True)
         (_ENVIRONMENT / "ready").touch()
-    return _loop(python, "mediapipe_loop.py")
+    return _start_loop(python, "mediapipe_loop.py")
 
 
 @contextlib.contextmanager
-def _loop(python: Path, script: str) -> Iterator[Loop]:
+def _start_loop(python: Path, script: str) -> Iterator[Loop]:
     process = subprocess.Popen(
         [str(python), str(_HERE / script)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What many frames cost apart from looking at them: seconds and memory, with a detector that costs nothing.
+"""Measure everything but detection on many frames: seconds and memory, with an engine that returns random boxes.
 
 python -m benchmarks.rows [ROWS]
 """
@@ -28,7 +28,7 @@ from detectime.config import RunConfig
 from detectime.detection import run
 from detectime.detection.engines.contract import LostShard, Shard, ShardQueue
 from detectime.detectors.registry import Chosen
-from detectime.labels import frame_table
+from detectime.labels import frame_table, frames_csv
 from detectime.schema import BOXES, DETECTIONS, LANDMARKS
 from detectime.sources.contract import Source
 from detectime.sources.folder import FolderSource
@@ -36,45 +36,45 @@ from detectime.sources.folder import FolderSource
 Step = tuple[str, Callable[[Any], Any]]
 
 ROWS = 1_000_000
-A_VIDEO = 60  # frames
+FRAMES_PER_VIDEO = 60
 
 
 @dataclass(frozen=True)
-class Imagined(FolderSource):
-    """A folder that says it has the frames."""
+class ListedFolder(FolderSource):
+    """A folder that lists frames without having any files."""
 
     rows: int = ROWS
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
-        """Name the frames, each with a stamp."""
-        return ((name(k), f"{100_000 + k}-{1_700_000_000_000_000_000 + k}") for k in range(self.rows))
+        """List the frames, each with a stamp."""
+        return ((format_frame_path(k), f"{100_000 + k}-{1_700_000_000_000_000_000 + k}") for k in range(self.rows))
 
 
-def name(k: int) -> str:
-    """Path of a frame."""
-    return f"video_{k // A_VIDEO:05d}/{k:07d}.jpg"
+def format_frame_path(k: int) -> str:
+    """Return the path of a frame."""
+    return f"video_{k // FRAMES_PER_VIDEO:05d}/{k:07d}.jpg"
 
 
-def costless(
+def run_shards(
     shards: ShardQueue, chosen: Chosen, source: Source, settings: RunConfig
 ) -> Iterator[tuple[Shard, pa.Table | LostShard]]:
-    """Find, at once, a face and a hand in each frame."""
+    """Return one face and one hand for each frame, at random positions: an engine without detection."""
     shards.share_among(1)
-    found = DETECTIONS.empty_table()
+    detections = DETECTIONS.empty_table()
     while shards:
         shard = shards.popleft()
-        if len(found) < len(shard):  # that costs more than all else
-            found = pa.table(found_in(shard, np.random.default_rng(0)), schema=DETECTIONS)
-        yield shard, found.slice(0, len(shard)).set_column(0, DETECTIONS.field(0), pa.array(shard))
+        if len(detections) < len(shard):  # build it once: this takes longer than everything else
+            detections = pa.table(make_columns(shard, np.random.default_rng(0)), schema=DETECTIONS)
+        yield shard, detections.slice(0, len(shard)).set_column(0, DETECTIONS.field(0), pa.array(shard))
 
 
-def found_in(shard: Shard, random: np.random.Generator) -> dict[str, Any]:
-    """Return the columns of a table of detections."""
+def make_columns(shard: Shard, random: np.random.Generator) -> dict[str, Any]:
+    """Return the columns of a detections table."""
     count = len(shard)
     points = pa.array(random.uniform(0, 500, count * 3 * LANDMARKS).astype("f4"))
     hashes = pa.array([random.bytes(32) for _ in shard], DETECTIONS.field("crop_hash").type.value_type)
     probabilities = pa.array(random.uniform(0, 1, count).astype("f4"))
-    proposals = boxes(random, count).flatten()
+    proposals = make_boxes(random, count).flatten()
     fields = list(DETECTIONS.field("proposal").type.value_type)
     return {
         "frame_path": shard,
@@ -85,62 +85,66 @@ def found_in(shard: Shard, random: np.random.Generator) -> dict[str, Any]:
         "width": np.full(count, 640, np.int32),
         "height": np.full(count, 480, np.int32),
         "orientation": pa.nulls(count, pa.int8()),
-        "faces": boxes(random, count),
-        "hands": boxes(random, count),
-        "landmarks": one_each(pa.FixedSizeListArray.from_arrays(points, 3 * LANDMARKS)),
-        "presence": one_each(probabilities),
-        "handedness": one_each(probabilities),
-        "proposal": one_each(
+        "faces": make_boxes(random, count),
+        "hands": make_boxes(random, count),
+        "landmarks": wrap_each(pa.FixedSizeListArray.from_arrays(points, 3 * LANDMARKS)),
+        "presence": wrap_each(probabilities),
+        "handedness": wrap_each(probabilities),
+        "proposal": wrap_each(
             pa.StructArray.from_arrays([proposals.field(field.name) for field in fields], fields=fields)
         ),
-        "crop_hash": one_each(hashes),
+        "crop_hash": wrap_each(hashes),
     }
 
 
-def one_each(values: pa.Array) -> pa.ListArray:
-    """Return lists of one element."""
+def wrap_each(values: pa.Array) -> pa.ListArray:
+    """Wrap each value in a list of its own."""
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)
 
 
-def boxes(random: np.random.Generator, count: int) -> pa.ListArray:
-    """One box for each frame."""
+def make_boxes(random: np.random.Generator, count: int) -> pa.ListArray:
+    """Return one random box per frame."""
     corner, size = random.uniform(0, 500, (2, count)).astype("f4"), random.uniform(10, 100, (2, count)).astype("f4")
     numbers = [*corner, *(corner + size), np.full(count, 0.9, "f4")]
-    values = [*(pa.array(n) for n in numbers), pa.array(["costless"] * count), pa.array(["near"] * count)]
+    values = [*(pa.array(n) for n in numbers), pa.array(["random"] * count), pa.array(["near"] * count)]
     struct = pa.StructArray.from_arrays(values, fields=list(BOXES.value_type))
-    return one_each(struct)
+    return wrap_each(struct)
 
 
-def stages(rows: int, folder: Path) -> dict[str, list[Step]]:
-    """Say what each process does: steps, each a name and a call that takes what the step before returned."""
+def list_stages(rows: int, folder: Path) -> dict[str, list[Step]]:
+    """Return the steps of each process: names and functions; each function takes what the previous one returned."""
     labels, output = folder / "train.csv", str(folder / "run")
     settings = configuration.load_config(
         parameters={"labels": str(labels), "output": output, "save_per_num_images": 1000}
     )
-    source = Imagined(str(folder), rows=rows)
-    known: list[Any] = []  # the frame table
+    source = ListedFolder(str(folder), rows=rows)
+    tables: list[Any] = []  # the frame table, once it is read
 
-    def table() -> None:
-        known.append(
-            frame_table.select_frames(frame_table.read_frames_csv(labels, source, settings.labels), settings.classes)
+    def read_table() -> None:
+        tables.append(
+            frame_table.select_frames(frames_csv.read_frames_csv(labels, source, settings.labels), settings.classes)
         )
 
     def detect() -> pa.Table:
-        return run.detect_frames(known[0], source, settings, output, costless)
+        return run.detect_frames(tables[0], source, settings, output, run_shards)
 
     def pair(_: pa.Table) -> Any:
         return outcomes.pair_run(runs.open_run(output), settings.pairing)
 
-    read: Step = ("the frame table: read, check, match", lambda _: table())
+    read: Step = ("read, check and match the frame table", lambda _: read_table())
     return {
-        "a run, shards of 1,000": [read, ("detection", lambda _: detect())],
-        "the finished run again": [read, ("detection", lambda _: detect())],
-        "and its pairing": [read, ("detection", lambda _: detect()), ("pairing, the outcomes and hands.json", pair)],
+        "new run, shards of 1,000": [read, ("detection", lambda _: detect())],
+        "finished run again": [read, ("detection", lambda _: detect())],
+        "finished run, with pairing": [
+            read,
+            ("detection", lambda _: detect()),
+            ("pairing, outcomes, hands.json", pair),
+        ],
     }
 
 
-def measured(steps: list[Step]) -> Iterator[tuple[str, str, str]]:
-    """Take steps; yields the name, the seconds and the peak memory so far of each."""
+def measure_steps(steps: list[Step]) -> Iterator[tuple[str, str, str]]:
+    """Run the steps, and yield the name, the seconds and the peak memory so far of each."""
     value: Any = None
     first: Step = ("imports", lambda _: None)
     for what, step in [first, *steps]:
@@ -154,23 +158,23 @@ def measured(steps: list[Step]) -> Iterator[tuple[str, str, str]]:
 def main() -> None:
     """Print the table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    if len(sys.argv) > 2:  # a process of its own
+    if len(sys.argv) > 2:  # this process measures one stage
         _, _, folder, stage = sys.argv
         with contextlib.redirect_stdout(io.StringIO()):
-            taken = list(measured(stages(rows, Path(folder))[stage]))
+            taken = list(measure_steps(list_stages(rows, Path(folder))[stage]))
         print(json.dumps(taken))
         return
     table: list[tuple[str, str, str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         with Path(folder, "train.csv").open("w") as file:
             file.write("video_name,frame_id,class_name,frame_path\n")
-            file.writelines(f"{name(k)[:11]},{k},ok,{name(k)}\n" for k in range(rows))
-        for stage in stages(rows, Path(folder)):
+            file.writelines(f"{format_frame_path(k)[:11]},{k},ok,{format_frame_path(k)}\n" for k in range(rows))
+        for stage in list_stages(rows, Path(folder)):
             command = [sys.executable, "-m", "benchmarks.rows", str(rows), folder, stage]
-            said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-            table += [(stage, *step) for step in json.loads(said)]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+            table += [(stage, *step) for step in json.loads(printed)]
     measure.print_table(
-        f"{rows:,} frames, nothing to look at, each stage in a process of its own",
+        f"{rows:,} frames, no detection, each stage in a separate process",
         ("", "step", "seconds", "peak memory so far, MB"),
         table,
     )
