@@ -138,7 +138,7 @@ class EncodedImage:
     (64, 48, (48, 64, 3))
     """
 
-    def __init__(self, encoded: bytes, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, encoded: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> None:
         self._encoded = encoded
         self._pixels: RGB | None = None
         self.orientation: int | None = None
@@ -235,7 +235,7 @@ class DecodedImage:
         return self._pixels
 
 
-def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> FrameImage:
+def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> FrameImage:
     """Open what a source yields: check its size, and see to its orientation.
 
     Parameters
@@ -272,7 +272,7 @@ def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: in
     return DecodedImage(turn_upright(pixels, frame.orientation), frame.content, frame.orientation)
 
 
-def decode_image(encoded: bytes, *, exif: str = "ignore", max_pixels: int = MAX_PIXELS) -> RGB:
+def decode_image(encoded: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
     """Decode an image file to RGB, uint8, shape (height, width, 3): see `EncodedImage`.
 
     Raises
