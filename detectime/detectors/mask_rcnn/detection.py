@@ -118,7 +118,7 @@ def unmold_boxes(rows: Array, canvas: Canvas) -> tuple[NDArray[np.int32], NDArra
     --------
     >>> canvas = Canvas(np.zeros((64, 64, 3), np.uint8), (0, 0, 64, 64), (0, 0, 64, 64), (128, 128))
     >>> unmold_boxes(np.array([[0, 0, 0.5, 0.5, 1, 0.99]], np.float32), canvas)[0]
-    array([[ 0,  0, 65, 65]], dtype=int32)
+    array([[ 0,  0, 64, 64]], dtype=int32)
     """
     image_box = normalise_boxes(np.array(canvas.image_box, float), *canvas.pixels.shape[:2])
     shift, sides = np.tile(image_box[:2], 2), np.tile(image_box[2:] - image_box[:2], 2)

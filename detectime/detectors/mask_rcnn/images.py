@@ -213,7 +213,7 @@ def resize_bilinear(image: NDArray[Any], height: int, width: int) -> NDArray[np.
     Examples
     --------
     >>> resize_bilinear(np.array([[0, 4]]), 1, 4)
-    array([[0., 1., 3., 4.]])
+    array([[0., 1., 3., 3.]])
     """
     top, bottom, y_weights = _find_neighbours(image.shape[0], height)
     left, right, x_weights = _find_neighbours(image.shape[1], width)
