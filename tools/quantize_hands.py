@@ -123,7 +123,7 @@ def main() -> None:
     worker(source, sorted(name for name, _ in source.list_frames()))
     with tempfile.TemporaryDirectory() as folder:
         convert_weights.download_wheels(Path(folder))
-        model = dict(convert_weights.float_models(Path(folder), "full"))["hand_landmark.onnx"]
+        model = dict(convert_weights.convert_hand_models(Path(folder), "full"))["hand_landmark.onnx"]
     ranges = measure_ranges(model, crops)
     RANGES.write_text(json.dumps(ranges, indent=0) + "\n")
     print(f"{RANGES}: {len(ranges)} activations over {len(crops)} crops")
