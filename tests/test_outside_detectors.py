@@ -788,5 +788,5 @@ def test_the_module_must_be_installed_on_every_node_of_a_cluster(
         finally:
             cluster.shutdown()
     assert (tmp_path / "run" / "hands.json").read_bytes() == (sample_run / "hands.json").read_bytes()
-    assert "refused: nodes of the Ray cluster that cannot work for this run" in said
+    assert "refused: these nodes of the Ray cluster cannot work for this run" in said
     assert "No module named 'only_here'" in said
