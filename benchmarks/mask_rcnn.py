@@ -106,8 +106,7 @@ def compute_ratio(seconds: dict[str, list[float]], name: str) -> float:
 def compare_regions(tensors: Tensors, frames: list[RGB]) -> None:
     """Compare the search near the faces with that of the whole frame.
 
-    With random weights a frame has a hundred "hands", the largest of which near a face makes the pair, and content
-    outside a region matters as much as content inside it: such weights measure the cost, not the agreement.
+    Random weights measure the cost only. To measure whether the same hands are detected, use `--weights`.
     """
     hands = MaskRCNNHands(Network(SETTINGS, tensors, "cpu"))
     default = choose_detectors(DetectionConfig())
