@@ -342,7 +342,16 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def list_faults(error: ValidationError) -> list[str]:
-    """Return one sentence for each fault that pydantic found: the key, the value, and what is accepted."""
+    """Return one sentence for each fault that pydantic found: the key, the value, and what is accepted.
+
+    Examples
+    --------
+    >>> try:
+    ...     SelectionConfig(limit=0)
+    ... except ValidationError as error:
+    ...     print(*list_faults(error))
+    limit = 0: Input should be greater than or equal to 1
+    """
     return [_describe_fault(fault) for fault in error.errors()]
 
 

@@ -187,6 +187,12 @@ def note_listing(table: pd.DataFrame, rows: Integers, index: pa.Table, retry_fai
         As in `find_changes`.
     retry_failed
         Whether missing frames are processed again in any case.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"frame_path": ["a.jpg", "b.jpg"], "wanted": True, "on_disk": [True, False]})
+    >>> print(*note_listing(table, np.array([0, 1]), pa.table({"outcome": ["ok", "ok"]}), retry_failed=False))
+    1 processed frame is gone; its detections are kept (the first: 'b.jpg')
     """
     is_there = table["on_disk"].to_numpy()  # a source may have a frame and know no stamp
     if not len(index) or not is_there.any():

@@ -307,12 +307,28 @@ def save_shard(store: Store, number: int, table: pa.Table) -> None:
 
 
 def list_shards(store: Store) -> list[str]:
-    """Return the names of the shards, in the order in which they were saved: see `save_shard`."""
+    """Return the names of the shards, in the order in which they were saved.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.storage.store import open_store
+    >>> list_shards(open_store(paths.SAMPLE, reading=True))
+    []
+    """
     return [name for name in store.names(SHARDS) if _SHARD_NAME.fullmatch(name)]
 
 
 def find_last_shard_number(store: Store) -> int:
-    """Return the number of the shard that was saved last; 0 if there is none."""
+    """Return the number of the shard that was saved last; 0 if there is none.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.storage.store import open_store
+    >>> find_last_shard_number(open_store(paths.SAMPLE, reading=True))
+    0
+    """
     names = list_shards(store)
     return int(_SHARD_NAME.sub(r"\1", names[-1])) if names else 0
 

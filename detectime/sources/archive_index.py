@@ -70,6 +70,15 @@ def index_archives(archives: tuple[str, ...]) -> pa.Table:
     ------
     SourceError
         If an archive is broken, or if two have a member of the same path.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+    ...     with zipfile.ZipFile(file, "w") as target:
+    ...         target.writestr("anna/0001.jpg", b"hello")
+    ...     index_archives((file.name,))["size"].to_pylist()
+    [5]
     """
     tables, ignored = [_SCHEMA.empty_table()], 0
     first_ignored: str | None = None
