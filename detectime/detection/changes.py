@@ -155,7 +155,15 @@ def find_changes(
 
 
 def note_changes(changes: Changes, at: str) -> list[Note]:
-    """Return a note about changed frames, on which detection runs again; no note if none changed."""
+    """Return a note about changed frames, on which detection runs again; no note if none changed.
+
+    Examples
+    --------
+    >>> no_text = pa.nulls(1, pa.string())
+    >>> changes = Changes(np.array([True]), np.array([False]), 1, "a.jpg", 0, no_text, 0, no_text, False)
+    >>> print(*note_changes(changes, "2026-11-26T01:02:03+00:00"))
+    1 frame changed and was processed again (the first: 'a.jpg')
+    """
     if not changes.count:
         return []
     unknown = f" ({changes.unknown} by their size alone: no content was recorded)" if changes.unknown else ""
@@ -165,7 +173,15 @@ def note_changes(changes: Changes, at: str) -> list[Note]:
 
 
 def note_doubts(table: pd.DataFrame, changes: Changes, at: str) -> list[Note]:
-    """Return notes about frames with another stamp whose contents could not be compared."""
+    """Return notes about frames with another stamp whose contents could not be compared.
+
+    Examples
+    --------
+    >>> no_text = pa.nulls(1, pa.string())
+    >>> changes = Changes(np.array([False]), np.array([True]), 1, "a.jpg", 0, no_text, 0, no_text, False)
+    >>> print(*note_doubts(pd.DataFrame({"frame_path": ["a.jpg"]}), changes, "2026-11-26T01:02:03+00:00"))
+    1 frame may have changed and cannot be read; the detections of before are kept (the first: 'a.jpg')
+    """
     notes = []
     if changes.assumed:
         frames = "frame has" if changes.assumed == 1 else "frames have"

@@ -342,6 +342,16 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
     -------
     str, int
         The new name of the damaged file, and how many of its rows could be saved.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     store.put(DETECTIONS_FILE, b"not a Parquet file")
+    ...     set_aside_damaged(store, DETECTIONS_FILE)
+    ('detections.parquet.damaged', 0)
     """
     rescued: list[pa.Table] = []
     with contextlib.suppress(pa.ArrowException, OSError, TableVersionError):
