@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from skips import need_extra
 
@@ -99,6 +99,7 @@ def test_other_objects_are_rejected(image: Any, part: str) -> None:
     shape=st.tuples(st.integers(50, 2000), st.integers(50, 2000)),
     regions=st.lists(st.tuples(*[st.floats(-500, 2500)] * 4), max_size=4),
 )
+@example(shape=(64, 511), regions=[(0.0, 0.0, 1.0, 2.225073858507e-311)])
 @settings(max_examples=40, deadline=None)
 def test_crops_lie_on_the_canvas_and_contain_their_regions(shape: tuple[int, int], regions: Any) -> None:
     height, width = shape

@@ -164,7 +164,9 @@ def crop_regions(canvas: Canvas, regions: Floats) -> Iterator[Canvas]:
     top, left, bottom, right = canvas.window
     scale = np.array([(bottom - top) / height, (right - left) / width] * 2)
     boxes = geometry.clip_boxes(np.asarray(regions, dtype=np.float64).reshape(-1, 4), width, height)
-    boxes = boxes[geometry.compute_area(boxes) > 0][:, [1, 0, 3, 2]] * scale + np.array([top, left] * 2)
+    boxes = boxes[:, [1, 0, 3, 2]] * scale + np.array([top, left] * 2)
+    # Filtered after scaling: a side of 1e-300 pixels is lost when the window's position is added.
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
     cells = np.concatenate([np.floor(boxes[:, :2] / MULTIPLE), np.ceil(boxes[:, 2:] / MULTIPLE)], axis=1)
     for y1, x1, y2, x2 in _merge_regions([tuple(region) for region in (cells * MULTIPLE).astype(int).tolist()]):
         yield Canvas(
