@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import definitions
 from benchmarks import measure
 from benchmarks.data import Frames
 from benchmarks.peers import Loop
-from detectime import paths
 from detectime.detectors.hagrid import WEIGHTS
 from detectime.storage import downloads
 from detectime.storage.downloads import WeightsError
@@ -71,7 +71,7 @@ def print_report(commit: str, contest: Path, frames: Frames, rounds: int) -> Non
     """
     configurations, environment = _find_weights()
     with check_out(commit) as tree:
-        trees = {commit: tree, f"{commit} again": tree, THIS: paths.ROOT_DIR}
+        trees = {commit: tree, f"{commit} again": tree, THIS: definitions.ROOT_DIR}
         for name, detection in configurations.items():
             with measure.use_one_core():
                 measured = [measure_round(trees, detection, frames, environment, number) for number in range(rounds)]
@@ -84,7 +84,7 @@ def print_report(commit: str, contest: Path, frames: Frames, rounds: int) -> Non
             for name, detection in configurations.items():
                 written = [
                     write_hands(t, contest, detection, Path(folder, f"{k} {name}"), environment)
-                    for k, t in enumerate((tree, paths.ROOT_DIR))
+                    for k, t in enumerate((tree, definitions.ROOT_DIR))
                 ]
                 same = "same bytes" if written[0] == written[1] else "DIFFERENT BYTES"
                 print(f"\nhands.json, {name}: {same} ({len(json.loads(written[1]))} samples)", flush=True)
@@ -240,7 +240,7 @@ def _measure_shares(
     detection: Mapping[str, Any], frames: Frames, environment: Mapping[str, str]
 ) -> list[dict[str, float]]:
     """Time the functions of this tree that fill columns that 0.2.0 did not have."""
-    with _start_worker(paths.ROOT_DIR, detection, frames, environment, profile=True) as worker:
+    with _start_worker(definitions.ROOT_DIR, detection, frames, environment, profile=True) as worker:
         return [worker.detect(frames.names) for _ in range(_PASSES)]
 
 
@@ -290,7 +290,11 @@ def _make_environment(tree: Path, more: Mapping[str, str]) -> dict[str, str]:
 def _run_git(*arguments: str) -> None:
     try:
         subprocess.run(
-            ["git", "-C", str(paths.ROOT_DIR), *arguments], check=True, stderr=subprocess.PIPE, text=True, timeout=120
+            ["git", "-C", str(definitions.ROOT_DIR), *arguments],
+            check=True,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
         )
     except subprocess.CalledProcessError as error:
         raise CommitError(f"--against {arguments[-1]}: {error.stderr.splitlines()[0]}") from error

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectime import paths
+import definitions
 
 PINNED = "mediapipe==0.10.21"  # the last release that includes its models; needs Python 3.12 or older
-_ENVIRONMENT = paths.ROOT_DIR / ".venv-mediapipe"
+_ENVIRONMENT = definitions.ROOT_DIR / ".venv-mediapipe"
 _HERE = Path(__file__).parent
 
 

@@ -232,12 +232,14 @@ def load_config(
     Parameters
     ----------
     path
-        A YAML file; None: the ``config.yml`` of the project. Relative paths in it are relative to its folder.
+        A YAML file; None: the ``config.yml`` of the project (see `paths.find_config`). Relative paths in it are
+        relative to its folder; in that of an installed package, to the folder of the parameters.
     parameters
         Values by the names in `PARAMETERS`; None: the value of the file. A list may be text with commas, as papermill's
         ``-p`` passes it. Names of earlier releases are accepted.
     folder
-        What `path` and relative paths among the parameters are relative to; None: the current folder.
+        What `path` and relative paths among the parameters are relative to; None: `paths.find_base`, that is, the
+        current folder, or the project if that is its folder ``notebooks``.
 
     Raises
     ------
@@ -250,7 +252,7 @@ def load_config(
     >>> config.selection
     SelectionConfig(classes=('ok', 'like'), limit=100)
     """
-    file = paths.CONFIG if path is None else Path(_make_absolute(os.fspath(path), folder))
+    file = paths.find_config() if path is None else Path(_make_absolute(os.fspath(path), folder))
     tree = _read_file(file)
     version = releases.check_version(tree.pop("config_version", None), str(file))
     # A section whose keys are all commented out is empty.
@@ -258,7 +260,9 @@ def load_config(
     tree = rename_old_keys(tree, str(file))
     for section, values in tree.items():
         if section in _SECTIONS and isinstance(values, dict):
-            beside = {key: _make_absolute(values[key], file.resolve().parent) for key in _PATHS if key in values}
+            # An installed package has no data of the user's.
+            beside_file = folder if file == paths.CONFIG and not paths.IS_CLONE else file.resolve().parent
+            beside = {key: _make_absolute(values[key], beside_file) for key in _PATHS if key in values}
             tree[section] = values | beside
     given: dict[str, Any] = {}
     for name, value in _rename_old_parameters(parameters or {}).items():
@@ -272,8 +276,7 @@ def load_config(
 def load_notebook_config(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     """Load the configuration that a notebook's parameters describe.
 
-    Relative paths among them are relative to the folder in which papermill was called. A notebook that is opened in
-    JupyterLab starts in its own folder; there they are relative to the project's.
+    Relative paths among them mean the same everywhere: see `paths.find_base`.
 
     Parameters
     ----------
@@ -304,11 +307,10 @@ def load_notebook_config(names: Mapping[str, Any], cells: Sequence[str]) -> Conf
                 hint = suggest_name(node.id, accepted)
                 raise ConfigError(f"parameter {node.id}: there is no such parameter; {hint}")
             assigned.add(node.id)
-    starts_in_own_folder = Path.cwd() == paths.ROOT_DIR / "notebooks" and not injected
     # A later cell may use a parameter's old name for something else: only papermill's cell gives it as a parameter.
     given = (*PARAMETERS, *(assigned & set(releases.OLD_PARAMETERS)))
     parameters = {name: names[name] for name in given if name in names}
-    return load_config(names.get("config"), parameters, paths.ROOT_DIR if starts_in_own_folder else None)
+    return load_config(names.get("config"), parameters)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -511,7 +513,7 @@ def _get_defaults(section: type) -> dict[str, Any]:
 
 
 def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
-    """Make a path absolute, relative to a folder (None: the current one); URLs stay as they are."""
+    """Make a path absolute, relative to a folder (None: `paths.find_base`); URLs stay as they are."""
     if not isinstance(value, str | os.PathLike) or not value:
         return value
     text = os.fspath(value)
@@ -519,4 +521,4 @@ def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
         return text
     path = Path(urls.strip_file_scheme(text)).expanduser()
     # The current folder may be gone; an absolute path does not need it.
-    return os.path.normpath(path if path.is_absolute() else Path(folder or Path.cwd(), path))
+    return os.path.normpath(path if path.is_absolute() else Path(folder or paths.find_base(), path))

@@ -1,23 +1,89 @@
-"""Folders and files of the project, in the layout of 2021, relative to ``ROOT_DIR``, the clone."""
+"""Where the package's own files lie, and the folder of the user's project.
+
+A wheel has the configuration, the notebooks and the sample in ``detectime/templates``; a clone has them in its root.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-ROOT_DIR = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+TEMPLATES = _PACKAGE / "templates"
+"""What only `detectime init` uses; in a wheel also the files below."""
 
-INPUT_DATA = ROOT_DIR / "data" / "INPUT_DATA"
-TRAIN_DATA = INPUT_DATA / "TRAIN_DATA"
-"""The frames, ``<video_name>/<frame>.jpg``."""
-ZIP = INPUT_DATA / "ZIP"
-"""Downloaded archives."""
-JSON = INPUT_DATA / "JSON"
-"""Output of a run: ``hands.json``, ``run.json`` and the tables."""
-TRAIN_CSV = INPUT_DATA / "train.csv"
-"""The labels: one row per frame."""
-SAMPLE = ROOT_DIR / "data" / "sample"
-"""The rendered sample that ``make demo`` runs on."""
-MODEL = ROOT_DIR / "model"
-"""User-supplied weights."""
-CONFIG = ROOT_DIR / "config.yml"
-"""The default configuration file."""
+IS_CLONE = not (TEMPLATES / "config.yml").is_file()
+"""Whether the package is imported from a clone."""
+
+DELIVERED = _PACKAGE.parent if IS_CLONE else TEMPLATES
+"""The folder of the configuration, the notebooks, ``definitions.py`` and the sample."""
+CONFIG = DELIVERED / "config.yml"
+"""The configuration as delivered."""
+NOTEBOOKS = DELIVERED / "notebooks"
+"""The notebooks as delivered."""
+DATA_LOADER = "01_get_train_data.ipynb"
+"""The name of the notebook that makes a training set."""
+SAMPLE = DELIVERED / "data" / "sample"
+"""The rendered sample: ``TRAIN_DATA`` and ``train.csv``."""
+
+
+def find_project() -> Path | None:
+    """Return the project that the current folder belongs to: a clone, or what ``detectime init`` laid out.
+
+    A project has a ``config.yml`` and a folder ``notebooks``. JupyterLab starts kernels in the latter, so the project
+    is the current folder, or its parent if the current folder is called ``notebooks``. None: there is no project.
+
+    Examples
+    --------
+    >>> import contextlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    ...     print(find_project())
+    None
+    """
+    try:
+        folder = find_base()
+    except OSError:  # the current folder is gone; absolute paths do not need it
+        return None
+    return folder if (folder / "config.yml").is_file() and (folder / "notebooks").is_dir() else None
+
+
+def find_base() -> Path:
+    """Return the folder that relative paths are relative to: the current one, or its parent if that is a project.
+
+    Examples
+    --------
+    >>> find_base() == Path.cwd()
+    True
+    """
+    current = Path.cwd()
+    is_in_project = current.name == "notebooks" and (current.parent / "config.yml").is_file()
+    return current.parent if is_in_project else current
+
+
+def find_config() -> Path:
+    """Return the configuration that applies if none is named: that of the project, or the one delivered.
+
+    Examples
+    --------
+    >>> find_config().name
+    'config.yml'
+    """
+    project = find_project()
+    return CONFIG if project is None else project / "config.yml"
+
+
+def find_model_folder() -> Path:
+    """Return the folder for weights that are not part of the package.
+
+    It is ``model`` in the project, or in the clone; otherwise a folder in the user's cache.
+
+    Examples
+    --------
+    >>> find_model_folder().name
+    'model'
+    """
+    project = find_project() or (DELIVERED if IS_CLONE else None)
+    if project is None:
+        import pooch  # takes a while
+
+        return Path(pooch.os_cache("detectime"))
+    return project / "model"

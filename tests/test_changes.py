@@ -338,7 +338,7 @@ def test_a_redetect_that_cannot_start_changes_nothing(project: Path, how: str, m
         error, words = RunError, "is the drive mounted"
     else:
         monkeypatch.setenv("DETECTIME_WEIGHTS", str(project / "nowhere"))
-        monkeypatch.setattr("detectime.paths.MODEL", project / "model")
+        monkeypatch.setattr("detectime.paths.find_model_folder", lambda: project / "model")
         monkeypatch.setenv("DETECTIME_MIRROR", "file:///nowhere")
         error, words = WeightsError, "weights are missing and cannot be downloaded"
     with pytest.raises(error, match=words):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import definitions
 import detectime
 from detectime import config, paths, releases
 from detectime.config import DetectionConfig, DisplayConfig, PairingConfig, RunConfig, SelectionConfig
@@ -47,9 +48,9 @@ def test_the_file_equals_the_defaults() -> None:
         assert getattr(loaded, section) == kind(), section
     assert loaded.labels == {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
     assert loaded.classes == ("stop", "victory", "mute", "ok", "like", "dislike")
-    assert loaded.data.images == str(paths.TRAIN_DATA)
-    assert loaded.data.labels == str(paths.TRAIN_CSV)
-    assert loaded.data.output == str(paths.JSON)
+    assert loaded.data.images == str(definitions.TRAIN_DATA)
+    assert loaded.data.labels == str(definitions.TRAIN_CSV)
+    assert loaded.data.output == str(definitions.JSON)
 
 
 def test_the_file_names_and_describes_every_key() -> None:
@@ -234,13 +235,12 @@ def test_a_path_is_relative_to_the_file_or_the_caller(folder: Path, monkeypatch:
 
 
 def test_a_notebook_in_its_folder_resolves_paths_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(paths.ROOT_DIR / "notebooks")
+    monkeypatch.chdir(definitions.ROOT_DIR / "notebooks")
     names = {"config": "config.yml", "output": "out"}
-    assert config.load_notebook_config(names, CELLS).data.output == str(paths.ROOT_DIR / "out")
-    # papermill was called in that folder: its parameters are relative to it
-    names = {"config": "../config.yml", "output": "out"}
-    given = '# Parameters\nconfig = "../config.yml"\noutput = "out"\n'
-    assert config.load_notebook_config(names, [*CELLS, given]).data.output == str(paths.ROOT_DIR / "notebooks" / "out")
+    assert config.load_notebook_config(names, CELLS).data.output == str(definitions.ROOT_DIR / "out")
+    # papermill was called in that folder: a relative path means the same
+    given = '# Parameters\nconfig = "config.yml"\noutput = "out"\n'
+    assert config.load_notebook_config(names, [*CELLS, given]).data.output == str(definitions.ROOT_DIR / "out")
 
 
 @pytest.mark.parametrize(

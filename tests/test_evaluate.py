@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from conftest import make_detection, make_detection_row, make_detections_table, make_frame_table
 
-import definitions
 from detectime import config as configuration
-from detectime import evaluation, pairing, sources
+from detectime import evaluation, pairing, paths, sources
 from detectime.config import Config, PairingConfig
 from detectime.detection import run
 from detectime.labels import frame_table, frames_csv
@@ -128,7 +127,7 @@ def test_quality_on_contest_frames(shared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_quality_on_the_sample(tmp_path: Path) -> None:
-    sample = definitions.SAMPLE
+    sample = paths.SAMPLE
     samples = pair_images(sample / "TRAIN_DATA", sample / "train.csv", tmp_path / "run")
     scores = evaluation.score_samples(samples, evaluation.read_truth(sample / "truth.json"))
     assert scores.loc["all", "recall"] >= 0.85

@@ -52,7 +52,7 @@ FACES_2021 = {
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hide the developer's own weights, and patch the library, which tests also call directly."""
     face_detection_patch.install_patch()
-    monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
+    monkeypatch.setattr(paths, "find_model_folder", lambda: tmp_path / "model")
     for name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+import definitions
 from detectime import boxes, outcomes, paths, runs, sources
 from detectime import config as configuration
 from detectime.config import Config, DetectionConfig, PairingConfig
@@ -99,8 +100,8 @@ def later_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package with other defaults."""
     folder = tmp_path_factory.mktemp("later")
     package = folder / "detectime"
-    shutil.copytree(paths.ROOT_DIR / "detectime", package, ignore=shutil.ignore_patterns("models", "__pycache__"))
-    (package / "detectors" / "models").symlink_to(paths.ROOT_DIR / "detectime" / "detectors" / "models")
+    shutil.copytree(definitions.ROOT_DIR / "detectime", package, ignore=shutil.ignore_patterns("models", "__pycache__"))
+    (package / "detectors" / "models").symlink_to(definitions.ROOT_DIR / "detectime" / "detectors" / "models")
     for name, changes in CHANGED.items():
         text = (package / name).read_text()
         for old, new in changes.items():
@@ -309,7 +310,7 @@ def test_the_notebook_takes_the_parameters_of_0_2(tmp_path: Path, start: str) ->
     given |= {"config": FROZEN / "config.yml", "source": "folder"}
     command = [
         str(Path(sys.executable).parent / "papermill"),
-        str(paths.ROOT_DIR / "notebooks/01_get_train_data.ipynb"),
+        str(definitions.ROOT_DIR / "notebooks/01_get_train_data.ipynb"),
     ]
     command += [str(tmp_path / "out.ipynb"), "--no-progress-bar"]
     command += [part for name, value in given.items() for part in ("-p", name, str(value))]

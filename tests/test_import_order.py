@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from detectime import paths
+import definitions
 
-PACKAGE = paths.ROOT_DIR / "detectime"
+PACKAGE = definitions.ROOT_DIR / "detectime"
 ORDER = [
     *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "images", "schema"),
     *("storage", "sources", "detectors", "config", "labels", "detection", "pairing", "runs", "exports"),

@@ -20,12 +20,13 @@ import nbformat
 import pytest
 from faults import list_stored_files
 
+import definitions
 from detectime import config, paths
 from detectime.report import html as html_report
 
 pytestmark = pytest.mark.slow
 
-NOTEBOOK = paths.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
+NOTEBOOK = definitions.ROOT_DIR / "notebooks" / "01_get_train_data.ipynb"
 PAPERMILL = Path(sys.executable).parent / "papermill"
 SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
 MEGABYTE = 1_000_000

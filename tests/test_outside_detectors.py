@@ -25,7 +25,7 @@ from skips import need_extra
 
 import definitions
 from detectime import config as configuration
-from detectime import outcomes, runs, sources
+from detectime import outcomes, paths, runs, sources
 from detectime.config import Config, DetectionConfig
 from detectime.detection import run
 from detectime.detection.manifest import RunError
@@ -112,7 +112,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def make_sample_config(output: Path, **parameters: Any) -> Config:
-    place = {"images": str(definitions.SAMPLE / "TRAIN_DATA"), "labels": str(definitions.SAMPLE / "train.csv")}
+    place = {"images": str(paths.SAMPLE / "TRAIN_DATA"), "labels": str(paths.SAMPLE / "train.csv")}
     return make_config(**{**place, "output": str(output), "workers": 2, "save_per_num_images": 20, **parameters})
 
 
@@ -190,7 +190,7 @@ def test_the_example_is_about_thirty_lines() -> None:
 def test_the_example_searches_whole_frames_too(example: Path) -> None:
     chosen = choose_detectors(DetectionConfig(hand_detector=(MINE,), search="frame", whole_frame=True))
     names = ["stop_01/0001.jpg", "ok_01/0001.jpg"]
-    found = Worker(chosen)(FolderSource(str(definitions.SAMPLE / "TRAIN_DATA")), names)
+    found = Worker(chosen)(FolderSource(str(paths.SAMPLE / "TRAIN_DATA")), names)
     assert found["outcome"].to_pylist() == ["ok", "ok"]
 
 
@@ -212,7 +212,7 @@ def test_the_next_detector_of_a_cascade_runs_where_it_finds_no_hand(
 def test_the_page_shows_how_to_try_it_alone(tmp_path: Path) -> None:
     (tmp_path / "my_hands.py").write_text(EXAMPLE)
     (tmp_path / "alone.py").write_text(ALONE)
-    (tmp_path / "data").symlink_to(definitions.SAMPLE.parent)
+    (tmp_path / "data").symlink_to(paths.SAMPLE.parent)
     done = subprocess.run(
         [sys.executable, "alone.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
@@ -235,7 +235,7 @@ def test_the_commands_of_the_page_run_in_the_folder_of_the_module(tmp_path: Path
     (tmp_path / "my_hands.py").write_text(EXAMPLE)
     (tmp_path / "notebooks").symlink_to(definitions.ROOT_DIR / "notebooks")
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    place = f"-p images {definitions.SAMPLE / 'TRAIN_DATA'} -p labels {definitions.SAMPLE / 'train.csv'} -p limit 12"
+    place = f"-p images {paths.SAMPLE / 'TRAIN_DATA'} -p labels {paths.SAMPLE / 'train.csv'} -p limit 12"
     told = [line for line in commands.replace("\\\n", " ").splitlines() if line.strip()]
     assert len(told) == 2
     for number, command in enumerate(told):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import definitions
+from detectime import paths
 
 README = (definitions.ROOT_DIR / "README.md").read_text()
 
@@ -19,8 +20,8 @@ README = (definitions.ROOT_DIR / "README.md").read_text()
 @pytest.mark.slow
 def test_the_code_runs_as_a_plain_script(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    os.symlink(definitions.SAMPLE / "TRAIN_DATA", tmp_path / "DIR")
-    os.symlink(definitions.SAMPLE / "train.csv", tmp_path / "train.csv")
+    os.symlink(paths.SAMPLE / "TRAIN_DATA", tmp_path / "DIR")
+    os.symlink(paths.SAMPLE / "train.csv", tmp_path / "train.csv")
     (tmp_path / "script.py").write_text(code)
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, timeout=120)
     assert len(json.loads((tmp_path / "out" / "hands.json").read_text())) > 90

@@ -773,7 +773,7 @@ def test_a_finished_run_needs_no_weights(tmp_path: Path, hagrid_weights: Path, m
     found = detect(tabulate_frames(NAMES), tmp_path, **parameters)
     monkeypatch.setenv("DETECTIME_MIRROR", "file:///nowhere")
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "nothing"))
-    monkeypatch.setattr(paths, "MODEL", tmp_path / "nothing either")
+    monkeypatch.setattr(paths, "find_model_folder", lambda: tmp_path / "nothing either")
     assert detect(tabulate_frames(NAMES), tmp_path, refuse_work, **parameters).equals(found)
     with pytest.raises(WeightsError, match="weights are missing"):
         detect(tabulate_frames([*NAMES, "video/more.jpg"]), tmp_path, refuse_work, **parameters)

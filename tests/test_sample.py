@@ -9,8 +9,9 @@ import pytest
 from conftest import read_image
 
 import definitions
+from detectime import paths
 
-SAMPLE = definitions.SAMPLE
+SAMPLE = paths.SAMPLE
 TABLE = pd.read_csv(SAMPLE / "train.csv")
 TRUTH = json.loads((SAMPLE / "truth.json").read_text())
 

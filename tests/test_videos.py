@@ -22,7 +22,6 @@ from faults import make_config
 from skips import need_extra
 from test_notebook import execute
 
-import definitions
 from detectime import sources
 from detectime.config import Config
 from detectime.detection import run
@@ -603,7 +602,7 @@ def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_notebook_runs_on_videos(tmp_path: Path) -> None:
     av = need_extra("av")
-    faces = sorted((definitions.SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
+    faces = sorted((paths.SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
     clip = tmp_path / "clips" / "a.mp4"
     clip.parent.mkdir()
     with av.open(str(clip), "w") as output:

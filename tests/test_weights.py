@@ -46,7 +46,7 @@ def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("DETECTIME_WEIGHTS", "DETECTIME_MIRROR"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(paths, "MODEL", tmp_path / "model")
+    monkeypatch.setattr(paths, "find_model_folder", lambda: tmp_path / "model")
     monkeypatch.setattr(downloads, "RETRIES", downloads.Retries(pause=0.001))
 
 
@@ -231,11 +231,12 @@ def test_a_folder_of_the_user_takes_precedence(
     [("http://127.0.0.1:9", "delete it to download the right file"), (None, "replace it with the right file")],
 )
 def test_other_weights_in_a_folder_of_the_user_are_refused(address: str | None, remedy: str, cache: Path) -> None:
-    paths.MODEL.mkdir()
-    (paths.MODEL / NAME).write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match=f"{paths.MODEL / NAME}: wrong or damaged weights.*{SHA256}; {remedy}$"):
+    model = paths.find_model_folder()
+    model.mkdir()
+    (model / NAME).write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match=f"{model / NAME}: wrong or damaged weights.*{SHA256}; {remedy}$"):
         downloads.fetch_weights(describe_file(address), cache)
-    assert (paths.MODEL / NAME).read_bytes() == CONTENT[:-1]
+    assert (model / NAME).read_bytes() == CONTENT[:-1]
 
 
 def test_a_mirror_replaces_every_address(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +355,7 @@ def test_a_relative_folder_is_relative_to_the_working_directory(
 ) -> None:
     monkeypatch.setenv("DETECTIME_WEIGHTS", "mine")
     monkeypatch.chdir(tmp_path)
-    assert downloads.list_weights_folders() == [tmp_path / "mine", paths.MODEL]
+    assert downloads.list_weights_folders() == [tmp_path / "mine", paths.find_model_folder()]
 
 
 @pytest.mark.parametrize(
@@ -387,8 +388,8 @@ def test_weights_in_a_folder_of_the_user_are_in_the_fingerprint(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     file = face_detection.WEIGHTS[detector_type]
-    paths.MODEL.mkdir()
-    (paths.MODEL / file.name).write_bytes(CONTENT)
+    paths.find_model_folder().mkdir()
+    (paths.find_model_folder() / file.name).write_bytes(CONTENT)
     spec = FACES[detector_type]
     if file.sha256 is None:
         assert spec.fingerprint(DetectionConfig(detector_type=detector_type)) == {file.name: SHA256}

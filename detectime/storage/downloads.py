@@ -117,11 +117,11 @@ def list_weights_folders() -> list[Path]:
 
     Examples
     --------
-    >>> list_weights_folders()[-1] == paths.MODEL
+    >>> list_weights_folders()[-1] == paths.find_model_folder()
     True
     """
     named = os.environ.get(_FOLDER)
-    return [*([Path(named).expanduser().absolute()] if named else []), paths.MODEL]
+    return [*([Path(named).expanduser().absolute()] if named else []), paths.find_model_folder()]
 
 
 def find_weights(file: WeightsFile) -> Path:
@@ -204,7 +204,7 @@ def find_or_fetch_weights(file: WeightsFile) -> Path:
     """
     # Only existing folders: a misspelled DETECTIME_WEIGHTS must not create one.
     writable = [folder for folder in list_weights_folders() if os.access(folder, os.W_OK)]
-    return _find_user_file(file) or fetch_weights(file, writable[0] if writable else paths.MODEL)
+    return _find_user_file(file) or fetch_weights(file, writable[0] if writable else paths.find_model_folder())
 
 
 def find_torch_cache() -> Path:
