@@ -4,36 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 ALL := .venv-all
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-NOTEBOOK := notebooks/01_get_train_data.ipynb
 DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
 EXPECTED_SKIPS ?=
 PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all quick lint lab sample bench clean
+.PHONY: help setup demo lab test test-all quick lint nightly wheel sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/setup ## create .venv with detectime (editable) and no extras, pinned by constraints.txt
 
-demo: setup ## run the notebook on the sample; results and an HTML report in reports/demo
+demo: setup ## run on the rendered sample; results and a report in reports/demo
 	@rm -rf $(DEMO)
-	@mkdir -p $(DEMO)
-	$(BIN)/papermill $(NOTEBOOK) $(DEMO)/report.ipynb --no-progress-bar \
-		-p images data/sample/TRAIN_DATA -p labels data/sample/train.csv -p output $(DEMO)
-	$(BIN)/python -m detectime.report $(DEMO)/report.ipynb $(DEMO)/report.html
-	@echo
-	@echo "The samples:   $(DEMO)/hands.json"
-	@echo "Every frame:   $(DEMO)/outcomes.csv"
-	@echo "The notebook:  $(DEMO)/report.ipynb"
-	@echo "The report:    $(DEMO)/report.html   (open it in a browser)"
+	@$(BIN)/detectime demo $(DEMO)
+
+lab: $(VENV)/lab ## open the notebook in JupyterLab
+	@$(BIN)/detectime lab .
 
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
 	$(BIN)/python $(PYTEST)
 
-test-all: $(ALL)/ready ## create .venv-all with every extra (9 GB), and run the tests that need one
+test-all: $(ALL)/ready ## create .venv-all with every extra (10 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
 	$(ALL)/bin/python $(PYTEST) -m extra
@@ -47,11 +41,15 @@ lint: $(VENV)/test ## check style and types
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-lab: setup ## open the notebook in JupyterLab
-	@$(PIP) -e '.[lab]'
-	$(BIN)/jupyter lab $(NOTEBOOK) $(if $(filter 0,$(shell id -u)),--allow-root)
+nightly: ## what takes too long for every change: the wheel in an empty environment, other releases of Python
+	.ci/nightly
+
+wheel: $(VENV)/python ## build dist/detectime-*.whl
+	@echo "Building the wheel (pip downloads the build backend) …"
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 sample: setup ## render data/sample again
+	@echo "Installing the renderer into $(VENV) (about 500 MB, the first time) …"
 	@$(PIP) -e '.[sample]'
 	$(BIN)/python -m tools.render_sample
 
@@ -59,7 +57,7 @@ bench: setup ## measure cost, quality and throughput on the sample, and of Media
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments and the reports
-	rm -rf $(VENV) $(ALL) .venv-mediapipe reports
+	rm -rf $(VENV) $(ALL) .venv-mediapipe .venv-nightly reports dist
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -72,15 +70,23 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/setup: $(VENV)/python pyproject.toml constraints.txt
-	$(PIP) -e .
+	@echo "Installing detectime and what it needs into $(VENV) (about 800 MB, once) …"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/lab: $(VENV)/setup
+	@echo "Installing JupyterLab into $(VENV) (about 100 MB, once) …"
+	@$(PIP) -e '.[lab]'
 	@touch $@
 
 $(VENV)/test: $(VENV)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[test]'
+	@echo "Installing detectime and what its tests need into $(VENV) (about 1 GB, once) …"
+	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/setup
 
 $(ALL)/ready: pyproject.toml constraints.txt requirements.txt
 	$(check_python)
 	$(PYTHON) -m venv $(ALL)
-	$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "Installing detectime with every extra into $(ALL) (about 10 GB, once; several minutes) …"
+	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

@@ -2,6 +2,7 @@
 
 python -m benchmarks                                    the rendered sample only
 python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/train.csv; DIR/hagrid_dataset, …
+python -m benchmarks --only quality --webcam DIR        DIR/TRAIN_DATA, DIR/train.csv, DIR/truth.json
 python -m benchmarks --only cost --rounds 5 > FILE      one chapter, as Markdown
 python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI
 """
@@ -45,6 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--contest", type=_resolve, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
     parser.add_argument("--hagrid", type=_resolve, metavar="DIR", help="images and annotations in HaGRID's layout")
+    parser.add_argument("--webcam", type=_resolve, metavar="DIR", help="webcam frames with annotated hands")
     parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="print only these chapters")
     parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender is measured")
     parser.add_argument("--no-peer", action="store_true", help="skip MediaPipe, whose environment takes 1 GB")
@@ -64,6 +66,7 @@ def main() -> None:
         return
     sets = [Frames.read_contest(paths.SAMPLE, settings)]
     sets += [Frames.read_hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
+    sets += [Frames.read_contest(arguments.webcam, settings)] if arguments.webcam else []
     sets += [contest] if arguments.contest != paths.SAMPLE else []
 
     with contextlib.ExitStack() as stack:

@@ -9,6 +9,8 @@ From labels to samples::
 
 import logging
 
+from detectime.errors import DocumentedError
+
 __version__ = "0.3.0"
 
 # Without a handler Python prints warnings to stderr; the caller decides where the log goes.
@@ -36,7 +38,7 @@ _RENAMED = {
 """Old names of modules, and where they are now."""
 
 
-class RenamedError(Exception):
+class RenamedError(DocumentedError):
     """A module that was renamed; the message says what it is called now."""
 
 

@@ -6,11 +6,10 @@ key, the value and what is accepted.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -135,7 +134,8 @@ class Config:
         """Whether the user set a key, such as ``pairing.fallback``: a run's own value does not replace it."""
         section, _, name = key.partition(".")
         values = getattr(self, section)
-        return key in self.explicit or getattr(values, name) != _get_defaults(type(values)).get(name)
+        defaults = _get_defaults(type(values))
+        return key in self.explicit or (name in defaults and getattr(values, name) != defaults[name])
 
     def was_resumed(self, key: str) -> bool:
         """Whether a key that the user did not set differs from today's default: its value comes from a run."""
@@ -193,7 +193,7 @@ class Config:
             )
 
 
-_SECTIONS: dict[str, type] = {
+SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "selection": SelectionConfig,
     "detection": DetectionConfig,
@@ -201,12 +201,19 @@ _SECTIONS: dict[str, type] = {
     "run": RunConfig,
     "display": DisplayConfig,
 }
+"""The sections of ``config.yml`` whose keys are parameters too."""
 PARAMETERS: dict[str, str] = {
-    field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)
+    field.name: section for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)
 }
 """Each parameter of the notebook, and the section of ``config.yml`` that has the key of its name."""
 
 _PATHS = ("images", "labels", "output", "face_cache")
+_DELIVERED_PLACES = {
+    "images": "data/INPUT_DATA/TRAIN_DATA",
+    "labels": "data/INPUT_DATA/train.csv",
+    "output": "data/INPUT_DATA/JSON",
+}
+"""The places of the delivered ``config.yml``: whoever leaves them there has not set them."""
 
 # What is accepted, where pydantic speaks of JSON's types.
 _EXPECTED = {
@@ -258,8 +265,12 @@ def load_config(
     # A section whose keys are all commented out is empty.
     tree = {section: {} if value is None else value for section, value in tree.items()}
     tree = rename_old_keys(tree, str(file))
+    places = tree.get("data")
+    unset = set()
+    if isinstance(places, dict):
+        unset = {f"data.{key}" for key, value in _DELIVERED_PLACES.items() if places.get(key) == value}
     for section, values in tree.items():
-        if section in _SECTIONS and isinstance(values, dict):
+        if section in SECTIONS and isinstance(values, dict):
             # An installed package has no data of the user's.
             beside_file = folder if file == paths.CONFIG and not paths.IS_CLONE else file.resolve().parent
             beside = {key: _make_absolute(values[key], beside_file) for key in _PATHS if key in values}
@@ -270,47 +281,9 @@ def load_config(
             raise ConfigError(f"parameter {name}: there is no such parameter; {suggest_name(name, PARAMETERS)}")
         if value is not None:
             given[name] = _make_absolute(value, folder) if name in _PATHS else value
-    return _make_config(tree, given, version, str(file))
-
-
-def load_notebook_config(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
-    """Load the configuration that a notebook's parameters describe.
-
-    Relative paths among them mean the same everywhere: see `paths.find_base`.
-
-    Parameters
-    ----------
-    names
-        ``globals()`` of the notebook: `config`, the configuration file or None, and the names in `PARAMETERS`.
-    cells
-        ``In`` of the notebook: the sources of the cells executed so far. papermill puts the parameters that it was
-        given into a cell of its own that begins with ``# Parameters``, and only logs unknown ones; here they are
-        rejected.
-
-    Raises
-    ------
-    ConfigError
-        As `load_config`, and if papermill was given an unknown parameter.
-
-    Examples
-    --------
-    >>> load_notebook_config({"limit": 100}, ["limit = None", "# Parameters\\nlimit = 100"]).selection.limit
-    100
-    """
-    injected = [cell for cell in cells if cell.partition("\n")[0].rstrip() == "# Parameters"]
-    accepted = ("config", *PARAMETERS)
-    assigned: set[str] = set()
-    for node in (node for cell in injected for node in ast.walk(ast.parse(cell))):
-        # papermill writes infinity as `float('inf')`: only an assigned name is a parameter
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            if node.id not in (*accepted, *releases.OLD_PARAMETERS):
-                hint = suggest_name(node.id, accepted)
-                raise ConfigError(f"parameter {node.id}: there is no such parameter; {hint}")
-            assigned.add(node.id)
-    # A later cell may use a parameter's old name for something else: only papermill's cell gives it as a parameter.
-    given = (*PARAMETERS, *(assigned & set(releases.OLD_PARAMETERS)))
-    parameters = {name: names[name] for name in given if name in names}
-    return load_config(names.get("config"), parameters)
+    config = _make_config(tree, given, version, str(file))
+    unset -= {f"data.{name}" for name in given}
+    return dataclasses.replace(config, explicit=config.explicit - unset)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -324,6 +297,28 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     plain.pop("explicit", None)  # how the configuration was given is not part of it
     return plain
+
+
+def list_differences(config: Config) -> dict[str, Any]:
+    """Return the keys whose value differs from the default of this release, with their plain values.
+
+    Places have no default: `images`, `labels`, `output` and the vocabulary are not among them.
+
+    Examples
+    --------
+    >>> list_differences(load_config(parameters={"limit": 100, "fallback": "none"}))
+    {'selection.limit': 100}
+    """
+    found: dict[str, Any] = {}
+    for section, kind in SECTIONS.items():
+        values = getattr(config, section)
+        plain = config_to_dict(values)
+        for name, default in _get_defaults(kind).items():
+            if getattr(values, name) != default:
+                found[f"{section}.{name}"] = plain[name]
+    if found.get("detection.whole_frame") is False:  # what the default, null, becomes in a run
+        del found["detection.whole_frame"]
+    return found
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -436,12 +431,12 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
         raise ConfigError(f"{file}: explicit: there is no such key; accepted: {', '.join(_list_sections())}")
     as_written = _validate(_add_parameters(tree, given, file), given, file)
     parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
-    written = {f"{section}.{key}" for section in _SECTIONS if section in tree for key in tree[section]}
+    written = {f"{section}.{key}" for section in SECTIONS if section in tree for key in tree[section]}
     unset = {key for key in written if releases.is_default(version, key, _get_plain_value(as_written, key))}
     unset -= parameters
     kept = {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in unset}
-        if section in _SECTIONS
+        if section in SECTIONS
         else values
         for section, values in tree.items()
     }
@@ -494,7 +489,7 @@ def _describe_fault(fault: Any) -> str:
     if not location:
         return reason
     if fault["type"] == "unexpected_keyword_argument":
-        accepted = list_field_names(_SECTIONS[location[0]]) if len(location) > 1 else _list_sections()
+        accepted = list_field_names(SECTIONS[location[0]]) if len(location) > 1 else _list_sections()
         return f"{key}: there is no such key; {suggest_name(location[-1], accepted)}"
     if fault["type"] in ("missing", "missing_argument"):
         return f"{key}: this key is needed"

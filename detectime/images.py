@@ -17,6 +17,8 @@ import simplejpeg
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
+from detectime.errors import DocumentedError
+
 RGB = NDArray[np.uint8]
 """Pixels: uint8, shape (height, width, 3), channels in the order red, green, blue."""
 
@@ -37,7 +39,7 @@ _HASH_FREQUENCIES = 16  # the lowest ones in x and in y
 _SMALLEST_BLOCK = 8  # a JPEG block of 8 x 8 pixels is decoded to one pixel at least
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(DocumentedError, ValueError):
     """An image that cannot be decoded; the message says why.
 
     Attributes

@@ -13,14 +13,14 @@ import pandas as pd
 
 import detectime
 from detectime import pairing
-from detectime.config import PairingConfig
+from detectime.config import NO_GESTURE, PairingConfig
 from detectime.detection import manifest
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detectors.registry import FACES, HANDS
 from detectime.exports import hands_json, outcomes_csv
 from detectime.notes import Note
 from detectime.runs import FinishedRun
-from detectime.schema import Outcome, TableVersionError
+from detectime.schema import SAMPLES, Outcome, TableVersionError
 from detectime.storage import run_tables
 from detectime.storage.store import Store, rename_to_free_name
 
@@ -77,6 +77,32 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
         manifest.replace_notes(run.manifest, "pairing", found)
         _write_samples(store, samples, run.manifest, record)
     return samples
+
+
+def summarize_samples(samples: pd.DataFrame) -> str:
+    """Say how many wanted frames have a sample, and what became of the others.
+
+    Parameters
+    ----------
+    samples
+        What `pair_run` returned.
+
+    Examples
+    --------
+    >>> outcomes = ["paired", "paired", "apart", "left_out"]
+    >>> classes = ["ok", "ok", "ok", "no_gesture"]
+    >>> samples = pd.DataFrame({"class_name": classes, "outcome": outcomes, "wanted": [True, True, True, False]})
+    >>> print(summarize_samples(samples))
+    2 of 3 gesture frames have a sample; 1 apart
+    """
+    wanted = samples[samples["wanted"]]
+    counts = wanted["outcome"].value_counts()
+    count = int(counts.reindex(SAMPLES).sum())
+    kind = "wanted" if (wanted["class_name"] == NO_GESTURE).any() else "gesture"
+    frames = f"{kind} {'frame' if len(wanted) == 1 else 'frames'}"
+    others = [f"{counts[outcome]:,} {outcome}" for outcome in Outcome if outcome in counts and not outcome.is_sample]
+    result = f"{count:,} of {len(wanted):,} {frames} {'has' if count == 1 else 'have'} a sample"
+    return f"{result}; {', '.join(others)}" if others else result
 
 
 def _write_samples(store: Store, samples: pd.DataFrame, run_manifest: Manifest, record: dict[str, Any]) -> None:

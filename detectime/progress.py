@@ -1,18 +1,71 @@
 """A progress bar if somebody watches, and a line every half minute if nobody does; both on standard output.
 
-Standard error is for errors: a notebook shows it in red.
+Standard error is for errors: a notebook shows it in red. A notebook that runs without a viewer can also write its
+progress to a file, from which the process that started it draws the bar.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
+
+FILE_VARIABLE = "DETECTIME_PROGRESS"
+"""Environment variable that names the file to which progress is written; without it none is written."""
+
+_FILE_INTERVAL = 0.5  # seconds between two states in the file
+
+
+@dataclass(frozen=True)
+class ProgressState:
+    """The state of work in another process.
+
+    Parameters
+    ----------
+    work
+        Which work of that process: 1, 2, …
+    name, unit, total, done
+        As the parameters and the attribute of `Progress`.
+    earlier
+        Units that were finished before this work began.
+    is_over
+        Whether the work has ended, finished or not.
+
+    Examples
+    --------
+    >>> ProgressState(1, "frames", "frame", 100, 40, 30).done
+    40
+    """
+
+    work: int
+    name: str
+    unit: str
+    total: int | None
+    done: int
+    earlier: int = 0
+    is_over: bool = False
+
+
+def read_state(path: str | os.PathLike[str]) -> ProgressState | None:
+    """Read the file that a process writes its progress to; None if there is none yet.
+
+    Examples
+    --------
+    >>> print(read_state("no such file.json"))
+    None
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
+        return ProgressState(**json.load(file))
+    return None
 
 
 class Progress:
@@ -34,6 +87,8 @@ class Progress:
         Seconds between two lines if nobody watches.
     clock
         Returns the time in seconds.
+    file
+        Where each state is written too, as a `ProgressState`; None: the file that `FILE_VARIABLE` names, if any.
 
     Examples
     --------
@@ -52,9 +107,12 @@ class Progress:
         watched: bool | None = None,
         every: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.total = total
         self.done = done
+        self._earlier = done
+        self._file = file or os.environ.get(FILE_VARIABLE)
         self._clock, self._every = clock, every
         self._started = self._reported = clock()
         self._meter: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "initial": done}
@@ -71,6 +129,10 @@ class Progress:
             **self._meter,
         )
 
+        previous = read_state(self._file) if self._file else None
+        self._work = 1 if previous is None else previous.work + 1
+        self._save()
+
     def __enter__(self) -> Progress:
         return self
 
@@ -78,6 +140,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        self._save(is_over=True)
         if not self._watched and self.total:
             self._report()
 
@@ -85,8 +148,24 @@ class Progress:
         """Add finished units."""
         self.done += count
         self._bar.update(count)
+        if self._file and self._clock() - self._saved >= _FILE_INTERVAL:
+            self._save()
         if not self._watched and self._clock() - self._reported >= self._every:
             self._report()
+
+    def _save(self, *, is_over: bool = False) -> None:
+        """Write the state to the file, whole; work goes on without it if it cannot be written."""
+        self._saved = self._clock()
+        if not self._file:
+            return
+        state = ProgressState(
+            self._work, self._name, str(self._meter["unit"]), self.total, self.done, self._earlier, is_over
+        )
+        with contextlib.suppress(OSError):
+            aside = f"{os.fspath(self._file)}.{os.getpid()}"
+            with open(aside, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(state), file)
+            os.replace(aside, self._file)
 
     def _report(self) -> None:
         self._reported = self._clock()

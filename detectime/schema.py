@@ -8,6 +8,8 @@ from typing import Self
 
 import pyarrow as pa
 
+from detectime.errors import DocumentedError
+
 FRAMES_FILE = "frames.parquet"
 DETECTIONS_FILE = "detections.parquet"
 OUTCOMES_FILE = "outcomes.parquet"
@@ -50,7 +52,7 @@ DETECTION_OUTCOMES = ("ok", "missing", "unreadable", "failed")
 """Outcomes of detection; pairing decides whether a frame with `ok` gives a sample."""
 
 
-class TableVersionError(RuntimeError):
+class TableVersionError(DocumentedError, RuntimeError):
     """A table that this version of detectime cannot read; the message gives the remedy."""
 
 

@@ -337,7 +337,7 @@ def later_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Change the default of `hand_confidence`, as a later release may."""
     monkeypatch.setattr(configuration, "DetectionConfig", _LaterDetection)
     monkeypatch.setattr(configuration, "Config", _LaterConfig)
-    monkeypatch.setitem(configuration._SECTIONS, "detection", _LaterDetection)
+    monkeypatch.setitem(configuration.SECTIONS, "detection", _LaterDetection)
     monkeypatch.setitem(releases.DEFAULTS, "9.1", releases.DEFAULTS["0.3"] | {"detection.hand_confidence": 0.65})
 
 
@@ -400,9 +400,9 @@ def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None
         detect_with(asked, output, grown)
 
 
-def test_a_file_of_0_2_sets_only_its_locations() -> None:
+def test_the_file_of_0_2_as_delivered_sets_nothing() -> None:
     config = configuration.load_config(FROZEN / "config.yml")
-    assert config.explicit == {"data.images", "data.labels", "data.output"}
+    assert config.explicit == frozenset()
     today = configuration.load_config(faults.ROOT / "config.yml")
     assert today.explicit == config.explicit
 

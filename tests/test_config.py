@@ -24,7 +24,6 @@ SECTIONS = {
     "run": RunConfig,
     "display": DisplayConfig,
 }
-CELLS = ["", "import pandas as pd\nfoo = 1"]
 
 
 @pytest.fixture(autouse=True)
@@ -234,35 +233,6 @@ def test_a_path_is_relative_to_the_file_or_the_caller(folder: Path, monkeypatch:
         assert load_text(MINIMAL, folder, output=output).data.output == str(folder / "out")
 
 
-def test_a_notebook_in_its_folder_resolves_paths_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(definitions.ROOT_DIR / "notebooks")
-    names = {"config": "config.yml", "output": "out"}
-    assert config.load_notebook_config(names, CELLS).data.output == str(definitions.ROOT_DIR / "out")
-    # papermill was called in that folder: a relative path means the same
-    given = '# Parameters\nconfig = "config.yml"\noutput = "out"\n'
-    assert config.load_notebook_config(names, [*CELLS, given]).data.output == str(definitions.ROOT_DIR / "out")
-
-
-@pytest.mark.parametrize(
-    ("cell", "unknown"),
-    [
-        pytest.param("# Parameters\nfoo = 1\n", "foo", id="unknown"),
-        pytest.param("# Parameters\nlimit = 1\nlimits = 5\n", "limits", id="misspelt"),
-        pytest.param('# Parameters\nlimit = 5\nconfig = "c.yml"\nclasses = ["a", "b"]\n', None, id="known"),
-        pytest.param('# Parameters\nframe_timeout = float("inf")\n', None, id="infinity"),
-        pytest.param("foo = 1", None, id="user code"),
-        pytest.param("# Parameters of my plot\nfoo = 1", None, id="user code with a comment"),
-    ],
-)
-def test_only_papermills_names_are_checked(cell: str, unknown: str | None) -> None:
-    names = {"limit": 5, "workers": None, "foo": 1, "pd": object()}
-    if unknown is None:
-        assert config.load_notebook_config(names, [*CELLS, cell]) == config.load_config(parameters={"limit": 5})
-    else:
-        with pytest.raises(ConfigError, match=f"parameter {unknown}: there is no such parameter"):
-            config.load_notebook_config(names, [*CELLS, cell])
-
-
 def test_a_configuration_becomes_plain_values_and_loads_again(folder: Path) -> None:
     loaded = load_text(MINIMAL, folder, classes="mute", workers=2)
     plain = config.config_to_dict(loaded)
@@ -289,7 +259,7 @@ def test_the_defaults_of_this_release_are_recorded() -> None:
     release = config.config_to_dict(config.load_config())
     today = {
         f"{section}.{key}": value
-        for section, kind in config._SECTIONS.items()
+        for section, kind in config.SECTIONS.items()
         for key, value in config.config_to_dict(
             kind(**({"images": "a", "labels": "b", "output": "c"} if section == "data" else {}))
         ).items()

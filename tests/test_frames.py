@@ -386,7 +386,7 @@ def test_select_frames(classes: list[str], limit: int | None, wanted: list[bool]
     table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,like\nc,w,3,mute\nd,w,4,ok\n")
     selected = frame_table.select_frames(table, classes, limit)
     assert selected["wanted"].tolist() == wanted
-    assert selected.attrs == table.attrs
+    assert selected.attrs == table.attrs | {"classes": classes}
     assert "wanted" not in table
 
 
@@ -402,3 +402,19 @@ def test_two_hundred_thousand_rows_are_read(csv: Path, images: Path) -> None:
     table = frame_table.select_frames(read(csv, images, HEADER + rows), ["ok"], 100_000)
     assert table["wanted"].sum() == 100_000
     get_refusal(csv, images, HEADER + rows + rows.replace("like", "stop"))
+
+
+def test_left_out_frames_of_no_gesture_are_noted_apart(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "v1/1.jpg,v,1,ok\nb,v,2,no_gesture\nc,w,3,no_gesture\nd,w,4,ok\ne,w,5,stop\n")
+
+    def list_left_out(classes: list[str], limit: int | None = None) -> list[str]:
+        notes = frame_table.list_notes(frame_table.select_frames(table, classes, limit))
+        return [str(note) for note in notes if note.kind in ("no_gesture", "left_out")]
+
+    take = "frames of no_gesture are left out; to take them: classes = \"ok,no_gesture\" (the first: 'b')"
+    others = "frame is left out: of another class, or past the limit (the first: 'e')"
+    assert list_left_out(["ok"]) == [f"2 {take}", f"1 {others}"]
+    # Nothing is to be added if they are wanted, and only the limit leaves them out.
+    assert list_left_out(["ok", "no_gesture"]) == [f"1 {others}"]
+    first = "4 frames are left out: of another class, or past the limit (the first: 'b')"
+    assert list_left_out(["ok", "no_gesture"], 1) == [first]

@@ -260,7 +260,7 @@ def test_the_config_of_0_2_loads_unchanged() -> None:
     assert configuration.config_to_dict(old)["labels"] == configuration.config_to_dict(new)["labels"]
     assert old.detection == DetectionConfig()
     assert old.pairing == PairingConfig()
-    assert old.explicit == {"data.images", "data.labels", "data.output"}
+    assert old.explicit == frozenset()
 
 
 @pytest.mark.slow

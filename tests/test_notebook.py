@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import pytest
 from faults import list_stored_files
 
 import definitions
-from detectime import config, paths
+from detectime import config, notebook, paths
 from detectime.report import html as html_report
 
 pytestmark = pytest.mark.slow
@@ -174,22 +175,28 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
-        "config images labels source_type every output detector_type hand_detector enlarged_classes crop_coefficient "
-        "crop_hand_coefficient near_coefficient fallback min_face_score min_hand_score classes limit workers "
-        "save_per_num_images retry_failed redetect engine ray_address face_cache samples_per_class".split()
+        "images labels output classes limit hand_detector crop_coefficient fallback workers config".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    marker, *lines = cell.source.splitlines()
+    assert marker.startswith(notebook.PARAMETER_CELL)
+    assert len(lines) == len(names)
     said = " ".join(done.stdout.split())
-    for line in cell.source.splitlines():
-        assert " ".join(line.split("  # ")[1].split()) in said
+    for line in lines:
+        comment = line.split("  # ")[1]
+        assert len(comment) < 100
+        assert " ".join(comment.split()) in said
 
 
 def test_is_committed_without_outputs() -> None:
     for path in NOTEBOOK.parent.glob("*.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
+        cells = nbformat.read(path, as_version=4).cells
+        for before, cell in itertools.pairwise(cells):
             assert not cell.get("outputs")
-            assert len(cell.source.splitlines()) <= (25 if "parameters" in cell.metadata.get("tags", ()) else 20)
+            assert len(cell.source.splitlines()) <= 20
             assert cell.cell_type != "code" or "def " not in cell.source
+            # A figure follows the table that it shows.
+            assert cell.cell_type != "code" or before.cell_type == "markdown" or cell.source.startswith("charts.")
 
 
 def test_hostile_names_are_shown_harmlessly(tmp_path: Path) -> None:

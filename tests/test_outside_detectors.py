@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -233,23 +234,24 @@ def test_the_page_shows_the_keys_of_config_yml(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_page_run_in_the_folder_of_the_module(tmp_path: Path) -> None:
     (tmp_path / "my_hands.py").write_text(EXAMPLE)
-    (tmp_path / "notebooks").symlink_to(definitions.ROOT_DIR / "notebooks")
+    (tmp_path / "frames").symlink_to(paths.SAMPLE / "TRAIN_DATA")
+    (tmp_path / "labels.csv").symlink_to(paths.SAMPLE / "train.csv")
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    place = f"-p images {paths.SAMPLE / 'TRAIN_DATA'} -p labels {paths.SAMPLE / 'train.csv'} -p limit 12"
     told = [line for line in commands.replace("\\\n", " ").splitlines() if line.strip()]
     assert len(told) == 2
-    for number, command in enumerate(told):
-        filled = command.replace("-p output DIR", f"-p output run{number} {place}")
-        filled = filled.replace("papermill", f"'{sys.executable}' -m papermill", 1)
+    for command in told:
+        assert command.startswith("detectime run ")
+        # With -P this folder is not searched, as for the installed command.
+        filled = f"{shlex.quote(sys.executable)} -P -m {command} --limit 12"
         done = subprocess.run(
             filled, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    assert read(tmp_path / "run0")["configuration"]["detection"]["hand_detector"] == [MINE]
-    detection = read(tmp_path / "run1")["configuration"]["detection"]
+    assert read(tmp_path / "out")["configuration"]["detection"]["hand_detector"] == [MINE]
+    detection = read(tmp_path / "out-both")["configuration"]["detection"]
     assert detection["hand_detector"] == [MINE, "mediapipe"]
     assert detection["detector_settings"] == {MINE: {"tolerance": 12}}
-    assert json.loads((tmp_path / "run1" / "hands.json").read_text())
+    assert json.loads((tmp_path / "out-both" / "hands.json").read_text())
 
 
 def test_the_table_of_the_page_matches_the_registry() -> None:

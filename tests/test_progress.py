@@ -10,10 +10,11 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 
-from detectime.progress import Progress
+from detectime.progress import FILE_VARIABLE, Progress, ProgressState, read_state
 
 WORK = """
 import sys
@@ -145,3 +146,43 @@ def test_after_an_error_the_last_line_is_written_too(capfd: pytest.CaptureFixtur
         raise KeyError("work")
     (line,) = capfd.readouterr().out.splitlines()
     assert "250/1000" in line
+
+
+# -- the file
+
+
+def test_each_work_writes_its_state_to_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    file = tmp_path / "progress.json"
+    assert read_state(file) is None
+    with Progress(1000, name="frames", done=100, watched=False, clock=clock, file=file) as progress:
+        assert read_state(file) == ProgressState(1, "frames", "frame", 1000, 100, 100)
+        clock.now += 0.1
+        progress.add(50)
+        assert read_state(file) == ProgressState(1, "frames", "frame", 1000, 100, 100)  # not with every frame
+        clock.now += 1.0
+        progress.add(50)
+        assert read_state(file) == ProgressState(1, "frames", "frame", 1000, 200, 100)
+    assert read_state(file) == ProgressState(1, "frames", "frame", 1000, 200, 100, is_over=True)
+    with Progress(None, "B", name="weights", watched=False, clock=clock, file=file):
+        assert read_state(file) == ProgressState(2, "weights", "B", None, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_the_environment_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "progress.json"
+    variables = make_environment(**{FILE_VARIABLE: str(file)})
+    subprocess.run([sys.executable, "-c", WORK, "10"], env=variables, check=True, capture_output=True)
+    assert read_state(file) == ProgressState(1, "frames", "frame", 10, 10, is_over=True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"work": 1}', '{"unknown": 1}'])
+def test_what_is_not_a_state_counts_as_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text(content)
+    assert read_state(tmp_path / "progress.json") is None
+
+
+def test_work_goes_on_if_its_state_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Progress(10, watched=False, file=tmp_path / "no folder" / "progress.json") as progress:
+        progress.add(10)
+    assert "10/10" in capfd.readouterr().out

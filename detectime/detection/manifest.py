@@ -11,7 +11,7 @@ import detectime
 from detectime import config as configuration
 from detectime import releases
 from detectime.config import Config, PairingConfig
-from detectime.errors import ConfigError
+from detectime.errors import ConfigError, DocumentedError
 from detectime.notes import Note, notes_from_json, notes_to_json
 from detectime.storage.store import Store
 
@@ -25,7 +25,7 @@ _KEPT_EVENTS = 100  # notes of past events
 _STAGES = ("frames", "detection", "pairing")  # of notes
 
 
-class RunError(RuntimeError):
+class RunError(DocumentedError, RuntimeError):
     """A run that must not start or cannot be read; the message says why and what to do."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -87,6 +88,100 @@ def detect_frames(
         raise RunError(f"{store}: files are damaged again and again; is the disk broken?")
 
 
+class Pending(NamedTuple):
+    """What a call of `detect_frames` would process.
+
+    Parameters
+    ----------
+    frames
+        bool, shape (rows of the table,).
+    done
+        Wanted frames that have a result which counts.
+    changed
+        How many of `frames` have a result, but changed since.
+    unreachable
+        Why the source cannot be listed; None if it can.
+    """
+
+    frames: Flags
+    done: int
+    changed: int
+    unreachable: str | None
+
+
+def find_pending(table: pd.DataFrame, source: Source, config: Config, store: Store) -> Pending:
+    """Return which frames `detect_frames` would process now. Nothing is written.
+
+    Parameters
+    ----------
+    table, source, config
+        As in `detect_frames`; the configuration as `resume.resume_config` returns it.
+    store
+        The folder of the run, which need not exist.
+
+    Raises
+    ------
+    RunError
+        If a file of results is damaged, or if there are frames to process and not one wanted frame exists.
+
+    Examples
+    --------
+    >>> from detectime.config import load_config
+    >>> from detectime.paths import SAMPLE
+    >>> from detectime.sources import open_source
+    >>> table = pd.DataFrame({"frame_path": ["like_01/0001.jpg", "ok_01/0001.jpg"], "wanted": [True, False]})
+    >>> table["on_disk"] = True
+    >>> store = stores.open_store("no/such/run", reading=True)
+    >>> find_pending(table, open_source(str(SAMPLE / "TRAIN_DATA")), load_config(), store).frames.tolist()
+    [True, False]
+    """
+    wanted = table["wanted"].to_numpy()
+    if config.run.redetect is True:
+        _check_frames_exist(table, source, changes.list_stamps(table, source)[1])
+        return Pending(wanted, 0, 0, None)
+    try:
+        results = Results(store)
+    except DamagedError as error:
+        raise RunError(f"{store}/{error}; run without --dry-run: what can be read of it is kept") from error
+    rows = results.find_rows(pa.array(table["frame_path"], pa.string(), from_pandas=True))
+    pending = _find_pending(wanted, results, rows, config.run.retry_failed)
+    stamps, unreachable = changes.list_stamps(table, source)
+    max_pixels = config.detection.max_pixels
+    found = changes.find_changes(table, stamps, rows, results.index, pending, source, max_pixels)
+    frames = pending | found.changed
+    if frames.any():
+        _check_frames_exist(table, source, unreachable)
+    return Pending(frames, int((wanted & ~frames).sum()), found.count, unreachable)
+
+
+def _find_pending(wanted: Flags, results: Results, rows: Integers, retry_failed: bool) -> Flags:
+    """Return for each row of the table whether its frame is wanted and has no result that counts."""
+    is_done = rows >= 0
+    if retry_failed and len(results):
+        is_ok = pc.equal(results.index["outcome"], "ok").to_numpy()
+        is_done &= is_ok[rows]
+    pending: Flags = wanted & ~is_done
+    return pending
+
+
+def _check_frames_exist(table: pd.DataFrame, source: Source, unreachable: str | None) -> None:
+    """Refuse to start if not one of the wanted frames exists."""
+    wanted = table["wanted"]
+    if (wanted & table["on_disk"]).any() and not table.attrs.get("unreachable"):
+        return
+    first = table["frame_path"][wanted].iloc[0]
+    reason = unreachable
+    if reason is None:
+        name = None
+        with contextlib.suppress(SourceError):
+            name, _ = next(source.list_frames(), (None, None))
+        reason = f"a file that exists is called {name!r}" if name else "the location is empty"
+    raise RunError(
+        f"{source.root}: not one of the {int(wanted.sum())} wanted frames exists (the first is "
+        f"{first!r}; {reason}); is the drive mounted, is `images` the folder that frame_path is relative to?"
+    )
+
+
 class _Run:
     """One call of `detect_frames`, in the folder that it has locked."""
 
@@ -114,7 +209,7 @@ class _Run:
         """
         results = Results(self.store)
         rows = results.find_rows(self.frame_paths)
-        is_pending = self._find_pending(results, rows)
+        is_pending = _find_pending(self.wanted, results, rows, self.retry_failed)
         max_pixels = self.config.detection.max_pixels
         found = changes.find_changes(self.table, self.stamps, rows, results.index, is_pending, self.source, max_pixels)
         self._check_changes(found)
@@ -176,7 +271,7 @@ class _Run:
 
     def _begin_again(self) -> Manifest:
         """Keep the old results under other names, since they were expensive, and return the manifest of a new run."""
-        self._check_frames_exist()
+        _check_frames_exist(self.table, self.source, self.unreachable)
         self.chosen.check()
         self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
         fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
@@ -206,15 +301,6 @@ class _Run:
             self.store.rename(DETECTIONS_FILE, kept)
         existing["redetect"] = True
         manifest.write_manifest(self.store, existing)
-
-    def _find_pending(self, results: Results, rows: Integers) -> Flags:
-        """Return for each row of the table whether its frame is wanted and has no result that counts."""
-        is_done = rows >= 0
-        if self.retry_failed and len(results):
-            is_ok = pc.equal(results.index["outcome"], "ok").to_numpy()
-            is_done &= is_ok[rows]
-        pending: Flags = self.wanted & ~is_done
-        return pending
 
     def _check_changes(self, found: Changes) -> None:
         """Refuse to process most of a run again: it is rather another data set, or a drive that lost its times."""
@@ -250,7 +336,7 @@ class _Run:
     def _bind(self, is_growing: bool) -> list[Note]:
         """Check that frames may be added to this run, and record what it is made with; return notes."""
         if is_growing:
-            self._check_frames_exist()
+            _check_frames_exist(self.table, self.source, self.unreachable)
         detectors, notes = resume.check_detectors(self.manifest, self.chosen, self.config, self.store, is_growing)
         if is_growing:
             self.chosen.check()
@@ -266,23 +352,6 @@ class _Run:
         }
         return notes
 
-    def _check_frames_exist(self) -> None:
-        """Refuse to start if not one of the wanted frames exists."""
-        is_there = self.wanted & self.table["on_disk"].to_numpy()
-        if is_there.any() and not self.table.attrs.get("unreachable"):
-            return
-        first = self.table["frame_path"][self.wanted].iloc[0]
-        reason = self.unreachable
-        if reason is None:
-            name = None
-            with contextlib.suppress(SourceError):
-                name, _ = next(self.source.list_frames(), (None, None))
-            reason = f"a file that exists is called {name!r}" if name else "the location is empty"
-        raise RunError(
-            f"{self.source.root}: not one of the {int(self.wanted.sum())} wanted frames exists (the first is "
-            f"{first!r}; {reason}); is the drive mounted, is `images` the folder that frame_path is relative to?"
-        )
-
     def _process(self, pending: pa.Array, stamps: pa.Array) -> None:
         """Run detection on all pending frames, and save the results."""
         self.manifest["finished"] = None
@@ -293,7 +362,7 @@ class _Run:
         number = shards.find_last_shard_number(self.store)
         peak = 0
         results = self.engine(queue, self.chosen, self.source, self.config.run)
-        with Progress(len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
+        with Progress(len(pending), name="frames") as progress, contextlib.closing(results):  # type: ignore[type-var]
             for shard, result in results:
                 if isinstance(result, LostShard):
                     given_up = queue.return_lost(shard, result)

@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime.boxes import Floats
+from detectime.errors import DocumentedError
 from detectime.images import RGB
 from detectime.schema import LANDMARKS
 from detectime.settings import CHECKED, Coefficient, Names, Share
@@ -95,7 +96,7 @@ class Detections:
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 
-class UnknownFrameError(LookupError):
+class UnknownFrameError(DocumentedError, LookupError):
     """The face cache has no faces for a frame; the message gives the reason."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from detectime.config import Config
+from detectime.config import NO_GESTURE, Config
 from detectime.labels import hagrid, spans
 from detectime.labels.columns import number_classes
 from detectime.labels.frames_csv import read_frames_csv
@@ -129,7 +129,7 @@ def select_frames(table: pd.DataFrame, classes: Sequence[str], limit: int | None
     Returns
     -------
     DataFrame
-        A copy with the column `wanted` (bool).
+        A copy with the column `wanted` (bool); its ``attrs`` also hold `classes`.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def select_frames(table: pd.DataFrame, classes: Sequence[str], limit: int | None
     if limit is not None:
         wanted &= wanted.cumsum() <= limit
     selected = table.assign(wanted=wanted)
-    selected.attrs = dict(table.attrs)
+    selected.attrs = table.attrs | {"classes": list(classes)}
     return selected
 
 
@@ -174,7 +174,9 @@ def count_frames(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def list_notes(table: pd.DataFrame) -> list[Note]:
-    """Return all notes about a frame table: repeated rows, unlisted files, missing frames, and those in its ``attrs``.
+    """Return all notes about a frame table.
+
+    They are about repeated rows, unlisted files, frames that are missing or left out, and what its ``attrs`` hold.
 
     Parameters
     ----------
@@ -200,8 +202,7 @@ def list_notes(table: pd.DataFrame) -> list[Note]:
         one, many = "frame of the labels is missing from the source", "frames of the labels are missing from the source"
         notes += _note_frames("missing", table, ~table["on_disk"], one, many)
     if "wanted" in table:
-        why = "left out: of another class, or past the limit"
-        notes += _note_frames("left_out", table, ~table["wanted"], f"frame is {why}", f"frames are {why}")
+        notes += _note_left_out(table)
     return [*(note for note in notes if note.count), *attrs.get("notes", ())]
 
 
@@ -258,8 +259,22 @@ def _reuse_earlier(
         )
     table = earlier.drop(columns="wanted", errors="ignore").reset_index(drop=True)
     table["stamp"] = pa.nulls(len(table), pa.string()).to_pandas()
-    table.attrs = earlier.attrs | {"unreachable": listing.unreachable}
+    about = {key: value for key, value in earlier.attrs.items() if key != "classes"}  # of `select_frames`
+    table.attrs = about | {"unreachable": listing.unreachable}
     return number_classes(table, labels)
+
+
+def _note_left_out(table: pd.DataFrame) -> list[Note]:
+    """Return notes about frames that are not wanted; those of ``no_gesture`` apart, with the line that takes them."""
+    left_out, classes, notes = ~table["wanted"], table.attrs.get("classes"), []
+    if classes is not None and NO_GESTURE not in classes:
+        is_no_gesture = table["class_name"] == NO_GESTURE
+        take = f'left out; to take them: classes = "{",".join([*classes, NO_GESTURE])}"'
+        one, many = f"frame of {NO_GESTURE} is {take}", f"frames of {NO_GESTURE} are {take}"
+        notes = _note_frames(NO_GESTURE, table, is_no_gesture, one, many)
+        left_out &= ~is_no_gesture
+    why = "left out: of another class, or past the limit"
+    return [*notes, *_note_frames("left_out", table, left_out, f"frame is {why}", f"frames are {why}")]
 
 
 def _note_frames(kind: str, table: pd.DataFrame, mask: pd.Series, one: str, many: str) -> list[Note]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from detectime.errors import DocumentedError
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
 from detectime.storage import urls
@@ -22,7 +23,7 @@ _MAX_SHOWN = 20  # rows or names that a message lists
 _KNOWN_COLUMNS = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}
 
 
-class TableError(ValueError):
+class TableError(DocumentedError, ValueError):
     """A table of labels that cannot be used; the message names the wrong rows and the remedy."""
 
 

@@ -12,6 +12,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
+from detectime.errors import DocumentedError
 from detectime.notes import shorten_text
 from detectime.storage import store
 
@@ -56,7 +57,7 @@ _MINOR_WITHOUT_IDS = 4  # 4.5 made cell ids mandatory; a report does not need th
 _REMEDY = f"accepted: a notebook (.ipynb) of nbformat {_NBFORMAT}, as Jupyter and papermill save it"
 
 
-class ReportError(ValueError):
+class ReportError(DocumentedError, ValueError):
     """A file that cannot be converted to a report; the message names the file, the fault and what is accepted."""
 
 

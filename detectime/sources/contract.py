@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from detectime.errors import DocumentedError
 from detectime.images import LazyFrame, UnreadableImageError
 from detectime.notes import Note
 
 
-class SourceError(RuntimeError):
+class SourceError(DocumentedError, RuntimeError):
     """A source that cannot be used; the message names it."""
 
 
-class MissingFrameError(FileNotFoundError):
+class MissingFrameError(DocumentedError, FileNotFoundError):
     """A frame that the source does not have.
 
     Attributes

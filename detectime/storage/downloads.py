@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import filelock
 
 from detectime import paths
+from detectime.errors import DocumentedError
 from detectime.progress import Progress
 
 PACKAGED = Path(__file__).parent.parent / "detectors" / "models"
@@ -62,7 +63,7 @@ RETRIES = Retries()
 """Of every download for which nothing else is given."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(DocumentedError, RuntimeError):
     """Weights are missing, wrong or unreadable; the message names the file and the folder where it belongs."""
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from detectime.errors import DocumentedError
 from detectime.storage import urls
 
 if TYPE_CHECKING:
     from detectime.storage.lease import LeaseTimes
 
 
-class StoreError(RuntimeError):
+class StoreError(DocumentedError, RuntimeError):
     """A file cannot be read, written, listed or locked; the message names the cause and the remedy."""
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from detectime.errors import DocumentedError
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ATTEMPTS = 3
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -20,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class RemoteError(OSError):
+class RemoteError(DocumentedError, OSError):
     """A URL cannot be opened or read: unknown scheme, library not installed, or an error that the library raised."""
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from detectime.config import RunConfig
 from detectime.detectors.registry import Chosen
+from detectime.errors import DocumentedError
 from detectime.sources.contract import Source
 
 Shard: TypeAlias = tuple[str, ...]
@@ -56,7 +57,7 @@ class FixedShards(deque[Shard]):
         """Leave the shards as they are."""
 
 
-class EngineError(RuntimeError):
+class EngineError(DocumentedError, RuntimeError):
     """The engine cannot run workers at all; the message gives the reason."""
 
 

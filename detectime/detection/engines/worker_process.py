@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from detectime import progress
 from detectime.detection.engines.contract import (
     DEFAULT_LIMITS,
     PEAK_MEMORY,
@@ -178,7 +179,12 @@ def _start_process(pipe: int, output: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF", "PYTHONPATH": get_search_path()},
+        env={
+            **{name: value for name, value in os.environ.items() if name != progress.FILE_VARIABLE},
+            "OMP_NUM_THREADS": "1",
+            "OPENCV_LOG_LEVEL": "OFF",
+            "PYTHONPATH": get_search_path(),
+        },
     )
 
 

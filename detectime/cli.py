@@ -1,0 +1,447 @@
+"""The command ``detectime``: see ``docs/command-line.md``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import detectime
+from detectime import config as configuration
+from detectime import paths
+from detectime.errors import ConfigError, DocumentedError
+from detectime.execution import NotebookError, execute_notebook
+from detectime.settings import suggest_name
+
+_OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
+REPORT_NOTEBOOK = "report.ipynb"
+"""The executed notebook in the folder of a run."""
+REPORT_PAGE = "report.html"
+_FAILED_NOTEBOOK = "report.failed.ipynb"
+_DEMO = "reports/demo"
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+class _UsageError(Exception):
+    """A wrong command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status, and write the reason of a failure as the last line of standard error.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name; None: that of this process.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.
+
+    Examples
+    --------
+    >>> main(["info", "no/such/run"])
+    1
+    """
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what the command has started ends with it
+    try:
+        parsed = _parse(sys.argv[1:] if arguments is None else list(arguments))
+        _show_warnings()
+        parsed.execute(parsed)
+    except (_UsageError, ConfigError) as error:
+        return _fail(error, _WRONG_USAGE)
+    except (DocumentedError, OSError) as error:
+        return _fail(error, _FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing that was saved is lost, and the same command resumes", _INTERRUPTED)
+    return _OK
+
+
+def run_process() -> typing.NoReturn:
+    """Run the command, and end this process with its exit status."""
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads of libraries may abort the process while the interpreter is torn down.
+    os._exit(status)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _show_warnings() -> None:
+    """Show the warnings of this package, and not those of others, such as nbconvert's of pictures without a text."""
+    logger = logging.getLogger(detectime.__name__)
+    if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
+        logger.addHandler(logging.StreamHandler(sys.stdout))
+
+
+def _fail(reason: object, status: int) -> int:
+    sys.stdout.flush()
+    print(f"detectime: {' '.join(str(reason).split())}", file=sys.stderr)
+    return status
+
+
+# -- the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises an error, with a hint for a misspelt option, where argparse would exit."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise _UsageError(f"{message}; see {self.prog} --help")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Has room for the longest option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line.
+
+    Examples
+    --------
+    >>> build_parser().parse_args(["run", "--limit", "100"]).limit
+    100
+    """
+    parser = _Parser(
+        prog="detectime",
+        description="Form a training set for gesture classification from labelled video frames.",
+        epilog="`detectime COMMAND --help` explains a command. Exit status: 0 done; 1 failed, with the reason in the "
+        "last line; 2 wrong usage or configuration; 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"detectime {detectime.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, execute: Callable[[argparse.Namespace], None], text: str, **options: Any) -> Any:
+        description = text[0].upper() + text[1:] + "."
+        command = commands.add_parser(
+            name, help=text, description=description, allow_abbrev=False, formatter_class=_HelpFormatter, **options
+        )
+        command.set_defaults(execute=execute)
+        return command
+
+    command = add("init", _init, "lay out a folder with the notebook, config.yml and definitions.py")
+    command.add_argument("folder", metavar="DIR", help="created if it does not exist; nothing in it is overwritten")
+    command = add("lab", _lab, "open JupyterLab with the notebook in view")
+    command.add_argument("folder", metavar="DIR", nargs="?", default=".", help="the project (default: this folder)")
+    command.add_argument("--", dest="rest", metavar="OPTION …", default=[], help="then options of `jupyter lab`")
+    command = add("demo", _demo, "run on a rendered sample, and write a report")
+    command.add_argument(
+        "folder", metavar="DIR", nargs="?", default=_DEMO, help="folder for the results (default: %(default)s)"
+    )
+    command = add(
+        "run",
+        _run,
+        "make a training set: execute notebook 01 with these options as its parameters",
+        usage="detectime run [--images DIR] [--labels CSV] [--output DIR] [OPTION …]",
+        epilog="Options that are not given have their value from config.yml, or from the run if OUTPUT already holds "
+        "one. The same command resumes an interrupted run. Relative paths are relative to the current folder.",
+    )
+    _add_run_options(command)
+    command = add("report", _report, "write a page to share, from the executed notebook of a run")
+    command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or an executed notebook")
+    command.add_argument("--to", metavar="FILE", help=f"the page (default: {REPORT_PAGE} beside the notebook)")
+    command = add("info", _info, "say what the folder of a run holds")
+    command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or its URL")
+    return parser
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = build_parser()
+    if arguments[:1] == ["lab"] and "--" in arguments:  # argparse would take the first option for the folder
+        end = arguments.index("--")
+        parsed = _parse(arguments[:end])
+        parsed.rest = arguments[end + 1 :]
+        return parsed
+    # A key may be written as in config.yml: --crop_coefficient.
+    parsed, unknown = parser.parse_known_args([_use_dashes(text) for text in arguments])
+    if not unknown:
+        return parsed
+    option = next((text for text in unknown if text.startswith("--")), unknown[0])
+    if parsed.execute is _run and option.startswith("--"):
+        accepted = ["config", "notebook", "dry-run", *(name.replace("_", "-") for name in configuration.PARAMETERS)]
+        hint = suggest_name(option.partition("=")[0].removeprefix("--"), accepted)
+        raise _UsageError(f"{option}: there is no such option; {hint}")
+    raise _UsageError(f"{option}: unexpected; see detectime --help")
+
+
+def _use_dashes(text: str) -> str:
+    name, equals, value = text.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else text
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    from detectime.key_help import read_key_help
+
+    texts = read_key_help()
+    group = command.add_argument_group("what to run")
+    group.add_argument("--config", metavar="FILE", help="the configuration (default: config.yml of this project)")
+    group.add_argument(
+        "--notebook", metavar="FILE", help=f"another notebook (default: notebooks/{paths.DATA_LOADER} of this project)"
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only say what the run would process, and estimate its time and disk space from twenty frames",
+    )
+    for section, kind in configuration.SECTIONS.items():
+        about = texts.get(section, "").replace("%", "%%")
+        group = command.add_argument_group(f"{section} of config.yml", about or None)
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            _add_option(group, field, hints[field.name], texts.get(f"{section}.{field.name}", ""))
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str) -> None:
+    default = _describe_default(field)
+    options: dict[str, Any] = {"nargs": "?", "const": "true"} if hint is bool else {}
+    group.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        dest=field.name,
+        metavar=_choose_metavar(field.name, hint),
+        type=lambda value: _convert_value(value, hint),
+        help=f"{text} (default: {default})".replace("%", "%%"),
+        **options,
+    )
+
+
+def _choose_metavar(name: str, hint: Any) -> str:
+    known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE"}
+    if name in known:
+        return known[name]
+    kinds = _list_kinds(hint)
+    return next((label for kind, label in ((bool, "BOOL"), (int, "N"), (float, "X")) if kind in kinds), "VALUE")
+
+
+def _describe_default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        default = field.default
+    else:
+        return f"as in {paths.CONFIG.name}"
+    return ", ".join(default) if isinstance(default, tuple) else json.dumps(default)
+
+
+def _list_kinds(hint: Any) -> set[type]:
+    """Return the plain types that a key accepts."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return {kind for part in typing.get_args(hint) for kind in _list_kinds(part)}
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return {type(value) for value in typing.get_args(hint)}
+    return {origin or hint}
+
+
+def _convert_value(text: str, hint: Any) -> Any:
+    """Convert an option's text for a key whose type it fits; the configuration checks the value itself."""
+    if text.lower() in ("null", "none") and type(None) in _list_kinds(hint):
+        return None
+    if _list_kinds(hint) & {bool, int, float, dict}:
+        with contextlib.suppress(ValueError):
+            return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    return text
+
+
+# -- the commands
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from detectime.projects import init_project
+
+    for path in init_project(arguments.folder):
+        print(path)
+    print(f"Next: detectime lab {arguments.folder}   (or: cd {arguments.folder}, detectime run --help)")
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    from detectime.lab import open_lab
+
+    open_lab(arguments.folder, arguments.rest)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    given = {
+        "images": str(paths.SAMPLE / "TRAIN_DATA"),
+        "labels": str(paths.SAMPLE / "train.csv"),
+        "output": arguments.folder,
+        "config": str(paths.CONFIG),
+    }
+    print("The sample has 120 rendered frames, 12 of them without a gesture.")
+    output = _execute(given, paths.NOTEBOOKS / paths.DATA_LOADER)
+    page = _write_page(output, None)
+    print(f"Open {page} in a browser; detectime info {arguments.folder} says what the folder holds.")
+    _print_result(output)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    names = ("config", *configuration.PARAMETERS)
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.dry_run:
+        _estimate(_load(given))
+        return
+    output = _execute(given, _find_notebook(arguments.notebook))
+    print(f"A page to share: detectime report {_quote(output)}")
+    _print_result(output)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    print(_write_page(arguments.output, arguments.to))
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from detectime.info import describe_run
+
+    print(describe_run(arguments.output))
+
+
+# -- what several commands do
+
+
+def _load(given: dict[str, Any]) -> configuration.Config:
+    """Load the configuration of a run, and refuse it if there is no data to run on."""
+    parameters = {name: value for name, value in given.items() if name != "config"}
+    config = configuration.load_config(given.get("config"), parameters)
+    if not any(config.is_explicit(f"data.{key}") for key in ("images", "labels")) and not _is_there(config):
+        raise ConfigError(
+            f"{config.data.labels}: no such file, and no other data is given; pass --images and --labels, or set them "
+            "in config.yml. `detectime demo` runs on a rendered sample"
+        )
+    return config
+
+
+def _is_there(config: configuration.Config) -> bool:
+    places = (config.data.images, config.data.labels, os.path.join(config.data.output, "run.json"))
+    return any(os.path.exists(place) for place in places)
+
+
+def _find_notebook(named: str | None) -> Path:
+    if named is not None:
+        if not os.path.isfile(named):
+            raise _UsageError(f"--notebook {named}: no such file")
+        return Path(named)
+    project = paths.find_project()
+    own = project / "notebooks" / paths.DATA_LOADER if project else None
+    return own if own is not None and own.is_file() else paths.NOTEBOOKS / paths.DATA_LOADER
+
+
+def _execute(given: dict[str, Any], notebook: Path) -> str:
+    """Execute notebook 01, keep it in the folder of the run, and return that folder."""
+    from detectime.detection.resume import resume_config
+    from detectime.storage.store import open_store
+
+    config = _load(given)
+    resume_config(config)  # refuses what cannot go on, before a kernel starts
+    output = config.data.output
+    print(f"images  {config.data.images}\nlabels  {config.data.labels}\noutput  {output}", flush=True)
+    places = {name: getattr(config.data, name) for name in ("images", "labels", "output")}
+    parameters = {**given, **{name: value for name, value in places.items() if name in given}}
+    for name in ("config", "face_cache"):
+        if name in given:
+            parameters[name] = os.path.abspath(given[name])
+    with tempfile.TemporaryDirectory(prefix="detectime-") as folder:
+        executed = Path(folder, notebook.name)
+        try:
+            execute_notebook(notebook, executed, parameters, _announce_rest)
+        except NotebookError as error:
+            _keep_failed(error, executed, output)
+            raise
+        open_store(output).put(REPORT_NOTEBOOK, executed.read_bytes())
+    print(f"The executed notebook: {output}/{REPORT_NOTEBOOK}")
+    return output
+
+
+def _announce_rest() -> None:
+    print("Pairing, and the notebook's figures …", flush=True)
+
+
+def _keep_failed(error: NotebookError, executed: Path, output: str) -> None:
+    """Keep the notebook of a failed run where there is a run, and print the traceback of a bug."""
+    from detectime.storage.store import open_store
+
+    if os.path.exists(os.path.join(output, "run.json")) and executed.is_file():
+        open_store(output).put(_FAILED_NOTEBOOK, executed.read_bytes())
+        print(f"The notebook up to the error: {output}/{_FAILED_NOTEBOOK}")
+    if _TRACEBACK in error.traceback:  # a documented error has none: see detectime/errors.py
+        print(error.traceback, file=sys.stderr)
+        error.args = (f"{error.kind}: {error.reason}",)
+
+
+def _write_page(output: str, to: str | None) -> str:
+    """Write the page of a run's executed notebook; return where it is."""
+    from detectime.report.html import ReportError, write_report
+
+    notebook = output if output.endswith(".ipynb") else os.path.join(output, REPORT_NOTEBOOK)
+    if not os.path.exists(notebook):
+        raise ReportError(
+            f"{notebook}: there is no executed notebook; run `detectime run` once more with this output: it writes it"
+        )
+    page = to or os.path.join(os.path.dirname(notebook), REPORT_PAGE)
+    write_report(notebook, page)
+    return page
+
+
+def _print_result(output: str) -> None:
+    """Print the result of a run, from its ``outcomes.parquet``."""
+    from detectime import outcomes, runs
+
+    run = runs.open_run(output)
+    for note in run.notes:
+        print(f"Note: {note}")
+    print(f"Samples: {output}/hands.json. One row per frame, with the reason: {output}/outcomes.csv")
+    print(outcomes.summarize_samples(run.outcomes))
+
+
+def _estimate(config: configuration.Config) -> None:
+    """Print what a run would do."""
+    from detectime.estimate import estimate_run
+    from detectime.info import format_bytes
+    from detectime.labels.frame_table import count_frames, summarize_frames
+
+    estimate = estimate_run(config)
+    pending = estimate.pending
+    print(summarize_frames(estimate.table))
+    print(count_frames(estimate.table).to_string())
+    print()
+    changed = f", {pending.changed:,} of which changed since they were processed" if pending.changed else ""
+    print(f"pending   {estimate.frames:,} frames{changed}; {pending.done:,} are done")
+    if estimate.measured:
+        each = f"{1000 * estimate.seconds_per_frame:.0f} ms per frame on one core"
+        where = (
+            f"{estimate.workers} workers" if estimate.workers else "one core; divide it by the workers of the cluster"
+        )
+        print(f"measured  {each}, on {estimate.measured} of them")
+        print(f"time      about {_format_seconds(estimate.seconds)} of detection with {where}")
+        print(f"disk      about {format_bytes(estimate.bytes)} in {config.data.output}")
+    print("Nothing was written.")
+
+
+def _format_seconds(seconds: float) -> str:
+    """Return a time as text: 5 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _quote(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

@@ -1,0 +1,336 @@
+"""What the notebooks call in their kernel: the parameters of the cells, checked, and how they are shown.
+
+A person edits the parameter cell, papermill adds a cell after it. Both are checked for names that are no parameters.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import html
+import logging
+import os
+import symtable
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from IPython import get_ipython
+from IPython.core.interactiveshell import ExecutionResult
+from IPython.display import display
+
+from detectime import paths, releases
+from detectime.config import PARAMETERS, Config, config_to_dict, list_differences, load_config
+from detectime.detection import resume
+from detectime.detection.manifest import read_manifest
+from detectime.errors import ConfigError
+from detectime.notes import Note
+from detectime.report import charts
+from detectime.settings import suggest_name
+from detectime.storage import store as stores
+
+PARAMETER_CELL = "# Parameters of the run"
+"""How a line begins that makes a cell the parameter cell of a notebook."""
+
+_INJECTED_CELL = "# Parameters"  # the first line of the cell that papermill adds
+_SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
+_SAMPLE_OUTPUT = "reports/sample"
+
+# JupyterLab shows the last cell after Run All. It learns the heights of cells as it draws them, so that a cell may move
+# out of view again. In a notebook that is not trusted nothing is left of a script.
+_SCROLL = """<script>{
+  const failed = document.currentScript.parentElement;
+  const show = (block) => failed.scrollIntoView({block});
+  for (const wait of [0, 300, 1000]) setTimeout(() => show(wait ? "nearest" : "center"), wait);
+}</script>"""
+
+_BOX = (
+    '<div style="border-left: 6px solid #e09f00; background: #fff6dc; color: #1d2733; padding: 0.7em 1em; '
+    'margin: 0.3em 0; font-size: 14px; line-height: 1.5;">{}</div>'
+)
+_CODE = (
+    '<pre style="background: #fff; color: #1d2733; padding: 0.5em 0.8em; margin: 0.5em 0 0; '
+    'font-family: monospace;">{}</pre>'
+)
+_CELL = "text-align: left; vertical-align: top; padding: 0.15em 1em 0.15em 0;"
+
+
+@dataclass(frozen=True)
+class NotebookSettings:
+    """The settings of a notebook, and where they come from.
+
+    Parameters
+    ----------
+    config
+        The configuration; what was not given has the values of the run in its `data.output`, if there is one.
+    file
+        The configuration file.
+    notes
+        Which settings were taken from that run.
+    missing
+        The images and labels that are not there, and for which the rendered sample stands in; otherwise empty.
+    """
+
+    config: Config
+    file: Path
+    notes: tuple[Note, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
+    """Load the settings of a notebook and show them; figures become JPEG, and warnings of the package are printed.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+
+    Raises
+    ------
+    ConfigError, RunError, StoreError
+        As `load_settings`.
+
+    Examples
+    --------
+    >>> start_notebook({"limit": 100}, ["limit = 100"]).selection.limit  # doctest: +SKIP
+    100
+    """
+    charts.use_jpeg()
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")  # standard error is red in a notebook
+    show_failed_cells()
+    settings = load_settings(names, cells)
+    show_settings(settings)
+    return settings.config
+
+
+def read_parameters(names: Mapping[str, Any], cells: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of a notebook: `config`, the names in `config.PARAMETERS`, and their old names.
+
+    The parameter cell has a line that begins with `PARAMETER_CELL`, the cell of papermill begins with ``# Parameters``.
+    Only the last execution of each counts: a parameter that was deleted from its cell has no value, although the
+    kernel still has one. A parameter may also be assigned in any other cell.
+
+    Parameters
+    ----------
+    names
+        ``globals()`` of the notebook.
+    cells
+        ``In`` of the notebook: the cells executed so far.
+
+    Raises
+    ------
+    ConfigError
+        If one of the two cells assigns a name that is no parameter. In the parameter cell, names that begin with an
+        underscore are the user's own.
+
+    Examples
+    --------
+    >>> cells = ["# Parameters of the run\\nlimit = 10\\nworkers = 2", "# Parameters of the run\\nlimit = 5"]
+    >>> read_parameters({"limit": 5, "workers": 2}, cells)
+    {'limit': 5}
+    """
+    latest: dict[bool, int] = {}  # whether papermill added the cell: its last execution
+    assigned: dict[int, list[str]] = {}  # of parameter cells
+    assigner: dict[str, int] = {}  # name: the cell that assigned it last
+    for index, cell in enumerate(cells):
+        try:
+            found = _list_assigned(cell)
+        except (SyntaxError, ValueError, RecursionError):  # it was not executed, or IPython allows more than Python
+            continue
+        assigner |= dict.fromkeys(found, index)
+        is_injected = cell.partition("\n")[0].rstrip() == _INJECTED_CELL
+        if is_injected or any(line.startswith(PARAMETER_CELL) for line in cell.splitlines()):
+            assigned[index] = found
+            latest[is_injected] = index
+    for is_injected, index in latest.items():
+        _check_names(assigned[index], is_injected)
+    stale = {name for name, index in assigner.items() if index in assigned and index not in latest.values()}
+    parameters = {name: names[name] for name in ("config", *PARAMETERS) if name in names and name not in stale}
+    for index in sorted(latest.values()):
+        # A later cell may use the old name of a parameter for something else, so that `names` has another value.
+        old = {name: _read_literal(cells[index], name) for name in assigned[index] if name in releases.OLD_PARAMETERS}
+        parameters |= old
+    return parameters
+
+
+def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSettings:
+    """Load the settings that the parameters of a notebook describe.
+
+    If neither `images` nor `labels` is set, there are no such data and no run of them, the rendered sample stands in.
+    Its output is ``reports/sample``, unless another is set. Relative paths are relative to `paths.find_base`.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+
+    Raises
+    ------
+    ConfigError
+        As `read_parameters` and `config.load_config`.
+    RunError, StoreError
+        If the output holds a run with other detection settings, or cannot be read.
+
+    Examples
+    --------
+    >>> settings = load_settings({"limit": 100, "images": "frames", "labels": "train.csv"}, ["limit = 100"])
+    >>> settings.config.selection.limit, settings.missing
+    (100, ())
+    """
+    parameters = read_parameters(names, cells)
+    file = parameters.pop("config", None)
+    if not isinstance(file, str | os.PathLike | None):
+        raise ConfigError(f"config = {file!r}: accepted: the path of a configuration file, or None")
+    config = load_config(file, parameters)
+    path = paths.find_config() if file is None else _find_file(file)
+    missing: tuple[str, ...] = ()
+    sample = _choose_sample(config)
+    if sample:
+        missing = (config.data.images, config.data.labels)
+        config = load_config(file, parameters | sample)
+    config, notes = resume.resume_config(config)
+    return NotebookSettings(config, path, tuple(notes), missing)
+
+
+def show_settings(settings: NotebookSettings) -> None:
+    """Show the settings of a notebook: places, what differs from the default, and folded all others.
+
+    Examples
+    --------
+    >>> show_settings(load_settings({"images": "frames", "labels": "train.csv"}, []))  # doctest: +SKIP
+    """
+    if settings.missing:
+        display({"text/html": _draw_box(settings), "text/plain": _describe_box(settings)}, raw=True)
+    facts = _list_facts(settings)
+    width = max(map(len, facts))
+    text = "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+    display({"text/html": _draw_facts(facts, settings.config), "text/plain": text}, raw=True)
+    for note in settings.notes:
+        print(note)
+
+
+def show_failed_cells() -> None:
+    """Make JupyterLab show the cell that failed, from now on; elsewhere nothing is done.
+
+    Examples
+    --------
+    >>> show_failed_cells()
+    """
+    shell = get_ipython()
+    if shell is not None and "JPY_SESSION_NAME" in os.environ:
+        with contextlib.suppress(ValueError):  # not registered yet
+            shell.events.unregister("post_run_cell", _scroll_to_error)
+        shell.events.register("post_run_cell", _scroll_to_error)
+        shell.kernel.stop_on_error_timeout = 0.5  # seconds: the other cells of Run All come one by one, to be skipped
+
+
+def _scroll_to_error(result: ExecutionResult) -> None:
+    if not result.success:
+        display({"text/html": _SCROLL}, raw=True)
+
+
+def _list_assigned(cell: str) -> list[str]:
+    """Return the names that a cell assigns at its top level; not functions, classes and modules."""
+    symbols = symtable.symtable(cell, "cell", "exec").get_symbols()
+    return [symbol.get_name() for symbol in symbols if symbol.is_assigned() and not symbol.is_namespace()]
+
+
+def _check_names(assigned: Sequence[str], is_injected: bool) -> None:
+    """Reject a name that is no parameter; papermill only logs it, and a person may have misspelt it."""
+    accepted = ("config", *PARAMETERS)
+    for name in assigned:
+        if name in accepted or name in releases.OLD_PARAMETERS or (name.startswith("_") and not is_injected):
+            continue
+        meant, _, names = suggest_name(name, accepted).partition("accepted: ")
+        own = "" if is_injected else "(a variable of your own belongs into another cell, or begins with _) "
+        raise ConfigError(f"parameter {name}: there is no such parameter; {meant}{own}accepted: {names}")
+
+
+def _read_literal(cell: str, name: str) -> Any:
+    """Return the literal that a parameter cell assigns to an old name of a parameter."""
+    value: Any = None
+    for node in ast.parse(cell).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            try:
+                value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            except (ValueError, TypeError, AttributeError):
+                new = releases.OLD_PARAMETERS[name]
+                raise ConfigError(f"parameter {name}: it is the old name of {new}; write {new} = …") from None
+    return value
+
+
+def _find_file(file: str | os.PathLike[str]) -> Path:
+    path = Path(file).expanduser()
+    return Path(os.path.normpath(path if path.is_absolute() else paths.find_base() / path))
+
+
+def _choose_sample(config: Config) -> dict[str, str]:
+    """Return the parameters that take the sample, if no data were set and there are none; otherwise nothing."""
+    data = config.data
+    if config.is_explicit("data.images") or config.is_explicit("data.labels"):
+        return {}
+    if os.path.exists(data.images) or os.path.exists(data.labels):
+        return {}
+    sample = {name: str(path) for name, path in _SAMPLE.items()}
+    outputs = [data.output]
+    if not config.is_explicit("data.output"):
+        sample["output"] = os.path.normpath(paths.find_base() / _SAMPLE_OUTPUT)
+        outputs.append(sample["output"])
+    return {} if any(_holds_other_run(output) for output in outputs) else sample
+
+
+def _holds_other_run(output: str) -> bool:
+    """Whether a folder holds a run of other images than those of the sample, of this or another installation."""
+    manifest = read_manifest(stores.open_store(output, reading=True))
+    if manifest is None:
+        return False
+    images = Path(manifest["configuration"]["data"]["images"])
+    return images.parts[-2:] != _SAMPLE["images"].parts[-2:]
+
+
+def _list_facts(settings: NotebookSettings) -> dict[str, str]:
+    """Return what is shown of the settings at first sight."""
+    config = settings.config
+    changed = [f"{key} = {value!r}" for key, value in list_differences(config).items()]
+    return {
+        "configuration": str(settings.file),
+        "images": config.data.images,
+        "labels": config.data.labels,
+        "output": config.data.output,
+        "not the default": ", ".join(changed) or "nothing",
+    }
+
+
+def _draw_facts(facts: Mapping[str, str], config: Config) -> str:
+    rows = "".join(
+        f'<tr><th style="{_CELL}">{html.escape(name)}</th><td style="{_CELL}">{html.escape(value)}</td></tr>'
+        for name, value in facts.items()
+    )
+    everything = yaml.safe_dump(config_to_dict(config), allow_unicode=True, sort_keys=False, width=100)
+    folded = f"<details><summary>All settings</summary><pre>{html.escape(everything)}</pre></details>"
+    return f'<table style="font-size: 13px;">{rows}</table>{folded}'
+
+
+def _list_box(settings: NotebookSettings) -> tuple[str, str, str, str]:
+    """Return the parts of the box that tells of the sample: title, what is missing, what to do, and the lines."""
+    title = "This is the rendered sample, not your data."
+    why = f"No data are set, and there are none in the default places, {' and '.join(settings.missing)}."
+    output = settings.config.data.output
+    remedy = f"The results go to {output}. For your own frames change these two lines of the parameters:"
+    columns = "frame_path, video_name, frame_id, class_name"
+    lines = f'images = "…"  # the folder of your frames\nlabels = "…"  # your csv: {columns}'
+    return title, why, remedy, lines
+
+
+def _draw_box(settings: NotebookSettings) -> str:
+    title, why, remedy, lines = map(html.escape, _list_box(settings))
+    return _BOX.format(f"<b>{title}</b> {why}<br>{remedy}{_CODE.format(lines)}")
+
+
+def _describe_box(settings: NotebookSettings) -> str:
+    title, why, remedy, lines = _list_box(settings)
+    return f"{title} {why}\n{remedy}\n\n{lines}\n"
