@@ -55,10 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["info", "no/such/run"])
     1
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what the command has started ends with it
     try:
         parsed = _parse(sys.argv[1:] if arguments is None else list(arguments))
-        _show_warnings()
         parsed.execute(parsed)
     except (_UsageError, ConfigError) as error:
         return _fail(error, _WRONG_USAGE)
@@ -71,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_process() -> typing.NoReturn:
     """Run the command, and end this process with its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what the command has started ends with it
+    _show_warnings()
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -84,9 +84,7 @@ def _interrupt(*_: object) -> None:
 
 def _show_warnings() -> None:
     """Show the warnings of this package, and not those of others, such as nbconvert's of pictures without a text."""
-    logger = logging.getLogger(detectime.__name__)
-    if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
-        logger.addHandler(logging.StreamHandler(sys.stdout))
+    logging.getLogger(detectime.__name__).addHandler(logging.StreamHandler(sys.stdout))
 
 
 def _fail(reason: object, status: int) -> int:
@@ -412,6 +410,7 @@ def _print_result(output: str) -> None:
 
 def _estimate(config: configuration.Config) -> None:
     """Print what a run would do."""
+    sys.path.insert(0, os.getcwd())  # as in a kernel: a detector of the user's may lie there
     from detectime.estimate import estimate_run
     from detectime.info import format_bytes
     from detectime.labels.frame_table import count_frames, summarize_frames

@@ -44,6 +44,7 @@ class NotebookError(DocumentedError):
         super().__init__(reason)
         self.kind, self.reason, self.traceback = kind, reason, traceback
 
+
 def execute_notebook(
     notebook: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -159,7 +160,7 @@ def _watch(process: subprocess.Popen[bytes], state_file: Path) -> Iterator[Progr
 
 
 def _draw(state: ProgressState) -> Progress:
-    return Progress(state.total, state.unit, name=state.name, done=state.earlier, file=os.devnull)
+    return Progress(state.total, state.unit, name=state.name, done=state.earlier, file="")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

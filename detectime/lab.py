@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from detectime.errors import DocumentedError
-from detectime.paths import DATA_LOADER
+from detectime.paths import DATA_LOADER, format_install
 
 _NOTEBOOK = f"notebooks/{DATA_LOADER}"
 _SHORT_URL = "/detectime"
@@ -55,7 +55,7 @@ def open_lab(folder: str | os.PathLike[str], arguments: Sequence[str] = ()) -> N
             f"{folder}: no config.yml and {_NOTEBOOK} here; `detectime init DIR` lays them out, then give that folder"
         )
     if find_spec("jupyterlab") is None:
-        raise LabError(f"JupyterLab is not installed for {sys.executable}: pip install 'detectime[lab]'")
+        raise LabError(f"JupyterLab is not installed for {sys.executable}: {format_install('lab')}")
     # JupyterLab refuses to run as root without being told, and in a container one is root.
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={os.path.abspath(folder)}", *as_root]

@@ -87,3 +87,14 @@ def find_model_folder() -> Path:
 
         return Path(pooch.os_cache("detectime"))
     return project / "model"
+
+
+def format_install(extra: str) -> str:
+    """Return the command that installs an extra.
+
+    Examples
+    --------
+    >>> "[video]" in format_install("video")
+    True
+    """
+    return f"pip install -c constraints.txt -e '.[{extra}]'" if IS_CLONE else f"pip install 'detectime[{extra}]'"

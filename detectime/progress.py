@@ -88,7 +88,8 @@ class Progress:
     clock
         Returns the time in seconds.
     file
-        Where each state is written too, as a `ProgressState`; None: the file that `FILE_VARIABLE` names, if any.
+        Where each state is written too, as a `ProgressState`; None: the file that `FILE_VARIABLE` names, if any;
+        an empty text: nowhere. A device such as ``/dev/null`` is left alone: the file is replaced at each state.
 
     Examples
     --------
@@ -112,7 +113,9 @@ class Progress:
         self.total = total
         self.done = done
         self._earlier = done
-        self._file = file or os.environ.get(FILE_VARIABLE)
+        self._file = os.environ.get(FILE_VARIABLE) if file is None else file
+        if self._file and os.path.exists(self._file) and not os.path.isfile(self._file):
+            self._file = None
         self._clock, self._every = clock, every
         self._started = self._reported = clock()
         self._meter: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "initial": done}

@@ -135,7 +135,7 @@ _DETECTIONS_1 = pa.schema(
 
 _PROPOSALS = pa.list_(pa.struct([pa.field(name, pa.float32()) for name in _BOX]))
 _TABLE, _VERSION = b"detectime.table", b"detectime.version"
-_DETECTIONS_VERSION = 2
+_DETECTIONS_VERSION = 3
 
 DETECTIONS = pa.schema(
     [
@@ -150,7 +150,8 @@ DETECTIONS = pa.schema(
         pa.field("faces", BOXES, nullable=False),
         pa.field("hands", BOXES, nullable=False),
         # One element per hand; null if the detector does not provide it.
-        pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 3 * LANDMARKS)), nullable=False),  # x, y, z of each
+        # x, y, z of each. Not a list of fixed size: pyarrow before 26 cannot read one that has nulls.
+        pa.field("landmarks", pa.list_(pa.list_(pa.float32())), nullable=False),
         pa.field("presence", pa.list_(pa.float32()), nullable=False),  # probability that it is a hand
         pa.field("handedness", pa.list_(pa.float32()), nullable=False),  # of a right hand, image not mirrored
         pa.field("proposal", _PROPOSALS, nullable=False),  # the box before refinement, and its score
@@ -166,6 +167,12 @@ DETECTIONS = pa.schema(
 
 Landmarks are in pixels of the upright frame, z in the same unit and 0 at the wrist.
 """
+
+_DETECTIONS_2 = DETECTIONS.set(
+    DETECTIONS.get_field_index("landmarks"),
+    pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 3 * LANDMARKS)), nullable=False),
+).with_metadata({**DETECTIONS.metadata, _VERSION: b"2"})
+"""The detections table of 0.3 before its release."""
 
 PAIRING_COLUMNS = ("frame_path", "outcome", "error", "width", "height", "orientation", "faces", "hands")
 """The columns that pairing reads: a million rows of the others take most of a gigabyte."""
@@ -191,7 +198,7 @@ def get_table_version(schema: pa.Schema, name: str) -> int | None:
     Examples
     --------
     >>> get_table_version(DETECTIONS, "detections.parquet")
-    2
+    3
     """
     metadata = schema.metadata or {}
     if metadata.get(_TABLE) == b"detections":
@@ -201,7 +208,7 @@ def get_table_version(schema: pa.Schema, name: str) -> int | None:
                 f"{name}: made by a newer detectime (detections table version {version}, this one reads up to "
                 f"{_DETECTIONS_VERSION}); install that version"
             )
-        return version if schema.equals(DETECTIONS) else None
+        return version if schema.equals(_DETECTIONS_2 if version == 2 else DETECTIONS) else None
     return 1 if schema.equals(_DETECTIONS_1) else None
 
 
@@ -228,7 +235,7 @@ def upgrade_table(table: pa.Table) -> pa.Table:
     columns = []
     for field in DETECTIONS:
         if field.name in table.column_names:
-            columns.append(table[field.name])
+            columns.append(table[field.name].cast(field.type))
         elif field.name in _PER_HAND:
             columns.append(_unknown_per_hand(table["hands"], field.type))
         else:

@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import make_detection, make_detection_row
 
 import definitions
-from detectime import boxes, outcomes, paths, runs, sources
+from detectime import boxes, outcomes, paths, runs, schema, sources
 from detectime import config as configuration
 from detectime.config import Config, DetectionConfig, PairingConfig
 from detectime.detection import manifest, resume, run, shards
 from detectime.detection.manifest import RunError
 from detectime.detectors import mediapipe, registry
 from detectime.labels import frame_table
+from detectime.schema import DETECTIONS
 from detectime.storage import store as stores
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0"
@@ -337,3 +340,36 @@ def test_a_run_whose_faces_are_those_of_another_goes_on_when_that_one_is_rewritt
     assert not [note for note in runs.open_run(output).notes if note.kind == "detectors"]
     detect(output, classes=["no_gesture", "stop"])  # it may grow as well
     assert pq.read_metadata(output / "detections.parquet").num_rows == 120
+
+
+# -- the detections table of 0.3 before its release
+
+
+def test_lists_of_fixed_size_become_plain_lists(tmp_path: Path) -> None:
+    hand = make_detection((0, 0, 1, 1))
+    rows = [make_detection_row("v/1.jpg", hands=[hand, hand]), make_detection_row("v/2.jpg")]
+    rows[0]["landmarks"] = [[1.0] * 63, None]
+    complete = dict.fromkeys(DETECTIONS.names)
+    old = pa.Table.from_pylist([complete | row for row in rows], schema=schema._DETECTIONS_2)
+    (tmp_path / "shards").mkdir()
+    pq.write_table(old, tmp_path / "shards" / "000000001.parquet")
+    store = stores.open_store(tmp_path)
+    results = shards.Results(store)
+    assert not results.is_compact
+    results.compact(pa.array(["v/1.jpg", "v/2.jpg"]), pa.nulls(2, pa.string()))
+    found = pq.read_table(tmp_path / "detections.parquet")
+    assert found.schema.equals(DETECTIONS, check_metadata=True)
+    assert found.to_pylist() == old.to_pylist()
+
+
+def test_the_table_can_be_read_by_older_releases_of_pyarrow() -> None:
+    """Before pyarrow 26, a list of fixed size could be written but not read if it had nulls."""
+
+    def has_fixed_size(kind: pa.DataType) -> bool:
+        if pa.types.is_fixed_size_list(kind):
+            return True
+        children = [kind.field(k).type for k in range(kind.num_fields)]
+        return any(map(has_fixed_size, children))
+
+    assert [field.name for field in DETECTIONS if has_fixed_size(field.type)] == []
+    assert has_fixed_size(schema._DETECTIONS_2.field("landmarks").type)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -186,3 +187,13 @@ def test_work_goes_on_if_its_state_cannot_be_written(tmp_path: Path, capfd: pyte
     with Progress(10, watched=False, file=tmp_path / "no folder" / "progress.json") as progress:
         progress.add(10)
     assert "10/10" in capfd.readouterr().out
+
+
+def test_a_device_is_not_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As `os.devnull`, which a run as root could replace."""
+    file = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as special:
+        special.bind(str(file))
+        with Progress(10, watched=False, file=file) as progress:
+            progress.add(10)
+        assert file.is_socket()

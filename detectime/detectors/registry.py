@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from detectime import paths
 from detectime.detectors import face_cache, face_detection, hagrid, mask_rcnn, mediapipe, retinaface
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.onnx import CUDA, choose_providers, choose_torch_device
@@ -161,7 +162,7 @@ class Chosen:
             if missing:
                 raise ConfigError(
                     f"{key} = {spec.name!r}: needs {', '.join(missing)}, not installed here; run: "
-                    f"pip install -e .[{spec.extra}]"
+                    f"{paths.format_install(spec.extra)}"
                 )
             if spec.by_name:
                 self.build(spec)

@@ -13,6 +13,7 @@ import numpy as np
 
 from detectime.images import RGB, UnreadableImageError
 from detectime.notes import Note
+from detectime.paths import format_install
 from detectime.sources.contract import MissingFrameError, SourceError
 from detectime.sources.folder import FolderSource, make_stamp
 from detectime.sources.video_decoder import VideoDecoder, check_gaps
@@ -106,8 +107,7 @@ class VideoSource:
             import av  # noqa: F401
         except ImportError as error:
             raise SourceError(
-                f"{self.root}: videos need PyAV, which is not installed; install it with: "
-                "pip install -c constraints.txt -e '.[video]'"
+                f"{self.root}: videos need PyAV, which is not installed; install it with: {format_install('video')}"
             ) from error
 
     def list_files(self) -> Iterator[tuple[str, str | None]]:

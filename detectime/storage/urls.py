@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from detectime import paths
 from detectime.errors import DocumentedError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -67,7 +68,7 @@ def open_file_system(path: str) -> tuple[Any, str]:
     except ImportError as error:
         raise RemoteError(
             f"{path}: URLs with {scheme}:// need a library that is not installed ({error.name or error}); "
-            f"install it with: pip install -c constraints.txt -e '.[{extra or 's3'}]'"
+            f"install it with: {paths.format_install(extra or 's3')}"
         ) from error
     except ValueError as error:
         raise RemoteError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from detectime import paths
 from detectime.config import RunConfig
 from detectime.detection.engines import local
 from detectime.detection.engines.cluster import NodeLostError, WorkerLostError, describe_need
@@ -26,7 +27,6 @@ from detectime.detection.engines.worker_process import get_search_path
 from detectime.detectors.registry import Chosen
 from detectime.sources.contract import Source
 
-_INSTALL = "pip install -c constraints.txt -e '.[ray]'"
 _STORE = 150_000_000  # bytes of shared memory for results on this machine; the result of a shard is about 10 kB
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 _CONNECT = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
@@ -150,7 +150,9 @@ def _connect(chosen: Chosen, settings: RunConfig, limits: Limits) -> Iterator[Mo
     try:
         import ray
     except ImportError as error:
-        raise EngineError(f"engine: ray needs the extra `ray` ({error}); install it with: {_INSTALL}") from error
+        raise EngineError(
+            f"engine: ray needs the extra `ray` ({error}); install it with: {paths.format_install('ray')}"
+        ) from error
     address = settings.ray_address
     if address and not ray.is_initialized():
         _enable_token(address)

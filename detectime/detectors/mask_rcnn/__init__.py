@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
+from detectime import paths
 from detectime.detectors.contract import DetectorSpec
 from detectime.settings import CHECKED, Share
 from detectime.storage.downloads import WeightsFile, find_weights
@@ -94,4 +95,4 @@ def require_torch() -> None:
         import h5py  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"mask_rcnn needs the extra 'torch': pip install -e '.[torch]' ({error})") from error
+        raise ImportError(f"mask_rcnn needs the extra 'torch': {paths.format_install('torch')} ({error})") from error
