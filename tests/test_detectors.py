@@ -248,7 +248,7 @@ def test_detections_of_another_shape_or_dtype_are_rejected(name: str, values: np
 def test_a_missing_extra_is_named(key: str, name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         choose_detectors(DetectionConfig(**{key: name})).check()
-    for words in (f"detection.{key} = '{name}': needs torch", "pip install -e .[torch]"):
+    for words in (f"detection.{key} = '{name}': needs torch", "-e '.[torch]'"):
         assert words in str(refusal.value)
 
 

@@ -88,7 +88,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[int, int] | tuple[str, st
     "circle.jpg": (make_link("circle.jpg"), ("missing", "Too many levels")),
     "jpeg.jpg/below a file.jpg": (lambda path: None, ("missing", "Not a directory")),
     "nowhere.jpg": (lambda path: None, ("missing", "No such file")),
-    "a\0b.jpg": (lambda path: None, ("missing", "null byte")),
+    "a\0b.jpg": (lambda path: None, ("missing", "embedded null")),
     "x" * 10_000: (lambda path: None, ("missing", "File name too long")),
 }
 

@@ -43,8 +43,8 @@ def add_listing(table: pd.DataFrame, listing: Listing, positions: pa.Array) -> N
     >>> listing = Listing(pa.array([b"a.jpg", b"b.jpg"]), pa.array(["1", "2"]))
     >>> table = pd.DataFrame({"frame_path": ["b.jpg", "c.jpg"]})
     >>> add_listing(table, listing, listing.find(pa.array([b"b.jpg", b"c.jpg"])))
-    >>> table["on_disk"].tolist(), table["stamp"].tolist()
-    ([True, False], ['2', nan])
+    >>> table["on_disk"].tolist(), table["stamp"].isna().tolist()
+    ([True, False], [False, True])
     """
     table["on_disk"] = positions.is_valid().to_numpy(zero_copy_only=False)
     table["stamp"] = listing.stamps.take(positions).to_pandas()

@@ -285,7 +285,7 @@ def _choose_type(column: pd.Series) -> pa.DataType:
 
 def _to_arrow(column: pd.Series, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype("str")
+        column = column.astype(object)
     elif pa.types.is_string(kind) and not isinstance(column.dtype, pd.StringDtype):
         column = column.map(str, na_action="ignore")
     return pa.array(column, kind, from_pandas=True)
