@@ -470,12 +470,16 @@ def _validate(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Conf
         return TypeAdapter(Config).validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         faults = zip(error.errors(), list_faults(error), strict=True)
-        raise ConfigError("; ".join(f"{_find_origin(fault, given, file)}: {text}" for fault, text in faults)) from None
+        raise ConfigError(
+            "; ".join(f"{_find_origin(fault, text, given, file)}: {text}" for fault, text in faults)
+        ) from None
 
 
-def _find_origin(fault: Any, given: Mapping[str, Any], file: str) -> str:
+def _find_origin(fault: Any, text: str, given: Mapping[str, Any], file: str) -> str:
     """Return where a faulty value comes from: the file, or a parameter."""
-    is_parameter = any(fault["loc"][:2] == (PARAMETERS[name], name) for name in given)
+    # A fault that concerns several keys has no location, and begins with the key that is wrong.
+    key = tuple(fault["loc"][:2]) or tuple(text.partition(":")[0].partition(" ")[0].split("."))
+    is_parameter = any(key[:2] == (PARAMETERS[name], name) for name in given)
     return "given as a parameter" if is_parameter else file
 
 

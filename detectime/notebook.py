@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from IPython import get_ipython
 from IPython.core.interactiveshell import ExecutionResult
@@ -28,6 +29,7 @@ from detectime.detection import resume
 from detectime.detection.manifest import read_manifest
 from detectime.errors import ConfigError
 from detectime.notes import Note
+from detectime.outcomes import summarize_samples
 from detectime.report import charts
 from detectime.settings import suggest_name
 from detectime.storage import store as stores
@@ -210,6 +212,33 @@ def show_settings(settings: NotebookSettings) -> None:
     display({"text/html": _draw_facts(facts, settings.config), "text/plain": text}, raw=True)
     for note in settings.notes:
         print(note)
+
+
+def show_result(samples: pd.DataFrame, config: Config) -> None:
+    """Show how many frames have a sample and where the samples are; for the rendered sample, also what to do next.
+
+    Parameters
+    ----------
+    samples
+        What `outcomes.pair_run` returned.
+    config
+        What `start_notebook` returned.
+
+    Examples
+    --------
+    >>> show_result(pd.DataFrame(), config)  # doctest: +SKIP
+    """
+    result = f"{summarize_samples(samples)}."
+    place = f"The samples are in {config.data.output}/hands.json, every frame with its reason is in outcomes.csv."
+    parts = [f"<b>{html.escape(result)}</b> {html.escape(place)}"]
+    text = f"{result}\n{place}"
+    if config.data.images == str(_SAMPLE["images"]):
+        hint = (
+            "This was the rendered sample, not your data: set images and labels in the parameters, and run all again."
+        )
+        parts.append(html.escape(hint))
+        text += f"\n{hint}"
+    display({"text/html": _BOX.format("<br>".join(parts)), "text/plain": text}, raw=True)
 
 
 def show_failed_cells() -> None:

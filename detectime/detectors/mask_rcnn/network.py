@@ -33,7 +33,7 @@ class Network:
     tensors
         Weights, the result of `weights.read_weights`.
     device
-        ``auto`` (CUDA if there is a GPU), ``cpu`` or ``cuda``. CUDA is untested.
+        ``auto`` (CUDA if there is a GPU), ``cpu`` or ``cuda``.
     precision
         ``float32``, ``bfloat16`` or ``float16`` (CUDA only). Boxes are always computed in float32.
 
