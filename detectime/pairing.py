@@ -558,9 +558,8 @@ def _name_finders(finders: Indices, detectors: tuple[str, ...]) -> pd.Series:
     kinds = [kind for kind in np.unique(finders).tolist() if kind]
     names = ["+".join(name for k, name in enumerate(detectors) if kind >> k & 1) for kind in kinds]
     codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
-    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype(
-        object
-    )  # not str, which is "nan" where there is none before pandas 3
+    # Not as str, which before pandas 3 is "nan" where there is no hand.
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype(object)
 
 
 def _name_corners(kind: str, values: Floats) -> dict[str, object]:

@@ -116,7 +116,10 @@ def test_a_value_has_the_type_of_its_key(option: str, text: str | None, value: A
         (["run", "frames"], "frames: unexpected"),
         (["run", "--limit"], "argument --limit: expected one argument; see detectime run --help"),
         (["run", "--limit", "0", "--images", "a", "--labels", "b"], "selection.limit = 0"),
-        (["run", "--classes", "stop,stp", "--images", "a", "--labels", "b"], "given as a parameter: selection.classes: 'stp'"),
+        (
+            ["run", "--classes", "stop,stp", "--images", "a", "--labels", "b"],
+            "given as a parameter: selection.classes: 'stp'",
+        ),
         (["run", "--notebook", "nowhere.ipynb"], "nowhere.ipynb: no such file"),
         (["run", "--config", "nowhere.yml"], "nowhere.yml: the configuration cannot be read"),
         (["init"], "the following arguments are required: DIR"),
