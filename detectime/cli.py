@@ -373,9 +373,10 @@ def _announce_rest() -> None:
 
 def _keep_failed(error: NotebookError, executed: Path, output: str) -> None:
     """Keep the notebook of a failed run where there is a run, and print the traceback of a bug."""
-    from detectime.storage.store import open_store
+    from detectime.detection.manifest import MANIFEST_FILE
+    from detectime.storage.store import has_file, open_store
 
-    if os.path.exists(os.path.join(output, "run.json")) and executed.is_file():
+    if has_file(open_store(output, reading=True), MANIFEST_FILE) and executed.is_file():
         open_store(output).put(_FAILED_NOTEBOOK, executed.read_bytes())
         print(f"The notebook up to the error: {output}/{_FAILED_NOTEBOOK}")
     if _TRACEBACK in error.traceback:  # a documented error has none: see detectime/errors.py
@@ -386,14 +387,23 @@ def _keep_failed(error: NotebookError, executed: Path, output: str) -> None:
 def _write_page(output: str, to: str | None) -> str:
     """Write the page of a run's executed notebook; return where it is."""
     from detectime.report.html import ReportError, write_report
+    from detectime.storage.store import open_store
+    from detectime.storage.urls import is_remote
 
-    notebook = output if output.endswith(".ipynb") else os.path.join(output, REPORT_NOTEBOOK)
-    if not os.path.exists(notebook):
+    folder, name = os.path.split(output) if output.endswith(".ipynb") else (output, REPORT_NOTEBOOK)
+    notebook, page = os.path.join(folder, name), to or os.path.join(folder, REPORT_PAGE)
+    content = open_store(folder or ".", reading=True).get(name)
+    if content is None:
         raise ReportError(
             f"{notebook}: there is no executed notebook; run `detectime run` once more with this output: it writes it"
         )
-    page = to or os.path.join(os.path.dirname(notebook), REPORT_PAGE)
-    write_report(notebook, page)
+    with tempfile.TemporaryDirectory(prefix="detectime-") as temporary:
+        if is_remote(notebook):
+            copy = Path(temporary, name)
+            copy.write_bytes(content)
+            write_report(copy, page)
+        else:
+            write_report(notebook, page)
     return page
 
 
