@@ -25,9 +25,10 @@ import pytest
 from faults import list_stored_files, read_process_state, wait_until
 
 import detectime
-from detectime import cli, config, outcomes, paths, runs
-from detectime.key_help import read_key_help
-from detectime.projects import init_project
+from detectime import config, outcomes, paths, runs
+from detectime.cli import main as cli
+from detectime.cli.key_help import read_key_help
+from detectime.cli.projects import init_project
 
 COMMAND = [sys.executable, "-m", "detectime"]
 SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}

@@ -37,8 +37,9 @@ from skips import need_extra
 
 import definitions
 import detectime
-from detectime import cli, outcomes, paths, runs, schema, sources
 from detectime import config as configuration
+from detectime import outcomes, paths, runs, schema, sources
+from detectime.cli import main as cli
 from detectime.detection import run
 from detectime.labels import frame_table
 from tools import document_keys

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectime import estimate, paths, sources
+from detectime import paths, sources
+from detectime.cli import estimate
+from detectime.cli.estimate import estimate_run
 from detectime.config import load_config
 from detectime.detection import run
 from detectime.detection.manifest import RunError
-from detectime.estimate import estimate_run
 from detectime.labels import frame_table
 
 SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}

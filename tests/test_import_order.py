@@ -15,7 +15,7 @@ ORDER = [
     *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "images", "schema"),
     *("storage", "sources", "detectors", "config", "labels", "detection", "pairing", "runs", "exports"),
     *("outcomes", "evaluation", "report", "notebook"),
-    *("projects", "execution", "estimate", "key_help", "info", "lab", "cli"),
+    "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
 INSIDE = {
@@ -32,6 +32,7 @@ INSIDE = {
     "detection": ["manifest", "resume", "shards", "changes", "cascade", "worker", "engines", "pending_frames", "run"],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
     "report": ["charts", "html"],
+    "cli": ["projects", "execution", "estimate", "key_help", "info", "lab", "main"],
 }
 """Packages whose modules have an order too; `__init__` and `__main__` may import all of them."""
 ALLOWED = {("storage.store", f"storage.{name}") for name in ("folder", "bucket", "lease")}

@@ -18,7 +18,7 @@ import pytest
 from skips import need_extra
 
 from detectime import paths
-from detectime.projects import init_project
+from detectime.cli.projects import init_project
 
 need_extra("jupyterlab")
 sync_api = need_extra("playwright.sync_api")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from skips import need_extra
 
-from detectime.lab import LabError, open_lab
-from detectime.projects import init_project
+from detectime.cli.lab import LabError, open_lab
+from detectime.cli.projects import init_project
 
 NOTEBOOK = "notebooks/01_get_train_data.ipynb"
 JUPYTER = [str(Path(sys.executable).with_name("jupyter"))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detectime import paths
-from detectime.projects import ProjectError, init_project
+from detectime.cli.projects import ProjectError, init_project
 from detectime.storage.store import StoreError
 
 FILES = ["README.md", "config.yml", "definitions.py", "notebooks/01_get_train_data.ipynb"]

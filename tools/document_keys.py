@@ -16,9 +16,9 @@ from typing import Any, Literal
 import definitions
 from detectime import config as configuration
 from detectime import paths
+from detectime.cli.key_help import read_key_help
 from detectime.config import Redetect
 from detectime.detectors.registry import FACES, HANDS
-from detectime.key_help import read_key_help
 from detectime.settings import Interval
 
 PAGE = definitions.ROOT_DIR / "docs" / "configuration.md"

@@ -20,8 +20,8 @@ from typing import Any
 import detectime
 from detectime import config as configuration
 from detectime import paths
+from detectime.cli.execution import NotebookError, execute_notebook
 from detectime.errors import ConfigError, DocumentedError
-from detectime.execution import NotebookError, execute_notebook
 from detectime.settings import suggest_name
 
 _OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
@@ -187,7 +187,7 @@ def _use_dashes(text: str) -> str:
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
-    from detectime.key_help import read_key_help
+    from detectime.cli.key_help import read_key_help
 
     texts = read_key_help()
     group = command.add_argument_group("what to run")
@@ -263,7 +263,7 @@ def _convert_value(text: str, hint: Any) -> Any:
 
 
 def _init(arguments: argparse.Namespace) -> None:
-    from detectime.projects import init_project
+    from detectime.cli.projects import init_project
 
     for path in init_project(arguments.folder):
         print(path)
@@ -271,7 +271,7 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _lab(arguments: argparse.Namespace) -> None:
-    from detectime.lab import open_lab
+    from detectime.cli.lab import open_lab
 
     open_lab(arguments.folder, arguments.rest)
 
@@ -306,7 +306,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from detectime.info import describe_run
+    from detectime.cli.info import describe_run
 
     print(describe_run(arguments.output))
 
@@ -421,8 +421,8 @@ def _print_result(output: str) -> None:
 def _estimate(config: configuration.Config) -> None:
     """Print what a run would do."""
     sys.path.insert(0, os.getcwd())  # as in a kernel: a detector of the user's may lie there
-    from detectime.estimate import estimate_run
-    from detectime.info import format_bytes
+    from detectime.cli.estimate import estimate_run
+    from detectime.cli.info import format_bytes
     from detectime.labels.frame_table import count_frames, summarize_frames
 
     estimate = estimate_run(config)

@@ -24,7 +24,7 @@ _POLL = 0.2  # seconds
 _EXIT_WAIT = 15.0  # seconds in which the kernel is shut down after an interruption
 _LAST_OUTPUT = 10_000  # bytes
 # Not `-m papermill`: it would go on if this process was killed.
-_COMMAND = "from detectime.execution import serve_notebook; serve_notebook()"
+_COMMAND = "from detectime.cli.execution import serve_notebook; serve_notebook()"
 
 
 class NotebookError(DocumentedError):
@@ -84,7 +84,7 @@ def execute_notebook(
     ...     execute_notebook(Path(folder, "in.ipynb"), Path(folder, "out.ipynb"), {"x": 0})
     Traceback (most recent call last):
         ...
-    detectime.execution.NotebookError: division by zero
+    detectime.cli.execution.NotebookError: division by zero
     """
     with tempfile.TemporaryDirectory(prefix="detectime-") as folder, open(Path(folder, "stderr"), "w+b") as stderr:
         result, state_file = Path(folder, "result.json"), Path(folder, "progress.json")

@@ -1,0 +1,1 @@
+"""The command `detectime`: `main` parses the command line, the other modules do what it asks for."""
