@@ -436,6 +436,7 @@ def test_a_span_is_its_frames(
     assert set(table["label"]) == {LABELS["ok"]}
     assert table["on_disk"].all()
     assert table.attrs.pop("labels_sha256") == hashlib.sha256((tmp_path / "spans.csv").read_bytes()).hexdigest()
+    assert "ok" in table.attrs.pop("classes")
     assert table.attrs == {
         "duplicates": 0,
         "first_duplicate": None,
