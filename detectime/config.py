@@ -24,6 +24,12 @@ from detectime.errors import ConfigError
 from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, list_field_names, suggest_name
 from detectime.storage import urls
 
+NO_VALUE = "null"
+"""The text that gives a parameter no value, where None means that it is not given."""
+
+LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
+"""The vocabulary of a file without the section `labels`: that of the contest."""
+
 NO_GESTURE = "no_gesture"
 """The class that a run leaves out by default."""
 
@@ -242,8 +248,8 @@ def load_config(
         A YAML file; None: the ``config.yml`` of the project (see `paths.find_config`). Relative paths in it are
         relative to its folder; in that of an installed package, to the folder of the parameters.
     parameters
-        Values by the names in `PARAMETERS`; None: the value of the file. A list may be text with commas, as papermill's
-        ``-p`` passes it. Names of earlier releases are accepted.
+        Values by the names in `PARAMETERS`; None: the value of the file; the text ``null``: no value. A list may be
+        text with commas, as papermill's ``-p`` passes it. Names of earlier releases are accepted.
     folder
         What `path` and relative paths among the parameters are relative to; None: `paths.find_base`, that is, the
         current folder, or the project if that is its folder ``notebooks``.
@@ -265,10 +271,12 @@ def load_config(
     # A section whose keys are all commented out is empty.
     tree = {section: {} if value is None else value for section, value in tree.items()}
     tree = rename_old_keys(tree, str(file))
-    places = tree.get("data")
+    tree = {"data": {}, "labels": LABELS, **tree}
+    places = tree["data"]
     unset = set()
     if isinstance(places, dict):
-        unset = {f"data.{key}" for key, value in _DELIVERED_PLACES.items() if places.get(key) == value}
+        tree["data"] = places = _DELIVERED_PLACES | places
+        unset = {f"data.{key}" for key, value in _DELIVERED_PLACES.items() if places[key] == value}
     for section, values in tree.items():
         if section in SECTIONS and isinstance(values, dict):
             # An installed package has no data of the user's.
@@ -279,7 +287,9 @@ def load_config(
     for name, value in _rename_old_parameters(parameters or {}).items():
         if name not in PARAMETERS:
             raise ConfigError(f"parameter {name}: there is no such parameter; {suggest_name(name, PARAMETERS)}")
-        if value is not None:
+        if value == NO_VALUE:
+            given[name] = None
+        elif value is not None:
             given[name] = _make_absolute(value, folder) if name in _PATHS else value
     config = _make_config(tree, given, version, str(file))
     unset -= {f"data.{name}" for name in given}

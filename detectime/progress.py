@@ -128,7 +128,7 @@ class Progress:
             file=sys.stdout,
             disable=not self._watched,
             mininterval=0.5,
-            smoothing=0.1,
+            smoothing=0,  # results arrive in bursts, shard by shard: the average since the start is steadier
             **self._meter,
         )
 
@@ -155,6 +155,10 @@ class Progress:
             self._save()
         if not self._watched and self._clock() - self._reported >= self._every:
             self._report()
+
+    def redraw(self) -> None:
+        """Draw the bar again, so that the time goes on while no unit is finished."""
+        self._bar.refresh()
 
     def _save(self, *, is_over: bool = False) -> None:
         """Write the state to the file, whole; work goes on without it if it cannot be written."""

@@ -94,8 +94,7 @@ def test_help_of_run_lists_each_parameter_by_section_with_its_default(capsys: py
         ("--retry-failed", "False", False),
         ("--redetect", "changed", "changed"),
         ("--redetect", "true", True),
-        ("--min-hand-score", "null", None),
-        ("--whole-frame", "none", None),
+        ("--min-hand-score", "null", "null"),  # no value, where None would mean that it is not given
         ("--detector-settings", '{"a:b": {"c": 1}}', {"a:b": {"c": 1}}),
         ("--limit", "five", "five"),  # the configuration says what is accepted
     ],
@@ -112,14 +111,17 @@ def test_a_value_has_the_type_of_its_key(option: str, text: str | None, value: A
     [
         (["rnu"], "invalid choice: 'rnu'"),
         ([], "the following arguments are required: COMMAND"),
-        (["run", "--crop-coeficient", "2"], "--crop-coeficient: there is no such option; did you mean 'crop-coefficie"),
+        (
+            ["run", "--crop-coeficient", "2"],
+            "--crop-coeficient: there is no such option; did you mean --crop-coefficient?",
+        ),
         (["run", "--crop", "2"], "--crop: there is no such option"),
         (["run", "frames"], "frames: unexpected"),
         (["run", "--limit"], "argument --limit: expected one argument; see detectime run --help"),
-        (["run", "--limit", "0", "--images", "a", "--labels", "b"], "selection.limit = 0"),
+        (["run", "--limit", "0", "--images", "a", "--labels", "b"], "--limit = 0: Input should be greater"),
         (
             ["run", "--classes", "stop,stp", "--images", "a", "--labels", "b"],
-            "given as a parameter: selection.classes: 'stp'",
+            "--classes: 'stp' is not a label",
         ),
         (["run", "--notebook", "nowhere.ipynb"], "nowhere.ipynb: no such file"),
         (["run", "--config", "nowhere.yml"], "nowhere.yml: the configuration cannot be read"),
@@ -144,7 +146,7 @@ def test_wrong_usage_ends_with_status_2_and_one_line(
     [
         (["info", "nowhere"], "nowhere: there is no such folder; give the `output` of a run"),
         (["info", str(paths.SAMPLE)], "there is no run in this folder (run.json is missing)"),
-        (["report", "nowhere"], "nowhere/report.ipynb: there is no executed notebook; run `detectime run`"),
+        (["report", "nowhere"], "nowhere: there is no such folder; give the `output` of a run, or an executed"),
         (["report", str(paths.NOTEBOOKS / "a.ipynb")], "a.ipynb: there is no executed notebook"),
         (["init", str(paths.CONFIG)], "config.yml: this is a file"),
     ],
@@ -418,3 +420,43 @@ def test_a_run_that_is_stopped_leaves_no_process_and_resumes(tmp_path: Path, sto
     assert done.stdout.splitlines()[-1] == RESULT
     expected = demo[0] / "reports" / "demo" / "hands.json"
     assert (tmp_path / "out" / "hands.json").read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(demo[0] / "reports" / "demo", tmp_path / "out")
+    done = execute("run", cwd=tmp_path, output="out", min_hand_score=0.9, **SAMPLE)
+    assert done.returncode == 0, done.stderr
+    fewer = done.stdout.splitlines()[-1]
+    assert fewer != RESULT
+    assert fewer.split(";")[0] in (tmp_path / "out" / "report.html").read_text()
+    done = execute("run", cwd=tmp_path, output="out", **SAMPLE)
+    assert done.stdout.splitlines()[-1] == fewer
+    assert (
+        "pairing.min_hand_score = 0.9 (what is given replaces it, also `null`"
+        in (tmp_path / "out" / "report.ipynb").read_text()
+    )
+    done = execute("run", cwd=tmp_path, output="out", min_hand_score="null", **SAMPLE)
+    assert done.stdout.splitlines()[-1] == RESULT
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m detectime run --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("usage: detectime run")
+
+
+def test_a_csv_with_another_class_names_the_remedy_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = [f"stop_01/{n:04}.jpg,v,{n},thumb" for n in range(1, 10)]
+    labels.write_text("frame_path,video_name,frame_id,class_name\n" + "\n".join(rows) + "\n")
+    arguments = ["run", "--dry-run", "--images", str(SAMPLE["images"]), "--labels", str(labels), "--output", "out"]
+    assert cli.main(arguments) == 1
+    *details, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(f"detectime: {labels}: 9 rows are wrong; the first is row 1: the class_name is not a label;")
+    assert "or add it to `labels` in config.yml" in last
+    assert len(details) == 10
+    assert sum("accepted" in line for line in details) == 1

@@ -121,7 +121,6 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("labels: {ok: one}", ["labels.ok = 'one'", "whole number"], id="label as a word"),
         pytest.param("labels: {no: 1}", ["False", "quotes"], id="class that YAML reads as a boolean"),
         pytest.param("labels:", ["labels: {}", "accepted"], id="no labels"),
-        pytest.param("data: {images: a, labels: b}", ["data.output", "needed"], id="missing key"),
         pytest.param(
             "data: {images: 5, labels: b, output: c}", ["data.images = 5", "should be text"], id="number for a path"
         ),
@@ -271,3 +270,22 @@ def test_the_defaults_of_this_release_are_recorded() -> None:
     for key, value in today.items():  # the project's file repeats them
         section, _, name = key.partition(".")
         assert release[section][name] == value
+
+
+def test_a_file_needs_only_what_it_changes(folder: Path) -> None:
+    loaded = load_text("pairing: {crop_coefficient: 2}", folder, images="frames")
+    assert loaded.pairing.crop_coefficient == 2
+    assert loaded.labels == config.LABELS == yaml.safe_load(paths.CONFIG.read_text())["labels"]
+    assert loaded.data.output == str(folder / "data" / "INPUT_DATA" / "JSON")
+    assert not loaded.is_explicit("data.labels")
+    assert loaded.is_explicit("data.images")
+
+
+def test_null_is_no_value_where_none_is_not_given(folder: Path) -> None:
+    text = "pairing: {min_hand_score: 0.9}"
+    assert load_text(text, folder, min_hand_score=None).pairing.min_hand_score == 0.9
+    without = load_text(text, folder, min_hand_score="null")
+    assert without.pairing.min_hand_score is None
+    assert without.is_explicit("pairing.min_hand_score")
+    with pytest.raises(config.ConfigError, match="crop_coefficient = None: should be a number"):
+        load_text(text, folder, crop_coefficient="null")

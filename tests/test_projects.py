@@ -60,13 +60,13 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ProjectError, match="file: this is a file"):
         init_project(tmp_path / "file")
-    with pytest.raises(StoreError, match="cannot be created: Not a directory"):
+    with pytest.raises(ProjectError, match="it cannot be created: Not a directory; give another folder"):
         init_project(tmp_path / "file" / "folder")
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(StoreError, match=f"{tmp_path}: the output folder is not writable"):
+    with pytest.raises(ProjectError, match=f"{tmp_path}: it is not writable.*; give another folder"):
         init_project(tmp_path)
 
 

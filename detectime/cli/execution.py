@@ -20,7 +20,7 @@ from detectime.errors import DocumentedError
 from detectime.progress import Progress, ProgressState
 
 _KERNEL = "detectime"
-_POLL = 0.2  # seconds
+_POLL = 0.5  # seconds
 _EXIT_WAIT = 15.0  # seconds in which the kernel is shut down after an interruption
 _LAST_OUTPUT = 10_000  # bytes
 # Not `-m papermill`: it would go on if this process was killed.
@@ -152,7 +152,10 @@ def _watch(process: subprocess.Popen[bytes], state_file: Path) -> Iterator[Progr
                 work, shown = state.work, stack.enter_context(_draw(state))
             if shown is not None:
                 shown.total = state.total
-                shown.add(state.done - shown.done)
+                if state.done > shown.done:
+                    shown.add(state.done - shown.done)
+                else:
+                    shown.redraw()
                 if state.is_over:
                     stack.close()
                     shown = None

@@ -60,6 +60,9 @@ def _describe_state(store: Store, manifest: Manifest) -> str:
         "started": f"{manifest['started']}, last used by detectime {manifest['detectime']}",
         "images": data["images"],
         "labels": data["labels"],
+        "detectors": ", ".join(
+            f"{name} (revision {value['revision']})" for name, value in manifest["detectors"].items()
+        ),
         "detection": _count_detections(store, manifest),
     }
     if manifest["finished"]:
@@ -82,9 +85,9 @@ def _describe_settings(manifest: Manifest) -> str:
     settings = list_differences(manifests.get_config(manifest))
     paired = list_differences(manifests.get_config(_use_last_pairing(manifest)))
     settings |= {key: value for key, value in paired.items() if key.startswith("pairing.")}
-    detectors = [f"{name} (revision {value['revision']})" for name, value in manifest["detectors"].items()]
-    shown = {"detectors": ", ".join(detectors) or "not chosen yet", **settings}
-    return "Settings that differ from the default\n" + _align(shown, indent="  ")
+    if not settings:
+        return "Settings: all have their defaults"
+    return "Settings that differ from the default\n" + _align(settings, indent="  ")
 
 
 def _use_last_pairing(manifest: Manifest) -> Manifest:

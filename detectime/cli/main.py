@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.execute(parsed)
     except (_UsageError, ConfigError) as error:
         return _fail(error, _WRONG_USAGE)
+    except BrokenPipeError:
+        raise
     except (DocumentedError, OSError) as error:
         return _fail(error, _FAILED)
     except KeyboardInterrupt:
@@ -71,8 +74,11 @@ def run_process() -> typing.NoReturn:
     """Run the command, and end this process with its exit status."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what the command has started ends with it
     _show_warnings()
-    status = main()
-    sys.stdout.flush()
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough, as `head`
+        status = _OK
     sys.stderr.flush()
     # Not sys.exit: threads of libraries may abort the process while the interpreter is torn down.
     os._exit(status)
@@ -89,7 +95,12 @@ def _show_warnings() -> None:
 
 def _fail(reason: object, status: int) -> int:
     sys.stdout.flush()
-    print(f"detectime: {' '.join(str(reason).split())}", file=sys.stderr)
+    # A fault of a parameter is named as the option it was given by.
+    text = re.sub(r"given as a parameter: \w+\.(\w+)", lambda found: f"--{found[1].replace('_', '-')}", str(reason))
+    *details, last = text.splitlines() or [""]
+    for line in details:
+        print(line, file=sys.stderr)
+    print(f"detectime: {last}", file=sys.stderr)
     return status
 
 
@@ -176,8 +187,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     option = next((text for text in unknown if text.startswith("--")), unknown[0])
     if parsed.execute is _run and option.startswith("--"):
         accepted = ["config", "notebook", "dry-run", *(name.replace("_", "-") for name in configuration.PARAMETERS)]
-        hint = suggest_name(option.partition("=")[0].removeprefix("--"), accepted)
-        raise _UsageError(f"{option}: there is no such option; {hint}")
+        hint, _, listed = suggest_name(option.partition("=")[0].removeprefix("--"), accepted).partition(" accepted: ")
+        meant = hint.replace("'", "").replace("did you mean ", "did you mean --") if listed else "see --help"
+        raise _UsageError(f"{option}: there is no such option; {meant}")
+    if parsed.execute is _lab and option.startswith("--"):
+        raise _UsageError(f"{option}: options of jupyter lab follow after --: detectime lab DIR -- {option} …")
     raise _UsageError(f"{option}: unexpected; see detectime --help")
 
 
@@ -251,8 +265,8 @@ def _list_kinds(hint: Any) -> set[type]:
 
 def _convert_value(text: str, hint: Any) -> Any:
     """Convert an option's text for a key whose type it fits; the configuration checks the value itself."""
-    if text.lower() in ("null", "none") and type(None) in _list_kinds(hint):
-        return None
+    if text.lower() in ("null", "none"):
+        return configuration.NO_VALUE
     if _list_kinds(hint) & {bool, int, float, dict}:
         with contextlib.suppress(ValueError):
             return json.loads(text.lower() if text.lower() in ("true", "false") else text)
@@ -296,22 +310,33 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _estimate(_load(given))
         return
+    from detectime.storage.store import has_file, open_store
+
     output = _execute(given, _find_notebook(arguments.notebook))
-    print(f"A page to share: detectime report {_quote(output)}")
+    if has_file(open_store(output, reading=True), REPORT_PAGE):
+        print(f"Written again: {_write_page(output, None)}")  # the page of an earlier run would be wrong
+    else:
+        print(f"A page to share: detectime report {_quote(output)}")
     _print_result(output)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(_write_page(arguments.output, arguments.to))
+    print(_write_page(_locate(arguments.output), arguments.to))
 
 
 def _info(arguments: argparse.Namespace) -> None:
     from detectime.cli.info import describe_run
 
-    print(describe_run(arguments.output))
+    print(describe_run(_locate(arguments.output)))
 
 
 # -- what several commands do
+
+
+def _locate(output: str) -> str:
+    """Return the folder of a run where `detectime run` would write it: in `notebooks` of a project, beside that."""
+    beside = os.path.join(paths.find_base(), output)
+    return beside if not os.path.exists(output) and os.path.exists(beside) else output
 
 
 def _load(given: dict[str, Any]) -> configuration.Config:
@@ -362,7 +387,9 @@ def _execute(given: dict[str, Any], notebook: Path) -> str:
         except NotebookError as error:
             _keep_failed(error, executed, output)
             raise
-        open_store(output).put(REPORT_NOTEBOOK, executed.read_bytes())
+        store = open_store(output)
+        store.put(REPORT_NOTEBOOK, executed.read_bytes())
+        store.delete([_FAILED_NOTEBOOK])
     print(f"The executed notebook: {output}/{REPORT_NOTEBOOK}")
     return output
 
@@ -394,8 +421,11 @@ def _write_page(output: str, to: str | None) -> str:
     notebook, page = os.path.join(folder, name), to or os.path.join(folder, REPORT_PAGE)
     content = open_store(folder or ".", reading=True).get(name)
     if content is None:
+        if not is_remote(folder) and not os.path.isdir(folder or "."):
+            raise ReportError(f"{folder}: there is no such folder; give the `output` of a run, or an executed notebook")
         raise ReportError(
-            f"{notebook}: there is no executed notebook; run `detectime run` once more with this output: it writes it"
+            f"{notebook}: there is no executed notebook; run `detectime run` once more with this output, which writes "
+            "it, or give a notebook that was executed and saved in JupyterLab"
         )
     with tempfile.TemporaryDirectory(prefix="detectime-") as temporary:
         if is_remote(notebook):
@@ -439,7 +469,9 @@ def _estimate(config: configuration.Config) -> None:
         )
         print(f"measured  {each}, on {estimate.measured} of them")
         print(f"time      about {_format_seconds(estimate.seconds)} of detection with {where}")
-        print(f"disk      about {format_bytes(estimate.bytes)} in {config.data.output}")
+        print(
+            f"disk      about {format_bytes(estimate.bytes)} in {config.data.output}, beside the notebook and the page"
+        )
     print("Nothing was written.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectime import paths
 from detectime.errors import DocumentedError
-from detectime.storage.store import open_store
+from detectime.storage.store import StoreError, open_store
 
 
 class ProjectError(DocumentedError):
@@ -30,9 +30,9 @@ def init_project(folder: str | os.PathLike[str]) -> list[Path]:
     Raises
     ------
     ProjectError
-        If `folder` is not a folder, or has one of these files; nothing is written then.
+        If `folder` is not a folder, has one of these files, or cannot be created or written to; nothing is written.
     StoreError
-        If the folder cannot be created or written to.
+        If the disk is full.
 
     Examples
     --------
@@ -51,7 +51,10 @@ def init_project(folder: str | os.PathLike[str]) -> list[Path]:
             f"{target}: {', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'} already, and nothing was "
             "written; give another folder"
         )
-    store = open_store(target)
+    try:
+        store = open_store(target)
+    except StoreError as error:
+        raise ProjectError(f"{str(error).replace('the output folder', 'it')}; give another folder") from error
     for name, template in files.items():
         store.put(name, template.read_bytes())
     return [target / name for name in files]

@@ -82,7 +82,8 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         return config, []
     listed = ", ".join(f"{key} = {_format_value(value)}" for key, value in taken.items())
     one, many = "setting was not given and keeps the value", "settings were not given and keep the values"
-    text = f"{one if len(taken) == 1 else many} of the run in {store}: {listed}"
+    remedy = "what is given replaces it, also `null` for no value"
+    text = f"{one if len(taken) == 1 else many} of the run in {store}: {listed} ({remedy})"
     return config, [Note("resumed", len(taken), text)]
 
 

@@ -362,7 +362,8 @@ class _Run:
         number = shards.find_last_shard_number(self.store)
         peak = 0
         results = self.engine(queue, self.chosen, self.source, self.config.run)
-        with Progress(len(pending), name="frames") as progress, contextlib.closing(results):  # type: ignore[type-var]
+        wanted = int(self.wanted.sum())
+        with Progress(wanted, name="frames", done=wanted - len(pending)) as progress, contextlib.closing(results):  # type: ignore[type-var]
             for shard, result in results:
                 if isinstance(result, LostShard):
                     given_up = queue.return_lost(shard, result)

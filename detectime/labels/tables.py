@@ -187,7 +187,7 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     [False, False] the file is absolute; it must be relative to the images folder
     [True, False] the file contains `..` or `.`; it must not leave the images folder
     [False, False] the file has an empty part
-    [False, True] the class_name is not a label; accepted: ok
+    [False, True] the class_name is not a label; accepted: ok, or add it to `labels` in config.yml
     """
     paths, name = rows[path_column], path_column
     # One pass over a whole column per fault: a table may have a million rows.
@@ -201,7 +201,7 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     }
     if "video_name" in rows:
         faults["the video_name is empty"] = rows["video_name"] == ""
-    unknown_class = f"the class_name is not a label; accepted: {', '.join(labels)}"
+    unknown_class = f"the class_name is not a label; accepted: {', '.join(labels)}, or add it to `labels` in config.yml"
     return faults | {unknown_class: ~rows["class_name"].isin(list(labels))}
 
 
@@ -290,9 +290,13 @@ def _refuse_positions(
     if not wrong:
         return
     lines = []
+    previous = ""
     for row in wrong[:_MAX_SHOWN]:
         values = ", ".join(f"{column}={shorten_text(rows[column].iloc[row])}" for column in shown)
-        lines.append(f"  row {rows.index[row] + 1}: {describe(row)} ({values})")
+        fault = describe(row)
+        text = fault.partition("; accepted")[0] if fault == previous else fault  # the list of labels is told once
+        lines.append(f"  row {rows.index[row] + 1}: {text} ({values})")
+        previous = fault
     more = len(wrong) - len(lines)
     if more:
         lines.append(f"  and {more} more")

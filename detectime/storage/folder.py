@@ -105,6 +105,8 @@ class FolderStore:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             return None
+        except NotADirectoryError as error:
+            raise StoreError(f"{self.folder}: this is a file; give a folder as `output`") from error
         except OSError as error:
             raise StoreError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
