@@ -28,6 +28,7 @@ from detectime.detection import run
 from detectime.images import MAX_PIXELS, RGB, DecodedImage, UnreadableImageError, describe_content
 from detectime.labels import frame_table
 from detectime.labels.tables import TableError
+from detectime.paths import SAMPLE
 from detectime.schema import RESERVED_COLUMNS
 from detectime.sources.contract import MissingFrameError, Source, SourceError
 from detectime.sources.reading import read_contents, read_images
@@ -603,7 +604,7 @@ def test_workers_and_shards_make_no_difference(spoken: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_notebook_runs_on_videos(tmp_path: Path) -> None:
     av = need_extra("av")
-    faces = sorted((paths.SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
+    faces = sorted((SAMPLE / "TRAIN_DATA" / "stop_01").glob("*.jpg"))
     clip = tmp_path / "clips" / "a.mp4"
     clip.parent.mkdir()
     with av.open(str(clip), "w") as output:
