@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -316,7 +317,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if has_file(open_store(output, reading=True), REPORT_PAGE):
         print(f"Written again: {_write_page(output, None)}")  # the page of an earlier run would be wrong
     else:
-        print(f"A page to share: detectime report {_quote(output)}")
+        print(f"A page to share: detectime report {shlex.quote(output)}")
     _print_result(output)
 
 
@@ -480,9 +481,3 @@ def _format_seconds(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _quote(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
