@@ -101,10 +101,12 @@ def test_an_interrupted_driver_ends_without_finishing(
             assert output_text.count("Traceback") == 1
         assert process.returncode == -number
         wait_until(lambda: not faults.list_workers(journal))
-    if number == signal.SIGINT:
-        assert not [name for name in faults.list_stored_files(output) if "partial" in name]
+    # SIGTERM kills the driver, and a worker may be writing a shard then: its partial file is deleted by a later run,
+    # a minute after the last write.
+    partial = {name for name in faults.list_stored_files(output) if "partial" in name}
+    assert number == signal.SIGTERM or not partial
     resume(images, output)
-    assert faults.list_stored_files(output) == faults.FINISHED
+    assert faults.list_stored_files(output) - partial == faults.FINISHED
     assert (output / "detections.parquet").read_bytes() == uninterrupted
 
 
