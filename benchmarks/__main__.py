@@ -2,7 +2,8 @@
 
 python -m benchmarks                                    the rendered sample only
 python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/train.csv; DIR/hagrid_dataset, …
-python -m benchmarks --only quality --webcam DIR        DIR/TRAIN_DATA, DIR/train.csv, DIR/truth.json
+python -m benchmarks --only worlds --hagrid DIR --webcam DIR
+                                                        DIR/TRAIN_DATA, DIR/train.csv, DIR/truth.json; intervals
 python -m benchmarks --only cost --rounds 5 > FILE      one chapter, as Markdown
 python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI
 """
@@ -19,10 +20,12 @@ from pathlib import Path
 
 import cv2
 
+import definitions
 import detectime
-from benchmarks import against, cost, disagreement, measure, peers, quality, throughput
+from benchmarks import against, cost, disagreement, measure, peers, quality, throughput, world_report
 from benchmarks.against import CommitError
 from benchmarks.data import Frames
+from benchmarks.worlds import World
 from detectime import config as configuration
 from detectime import paths
 from detectime.detection.engines import local
@@ -31,7 +34,7 @@ from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.storage.downloads import WeightsError
 
-CHAPTERS = ("cost", "quality", "throughput", "rows")
+CHAPTERS = ("cost", "quality", "worlds", "throughput", "rows")
 
 
 def _resolve(text: str) -> Path:
@@ -47,6 +50,13 @@ def main() -> None:
     parser.add_argument("--contest", type=_resolve, metavar="DIR", default=paths.SAMPLE, help="labelled frames")
     parser.add_argument("--hagrid", type=_resolve, metavar="DIR", help="images and annotations in HaGRID's layout")
     parser.add_argument("--webcam", type=_resolve, metavar="DIR", help="webcam frames with annotated hands")
+    parser.add_argument(
+        "--output",
+        type=_resolve,
+        metavar="DIR",
+        default=Path(definitions.ROOT_DIR, "reports", "benchmarks"),
+        help="where wrong frames are written: a table, and pictures of people, which git ignores in the default folder",
+    )
     parser.add_argument("--only", nargs="+", choices=CHAPTERS, default=CHAPTERS, help="print only these chapters")
     parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender is measured")
     parser.add_argument("--no-peer", action="store_true", help="skip MediaPipe, whose environment takes 1 GB")
@@ -64,15 +74,15 @@ def main() -> None:
     if arguments.against:
         against.print_report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
         return
-    sets = [Frames.read_contest(paths.SAMPLE, settings)]
-    sets += [Frames.read_hagrid(arguments.hagrid, settings)] if arguments.hagrid else []
-    sets += [Frames.read_contest(arguments.webcam, settings)] if arguments.webcam else []
-    sets += [contest] if arguments.contest != paths.SAMPLE else []
+    sample = World(Frames.read_contest(paths.SAMPLE, settings))
+    people = [World(Frames.read_hagrid(arguments.hagrid, settings))] if arguments.hagrid else []
+    people += [World(Frames.read_contest(arguments.webcam, settings))] if arguments.webcam else []
+    others = [World(contest)] if arguments.contest != paths.SAMPLE else []
 
     with contextlib.ExitStack() as stack:
         peer = None
         with measure.use_one_core():
-            if not arguments.no_peer and {"cost", "quality"} & set(arguments.only):
+            if not arguments.no_peer and {"cost", "quality", "worlds"} & set(arguments.only):
                 try:
                     peer = stack.enter_context(peers.start_mediapipe())
                 except (OSError, subprocess.CalledProcessError) as error:
@@ -82,9 +92,12 @@ def main() -> None:
                 cost.print_report(contest, settings, peer, arguments.rounds)
             if "quality" in arguments.only:
                 print("\n## Quality of the samples")
-                quality.print_report(sets, settings, peer)
-                for frames in sets[1:2] if arguments.hagrid else []:
-                    disagreement.print_report(frames, settings)
+                quality.print_report([sample, *people, *others], peer)
+                for world in people[:1] if arguments.hagrid else []:
+                    disagreement.print_report(world.frames, settings)
+            if "worlds" in arguments.only:
+                print("\n## Quality by people and by size of the face")
+                world_report.print_report(people, peer, arguments.output)
         if "throughput" in arguments.only:
             print("\n## Scaling on one machine")
             throughput.print_report(contest, settings, arguments.rounds)

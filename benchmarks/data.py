@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ class Frames:
         names: list[str] = self.table.loc[self.table["wanted"], "frame_path"].tolist()
         return names
 
-    def detect(self, worker: Worker, images: Path) -> pa.Table:
-        """Run detection on the wanted frames in a folder."""
-        return worker(FolderSource(str(images)), self.names)
+    def detect(self, worker: Worker, images: Path, at: Callable[[int | None], None] = lambda _: None) -> pa.Table:
+        """Run detection on the wanted frames in a folder; `at` is called before each."""
+        return worker(FolderSource(str(images)), self.names, at)
 
     def pair(self, rows: pa.Table | list[dict[str, Any]], settings: Config) -> pd.DataFrame:
         """Pair detections."""

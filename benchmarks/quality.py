@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from benchmarks import measure
-from benchmarks.data import Frames, make_worker
+from benchmarks.data import Frames
 from benchmarks.peers import Loop
-from detectime.config import Config
+from benchmarks.worlds import World
+from detectime import config as configuration
 
 BOTH: dict[str, Any] = {"hand_detector": ("hagrid", "mediapipe")}
 EVERY = {**BOTH, "near_coefficient": 0.0}
-VARIANTS: dict[str, tuple[dict[str, Any], Literal["none", "frame"]]] = {
-    "default: mediapipe": ({}, "none"),
-    "default, fallback: frame": ({"whole_frame": True}, "frame"),
-    "hagrid, mediapipe": (BOTH, "none"),
-    "hagrid, mediapipe, fallback: frame": ({**BOTH, "whole_frame": True}, "frame"),
-    "both (near_coefficient: 0)": (EVERY, "none"),
-    "both, fallback: frame": ({**EVERY, "whole_frame": True}, "frame"),
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default: mediapipe": {},
+    "default, fallback: frame": {"fallback": "frame"},
+    "hagrid, mediapipe": BOTH,
+    "hagrid, mediapipe, fallback: frame": {**BOTH, "fallback": "frame"},
+    "both (near_coefficient: 0)": EVERY,
+    "both, fallback: frame": {**EVERY, "fallback": "frame"},
 }
 
 
-def print_report(sets: Iterable[Frames], settings: Config, peer: Loop | None) -> None:
+def print_report(worlds: Iterable[World], peer: Loop | None) -> None:
     """Print one table per data set."""
-    for frames in sets:
-        rows = []
-        for name, (keys, fallback) in VARIANTS.items():
-            detection = dataclasses.replace(settings.detection, **keys)
-            pairing = dataclasses.replace(settings.pairing, fallback=fallback)
-            variant = dataclasses.replace(settings, detection=detection, pairing=pairing)
-            rows.append((name, frames.make_samples(make_worker(detection), frames.images, variant)))
+    for world in worlds:
+        rows = [
+            (name, world.make_samples(configuration.load_config(parameters=parameters)))
+            for name, parameters in VARIANTS.items()
+        ]
         if peer:
-            rows.append(
-                (
-                    "MediaPipe 0.10 on the whole frame, best hand, without faces",
-                    find_best_hands(frames, peer, rows[0][1]),
-                )
-            )
+            rows.append(("MediaPipe 0.10 on the whole frame, best hand, without faces", world.find_best_hands(peer)))
         head = ("", "samples", "by fallback", "correct", "wrong", "precision", "mean IoU")
+        frames = world.frames
         measure.print_table(
             f"{frames.title}, {len(frames.names)} frames", head, (make_row(frames, name, found) for name, found in rows)
         )
@@ -56,13 +50,3 @@ def make_row(frames: Frames, name: str, samples: pd.DataFrame) -> tuple[object, 
     row = frames.score(samples)
     whole = (int(row[key]) for key in ("correct", "wrong"))
     return name, int(row["samples"]), fallback, *whole, f"{row['precision']:.3f}", f"{row['mean_iou']:.3f}"
-
-
-def find_best_hands(frames: Frames, peer: Loop, samples: pd.DataFrame) -> pd.DataFrame:
-    """Return samples with the hands that the peer found."""
-    wanted = samples[samples["wanted"]]
-    found = peer.find_best_hands(frames.images, wanted["frame_path"].tolist())
-    hands = pd.DataFrame([box or [float("nan")] * 4 for box in found], index=wanted.index)
-    outcome = ["paired" if box else "no_hand" for box in found]
-    corners = {f"hand_{corner}": hands[k] for k, corner in enumerate(("x1", "y1", "x2", "y2"))}
-    return wanted.assign(outcome=outcome, **corners)
