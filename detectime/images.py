@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from detectime.errors import DocumentedError
-
-RGB = NDArray[np.uint8]
-"""Pixels: uint8, shape (height, width, 3), channels in the order red, green, blue."""
-
-FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Formats that are read besides JPEG."""
+from detectime.boxes import SIDEWAYS
+from detectime.decoding import formats, jpeg
+from detectime.decoding.contract import RGB as RGB  # as others import it from here
+from detectime.decoding.contract import UPRIGHT, Header, check_size
+from detectime.decoding.contract import UnreadableImageError as UnreadableImageError
 
 MAX_PIXELS = 178_956_970
 """Upper limit of `max_pixels`: Pillow refuses larger images."""
 
-_ORIENTATION_TAG = 0x0112  # EXIF
-_UPRIGHT = 1
-_SIDEWAYS = (5, 6, 7, 8)
 # By EXIF orientation: quarter turns to the left that make the image upright, and whether it is mirrored after that.
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
 _HASH_SIDE = 64  # pixels: a crop is averaged to a square of this side before it is hashed
 _HASH_FREQUENCIES = 16  # the lowest ones in x and in y
 _SMALLEST_BLOCK = 8  # a JPEG block of 8 x 8 pixels is decoded to one pixel at least
-
-
-class UnreadableImageError(DocumentedError, ValueError):
-    """An image that cannot be decoded; the message says why.
-
-    Attributes
-    ----------
-    content
-        `describe_content` of its bytes; None if the bytes could not be read.
-    """
-
-    content: str | None = None
 
 
 class LazyFrame(Protocol):
@@ -87,14 +67,14 @@ class LazyFrame(Protocol):
 
 
 class FrameImage(Protocol):
-    """An upright image of known size, decoded or still encoded: see `open_image`.
+    """An image of known size, decoded or still encoded, and upright unless orientations are ignored: see `open_image`.
 
     Attributes
     ----------
     width, height
         Size of the upright image in pixels.
     orientation
-        EXIF orientation as stored, 1 to 8; None if orientations are ignored.
+        EXIF orientation as stored, 1 to 8, whether it is applied or not.
     content
         `describe_content` of the encoded bytes.
     """
@@ -104,7 +84,7 @@ class FrameImage(Protocol):
     @property
     def height(self) -> int: ...  # noqa: D102
     @property
-    def orientation(self) -> int | None: ...  # noqa: D102
+    def orientation(self) -> int: ...  # noqa: D102
     @property
     def content(self) -> str: ...  # noqa: D102
 
@@ -121,12 +101,20 @@ class EncodedImage:
     Parameters
     ----------
     encoded
-        A whole file: JPEG, or one of `FORMATS`.
+        A whole file: JPEG, one of `decoding.formats.FORMATS`, or HEIC.
     exif
-        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels stay as stored. A TIFF is always
-        turned.
+        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels stay as stored. A TIFF or a HEIC
+        is always turned, by its decoder.
     max_pixels
         An image with more pixels is refused.
+
+    Attributes
+    ----------
+    width, height
+        Size in pixels of what `read_pixels` returns.
+    orientation
+        EXIF orientation as stored, 1 to 8, whether it is applied or not; 1 if it is ignored and yet applied by the
+        decoder, since nothing is left to be turned.
 
     Raises
     ------
@@ -140,19 +128,20 @@ class EncodedImage:
     (64, 48, (48, 64, 3))
     """
 
-    def __init__(self, encoded: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> None:
+    def __init__(self, encoded: bytes, *, exif: str = "apply", max_pixels: int = 100_000_000) -> None:
         self._encoded = encoded
+        self._max_pixels = max_pixels
         self._pixels: RGB | None = None
-        self.orientation: int | None = None
-        self._orientation_to_undo = _UPRIGHT
         try:
-            self._stored_size = self._read_size(max_pixels)
-            if exif == "apply":
-                self.orientation, self._orientation_to_undo = _read_orientation(encoded)
+            header = self._read_header()
         except UnreadableImageError as error:
             error.content = self.content
             raise
-        self.width, self.height = self._stored_size[:: -1 if self._orientation_to_undo in _SIDEWAYS else 1]
+        self.orientation = UPRIGHT if exif != "apply" and header.is_upright else header.orientation
+        self._orientation_to_undo = UPRIGHT if exif != "apply" or header.is_upright else header.orientation
+        self._stored_size = header.width, header.height
+        self._is_reducible = header.is_reducible
+        self.width, self.height = self._stored_size[:: -1 if self._orientation_to_undo in SIDEWAYS else 1]
 
     @functools.cached_property
     def content(self) -> str:
@@ -172,7 +161,8 @@ class EncodedImage:
         Returns
         -------
         ndarray
-            uint8, shape (height, width, 3), or that divided by 2, 4 or 8 and rounded up.
+            uint8, shape (height, width, 3), or that divided by 2, 4 or 8 and rounded up. Kinds of JPEG that the fast
+            decoder declines are never reduced.
 
         Raises
         ------
@@ -182,26 +172,24 @@ class EncodedImage:
         with _decoder_errors_as_unreadable():
             stored = self._pixels
             if stored is None:
-                stored = _decode_jpeg(self._encoded, *self._choose_size(side))
+                stored = jpeg.decode(self._encoded, *self._choose_size(side), self._max_pixels)
             return turn_upright(stored, self._orientation_to_undo)
 
-    def _read_size(self, max_pixels: int) -> tuple[int, int]:
-        """Return width and height as stored, checked; any format but JPEG is decoded."""
+    def _read_header(self) -> Header:
+        """Read and check the header; any format but JPEG is decoded."""
         if not self._encoded:
             raise UnreadableImageError("the file is empty")
         with _decoder_errors_as_unreadable():
-            if self._encoded.startswith(b"\xff\xd8"):
-                height, width, *_ = simplejpeg.decode_jpeg_header(self._encoded, strict=False)
-                check_size(width, height, max_pixels)
-                return width, height
+            if self._encoded.startswith(jpeg.SIGNATURE):
+                return jpeg.read_header(self._encoded, self._max_pixels)
             # Only a JPEG can be decoded to a smaller size: waiting would gain nothing.
-            self._pixels = _decode_other(self._encoded, max_pixels)
-            return self._pixels.shape[1], self._pixels.shape[0]
+            header, self._pixels = formats.decode(self._encoded, self._max_pixels)
+            return header
 
     def _choose_size(self, side: int | None) -> tuple[int, int]:
         """Return the width and height to which a JPEG is decoded."""
         factor = 1
-        while side and factor < _SMALLEST_BLOCK and max(self._stored_size) >= 2 * factor * side:
+        while self._is_reducible and side and factor < _SMALLEST_BLOCK and max(self._stored_size) >= 2 * factor * side:
             factor *= 2
         width, height = self._stored_size
         return -(-width // factor), -(-height // factor)
@@ -217,7 +205,7 @@ class DecodedImage:
     content
         `describe_content` of the file that it was decoded from.
     orientation
-        EXIF orientation as stored, 1 to 8; None if orientations are ignored.
+        EXIF orientation as stored, 1 to 8.
 
     Examples
     --------
@@ -226,7 +214,7 @@ class DecodedImage:
     (64, 48)
     """
 
-    def __init__(self, pixels: RGB, content: str, orientation: int | None = None) -> None:
+    def __init__(self, pixels: RGB, content: str, orientation: int = UPRIGHT) -> None:
         self._pixels = pixels
         self.content = content
         self.orientation = orientation
@@ -237,7 +225,7 @@ class DecodedImage:
         return self._pixels
 
 
-def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> FrameImage:
+def open_image(frame: bytes | LazyFrame, *, exif: str = "apply", max_pixels: int = 100_000_000) -> FrameImage:
     """Open what a source yields: check its size, and see to its orientation.
 
     Parameters
@@ -258,7 +246,7 @@ def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: in
     --------
     >>> open_image(b"not an image")
     Traceback (most recent call last):
-    detectime.images.UnreadableImageError: not an image: neither JPEG nor PNG, WEBP, BMP, GIF, TIFF
+    detectime.decoding.contract.UnreadableImageError: text, not an image; copy the image again
     """
     if isinstance(frame, bytes):
         return EncodedImage(frame, exif=exif, max_pixels=max_pixels)
@@ -269,12 +257,11 @@ def open_image(frame: bytes | LazyFrame, *, exif: str = "ignore", max_pixels: in
     except UnreadableImageError as error:
         error.content = frame.content
         raise
-    if exif != "apply":
-        return DecodedImage(pixels, frame.content)
-    return DecodedImage(turn_upright(pixels, frame.orientation), frame.content, frame.orientation)
+    shown = turn_upright(pixels, frame.orientation) if exif == "apply" else pixels
+    return DecodedImage(shown, frame.content, frame.orientation)
 
 
-def decode_image(encoded: bytes, *, exif: str = "ignore", max_pixels: int = 100_000_000) -> RGB:
+def decode_image(encoded: bytes, *, exif: str = "apply", max_pixels: int = 100_000_000) -> RGB:
     """Decode an image file to RGB, uint8, shape (height, width, 3): see `EncodedImage`.
 
     Raises
@@ -413,69 +400,10 @@ def _decoder_errors_as_unreadable() -> Iterator[None]:
         yield
     except UnreadableImageError:
         raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"not an image: neither JPEG nor {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large: {error}") from error
     except Exception as error:
         raise UnreadableImageError(f"broken image: {error}") from error
-
-
-def _decode_jpeg(encoded: bytes, width: int, height: int) -> RGB:
-    def decode(strict: bool) -> RGB:
-        return np.asarray(simplejpeg.decode_jpeg(encoded, "RGB", min_width=width, min_height=height, strict=strict))
-
-    try:
-        return decode(True)
-    except ValueError as error:
-        # The decoder fills missing data with grey and only warns. It reports its first warning alone: if that is a
-        # harmless one (stray bytes), Pillow decides whether the data ends early.
-        if "premature end" in str(error).lower():
-            raise UnreadableImageError("truncated: the JPEG's data ends early") from error
-        with _open_header(encoded) as header:
-            header.load()
-        return decode(False)
-
-
-def _decode_other(encoded: bytes, max_pixels: int) -> RGB:
-    with _open_header(encoded) as header:
-        check_size(*header.size, max_pixels)
-        format_name = header.format
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    if pixels is None:
-        raise UnreadableImageError(f"truncated or broken {format_name}")
-    return np.asarray(pixels, dtype=np.uint8)
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image with more than `max_pixels` pixels, or with none.
-
-    Raises
-    ------
-    UnreadableImageError
-        If it is refused.
-
-    Examples
-    --------
-    >>> check_size(64, 48, max_pixels=1_000_000)
-    >>> check_size(6400, 4800, max_pixels=1_000_000)
-    Traceback (most recent call last):
-    detectime.images.UnreadableImageError: too large: 6400 x 4800 pixels, more than max_pixels (1000000)
-    """
-    if width * height > max_pixels:
-        raise UnreadableImageError(f"too large: {width} x {height} pixels, more than max_pixels ({max_pixels})")
-    if width < 1 or height < 1:
-        raise UnreadableImageError(f"no pixels: {width} x {height}")
-
-
-def _read_orientation(encoded: bytes) -> tuple[int, int]:
-    """Return the orientation that a file stores, and the one that its decoder leaves to be undone."""
-    with _decoder_errors_as_unreadable(), _open_header(encoded) as header:
-        stored = header.getexif().get(_ORIENTATION_TAG)
-        orientation = stored if isinstance(stored, int) and stored in _TURNS else _UPRIGHT
-        # In a TIFF the tag belongs to the format itself, and every decoder applies it.
-        return orientation, _UPRIGHT if header.format == "TIFF" else orientation
 
 
 def turn_upright(image: RGB, orientation: int) -> RGB:
@@ -501,10 +429,3 @@ def turn_upright(image: RGB, orientation: int) -> RGB:
     turns, mirrored = _TURNS.get(orientation, (0, False))
     turned = np.rot90(image, turns)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
-
-
-def _open_header(encoded: bytes) -> Image.Image:
-    """Read the header alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large images, which are checked, and of odd EXIF, which does no harm
-        return Image.open(io.BytesIO(encoded), formats=("JPEG", *FORMATS))

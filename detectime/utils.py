@@ -33,7 +33,7 @@ def read_image(path: str | os.PathLike[str]) -> RGB:
     dtype('uint8')
     """
     try:
-        return images.decode_image(Path(path).read_bytes())
+        return images.decode_image(Path(path).read_bytes(), exif="ignore")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except images.UnreadableImageError as error:

@@ -23,6 +23,7 @@ EXTRAS = {
     "jupyterlab": "lab",
     "moto": "buckets",
     "mrcnn": "torch",
+    "pillow_heif": "heif",
     "playwright": "browser",
     "ray": "ray",
     "s3fs": "s3",

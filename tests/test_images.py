@@ -109,7 +109,8 @@ def test_exif_orientation(kind: str, options: dict[str, object], orientation: in
     assert applied.shape == upright.shape
     assert applied.flags.c_contiguous
     assert np.abs(applied - upright).max() <= 2
-    ignored = images.decode_image(content)
+    np.testing.assert_array_equal(images.decode_image(content), applied)
+    ignored = images.decode_image(content, exif="ignore")
     stored = upright if kind == "TIFF" else draw_pattern().astype(int)  # a TIFF's orientation belongs to the format
     assert ignored.shape == stored.shape
     assert np.abs(ignored - stored).max() <= 16  # a JPEG of few pixels is not exact
@@ -121,7 +122,7 @@ TEXT_FOR_ORIENTATION = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112,
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", TEXT_FOR_ORIENTATION], ids=["garbage", "text"])
 def test_broken_exif_turns_nothing(exif: bytes) -> None:
     content = encode_image(RGB, "JPEG", exif=exif)
-    np.testing.assert_array_equal(images.decode_image(content, exif="apply"), images.decode_image(content))
+    np.testing.assert_array_equal(images.decode_image(content), images.decode_image(content, exif="ignore"))
 
 
 def smooth(width: int, height: int) -> NDArray[np.uint8]:
@@ -180,7 +181,7 @@ def test_a_reduced_jpeg_looks_as_the_average_of_its_pixels(content: bytes, facto
 def test_a_reduced_jpeg_is_turned_as_the_whole_one(orientation: int, side: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = EncodedImage(encode_image(smooth(160, 120), "JPEG", exif=exif, quality=95), exif="apply")
+    picture = EncodedImage(encode_image(smooth(160, 120), "JPEG", exif=exif, quality=95))
     upright = picture.read_pixels()
     assert upright.shape == (picture.height, picture.width, 3)
     reduced = picture.read_pixels(side)
@@ -262,10 +263,11 @@ def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share:
     ("content", "reason"),
     [
         pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"hello, I am text", "not an image: neither JPEG nor PNG", id="text"),
+        pytest.param(b"\1hello", "not an image: neither JPEG nor PNG", id="unknown"),
+        pytest.param(b"hello, I am text", "text, not an image", id="text"),
         pytest.param(b"\xff\xd8", "broken image", id="JPEG of two bytes"),
         pytest.param(b"\x89PNG\r\n\x1a\n", "not an image|broken", id="PNG of eight bytes"),
-        pytest.param(encode_image(RGB, "ICO"), "not an image", id="ICO"),
+        pytest.param(encode_image(RGB, "ICO"), "an icon, which is not read", id="ICO"),
     ],
 )
 def test_what_is_no_picture_is_unreadable(content: bytes, reason: str) -> None:
@@ -273,15 +275,16 @@ def test_what_is_no_picture_is_unreadable(content: bytes, reason: str) -> None:
         images.decode_image(content)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_the_orientation_is_told_where_it_is_read(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_orientation_is_told_whether_it_is_applied_or_not(kind: str) -> None:
     for stored, told in ((6, 6), (1, 1), (9, 1), (None, 1)):
         exif = Image.Exif()
         if stored:
             exif[0x0112] = stored
         content = encode_image(RGB, kind, exif=exif)
-        assert EncodedImage(content, exif="apply").orientation == told
-        assert EncodedImage(content).orientation is None
+        assert EncodedImage(content).orientation == told
+        assert EncodedImage(content, exif="ignore").orientation == (1 if kind == "TIFF" else told)
+    assert images.DecodedImage(draw_pattern(), "5-3610a686").orientation == 1
     assert images.DecodedImage(draw_pattern(), "5-3610a686", 6).orientation == 6
 
 

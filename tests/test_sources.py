@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[int, int] | tuple[str, st
     "cut.jpg": (write_cut(encode_image(NOISE, "JPEG")), ("unreadable", "truncated")),
     "cut, with an end.jpg": (write_cut(encode_image(NOISE, "JPEG"), b"\xff\xd9"), ("unreadable", "truncated")),
     "cut.png": (write_cut(encode_image(NOISE)), ("unreadable", "truncated")),
-    "cut.webp": (write_cut(encode_image(NOISE, "WEBP")), ("unreadable", "broken image")),
+    "cut.webp": (write_cut(encode_image(NOISE, "WEBP")), ("unreadable", "truncated or broken WebP")),
     "text.jpg": (write_bytes(b"hello"), ("unreadable", "not an image")),
     "huge.jpg": (write_bytes(make_huge_jpeg(30_000, 30_000)), ("unreadable", "too large")),
     "huge.png": (write_bytes(make_huge_png(30_000, 30_000)), ("unreadable", "too large")),

@@ -97,7 +97,7 @@ def check_file_size(size: int, max_bytes: int | None) -> None:
     >>> check_file_size(1_000, max_bytes=2_000)
     >>> check_file_size(3_000, max_bytes=2_000)
     Traceback (most recent call last):
-    detectime.images.UnreadableImageError: too large: 3000 bytes
+    detectime.decoding.contract.UnreadableImageError: too large: 3000 bytes
     """
     if max_bytes is not None and size > max_bytes:
         raise UnreadableImageError(f"too large: {size} bytes")

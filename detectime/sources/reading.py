@@ -9,7 +9,7 @@ from detectime.sources.contract import MissingFrameError, Source
 
 
 def read_images(
-    source: Source, frame_paths: Iterable[str], *, exif: str, max_pixels: int
+    source: Source, frame_paths: Iterable[str], *, exif: str = "apply", max_pixels: int
 ) -> Iterator[tuple[str, FrameImage | MissingFrameError | UnreadableImageError]]:
     """Read frames as upright images.
 
