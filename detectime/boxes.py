@@ -13,6 +13,11 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations of images that are stored lying on their side."""
+_MIRRORED_IN_X = (2, 3, 6, 7)  # after width and height were exchanged, if they were
+_MIRRORED_IN_Y = (3, 4, 7, 8)
+
 
 def as_boxes(values: ArrayLike) -> NDArray[np.float32]:
     """Return `values` as a float32 array of shape (N, 4), also if there are none.
@@ -28,6 +33,49 @@ def as_boxes(values: ArrayLike) -> NDArray[np.float32]:
     ((0, 4), (1, 4))
     """
     return np.asarray(values, dtype=np.float32).reshape(-1, 4)
+
+
+def turn_boxes(boxes: ArrayLike, orientation: int, width: float, height: float) -> Floats:
+    """Turn boxes in pixels of an image as stored to those of the upright image.
+
+    Parameters
+    ----------
+    boxes
+        Boxes, shape (..., 4).
+    orientation
+        EXIF orientation, 1 to 8; that of `invert_orientation` turns boxes of the upright image back.
+    width, height
+        Size of the image that the boxes belong to: 1, 1 for boxes in fractions of it.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (..., 4), in the unit of `boxes`.
+
+    Examples
+    --------
+    >>> turn_boxes([0, 0, 10, 20], 6, 640, 480).tolist()
+    [460.0, 0.0, 480.0, 10.0]
+    """
+    b = np.array(boxes, dtype=np.float64)
+    if orientation in SIDEWAYS:
+        b, width, height = b[..., [1, 0, 3, 2]], height, width
+    if orientation in _MIRRORED_IN_X:
+        b[..., [0, 2]] = width - b[..., [2, 0]]
+    if orientation in _MIRRORED_IN_Y:
+        b[..., [1, 3]] = height - b[..., [3, 1]]
+    return b
+
+
+def invert_orientation(orientation: int) -> int:
+    """Return the orientation that undoes another: 6 and 8 undo each other, any other one undoes itself.
+
+    Examples
+    --------
+    >>> invert_orientation(6), invert_orientation(5)
+    (8, 5)
+    """
+    return {6: 8, 8: 6}.get(orientation, orientation)
 
 
 def compute_area(boxes: ArrayLike) -> Floats:

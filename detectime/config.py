@@ -55,6 +55,8 @@ class DataConfig:
     output: str
     source_type: Literal["folder", "archives", "videos"] | None = None
     every: Interval | None = None
+    span_zero: Literal["player", "first_picture"] = "player"
+    truth_pixels: Literal["upright", "stored"] | None = None
     hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID_CLASSES))
 
 

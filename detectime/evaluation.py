@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from detectime import boxes, pairing
-from detectime.schema import CORNERS, SAMPLES, TRUTH
+from detectime.boxes import Flags, Floats, Integers
+from detectime.notes import Note, note_found
+from detectime.schema import CORNERS, SAMPLES, TRUTH, TRUTH_SIZE
 
 CORRECT = 0.5
 """Minimum IoU with an annotated hand for a sample to be correct."""
@@ -41,19 +43,26 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["frame_path", *CORNERS])
 
 
-def extract_truth(samples: pd.DataFrame) -> pd.DataFrame:
+def extract_truth(samples: pd.DataFrame, truth_pixels: str | None = None, pixels: str = "upright") -> pd.DataFrame:
     """Extract annotated hands that came with the labels, as with HaGRID.
 
     Parameters
     ----------
     samples
         What `pairing.pair_frames` returned. The optional column `schema.TRUTH` holds the boxes of a frame as JSON,
-        ``[[x1, y1, x2, y2], …]``, as fractions of the frame's width and height.
+        ``[[x1, y1, x2, y2], …]``, as fractions of the frame's width and height; the optional column
+        `schema.TRUTH_SIZE` the size that the annotation states.
+    truth_pixels
+        Which pixels these boxes are in: ``upright`` or ``stored``; None: unknown (`data.truth_pixels`).
+    pixels
+        Which pixels the samples are in, and the truth to return (`detection.pixels`).
 
     Returns
     -------
     DataFrame
-        Truth, as from `read_truth`, of the frames that were decoded.
+        Truth, as from `read_truth`, of the frames that were decoded. ``attrs["notes"]`` tells which annotated frames
+        are left out: those that are stored rotated or mirrored if `truth_pixels` is None, and those whose annotation
+        states a size of another shape than the frame has.
 
     Raises
     ------
@@ -67,17 +76,91 @@ def extract_truth(samples: pd.DataFrame) -> pd.DataFrame:
     [['a.jpg', 160.0, 240.0, 320.0, 360.0]]
     """
     if TRUTH not in samples:
-        return pd.DataFrame({"frame_path": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in CORNERS}})
-    decoded = samples.loc[samples["width"].notna(), ["frame_path", "width", "height", TRUTH]]
+        truth = pd.DataFrame({"frame_path": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in CORNERS}})
+        truth.attrs["notes"] = []
+        return truth
+    decoded = samples[samples["width"].notna()]
+    turned = _find_orientations(decoded)
+    unknown, contradicted = _find_unusable(decoded, turned, truth_pixels, pixels)
+    notes = _note_unusable(decoded, unknown, contradicted)
+    is_used = ~(unknown | contradicted)
+    decoded, turned = decoded[is_used], turned[is_used]
     try:
         hands = json.loads(f"[{','.join(decoded[TRUTH])}]") if len(decoded) else []
         fractions = np.array([box for found in hands for box in found], np.float64).reshape(-1, 4)
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {TRUTH}: a value is not a list of boxes [[x1, y1, x2, y2], …]: {error}") from error
-    frames = decoded.iloc[np.repeat(np.arange(len(decoded)), [len(found) for found in hands])]
+    rows = np.repeat(np.arange(len(decoded)), [len(found) for found in hands])
+    frames = decoded.iloc[rows]
+    if truth_pixels not in (None, pixels):
+        for k in np.flatnonzero(turned[rows] > 1):
+            orientation = int(turned[rows[k]])
+            orientation = orientation if pixels == "upright" else boxes.invert_orientation(orientation)
+            fractions[k] = boxes.turn_boxes(fractions[k], orientation, 1, 1)
     truth = pd.DataFrame(fractions * frames[["width", "height"] * 2].to_numpy(), columns=list(CORNERS))
     truth.insert(0, "frame_path", frames["frame_path"].to_numpy())
+    truth.attrs["notes"] = notes
     return truth
+
+
+def _find_orientations(decoded: pd.DataFrame) -> Integers:
+    """Return the EXIF orientation of each frame; 1 where it is unknown, as in runs of 0.2."""
+    if "orientation" not in decoded:
+        return np.ones(len(decoded), np.int64)
+    return decoded["orientation"].fillna(1).to_numpy(np.int64)
+
+
+def _find_unusable(
+    decoded: pd.DataFrame, turned: Integers, truth_pixels: str | None, pixels: str
+) -> tuple[Flags, Flags]:
+    """Find frames whose annotation cannot be compared.
+
+    Returns
+    -------
+    unknown, contradicted
+        bool, shape (frames,): those that are stored rotated or mirrored while nobody knows which pixels their boxes are
+        in; and those whose annotation states a size of another shape than the frame has in the pixels of the boxes.
+    """
+    has_boxes = (decoded[TRUTH] != "[]").to_numpy()
+    unknown = has_boxes & (turned > 1) & (truth_pixels is None)
+    if TRUTH_SIZE not in decoded:
+        return unknown, np.zeros(len(decoded), bool)
+    stated = decoded[TRUTH_SIZE].fillna("0x0").str.split("x", expand=True).to_numpy(np.float64)
+    size = decoded[["width", "height"]].to_numpy(np.float64)
+    is_sideways = np.isin(turned, boxes.SIDEWAYS)
+    fits = _have_same_shape(stated, size)
+    fits_exchanged = _have_same_shape(stated, size[:, ::-1])
+    if truth_pixels is None:
+        fits |= is_sideways & fits_exchanged
+    elif truth_pixels != pixels:
+        fits = np.where(is_sideways, fits_exchanged, fits)
+    return unknown, has_boxes & ~fits
+
+
+def _have_same_shape(a: Floats, b: Floats) -> Flags:
+    """Whether sizes, shape (N, 2), are of the same shape up to a pixel: boxes in fractions fit a shrunk edition too."""
+    same: Flags = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) <= a.max(axis=1)
+    return same
+
+
+def _note_unusable(decoded: pd.DataFrame, unknown: Flags, contradicted: Flags) -> list[Note]:
+    why = (
+        "stored rotated or mirrored, and nothing says whether the annotated boxes are in pixels before or after that: "
+        "not compared; set data.truth_pixels to `stored` (before) or `upright` (after)"
+    )
+    one, many = f"annotated frame is {why}", f"annotated frames are {why}"
+    notes = note_found("unknown_pixels", decoded["frame_path"][unknown & ~contradicted].tolist(), one, many)
+    if not contradicted.any():
+        return notes
+    first = decoded[contradicted].iloc[0]
+    example = f"{first['frame_path']}: {first[TRUTH_SIZE]} stated, {first['width']:.0f}x{first['height']:.0f} found"
+    count = int(contradicted.sum())
+    states = "annotation states" if count == 1 else "annotations state"
+    text = (
+        f"{states} the size of a picture of another shape than the frame, and {'is' if count == 1 else 'are'} not "
+        "compared: do the images belong to another edition?"
+    )
+    return [*notes, Note("other_shape", count, text, example)]
 
 
 def compute_best_iou(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:

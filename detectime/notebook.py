@@ -226,10 +226,14 @@ def show_result(samples: pd.DataFrame, config: Config) -> None:
 
     Examples
     --------
-    >>> show_result(pd.DataFrame(), config)  # doctest: +SKIP
+    >>> show_result(samples, config)  # doctest: +SKIP
     """
     result = f"{summarize_samples(samples)}."
-    place = f"The samples are in {config.data.output}/hands.json, every frame with its reason is in outcomes.csv."
+    frames = "upright frame" if config.detection.pixels == "upright" else "frame as stored"
+    place = (
+        f"The samples are in {config.data.output}/hands.json, every frame with its reason is in outcomes.csv; boxes "
+        f"are in pixels of the {frames}."
+    )
     parts = [f"<b>{html.escape(result)}</b> {html.escape(place)}"]
     text = f"{result}\n{place}"
     if config.data.images == str(_SAMPLE["images"]):

@@ -65,10 +65,12 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
         samples = pairing.pair_frames(run.frames, run.detections, settings)
         before = store.get(hands_json.FILE_NAME)
         edited = [] if before is None else _keep_edited_file(store, before, samples, run)
-        run_tables.write_outcomes(store, samples)
+        pixels = run.config.detection.pixels
+        run_tables.write_outcomes(store, samples, pixels)
         outcomes_csv.write_outcomes_csv(samples, f"{store}/{outcomes_csv.FILE_NAME}")
         record = {
             **pairing.describe_pairing(settings),
+            "pixels": pixels,  # which the boxes of all files are in
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),

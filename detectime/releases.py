@@ -69,11 +69,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
     "data.source_type": None,
+    "data.span_zero": "player",
+    "data.truth_pixels": None,
+    "detection.exif": "apply",
+    "detection.face_cache_pixels": None,
     "detection.detector_settings": {},
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,
     "run.redetect": False,
 }
+
+
+IMPLIED: dict[str, dict[str, Any]] = {"0.2": {"data.span_zero": "first_picture"}}
+"""What runs of a release did before there was a key for it."""
 
 
 def check_version(version: Any, file: str) -> str:

@@ -18,6 +18,9 @@ OUTCOMES_FILE = "outcomes.parquet"
 TRUTH = "true_hands"
 """Column of the frame table with annotated boxes: see `labels.hagrid.read_annotations`."""
 
+TRUTH_SIZE = "true_size"
+"""Column of the frame table with the size of the picture that was annotated, such as ``640x480``, if it is stated."""
+
 LANDMARKS = 21
 """Number of landmarks of a hand, in MediaPipe's order: the wrist is the first."""
 
@@ -29,7 +32,7 @@ CORNERS = ("x1", "y1", "x2", "y2")
 
 RESERVED_COLUMNS = frozenset(
     [
-        *("label", "on_disk", "stamp", "wanted", TRUTH),  # of the frame table
+        *("label", "on_disk", "stamp", "wanted", TRUTH, TRUTH_SIZE),  # of the frame table
         *(
             "outcome",
             "error",

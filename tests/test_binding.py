@@ -131,10 +131,10 @@ BINDING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "mask_rcnn_resize": ("plain", "2021", {"hand_detector": "mask_rcnn,mediapipe"}),
     "precision": ("bfloat16", "float32", {"hand_detector": "mask_rcnn"}),
     "reduced_decoding": (False, True, {}),
-    "exif": ("apply", "ignore", {}),
+    "exif": ("ignore", "apply", {}),
     "max_pixels": (1_000_000, 100_000_000, {}),
 }
-ELSEWHERE = {"device", "batch", "face_cache", "face_cache_column", "detector_settings"}
+ELSEWHERE = {"device", "batch", "face_cache", "face_cache_column", "face_cache_pixels", "detector_settings"}
 
 
 def test_every_key_of_the_detection_is_covered() -> None:
@@ -243,6 +243,7 @@ UNUSED = [
     ("face_nms", 0.4, {"detector_type": "face_cache", "face_cache": "x"}, "retinaface", "face_cache and mediapipe"),
     ("face_cache", "x", {}, "face_cache", "retinaface and mediapipe"),
     ("face_cache_column", "bbox_a", {}, "face_cache", "retinaface and mediapipe"),
+    ("face_cache_pixels", "stored", {}, "face_cache", "retinaface and mediapipe"),
 ]
 
 
@@ -392,7 +393,8 @@ def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None
     assert engine.frames == NAMES
     assert resolved.detection.hand_confidence == 0.5
     (note,) = list_notes(output, "resumed")
-    assert (note.count, "detection.hand_confidence = 0.5" in note.text) == (1, True)
+    assert (note.count, "detection.hand_confidence = 0.5" in note.text) == (2, True)
+    assert "detection.exif = 'ignore'" in note.text  # what frames were in 0.2, unless it was set
     new, _ = resume.resume_config(config, stores.open_store(str(tmp_path / "new")))
     assert new.detection.hand_confidence == 0.65  # a new run takes today's default
     asked = configuration.load_config(FROZEN / "config.yml", {"hand_confidence": 0.65})
@@ -696,3 +698,31 @@ def test_a_configuration_is_resolved_without_the_detections(finished: Path) -> N
     assert (once, more) == (twice, [])
     assert notes == []
     assert read_files(finished) == before
+
+
+# -- what the spans of videos count from
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "first_picture"), ({"span_zero": "player"}, "player"), ({"span_zero": "first_picture"}, "first_picture")],
+)
+def test_spans_of_a_run_of_0_2_count_from_the_first_picture(
+    given: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    content = json.loads((FROZEN / "default" / "run.json").read_text())
+    content["configuration"]["data"]["source"] = "videos"
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    config = make_config(output=str(tmp_path), source_type="videos", **given)
+    resolved, notes = resume.resume_config(config, stores.open_store(str(tmp_path)))
+    assert resolved.data.span_zero == expected
+    listed = any("data.span_zero = 'first_picture'" in note.text for note in notes)
+    assert listed == (not given)
+    new, _ = resume.resume_config(config, stores.open_store(str(tmp_path / "new")))
+    assert new.data.span_zero == given.get("span_zero", "player")
+
+
+def test_frames_that_are_no_videos_have_no_such_note(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "default", tmp_path / "run")
+    _, notes = resume.resume_config(make_config(), stores.open_store(str(tmp_path / "run")))
+    assert not any("span_zero" in note.text for note in notes)

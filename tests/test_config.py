@@ -83,7 +83,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("run: {workers: 0}", ["run.workers = 0", "greater than or equal to 1"], id="too small"),
         pytest.param("detection: {face_nms: 1.5}", ["face_nms = 1.5", "less than or equal to 1"], id="too large"),
         pytest.param("detection: {face_nms: .nan}", ["face_nms = nan", "finite"], id="not a number"),
-        pytest.param("detection: {exif: turn}", ["exif = 'turn'", "'ignore' or 'apply'"], id="choice"),
+        pytest.param("detection: {exif: turn}", ["exif = 'turn'", "'apply' or 'ignore'"], id="choice"),
         pytest.param("detection: {detector_type: ''}", ["detector_type = ''", "should not be empty"], id="empty text"),
         pytest.param("run: [1]", ["run = [1]"], id="list for a section"),
         pytest.param(

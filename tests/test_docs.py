@@ -558,7 +558,7 @@ def test_the_configuration_page_is_that_of_the_code() -> None:
         ("face_confidence", [1.0, 0.001], [0.0, 1.001]),
         ("near_coefficient", [0.0, 100.0], [-0.1, 100.1]),
         ("samples_per_class", [0, 100], [-1, 101]),
-        ("exif", ["ignore", "apply"], ["null"]),
+        ("exif", ["apply", "ignore"], ["null"]),
         ("redetect", [False, True, "changed"], ["all"]),
     ],
 )
@@ -568,7 +568,7 @@ def test_what_the_configuration_page_says_is_accepted(key: str, accepted: list[A
         "face_confidence": "over 0, up to 1",
         "near_coefficient": "0 to 100",
         "samples_per_class": "0 to 100",
-        "exif": "`ignore`, `apply`",
+        "exif": "`apply`, `ignore`",
         "redetect": "`false`, `true`, `changed`",
     }
     cells = read_cells(document_keys.PAGE, f"## Section `{configuration.PARAMETERS[key]}`")

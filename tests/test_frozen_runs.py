@@ -84,7 +84,6 @@ CHANGED = {
     "detectors/mediapipe.py": {"hand_confidence: Share = 0.5": "hand_confidence: Share = 0.9"},
     "detectors/contract.py": {
         "face_confidence: Share = 0.6": "face_confidence: Share = 0.95",
-        'exif: Literal["ignore", "apply"] = "ignore"': 'exif: Literal["ignore", "apply"] = "apply"',
         'hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)': "hand_detector: "
         'Annotated[Names, Field(min_length=1)] = ("hagrid",)',
     },

@@ -12,24 +12,37 @@ import definitions
 
 PACKAGE = definitions.ROOT_DIR / "detectime"
 ORDER = [
-    *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "images", "schema"),
+    *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "decoding", "images", "schema"),
     *("storage", "sources", "detectors", "config", "labels", "detection", "pairing", "runs", "exports"),
     *("outcomes", "evaluation", "report", "notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
 INSIDE = {
+    "decoding": ["contract", "naming", "jpeg", "formats"],
     "storage": ["urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
         *("contract", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
-        *("video_index", "video_decoder", "videos"),
+        *("h264", "h264_order", "mpeg", "video_times", "video_losses"),
+        *("video_packets", "video_index", "video_decoder", "videos"),
     ],
     "detectors": [
         *("contract", "onnx", "outside", "retinaface", "mediapipe", "hagrid", "face_cache_files", "face_cache"),
         *("face_detection_patch", "face_detection", "mask_rcnn", "registry"),
     ],
     "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "frame_table"],
-    "detection": ["manifest", "resume", "shards", "changes", "cascade", "worker", "engines", "pending_frames", "run"],
+    "detection": [
+        "manifest",
+        "resume",
+        "shards",
+        "changes",
+        "cascade",
+        "worker",
+        "engines",
+        "pending_frames",
+        "turned_frames",
+        "run",
+    ],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
     "report": ["charts", "html"],
     "cli": ["projects", "execution", "estimate", "key_help", "info", "lab", "main"],

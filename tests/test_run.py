@@ -323,7 +323,7 @@ OTHER: dict[str, Any] = {
     "whole_frame": True,
     "landmark_margin": 0.2,
     "reduced_decoding": False,
-    "exif": "apply",
+    "exif": "ignore",
     "max_pixels": 1000,
 }
 

@@ -60,6 +60,7 @@ def _describe_state(store: Store, manifest: Manifest) -> str:
         "started": f"{manifest['started']}, last used by detectime {manifest['detectime']}",
         "images": data["images"],
         "labels": data["labels"],
+        "boxes": f"in pixels of the {manifests.get_config(manifest).detection.pixels} frames",
         "detectors": ", ".join(
             f"{name} (revision {value['revision']})" for name, value in manifest["detectors"].items()
         ),

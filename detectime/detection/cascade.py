@@ -116,6 +116,7 @@ class Cascade:
     def __init__(self, chosen: Chosen) -> None:
         config, faces = chosen.config, chosen.faces
         self._near_coefficient = config.near_coefficient
+        self._pixels = config.pixels
         self._face_detector: Detector | FaceCache = chosen.build(faces)
         is_coarse = faces.coarse and config.face_first_resolution != config.face_max_resolution
         one_pass = {"face_first_resolution": config.face_max_resolution}
@@ -166,7 +167,10 @@ class Cascade:
     def _detect_faces(self, states: Sequence[_State], frame_paths: Sequence[str]) -> None:
         if isinstance(self._face_detector, FaceCache):
             for state, frame_path in zip(states, frame_paths, strict=True):
-                state.faces = self._face_detector.faces_of(frame_path, state.image.width, state.image.height)
+                image = state.image
+                state.faces = self._face_detector.faces_of(
+                    frame_path, image.width, image.height, image.orientation or 1, self._pixels
+                )
             return
         found = self._face_detector.detect([state.pixels for state in states])
         for state, faces in zip(states, found, strict=True):

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from detectime import sources
 from detectime.config import Config, DetectionConfig, list_faults
 from detectime.detection.manifest import Manifest, RunError, get_config, get_pairing_config, read_manifest
 from detectime.detectors import face_cache
@@ -25,7 +26,15 @@ from detectime.storage.downloads import WeightsError
 from detectime.storage.store import Store
 
 _OLD_CACHE_KEY = "rows"  # under which 0.2 recorded the sha256 of the whole file of a face cache
-_DETECTOR_KEYS = ("detector_type", "hand_detector", "detector_settings", "face_cache", "face_cache_column")
+_COMPLETING_KEYS = ("face_cache_pixels",)  # which a run that lacks them may be given: no box was made without them
+_DETECTOR_KEYS = (
+    "detector_type",
+    "hand_detector",
+    "detector_settings",
+    "face_cache",
+    "face_cache_column",
+    "face_cache_pixels",
+)
 
 
 def resume_config(config: Config, store: Store | None = None) -> tuple[Config, list[Note]]:
@@ -70,6 +79,7 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
     run = get_config(manifest)
     taken: dict[str, Any] = {}
     differences: list[str] = []
+    config = _take_span_zero(config, run, taken)
     config = _take_pairing(config, run, manifest, taken)
     config = _take_detection(config, run, taken, differences)
     if differences and config.run.redetect is not True:
@@ -151,6 +161,16 @@ def check_detectors(
     return recorded, [*notes, Note("detectors", len(differing), f"Detectors changed since this run: {reasons}")]
 
 
+def _take_span_zero(config: Config, run: Config, taken: dict[str, Any]) -> Config:
+    """Take over what the spans of videos count from, and record it in `taken`. It decides frames, but no boxes."""
+    key = "data.span_zero"
+    are_videos = sources.are_videos(config.data.images, config.data.source_type)
+    if not are_videos or config.is_explicit(key) or config.data.span_zero == run.data.span_zero:
+        return config
+    taken[key] = run.data.span_zero
+    return _replace_keys(config, "data", {"span_zero": run.data.span_zero})
+
+
 def _take_pairing(config: Config, run: Config, manifest: Manifest, taken: dict[str, Any]) -> Config:
     """Take over pairing settings, and record in `taken` which."""
     pairing = get_pairing_config(manifest)
@@ -195,7 +215,7 @@ def _leave_out_unused(detection: DetectionConfig, config: Config) -> DetectionCo
     sections = {name: section for name, section in detection.detector_settings.items() if name in names}
     left: dict[str, Any] = {"detector_settings": sections}
     if used.detector_type != face_cache.SPEC.name:
-        left |= {"face_cache": None, "face_cache_column": None}
+        left |= {"face_cache": None, "face_cache_column": None, "face_cache_pixels": None}
     return dataclasses.replace(
         detection, **{key: value for key, value in left.items() if not config.is_explicit(f"detection.{key}")}
     )
@@ -214,7 +234,7 @@ def _take_keys(
         if not config.is_explicit(key):
             if name not in ("device", "batch"):
                 values[name] = taken[key] = old
-        elif name not in UNBOUND_KEYS:
+        elif name not in UNBOUND_KEYS and not (name in _COMPLETING_KEYS and old is None):
             differences.append(_describe_difference(key, old, new))
     return _replace_keys(config, "detection", values)
 

@@ -14,7 +14,7 @@ import detectime
 from detectime import config as configuration
 from detectime.boxes import Flags, Integers
 from detectime.config import Config
-from detectime.detection import changes, engines, manifest, resume, shards
+from detectime.detection import changes, engines, manifest, resume, shards, turned_frames
 from detectime.detection.changes import Changes
 from detectime.detection.engines.contract import Engine, LostShard, get_peak_memory
 from detectime.detection.manifest import Manifest, RunError
@@ -274,6 +274,7 @@ class _Run:
         _check_frames_exist(self.table, self.source, self.unreachable)
         self.chosen.check()
         self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
+        turned_frames.check_cached_faces(self.chosen, self.source, self.table.loc[self.wanted, "frame_path"])
         fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
         results = Results(self.store)
         if len(results):
@@ -341,6 +342,7 @@ class _Run:
         if is_growing:
             self.chosen.check()
             self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
+            turned_frames.check_cached_faces(self.chosen, self.source, self.table.loc[self.wanted, "frame_path"])
         config = configuration.config_to_dict(self.config)
         if self.unreachable:  # perhaps a typing error; the run knows a location that existed
             config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
@@ -410,8 +412,12 @@ class _Run:
         if has_grown or self.manifest["finished"] is None:
             self.manifest["finished"] = manifest.format_now()
         self.manifest |= {"redetect": False, "outcomes": count_detection_outcomes(detections)}
-        manifest.replace_notes(self.manifest, "frames", frame_table.list_notes(self.table))
-        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state_notes])
+        wanted = detections.filter(pc.is_in(detections["frame_path"], self.frame_paths.filter(pa.array(self.wanted))))
+        turned = turned_frames.note_turned(wanted, self.config.detection.exif)
+        # What the table knows of turned videos before their frames are decoded is in the note about all frames.
+        notes = [note for note in frame_table.list_notes(self.table) if note.kind != turned_frames.NOTE_KIND]
+        manifest.replace_notes(self.manifest, "frames", notes)
+        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state_notes, *turned])
         manifest.write_manifest(self.store, self.manifest)
 
 
@@ -433,3 +439,24 @@ def count_detection_outcomes(detections: pa.Table) -> dict[str, int]:
     if unknown:
         raise ValueError(f"unknown outcomes of detection: {', '.join(unknown)}")
     return {outcome: counts.get(outcome, 0) for outcome in DETECTION_OUTCOMES}
+
+
+def summarize_detections(detections: pa.Table, exif: str) -> str:
+    """Summarize the detections of a run: a line with the counts, and one about frames that are stored rotated.
+
+    Parameters
+    ----------
+    detections
+        What `detect_frames` returned.
+    exif
+        The configuration's `detection.exif`.
+
+    Examples
+    --------
+    >>> detections = pa.table({"frame_path": ["a.jpg"], "outcome": ["ok"], "orientation": [1]})
+    >>> summarize_detections(detections, "apply")
+    'Processed in this folder so far: 1 ok, 0 missing, 0 unreadable, 0 failed'
+    """
+    counts = count_detection_outcomes(detections)
+    line = f"Processed in this folder so far: {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
+    return "\n".join([line, *map(str, turned_frames.note_turned(detections, exif))])

@@ -147,10 +147,15 @@ class SharedSettings:
     search_coefficient: Coefficient | None = None
     whole_frame: bool | None = None
     reduced_decoding: bool = True
-    exif: Literal["ignore", "apply"] = "ignore"
+    exif: Literal["apply", "ignore"] = "apply"
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # the upper limit is Pillow's own
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @property
+    def pixels(self) -> str:
+        """Which pixels boxes are in: those of the ``upright`` frame, or of the frame as ``stored``."""
+        return "upright" if self.exif == "apply" else "stored"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +26,11 @@ from detectime.settings import CHECKED
 from detectime.storage import name_index, urls
 from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
+_MANIFEST_FILE = "run.json"
 _HASHED_ROWS = 65_536  # rows per update of the hash; another number would change the hash of every cache
 _CORNERS = FACE[:4]
+PIXELS_REMEDY = "set detection.face_cache_pixels to `stored` (before) or `upright` (after)"
+"""What to do if a cached frame is rotated or mirrored and the cache does not say which pixels its faces are in."""
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -34,6 +39,7 @@ class FaceCacheSettings(FaceSettings):
 
     face_cache: str | None = None
     face_cache_column: str | None = None
+    face_cache_pixels: Literal["upright", "stored"] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,16 +52,21 @@ class FaceCache:
         One row per frame, in the schema `face_cache_files.SCHEMA`.
     face_confidence
         Minimum score of a face, 0…1.
+    pixels
+        Which pixels the faces are in, ``upright`` or ``stored``; None: unknown.
     """
 
     known: NameIndex
     face_confidence: float
+    pixels: str | None = None
 
     def knows(self, frame_path: str) -> bool:
         """Whether the cache has a row for a frame."""
         return self.known.find(frame_path) is not None
 
-    def faces_of(self, frame_path: str, width: int, height: int) -> Detections:
+    def faces_of(
+        self, frame_path: str, width: int, height: int, orientation: int = 1, pixels: str = "upright"
+    ) -> Detections:
         """Return the faces of a frame, clipped to it.
 
         Parameters
@@ -63,22 +74,39 @@ class FaceCache:
         frame_path
             The frame.
         width, height
-            Its upright size in pixels.
+            Its size in pixels.
+        orientation
+            Its EXIF orientation, 1 to 8.
+        pixels
+            Whether this size, and the faces to return, are in pixels of the ``upright`` frame or of the frame as
+            ``stored``.
 
         Raises
         ------
         UnknownFrameError
-            If the cache has no row for it, or has it with another size.
+            If the cache has no row for it, or has it with another size; or if the frame is stored rotated or mirrored
+            and nothing says which pixels the cached faces are in.
         """
         row = self.known.find(frame_path)
         if row is None:
             raise UnknownFrameError("the face cache has no row for this frame")
-        if row["width"] is not None and (row["width"], row["height"]) != (width, height):
+        if orientation != 1 and self.pixels is None:
+            raise UnknownFrameError(
+                f"the frame is stored rotated or mirrored (EXIF orientation {orientation}), and nothing says whether "
+                f"its faces in the face cache are in pixels before or after that: {PIXELS_REMEDY}"
+            )
+        if self.pixels in (None, pixels):
+            orientation = 1
+        elif pixels == "stored":
+            orientation = geometry.invert_orientation(orientation)
+        size = (height, width) if orientation in geometry.SIDEWAYS else (width, height)
+        if row["width"] is not None and (row["width"], row["height"]) != size:
             raise UnknownFrameError(
                 f"the face cache knows this frame with {row['width']} x {row['height']} pixels, "
-                f"but it has {width} x {height}"
+                f"but it has {size[0]} x {size[1]}"
             )
-        corners = geometry.as_boxes([[face[corner] for corner in _CORNERS] for face in row["faces"]])
+        cached = geometry.as_boxes([[face[corner] for corner in _CORNERS] for face in row["faces"]])
+        corners = geometry.turn_boxes(cached, orientation, *size)
         scores = np.array([face["score"] for face in row["faces"]], np.float32)
         inside = geometry.as_boxes(geometry.clip_boxes(corners, width, height))
         kept = (scores >= self.face_confidence) & (geometry.compute_area(inside) > 0)
@@ -116,12 +144,35 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
                 f"detection.face_cache_column = {settings.face_cache_column!r}: {path} holds the detections of a run, "
                 "which have no such columns; accepted: null"
             )
-        return FaceCache(known, settings.face_confidence)
+        return FaceCache(known, settings.face_confidence, _find_pixels(settings, path if is_run else None))
     except OSError as error:
         raise ConfigError(
             f"detection.face_cache = {settings.face_cache!r}: {path} cannot be read: {error.strerror or error}; "
             "accepted: a JSON file, the folder of a finished run, or its detections.parquet"
         ) from error
+
+
+def _find_pixels(settings: FaceCacheSettings, run: str | None) -> str | None:
+    """Return which pixels the cached faces are in: as set, or as the ``run.json`` beside the detections of a run says.
+
+    Raises
+    ------
+    ConfigError
+        If both say different things.
+    """
+    made_with = None
+    if run is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            manifest = json.loads(Path(run).with_name(_MANIFEST_FILE).read_bytes())
+            # Releases that did not know the key used frames as stored.
+            is_upright = manifest["configuration"]["detection"].get("exif", "ignore") == "apply"
+            made_with = "upright" if is_upright else "stored"
+    if settings.face_cache_pixels and made_with not in (None, settings.face_cache_pixels):
+        raise ConfigError(
+            f"detection.face_cache_pixels = {settings.face_cache_pixels!r}: the run of {run} has its faces in pixels "
+            f"of the {made_with} frames; accepted: {made_with}, null"
+        )
+    return settings.face_cache_pixels or made_with
 
 
 def find_cache_file(settings: FaceCacheSettings) -> Path:

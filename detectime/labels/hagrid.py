@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.tables import TableError, format_names, hash_labels
 from detectime.notes import Note, note_found
-from detectime.schema import TRUTH
+from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.listing import Listing
 from detectime.storage import urls
 
@@ -39,7 +39,8 @@ def read_annotations(
     ----------
     annotations
         A folder with ``<class>.json`` files, or with such folders (``train``, ``val``, ``test``). A record has
-        `user_id`, `labels`, and `bboxes`, each ``[x, y, width, height]`` as fractions of the image's size.
+        `user_id`, `labels`, and `bboxes`, each ``[x, y, width, height]`` as fractions of the image's size; it may
+        have `width` and `height` of the image.
     listing
         The files of the source.
     classes
@@ -54,7 +55,8 @@ def read_annotations(
         One row per image, ordered by file and then as in the file: `frame_path`, ``<class>/<image>.jpg`` if the source
         does not have the image; `video_name`, the person; `frame_id` (int64), a number per person, from 0;
         `class_name`, of the vocabulary; `schema.TRUTH`, the boxes of the hands that show the class, as JSON text:
-        ``[[x1, y1, x2, y2], …]`` as fractions of the image's size, clipped to the image; `on_disk`, `stamp` and
+        ``[[x1, y1, x2, y2], …]`` as fractions of the image's size, clipped to the image; `schema.TRUTH_SIZE`, if a
+        record states a size; `on_disk`, `stamp` and
         `label`, as in `frames_csv.read_frames_csv`. ``attrs`` are described in `columns.set_attrs`: `labels_sha256` is
         what `hash_annotations` returns, `first_duplicate` an image.
 
@@ -173,7 +175,7 @@ class _Findings:
 def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Findings) -> pa.Table:
     """Read the records of one class: `image`, `user` and `truth` (text), and `class` (dictionary of text)."""
     name = file.stem
-    images, users, truths = [], [], []
+    images, users, truths, sizes = [], [], [], []
     for image, record in _load_records(file, annotations, findings).items():
         if not isinstance(record, _Record):
             findings.malformed.append(f"{name}/{image}")
@@ -185,8 +187,9 @@ def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Find
         images.append(image)
         users.append(record.user)
         truths.append(record.truth)
+        sizes.append(record.size)
     classes = pa.DictionaryArray.from_arrays(pa.array([0] * len(images), pa.int32()), [name])
-    texts = {"image": images, "user": users, "truth": truths}
+    texts = {"image": images, "user": users, "truth": truths, "size": sizes}
     return pa.table({**{key: pa.array(values, pa.large_string()) for key, values in texts.items()}, "class": classes})
 
 
@@ -210,6 +213,7 @@ class _Record(NamedTuple):
     user: str
     truth: str
     is_clipped: bool
+    size: str | None
 
 
 def _parse_record(pairs: dict[str, Any], name: str) -> _Record | dict[str, Any] | None:
@@ -228,7 +232,9 @@ def _parse_record(pairs: dict[str, Any], name: str) -> _Record | dict[str, Any] 
                     return None
                 corners.append(f"[{x1:.8g}, {y1:.8g}, {x2:.8g}, {y2:.8g}]")
                 is_clipped = is_clipped or min(x, y) < -_ROUNDING or max(x + width, y + height) > 1 + _ROUNDING
-        return _Record(user, f"[{', '.join(corners)}]", is_clipped)
+        size = [pairs.get("width"), pairs.get("height")]
+        stated = "x".join(map(str, size)) if all(isinstance(side, int) for side in size) else None
+        return _Record(user, f"[{', '.join(corners)}]", is_clipped, stated)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -334,6 +340,7 @@ def _build_table(records: pa.Table, paths: pa.Array, classes: Mapping[str, str])
             "frame_id": _number_images(records["user"]),
             "class_name": ours.take(names.indices),
             TRUTH: records["truth"],
+            **({TRUTH_SIZE: records["size"]} if records["size"].null_count < len(records) else {}),
         }
     ).to_pandas()
     return table

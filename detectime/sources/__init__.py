@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectime.sources.contract import Source, SourceError
 from detectime.storage import urls
 
-__all__ = ["open_source"]
+__all__ = ["are_videos", "open_source"]
 
 
 def open_source(images: str, source_type: str | None = None) -> Source:
@@ -35,7 +35,7 @@ def open_source(images: str, source_type: str | None = None) -> Source:
     from detectime.sources import archive, videos
 
     path = urls.strip_file_scheme(images)
-    if source_type == "videos" or (source_type is None and videos.is_video(images)):
+    if are_videos(images, source_type):
         return videos.VideoSource(path)
     found = archive.find_archives(path) if source_type is None else archive.FoundArchives()
     are_archives = source_type == "archives" or found.are_the_source
@@ -50,3 +50,16 @@ def open_source(images: str, source_type: str | None = None) -> Source:
     from detectime.sources.folder import FolderSource
 
     return FolderSource(path, found.notes)
+
+
+def are_videos(images: str, source_type: str | None = None) -> bool:
+    """Whether `open_source` with the same arguments opens videos.
+
+    Examples
+    --------
+    >>> are_videos("anna.mp4"), are_videos("frames"), are_videos("clips", "videos")
+    (True, False, True)
+    """
+    from detectime.sources import videos
+
+    return source_type == "videos" or (source_type is None and videos.is_video(images))

@@ -140,8 +140,10 @@ def read_outcomes_csv(store: Store) -> pd.DataFrame | None:
     return table
 
 
-def write_outcomes(store: Store, samples: pd.DataFrame) -> None:
+def write_outcomes(store: Store, samples: pd.DataFrame, pixels: str = "upright") -> None:
     """Write the outcomes table, with one row per row of the frame table; raises as `write_table`.
+
+    The attribute `pixels` says which pixels its boxes are in, ``upright`` or ``stored``.
 
     Examples
     --------
@@ -153,7 +155,7 @@ def write_outcomes(store: Store, samples: pd.DataFrame) -> None:
     ...     store.names("."), len(read_outcomes(store))
     (['./outcomes.parquet'], 1)
     """
-    write_table(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION)
+    write_table(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION, {"pixels": pixels})
 
 
 def read_outcomes(store: Store) -> pd.DataFrame | None:
