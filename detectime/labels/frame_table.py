@@ -28,8 +28,8 @@ class _Reader(NamedTuple):
     list_files: Callable[[Config, Source], Listing]
     hash_labels: Callable[[Config], str]
     read: Callable[[Config, Source, Listing], pd.DataFrame]
-    setting: str
-    """The key of `data` that, with the labels and the source, decides the rows."""
+    settings: tuple[str, ...]
+    """The keys of `data` that, with the labels and the source, decide the rows."""
 
 
 _HAGRID = _Reader(
@@ -38,16 +38,16 @@ _HAGRID = _Reader(
     read=lambda config, source, listing: hagrid.read_annotations(
         config.data.labels, listing, config.data.hagrid_classes, config.labels
     ),
-    setting="hagrid_classes",
+    settings=("hagrid_classes",),
 )
 
 _SPANS = _Reader(
     list_files=lambda config, source: spans.list_videos(config.data.labels, source),
     hash_labels=lambda config: hash_labels(config.data.labels),
     read=lambda config, source, listing: spans.read_spans(
-        config.data.labels, source, listing, config.labels, config.data.every
+        config.data.labels, source, listing, config.labels, config.data.every, config.data.span_zero
     ),
-    setting="every",
+    settings=("every", "span_zero"),
 )
 
 
@@ -61,8 +61,9 @@ def read_labels(config: Config, source: Source) -> pd.DataFrame:
     Parameters
     ----------
     config
-        `data.labels`, the labels; `data.every` and `data.hagrid_classes`; `labels`, the vocabulary; and `data.output`:
-        if the source cannot be listed, or lists nothing, the frame table of the run in that folder stands in.
+        `data.labels`, the labels; `data.every`, `data.span_zero` and `data.hagrid_classes`; `labels`, the vocabulary;
+        and `data.output`: if the source cannot be listed, or lists nothing, the frame table of the run in that folder
+        stands in.
     source
         Where frames come from.
 
@@ -102,7 +103,7 @@ def read_labels(config: Config, source: Source) -> pd.DataFrame:
     if reader is None:
         return read_frames_csv(config.data.labels, source, config.labels, read_earlier)
     listing = reader.list_files(config, source)
-    made_with = {reader.setting: getattr(config.data, reader.setting)}
+    made_with = {setting: getattr(config.data, setting) for setting in reader.settings}
     earlier = read_earlier() if listing.unreachable else None
     if earlier is not None:
         identity = {"labels_sha256": reader.hash_labels(config), "made_with": made_with}
@@ -249,7 +250,10 @@ def _reuse_earlier(
 ) -> pd.DataFrame:
     """Return the frame table of an earlier run in place of one that cannot be built, if it has the same labels."""
     # Runs of 0.2 did not record the labels' sha256 and `made_with`.
-    is_same = all(earlier.attrs.get(key) in (None, value) for key, value in identity.items())
+    known: dict[str, Any] = {key: earlier.attrs.get(key) for key in identity}
+    if known.get("made_with") and "span_zero" in identity["made_with"]:
+        known["made_with"] = {"span_zero": "first_picture"} | known["made_with"]  # the rule before there was a choice
+    is_same = all(known[key] in (None, value) for key, value in identity.items())
     if not is_same or not earlier["class_name"].isin(list(labels)).all():
         if listing.error:
             raise listing.error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +69,7 @@ def read_spans(
     listing: Listing,
     labels: Mapping[str, int],
     every: int | str | None = None,
+    span_zero: str = "player",
 ) -> pd.DataFrame:
     """Read a csv of spans and expand it into a frame table.
 
@@ -79,8 +80,8 @@ def read_spans(
     ----------
     labels_csv
         A csv file with the columns in `COLUMNS` (`class_name` may be called `class`), separated by commas or
-        semicolons, in UTF-8. `start` and `end` are in seconds from the first frame of the video; the frame at `end` is
-        excluded; empty means from the beginning, to the end. Without these two columns a row covers a whole file.
+        semicolons, in UTF-8. `start` and `end` are in seconds (see `span_zero`); the frame at `end` is excluded; empty
+        means from the beginning, to the end. Without these two columns a row covers a whole file.
     source
         The videos, a `VideoSource`.
     listing
@@ -90,6 +91,9 @@ def read_spans(
     every
         Which frames of a span are taken, starting with its first: 10, every tenth frame; ``0.5 s``, one frame per half
         second; None: every frame.
+    span_zero
+        What `start` and `end` count from. ``player``: from where players begin, the beginning of the pictures or of the
+        sound, whichever is earlier; ``first_picture``: from the first frame.
 
     Returns
     -------
@@ -113,13 +117,15 @@ def read_spans(
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
     start, end = _check_rows(rows, kept, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])
-    found = _find_frames(rows, start, end, indexes, every)
+    found = _find_frames(rows, start, end, indexes, every, span_zero)
     table = _build_table(rows, kept, found, videos)
     is_repeated = table["frame_path"].duplicated()
     repeated = table["frame_path"][is_repeated]
     table = number_classes(table[~is_repeated].reset_index(drop=True), labels)
     positions = listing.find(pa.array(map(os.fsencode, indexes), pa.binary()))
-    set_attrs(table, listing, positions, sha256, repeated, [*notes, *found.list_notes(rows), *_note_damage(indexes)])
+    late = _note_late_pictures(found.of_late_pictures, indexes, span_zero)
+    notes += [*found.list_notes(rows), *late, *_note_damage(indexes)]
+    set_attrs(table, listing, positions, sha256, repeated, notes)
     return table
 
 
@@ -132,6 +138,8 @@ class _SpanFrames:
     of_broken_file: list[int] = field(default_factory=list)
     without_frames: list[int] = field(default_factory=list)
     past_the_end: list[int] = field(default_factory=list)
+    of_late_pictures: dict[str, None] = field(default_factory=dict)
+    """Files, in order, of which `span_zero` decides the frames."""
 
     def list_notes(self, rows: pd.DataFrame) -> list[Note]:
         """Return a note for each kind of mismatch."""
@@ -199,7 +207,12 @@ def _index_videos(source: VideoSource, files: pd.Series) -> dict[str, _IndexOrEr
 
 
 def _find_frames(
-    rows: pd.DataFrame, start: pd.Series, end: pd.Series, indexes: Mapping[str, _IndexOrError], every: int | str | None
+    rows: pd.DataFrame,
+    start: pd.Series,
+    end: pd.Series,
+    indexes: Mapping[str, _IndexOrError],
+    every: int | str | None,
+    span_zero: str,
 ) -> _SpanFrames:
     """Find the frames of each span; a file without an index has one frame per span."""
     found = _SpanFrames()
@@ -210,21 +223,27 @@ def _find_frames(
             (found.of_missing_file if isinstance(index, MissingFrameError) else found.of_broken_file).append(row)
             found.numbers.append(np.array([ordinals[row]]))
             continue
-        found.numbers.append(_choose_frames(index.seconds, start.iloc[row], end.iloc[row], every))
-        if not len(found.numbers[-1]):
+        first, last = float(start.iloc[row]), float(end.iloc[row])
+        offsets = (index.offset, 0.0) if span_zero == "player" else (0.0, index.offset)
+        numbers, others = (_choose_frames(index.seconds, offset, first, last, every) for offset in offsets)
+        found.numbers.append(numbers)
+        if not np.array_equal(numbers, others):
+            found.of_late_pictures[file] = None
+        if not len(numbers):
             found.without_frames.append(row)
-        elif np.isfinite(end.iloc[row]) and end.iloc[row] > _estimate_duration(index) + _TOLERANCE:
+        elif np.isfinite(last) and last > offsets[0] + _estimate_duration(index) + _TOLERANCE:
             found.past_the_end.append(row)
     return found
 
 
-def _choose_frames(seconds: Floats, start: float, end: float, every: int | str | None) -> Integers:
-    """Choose the frames of a span by the times at which they are shown."""
-    first, last = np.searchsorted(seconds, np.array([start, end]) - _TOLERANCE)
+def _choose_frames(seconds: Floats, offset: float, start: float, end: float, every: int | str | None) -> Integers:
+    """Choose the frames of a span by the times at which they are shown, which begin with an offset."""
+    times = seconds + offset
+    first, last = np.searchsorted(times, np.array([start, end]) - _TOLERANCE)
     if not isinstance(every, str):
         return np.arange(first, last, every or 1)
-    # Take the first frame of each step; steps may be far shorter than frames.
-    steps = np.maximum(seconds[first:last] - start + _TOLERANCE, 0) // float(every.removesuffix("s"))
+    # Take the first frame of each step; steps may be far shorter than frames. They begin with the pictures.
+    steps = np.maximum(times[first:last] - max(start, offset) + _TOLERANCE, 0) // float(every.removesuffix("s"))
     found: Integers = first + np.flatnonzero(np.diff(steps, prepend=-1))
     return found
 
@@ -255,8 +274,24 @@ def _build_table(rows: pd.DataFrame, kept: list[str], found: _SpanFrames, videos
     return table
 
 
+def _note_late_pictures(files: Iterable[str], indexes: Mapping[str, _IndexOrError], span_zero: str) -> list[Note]:
+    """Note the videos of which `span_zero` decides the frames, and how to set it."""
+    late = [f"{file} ({index.offset:.3f} s)" for file in files if isinstance(index := indexes[file], VideoIndex)]
+    other, rule, value = {
+        "player": ("the first picture", "spans count from there, as in players", "first_picture"),
+        "first_picture": ("the sound, as players do", "spans count from the first picture", "player"),
+    }[span_zero]
+    what = f"{rule}; to count from {other}, set data.span_zero to `{value}`"
+    return note_found(
+        "late_pictures",
+        late,
+        f"video begins with its sound, before its pictures; {what}",
+        f"videos begin with their sound, before their pictures; {what}",
+    )
+
+
 def _note_damage(indexes: Mapping[str, _IndexOrError]) -> list[Note]:
-    """Note which videos are cut off or damaged."""
+    """Note which videos are cut off or damaged, have a hole, or are stored rotated."""
     videos = {file: index for file, index in indexes.items() if isinstance(index, VideoIndex)}
     cut = [f"{file} ({index.lost} of {len(index)} frames)" for file, index in videos.items() if index.lost]
     why = (
@@ -265,9 +300,19 @@ def _note_damage(indexes: Mapping[str, _IndexOrError]) -> list[Note]:
     )
     damaged = [f"{file} ({index.damage})" for file, index in videos.items() if index.damage]
     what = "damaged; frames after the damage may be wrong or misnumbered"
+    holes = [
+        f"{file} ({index.holes[0].missing} after frame {index.holes[0].after})"
+        for file, index in videos.items()
+        if index.holes and not index.damage
+    ]
+    turned = [file for file, index in videos.items() if index.orientation != 1]
+    rotated = "stored rotated or mirrored: see detection.exif"
+    lacks = "frames in a constant rate: they are lost, or the camera left them out"
     return [
         *note_found("cut_video", cut, f"video has {why}", f"videos have {why}"),
         *note_found("damaged_video", damaged, f"video is {what}", f"videos are {what}"),
+        *note_found("turned", turned, f"video is {rotated}", f"videos are {rotated}"),
+        *note_found("hole", holes, f"video lacks {lacks}", f"videos lack {lacks}"),
     ]
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from detectime.images import MAX_PIXELS, UnreadableImageError
-from detectime.sources.video_index import NO_PICTURE, VideoIndex, open_video, read_packets
+from detectime.sources.video_index import LAST_PACKETS, MAX_REORDERED, NO_PICTURE, VideoIndex, describe_loss
+from detectime.sources.video_losses import find_following
+from detectime.sources.video_packets import open_video, read_packets
 from detectime.storage import urls
 
-_MAX_GAP_SHARE = 0.05  # of the frames: a video with more gaps has frames of unequal duration
-_GAPS_CHECKED = 3
-_FRAMES_AFTER_GAP = 2
+_DAMAGED = "this frame, or one that it depends on, is damaged"
+_HOLES_CHECKED = 3
+_FRAMES_AFTER_HOLE = 60
 _SEEK_PAYS_AFTER = 8  # packets: fewer are decoded sooner than another position in the file is found
 _SEEK_ATTEMPTS = 3  # keys that are tried, each before the last, before decoding starts from the beginning
 
@@ -43,10 +45,14 @@ class VideoDecoder:
         self._frame_numbers = np.full(len(index.stamps), -1)
         self._frame_numbers[index.shown] = np.arange(len(index.shown))
         self._key_positions = dict(zip(index.stamps[index.keys].tolist(), index.keys.tolist(), strict=True))
+        self._incomplete, self._second_fields = set(index.incomplete.tolist()), set(index.second_fields.tolist())
         self._errors: dict[int, str] = {}  # by packet, since decoding began
         self._confirmed_errors: dict[int, str] = {}  # by packet, wherever decoding begins
         self._without_picture: set[int] = set()  # packets that give none wherever decoding begins
-        self._number, self._frame = len(index), None  # of the last decoded frame
+        # What a frame may depend on may be shown after it: the last such frame, by packet.
+        self._last_needed = np.maximum.accumulate(self._frame_numbers)
+        self._frames: dict[int, Any] = {}  # decoded ones, by number, from the last that was asked for
+        self._reached = len(index)  # number of the last decoded frame
         self._start = self._position = 0  # packets: where decoding began, and the last one that was decoded
         self._container, self._stream = open_video(path)
         self._is_fresh = True
@@ -67,11 +73,12 @@ class VideoDecoder:
         if number >= len(index.shown):
             raise UnreadableImageError(f"the video ends early: {len(index.shown)} of its {len(index)} frames are there")
         packet = int(index.shown[number])
-        start = index.find_start(packet)
-        _raise_first(self._confirmed_errors, start, packet)
+        start, last = index.find_start(packet), self._find_last(packet)
+        _raise_known(index, start, last)
+        _raise_first(self._confirmed_errors, start, last)
         if packet in self._without_picture:
             raise UnreadableImageError(NO_PICTURE)
-        if number < self._number or start > self._position + _SEEK_PAYS_AFTER:
+        if number not in self._frames and (number <= self._reached or start > self._position + _SEEK_PAYS_AFTER):
             self._restart(start)
         errors = self._advance(number, start)
         # Errors may come from packets before the key, and not every key is as good as the beginning: the decoder may
@@ -86,16 +93,27 @@ class VideoDecoder:
             self._without_picture.add(packet)
             raise UnreadableImageError(NO_PICTURE)
         self._confirmed_errors |= errors
-        _raise_first(errors, start, packet)
-        return self._frame
+        _raise_first(errors, start, last)
+        return self._frames[number]
 
     def _advance(self, number: int, start: int) -> dict[int, str]:
-        """Decode up to a frame; return the errors of the packets that it depends on."""
+        """Decode up to a frame, and what it may depend on; return the errors of these packets.
+
+        Some errors are told by the decoded frame alone, and it may be shown after those that depend on it.
+        """
         packet = int(self._index.shown[number])
-        while self._number < number:
-            self._number, self._frame = next(self._frames, (len(self._index), None))
-        errors = {position: reason for position, reason in self._errors.items() if start <= position <= packet}
-        return errors or ({packet: NO_PICTURE} if self._number != number else {})
+        self._frames = {known: frame for known, frame in self._frames.items() if known >= number}
+        while self._reached < min(int(self._last_needed[packet]), number + MAX_REORDERED):
+            self._reached, frame = next(self._output, (len(self._index), None))
+            if frame is not None and self._reached >= number:
+                self._frames[self._reached] = frame
+        last = self._find_last(packet)
+        errors = {position: reason for position, reason in self._errors.items() if start <= position <= last}
+        return errors or ({packet: NO_PICTURE} if number not in self._frames else {})
+
+    def _find_last(self, packet: int) -> int:
+        """Return the last packet of the frame that begins with a packet."""
+        return packet + (packet + 1 in self._second_fields)
 
     def _list_restarts(self, start: int) -> list[int]:
         """List the packets from which to decode again what follows a key: the key, and ever earlier ones."""
@@ -106,9 +124,10 @@ class VideoDecoder:
     def _restart(self, start: int) -> None:
         """Go to a packet at which decoding may start."""
         self._start = self._position = start
-        self._number, self._frame = -1, None
+        self._reached = -1
+        self._frames.clear()
         self._errors.clear()
-        self._frames = self._decode(self._read_packets(start), start)
+        self._output = self._decode(self._read_packets(start), start)
 
     def _read_packets(self, start: int) -> Iterator[Any]:
         """Yield the packets of the file from a position on."""
@@ -148,41 +167,54 @@ class VideoDecoder:
         """Decode one packet; None: what the decoder has kept back."""
         import av
 
+        if position in self._incomplete:  # what depends on it is not read
+            return
         try:
             if packet is not None:
-                if packet.is_corrupt:
-                    reason = "the video ends early: this frame, or one that it depends on, is cut off"
-                    raise UnreadableImageError(reason)
                 packet.pts = packet.dts = position  # so that each frame carries the position of its packet
             for frame in self._stream.codec_context.decode(packet):
-                yield int(self._frame_numbers[frame.pts]), frame
-        except UnreadableImageError as error:
-            self._errors[position] = str(error)
+                if frame.is_corrupt:
+                    self._errors[frame.pts] = f"{_DAMAGED}: the decoder reports errors in it"
+                number = int(self._frame_numbers[frame.pts])
+                if number > self._reached:
+                    yield number, frame
         except av.FFmpegError as error:
             reason = urls.describe_error(error)
-            self._errors[position] = f"this frame, or one that it depends on, is damaged: {reason}"
+            self._errors[position] = f"{_DAMAGED}: {reason}"
 
 
-def check_gaps(path: str, index: VideoIndex) -> VideoIndex:
-    """Record where frames are missing in the middle of a video.
+def check_holes(path: str, index: VideoIndex) -> VideoIndex:
+    """Find out by decoding whether frames are lost in the holes of a video.
 
-    There a frame lasts far longer than others, and the next ones are damaged. A gap alone is no damage: a camera may
-    drop frames. A file that is known to be cut off or damaged is not checked.
+    The decoder reports errors then in the frames that follow. A hole alone is no damage: a camera may leave out frames.
+    A file that is known to be cut off or damaged is not checked.
     """
-    durations = np.diff(index.seconds)
-    gaps = np.flatnonzero(durations > 1.5 * np.median(durations)) if len(durations) else durations
-    is_rare = 0 < len(gaps) <= _MAX_GAP_SHARE * len(durations)
-    if index.lost or index.damage or not is_rare or index.width * index.height > MAX_PIXELS:
+    if index.lost or index.damage or not index.holes or index.width * index.height > MAX_PIXELS:
         return index
     with contextlib.suppress(UnreadableImageError), contextlib.closing(VideoDecoder(path, index)) as decoder:
-        for number in gaps[:_GAPS_CHECKED].tolist():
-            for follower in range(number + 1, min(number + 1 + _FRAMES_AFTER_GAP, len(index))):
+        for hole in index.holes[:_HOLES_CHECKED]:
+            packet = find_following(index.shown, hole)
+            for follower in range(hole.after + 1, min(hole.after + 1 + _FRAMES_AFTER_HOLE, len(index.shown))):
+                if index.find_start(int(index.shown[follower])) > packet:
+                    break
                 try:
                     decoder.read_frame(follower)
                 except UnreadableImageError as error:
                     if str(error) != NO_PICTURE:
-                        return dataclasses.replace(index, damage=f"frames are gone after frame {number}")
+                        gaps = np.append(index.gaps, packet)
+                        return dataclasses.replace(index, gaps=gaps, damage=describe_loss(hole.after))
     return index
+
+
+def _raise_known(index: VideoIndex, start: int, packet: int) -> None:
+    """Raise if a packet, or one that it depends on, is incomplete or follows on a loss."""
+    if not len(index.incomplete) and not len(index.gaps):
+        return
+    for position in index.incomplete[(start <= index.incomplete) & (index.incomplete <= packet)].tolist():
+        where = "the video ends early" if position >= len(index.stamps) - LAST_PACKETS else "data are missing"
+        raise UnreadableImageError(f"{where}: this frame, or one that it depends on, is cut off")
+    if ((start < index.gaps) & (index.gaps <= packet)).any():  # a gap before a key does not reach beyond it
+        raise UnreadableImageError(f"{_DAMAGED}: frames before it are gone")
 
 
 def _raise_first(errors: dict[int, str], start: int, packet: int) -> None:

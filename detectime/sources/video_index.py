@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from detectime.boxes import Floats, Integers
 from detectime.images import UnreadableImageError
-from detectime.sources.contract import MissingFrameError
+from detectime.sources import video_losses
+from detectime.sources.video_packets import (
+    UNKNOWN,
+    Packets,
+    count_lost,
+    find_shown_order,
+    is_start_incomplete,
+    list_packets,
+    open_video,
+    read_packets,
+)
+from detectime.sources.video_times import Hole, find_holes, join_parts
 from detectime.storage import urls
 
-_DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)")  # the format of Matroska's tag
 _DEFAULT_RATE = 25  # frames per second where a file does not state it
-_MAX_DURATION = 7 * 86400  # seconds: a header that states more is damaged, and its frames would fill the memory
 _ORIENTATION_PACKETS = 60  # from the start of a file, in which the first frame that can be decoded is sought
+_MAY_JUMP = 0x200  # AVFMT_TS_DISCONT: a format in which times may begin anew
 _BLOCK = 2**20  # bytes that are read at a time
+MAX_REORDERED = 16
+"""Frames that are shown before one that is stored before them: the most that codecs allow."""
+LAST_PACKETS = 2
+"""Of a file that is cut off: the demuxer may flag the last or the one before it."""
 NO_PICTURE = "the decoder makes no picture of this frame"
+
+
+def _make_empty() -> Integers:
+    return np.array([], np.int64)
 
 
 @dataclass(frozen=True)
@@ -33,11 +48,15 @@ class VideoIndex:
     Attributes
     ----------
     stamps
-        int64, shape (packets,): presentation time of each packet, in the file's own units.
+        int64, shape (packets,): presentation time of each packet, in the file's own units; over the joints of parts
+        laid end to end it runs on. If the file has no times that can be trusted, the place in presentation order.
     sizes
         int64, shape (packets,): bytes of each packet.
     keys
         int64: the packets at which decoding may start.
+    recoveries
+        int64, shape of `keys`: the packet from which on the pictures are right if decoding starts at the key. It is the
+        key itself, except where a stream is refreshed bit by bit.
     shown
         int64, shape (frames,): the packet of each frame, in presentation order.
     seconds
@@ -46,7 +65,18 @@ class VideoIndex:
         How many more frames the file's header promises than there are: its end is missing. If the header only states a
         duration, the missing frames are counted at the rate of the others.
     seekable
-        Whether `stamps` are the file's own. If it has none that can be trusted, packets are counted.
+        Whether `stamps` are the file's own. If not, packets are counted.
+    second_fields
+        int64: packets that hold the second field of a frame, whose first field is in the packet before.
+    incomplete
+        int64: packets of which data are missing.
+    gaps
+        int64: packets before which pictures are gone that they depend on.
+    holes
+        Where frames are missing from a constant rate: perhaps the camera left them out.
+    offset
+        Seconds from the beginning of the file's first stream, where players begin, to the first frame: its sound may
+        begin earlier.
     damage
         Where frames are missing, or why the file could not be read to its end; empty if nothing is known to be wrong.
     width, height
@@ -60,10 +90,16 @@ class VideoIndex:
     stamps: Integers
     sizes: Integers
     keys: Integers
+    recoveries: Integers
     shown: Integers
     seconds: Floats
-    lost: int
     seekable: bool
+    lost: int = 0
+    second_fields: Integers = field(default_factory=_make_empty)
+    incomplete: Integers = field(default_factory=_make_empty)
+    gaps: Integers = field(default_factory=_make_empty)
+    holes: tuple[Hole, ...] = ()
+    offset: float = 0.0
     damage: str = ""
     width: int = 0
     height: int = 0
@@ -75,7 +111,7 @@ class VideoIndex:
 
     def find_start(self, packet: int) -> int:
         """Return the last key packet from which a packet can be decoded."""
-        before = self.keys[: int(np.searchsorted(self.keys, packet, "right"))]
+        before = self.keys[: int(np.searchsorted(self.recoveries, packet, "right"))]
         # A packet stored after a key but shown before it may depend on packets stored before the key.
         usable = before[self.stamps[before] <= self.stamps[packet]]
         return int(usable[-1]) if len(usable) else 0
@@ -95,146 +131,166 @@ def index_video(path: str) -> VideoIndex:
     return dataclasses.replace(index, orientation=_find_orientation(path), content=_describe_file(path))
 
 
-def open_video(path: str) -> tuple[Any, Any]:
-    """Open a file with PyAV: the container and its video stream, decoded on one thread, with errors reported.
+def describe_loss(number: int) -> str:
+    """Describe that frames are gone after one.
 
-    Raises
-    ------
-    MissingFrameError
-        If there is no such file.
-    UnreadableImageError
-        If it is not a video.
+    Examples
+    --------
+    >>> describe_loss(9)
+    'frames are gone after frame 9'
     """
-    import av
-
-    try:
-        if not os.path.isfile(path):  # opening a pipe would wait for its writer
-            os.stat(path)
-            raise UnreadableImageError("not a regular file")
-        container = av.open(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFrameError(urls.describe_error(error)) from error
-    except (OSError, ValueError) as error:  # whatever FFmpeg finds in hostile bytes
-        raise UnreadableImageError(f"not a video: {urls.describe_error(error)}") from error
-    stream: Any = container.streams.best("video")
-    if stream is None:
-        container.close()
-        raise UnreadableImageError("not a video: there is no picture in it")
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    stream.codec_context.options = {"err_detect": "explode"}
-    return container, stream
+    return f"frames are gone after frame {number}"
 
 
-def read_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the packets of a stream, as far as the file can be read."""
-    import av
-
-    packets = _demux(container, stream)
-    while True:
-        try:
-            yield next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
-
-
-def _demux(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the packets of a stream; raise if the file cannot be read on."""
-    return (packet for packet in container.demux(stream) if packet.size)
+def _describe_missing_data(number: int) -> str:
+    return f"data are missing after frame {number}"
 
 
 def _index_packets(path: str) -> VideoIndex:
-    import av
-
     container, stream = open_video(path)
     with container:
-        unknown = np.iinfo(np.int64).min
-        is_reordered = stream.codec_context.has_b_frames
-        packets: list[tuple[int, int, bool, bool]] = []
-        damage = ""
-        try:
-            for packet in _demux(container, stream):
-                stamp = unknown if packet.pts is None else packet.pts
-                packets.append((stamp, packet.size, packet.is_keyframe, packet.is_discard))
-        except av.FFmpegError as error:
-            damage = f"it cannot be read on after {len(packets)} frames: {urls.describe_error(error)}"
-        table = np.array(packets, np.int64).reshape(-1, 4)
-        stamps, sizes = table[:, 0].copy(), table[:, 1].copy()
-        keys, kept = np.flatnonzero(table[:, 2]), np.flatnonzero(table[:, 3] == 0)
-        if not len(kept):
+        packets = list_packets(container, stream)
+        if not packets.is_kept.any():
             raise UnreadableImageError("not a video: there is no picture in it")
-        in_order = bool((np.diff(stamps) > 0).all())
-        # If frames are stored in another order than they are shown in, stamps in file order are not presentation times.
-        # An AVI file has no others.
-        seekable = len(np.unique(stamps)) == len(stamps) and unknown not in stamps and not (in_order and is_reordered)
-        rate = float(stream.average_rate or _DEFAULT_RATE)
-        if seekable:
-            shown = kept[np.argsort(stamps[kept], kind="stable")]
-            seconds = (stamps[shown] - stamps[shown[0]]) * float(stream.time_base)
-        else:
-            shown = _find_shown_order(path)
-            stamps, keys = np.arange(len(stamps)), np.zeros(1, np.int64)
-            seconds = np.arange(len(shown)) / rate
-        step = seconds[-1] / (len(seconds) - 1) if len(seconds) > 1 else 1 / rate
-        lost = max(0, stream.frames - len(stamps))
-        known = table[table[:, 0] != unknown, 0]
-        if len(known) and not stream.frames:
-            # The last frame lasts a while too; where frames last unequally long nobody knows how long.
-            after = _read_promised_duration(path, container, stream) - float(np.ptp(known) * stream.time_base)
-            lost = round(after / step) - 1 if after > 1.5 * max(np.diff(seconds), default=step) else 0
-        ahead = seconds[-1] + step * np.arange(1, lost + 1)
-        size = stream.codec_context.width, stream.codec_context.height
-    return VideoIndex(stamps, sizes, keys, shown, np.concatenate([seconds, ahead]), lost, seekable, damage, *size)
+        stamps = _find_stamps(packets, container, stream)
+        index = _index_times(packets, stamps, stream) if stamps is not None else _index_order(path, packets, stream)
+        step = index.seconds[-1] / (len(index) - 1) if len(index) > 1 else 1 / _get_rate(stream)
+        lost = count_lost(path, container, stream, packets, index.seconds, step)
+        first = stream.start_time if stamps is None else int(stamps[index.shown[0]])
+        ahead = index.seconds[-1] + step * np.arange(1, lost + 1)
+        index = dataclasses.replace(
+            index,
+            seconds=np.concatenate([index.seconds, ahead]),
+            lost=lost,
+            second_fields=np.flatnonzero(packets.is_second_field),
+            incomplete=_find_incomplete(packets, path, container),
+            offset=_find_offset(first, container, stream),
+            damage=packets.damage,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+        )
+    return _find_losses(index, packets, stamps)
 
 
-def _read_promised_duration(path: str, container: Any, stream: Any) -> float:
-    """Return the seconds from the first frame to the end of the last that a header without a frame count states.
+def _index_times(packets: Packets, stamps: Integers, stream: Any) -> VideoIndex:
+    """Index frames by the times of their packets."""
+    keys, kept = np.flatnonzero(packets.is_key), np.flatnonzero(packets.is_kept)
+    tick = float(stream.time_base)
+    shown = kept[np.argsort(stamps[kept], kind="stable")]
+    seconds = (stamps[shown] - stamps[shown[0]]) * tick
+    return VideoIndex(
+        stamps=stamps,
+        sizes=packets.sizes,
+        keys=keys,
+        recoveries=video_losses.find_recoveries(packets.pictures, keys),
+        shown=shown,
+        seconds=seconds,
+        seekable=np.array_equal(stamps, packets.stamps),
+        holes=tuple(find_holes(seconds, tick)),
+    )
 
-    0 if the header does not state it.
+
+def _index_order(path: str, packets: Packets, stream: Any) -> VideoIndex:
+    """Index frames by the order in which the decoder returns them: their packets have no times that can be trusted."""
+    shown = find_shown_order(path)
+    count = len(packets.sizes)
+    # A packet without a picture counts as the last, so that it is decoded wherever decoding starts.
+    stamps = np.full(count, len(shown))
+    stamps[shown] = np.arange(len(shown))
+    keys = np.flatnonzero(packets.is_key & (stamps < len(shown)))
+    if stream.codec_context.name != "h264" or len(np.unique(shown)) < len(shown) or not len(keys):
+        # A packet may hold two pictures (MPEG-4), which only a decoder that began at the first knows.
+        stamps, keys = np.arange(count), np.zeros(1, np.int64)
+    return VideoIndex(
+        stamps=stamps,
+        sizes=packets.sizes,
+        keys=keys,
+        recoveries=video_losses.find_recoveries(packets.pictures, keys),
+        shown=shown,
+        seconds=np.arange(len(shown)) / _get_rate(stream),
+        seekable=False,
+    )
+
+
+def _get_rate(stream: Any) -> float:
+    return float(stream.average_rate or _DEFAULT_RATE)
+
+
+def _find_offset(first: int | None, container: Any, stream: Any) -> float:
+    """Return the seconds from the beginning of the first stream to a time of the video stream.
+
+    A container's own `start_time` may be a decoding time.
     """
-    if not {"matroska", "flv"} & set(container.format.name.split(",")) or not container.duration:
-        return 0.0  # other formats estimate it from the packets that are there
-    first = float((stream.start_time or 0) * stream.time_base)
-    whole = float(container.duration / 1e6)
-    if whole > _MAX_DURATION:
+    if first is None:
         return 0.0
-    tag = _DURATION.fullmatch(stream.metadata.get("DURATION", ""))
-    if tag:
-        hours, minutes, seconds = map(float, tag.groups())
-        return min(whole, 3600 * hours + 60 * minutes + seconds) - first
-    # It is that of the longest stream, perhaps the sound: if any stream reaches the end, the file is not cut off.
-    if len(container.streams) > 1 and _find_last_stamp(path) > whole - 0.5:
-        return 0.0
-    return whole - first
+    begins = [
+        float(other.start_time * other.time_base)
+        for other in container.streams
+        if other.type in ("audio", "video")
+        and other is not stream
+        and other.start_time is not None
+        # The picture of a cover is no video.
+        and not other.disposition & other.disposition.attached_pic
+    ]
+    begin = float(first * stream.time_base)
+    return begin - min([begin, *begins])
 
 
-def _find_last_stamp(path: str) -> float:
-    """Return the seconds at which the last packet of any stream begins."""
-    import av
+def _find_losses(index: VideoIndex, packets: Packets, stamps: Integers | None) -> VideoIndex:
+    """Find where pictures are gone, as far as the headers of the others show it."""
+    holes, before_keys = video_losses.examine_holes(index.holes, index.shown, packets.pictures)
+    gaps = np.union1d(video_losses.find_gaps(packets.pictures, stamps), before_keys)
+    # The end of a file that is cut off is no damage in its middle.
+    inside = index.incomplete[index.incomplete < len(index.stamps) - LAST_PACKETS]
+    damage = index.damage
+    for lost, describe in ((gaps, describe_loss), (inside, _describe_missing_data)):
+        if len(lost) and not damage:
+            damage = describe(int(np.argmax(index.shown >= lost.min())) - 1)
+    # Of the last frames of a file that is cut off, those stored after the cut are missing.
+    end = len(index.shown) - (MAX_REORDERED if index.lost else 0)
+    holes = [hole for hole in holes if hole.after < end]
+    return dataclasses.replace(index, holes=tuple(holes), gaps=gaps, damage=damage)
 
-    last = 0.0
-    with contextlib.suppress(av.FFmpegError), open_video(path)[0] as container:
-        for packet in container.demux():
-            if packet.pts is not None:
-                last = max(last, float(packet.pts * packet.time_base))
-    return last
+
+def _find_stamps(packets: Packets, container: Any, stream: Any) -> Integers | None:
+    """Return the presentation time of each packet; None if the file has none that can be trusted."""
+    stamps = packets.stamps.copy()
+    second = np.flatnonzero(packets.is_second_field & (stamps == UNKNOWN))
+    stamps[second] = stamps[second - 1]
+    if UNKNOWN in stamps:
+        return None
+    if container.format.flags & _MAY_JUMP and UNKNOWN not in packets.decoded:
+        stamps = join_parts(stamps, packets.decoded, float(stream.time_base))
+    # If frames are stored in another order than they are shown in, stamps in file order are not presentation times.
+    # An AVI file has no others.
+    frames = stamps[~packets.is_second_field]
+    are_decoding_times = bool((np.diff(frames) > 0).all()) and stream.codec_context.has_b_frames
+    return None if are_decoding_times or len(np.unique(frames)) < len(frames) else stamps
 
 
-def _find_shown_order(path: str) -> Integers:
-    """Return the packets in presentation order, found by decoding all of them."""
-    import av
+def _find_incomplete(packets: Packets, path: str, container: Any) -> Integers:
+    """Return the packets of which data are missing.
 
-    container, stream = open_video(path)
-    shown: list[int] = []
-    with container:
-        for position, packet in enumerate(read_packets(container, stream)):
-            packet.pts = packet.dts = position
-            with contextlib.suppress(av.FFmpegError):  # reported when the frame is read
-                shown += [frame.pts for frame in stream.codec_context.decode(packet)]
-        with contextlib.suppress(av.FFmpegError):
-            shown += [frame.pts for frame in stream.codec_context.decode(None)]
-    if not shown:
-        raise UnreadableImageError("not a video: not one of its frames can be decoded")
-    return np.array(shown, np.int64)
+    In a transport stream the demuxer flags the packet before the one in question. Where parts are laid end to end, the
+    last packet of one seems to be incomplete, since the packets are not counted on. If a key follows, nothing else
+    depends on what may be missing, and whether the packet itself is complete is seen when it is decoded.
+    """
+    found = np.flatnonzero(packets.is_corrupt)
+    if container.format.name != "mpegts":
+        return found
+    is_joint = np.array([_is_joint(packets, int(position) + 2) for position in found], bool)
+    suspects = found[~is_joint]
+    following = suspects[suspects + 1 < len(packets.is_key)] + 1
+    first = [0] if is_start_incomplete(path) else []
+    return np.concatenate([suspects, following, first]).astype(np.int64)
+
+
+def _is_joint(packets: Packets, following: int) -> bool:
+    """Whether a part laid after another seems to begin at a packet: one that seems to be incomplete is before it."""
+    if following >= len(packets.sizes) or not packets.is_key[following]:
+        return False
+    # Where each packet is a key, the times decide.
+    return not packets.is_key[following - 1] or bool(packets.decoded[following] < packets.decoded[following - 1])
 
 
 def _find_orientation(path: str) -> int:

@@ -16,7 +16,7 @@ from detectime.notes import Note
 from detectime.paths import format_install
 from detectime.sources.contract import MissingFrameError, SourceError
 from detectime.sources.folder import FolderSource, make_stamp
-from detectime.sources.video_decoder import VideoDecoder, check_gaps
+from detectime.sources.video_decoder import VideoDecoder, check_holes
 from detectime.sources.video_index import VideoIndex, index_video
 from detectime.storage import urls
 
@@ -172,7 +172,7 @@ class VideoSource:
         """
         if file not in self._indexes:
             path = self._find_path(file)
-            self._indexes[file] = check_gaps(path, index_video(path))
+            self._indexes[file] = check_holes(path, index_video(path))
         return self._indexes[file]
 
     def read_frames(

@@ -1,0 +1,176 @@
+"""What spans of videos count from, and how frames are turned: as players and ffmpeg do it."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from faults import make_config
+from skips import need_extra
+from test_video_damage import need_ffmpeg
+from test_videos import HEIGHT, WIDTH, make
+
+from detectime import sources
+from detectime.images import MAX_PIXELS, RGB, DecodedImage
+from detectime.labels import frame_table, spans
+from detectime.sources.reading import read_images
+from detectime.sources.videos import VideoSource
+from detectime.storage import run_tables, store
+
+pytestmark = pytest.mark.extra
+
+
+def make_late(path: Path, pictures: float, sound: float | None) -> Path:
+    """A video of 75 frames, 25 a second, whose pictures and sound begin at so many seconds."""
+    bare = path.parent / "bare.mp4"
+    if not bare.exists():
+        need_ffmpeg("-f", "lavfi", "-i", "testsrc=duration=3:rate=25:size=160x120", "-c:v", "libx264", "-bf", 2, bare)
+    given: list[Any] = ["-itsoffset", pictures, "-i", bare]
+    if sound is not None:
+        given += ["-itsoffset", sound, "-f", "lavfi", "-i", "sine=440:duration=6", "-map", "1:a", "-c:a", "aac"]
+    need_ffmpeg(*given, "-map", "0:v", "-c:v", "copy", path)
+    return path
+
+
+def read_spans(path: Path, rows: str, span_zero: str | None = None, every: int | str | None = None) -> pd.DataFrame:
+    labels = path.parent / "spans.csv"
+    labels.write_text(f"file,start,end,class_name\n{rows}")
+    zero = {} if span_zero is None else {"span_zero": span_zero}
+    config = make_config(images=str(path), labels=str(labels), source="videos", every=every, **zero)
+    return frame_table.read_labels(config, sources.open_source(config.data.images, config.data.source_type))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts", "flv"])
+def test_spans_count_from_where_players_begin(suffix: str, tmp_path: Path) -> None:
+    path = make_late(tmp_path / f"a.{suffix}", 2, 0)
+    table = read_spans(path, f"a.{suffix},3,4,ok\n")
+    begin = VideoSource(str(path)).index_file(path.name).offset
+    assert begin == pytest.approx(2, abs=0.03)  # some containers add what the sound's coder needs to begin
+    times = np.arange(75) / 25 + begin
+    assert table["frame_id"].tolist() == np.flatnonzero((times > 2.999) & (times < 3.999)).tolist()
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.count, note.example) == ("late_pictures", 1, f"a.{suffix} ({begin:.3f} s)")
+    assert note.text.endswith("to count from the first picture, set data.span_zero to `first_picture`")
+    assert table.attrs["made_with"] == {"every": None, "span_zero": "player"}
+    other = read_spans(path, f"a.{suffix},1,2,ok\n", "first_picture")
+    assert other["frame_id"].tolist() == [*range(25, 50)]
+    (note,) = other.attrs["notes"]
+    assert note.text.endswith("to count from the sound, as players do, set data.span_zero to `player`")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("pictures", "sound"), [(0, None), (2, None), (0, 1), (1, 1)])
+def test_pictures_that_come_first_begin_at_zero(suffix: str, pictures: int, sound: int | None, tmp_path: Path) -> None:
+    path = make_late(tmp_path / f"a.{suffix}", pictures, sound)
+    assert VideoSource(str(path)).index_file(path.name).offset < 0.03
+    for rule in ("player", "first_picture"):
+        table = read_spans(path, f"a.{suffix},1,2,ok\n", rule)
+        assert table["frame_id"].tolist() == [*range(25, 50)]
+        assert table.attrs["notes"] == []
+
+
+def test_the_end_of_a_late_video_is_that_of_players(tmp_path: Path) -> None:
+    path = make_late(tmp_path / "a.mp4", 2, 0)
+    kinds = {}
+    for rule, end in (("player", 5), ("player", 5.1), ("first_picture", 3), ("first_picture", 3.1)):
+        notes = read_spans(path, f"a.mp4,2,{end},ok\n", rule).attrs["notes"]
+        kinds[rule, end] = [note.kind for note in notes]
+    assert kinds == {
+        ("player", 5): ["late_pictures"],
+        ("player", 5.1): ["past_the_end", "late_pictures"],
+        ("first_picture", 3): ["late_pictures"],
+        ("first_picture", 3.1): ["past_the_end", "late_pictures"],
+    }
+    assert [note.kind for note in read_spans(path, "a.mp4,0,1,ok\n").attrs["notes"]] == ["no_frame", "late_pictures"]
+
+
+@pytest.mark.parametrize(("every", "numbers"), [("0.5 s", [0, 13, 25, 38, 50, 63]), (30, [0, 30, 60])])
+def test_a_whole_video_has_the_same_frames_whatever_is_zero(
+    every: int | str, numbers: list[int], tmp_path: Path
+) -> None:
+    path = make_late(tmp_path / "a.ts", 1.3, 0)
+    for rule in ("player", "first_picture"):
+        table = read_spans(path, "a.ts,,,ok\n", rule, every)
+        assert (table["frame_id"].tolist(), table.attrs["notes"]) == (numbers, [])
+
+
+def test_the_table_of_a_run_before_there_was_a_choice_is_known_again(tmp_path: Path) -> None:
+    path = make_late(tmp_path / "a.mp4", 0, None)
+    known = frame_table.select_frames(read_spans(path, "a.mp4,1,2,ok\n", "first_picture"), ["ok"])
+    known.attrs["made_with"] = {"every": None}
+    run_tables.write_frames(store.open_store(str(tmp_path / "run")), known)
+    given = {"images": str(tmp_path / "gone"), "labels": str(tmp_path / "spans.csv"), "output": str(tmp_path / "run")}
+    for rule in ("first_picture", "player"):
+        config = make_config(**given, source="videos", span_zero=rule)
+        source = sources.open_source(config.data.images, config.data.source_type)
+        if rule == "player":
+            with pytest.raises(sources.SourceError, match="gone"):
+                frame_table.read_labels(config, source)
+        else:
+            assert len(frame_table.read_labels(config, source)) == 25
+
+
+def test_the_default_of_the_function_is_that_of_the_setting() -> None:
+    assert spans.read_spans.__defaults__ == (None, make_config().data.span_zero)
+
+
+# Orientation.
+
+UNIT = 1 << 16
+MATRICES = {  # by EXIF orientation: a, b, c, d of x' = a x + c y, y' = b x + d y
+    1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+}  # fmt: skip
+
+
+def read_upright(path: Path) -> RGB:
+    ((_, image),) = read_images(VideoSource(str(path)), [f"{path.name}/000000"], exif="apply", max_pixels=MAX_PIXELS)
+    assert isinstance(image, DecodedImage)
+    return image.read_pixels()
+
+
+def assert_upright_as_ffmpeg(path: Path, is_sideways: bool) -> None:
+    """The frame is turned as ffmpeg turns it."""
+    shown = need_ffmpeg("-i", path, "-frames:v", 1, "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    shape = (WIDTH, HEIGHT, 3) if is_sideways else (HEIGHT, WIDTH, 3)
+    expected = np.frombuffer(shown, np.uint8).reshape(shape)
+    found = read_upright(path)
+    assert found.shape == shape
+    assert np.abs(found.astype(int) - expected).mean() < 1, path.name
+
+
+def test_frames_are_turned_as_ffmpeg_turns_them(tmp_path: Path) -> None:
+    av = need_extra("av")
+    plain = make(tmp_path / "plain.mp4", 3)
+    content = plain.read_bytes()
+    matrix = content.index(b"tkhd") + 44
+    for orientation, (a, b, c, d) in MATRICES.items():
+        values = (a * UNIT, b * UNIT, 0, c * UNIT, d * UNIT, 0, 0, 0, 1 << 30)
+        turned = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+        path = tmp_path / f"{orientation}.mp4"
+        path.write_bytes(content[:matrix] + turned + content[matrix + len(turned) :])
+        assert VideoSource(str(path)).index_file(path.name).orientation == orientation
+        with av.open(str(path)) as given, av.open(str(path.with_suffix(".mkv")), "w") as output:
+            stream = output.add_stream_from_template(given.streams.video[0])
+            for packet in given.demux(video=0):
+                packet.stream = stream
+                output.mux([packet] if packet.size else [])
+        for copy in (path, path.with_suffix(".mkv")):
+            assert_upright_as_ffmpeg(copy, orientation > 4)
+
+
+def test_frames_are_turned_as_a_message_in_the_stream_says(tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain.mp4", 3)
+    for angle, flip in product((0, 90, 180, 270), ("", ":flip=horizontal", ":flip=vertical")):
+        path = tmp_path / f"{angle}{flip[6:]}.ts"
+        message = f"h264_metadata=display_orientation=insert:rotate={angle}{flip}"
+        try:
+            need_ffmpeg("-i", plain, "-c", "copy", "-bsf:v", message, path)
+        except subprocess.CalledProcessError:
+            pytest.skip("this ffmpeg does not write the orientation into H.264")
+        assert_upright_as_ffmpeg(path, angle in (90, 270))
