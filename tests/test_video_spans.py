@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from faults import make_config
+from faults import list_notes, make_config
 from skips import need_extra
 from test_video_damage import need_ffmpeg
 from test_videos import HEIGHT, WIDTH, make
 
 from detectime import sources
+from detectime.detection import run
 from detectime.images import MAX_PIXELS, RGB, DecodedImage
 from detectime.labels import frame_table, spans
 from detectime.sources.reading import read_images
@@ -174,3 +175,18 @@ def test_frames_are_turned_as_a_message_in_the_stream_says(tmp_path: Path) -> No
         except subprocess.CalledProcessError:
             pytest.skip("this ffmpeg does not write the orientation into H.264")
         assert_upright_as_ffmpeg(path, angle in (90, 270))
+
+
+def test_the_frame_summary_names_videos_that_are_stored_rotated(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 3, turned=90)
+    make(tmp_path / "b.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,class_name\na.mp4,ok\nb.mp4,ok\n")
+    config = make_config(images=str(tmp_path), labels=str(labels), source="videos", output=str(tmp_path / "run"))
+    source = VideoSource(str(tmp_path))
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
+    text = "1 video is stored rotated or mirrored: see detection.exif (the first: 'a.mp4')"
+    assert text in frame_table.summarize_frames(table).splitlines()
+    run.detect_frames(table, source, config, config.data.output)
+    (note,) = list_notes(tmp_path / "run", "turned")  # about frames, in place of that about videos
+    assert (note.count, note.example) == (3, "a.mp4/000000")
