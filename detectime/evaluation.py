@@ -139,7 +139,8 @@ def _find_unusable(
 
 def _have_same_shape(a: Floats, b: Floats) -> Flags:
     """Whether sizes, shape (N, 2), are of the same shape up to a pixel: boxes in fractions fit a shrunk edition too."""
-    same: Flags = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) <= a.max(axis=1)
+    tolerance = np.maximum(a.max(axis=1), b.max(axis=1))  # a pixel of the smaller one
+    same: Flags = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) <= tolerance
     return same
 
 

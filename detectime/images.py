@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from detectime.boxes import SIDEWAYS
+from detectime.boxes import SIDEWAYS, invert_orientation
 from detectime.decoding import formats, jpeg
 from detectime.decoding.contract import RGB as RGB  # as others import it from here
 from detectime.decoding.contract import UPRIGHT, Header, check_size
@@ -103,8 +103,8 @@ class EncodedImage:
     encoded
         A whole file: JPEG, one of `decoding.formats.FORMATS`, or HEIC.
     exif
-        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels stay as stored. A TIFF or a HEIC
-        is always turned, by its decoder.
+        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels are as stored, also those of a TIFF
+        or a HEIC, whose decoders turn them.
     max_pixels
         An image with more pixels is refused.
 
@@ -113,8 +113,7 @@ class EncodedImage:
     width, height
         Size in pixels of what `read_pixels` returns.
     orientation
-        EXIF orientation as stored, 1 to 8, whether it is applied or not; 1 if it is ignored and yet applied by the
-        decoder, since nothing is left to be turned.
+        EXIF orientation as stored, 1 to 8, whether it is applied or not.
 
     Raises
     ------
@@ -137,8 +136,11 @@ class EncodedImage:
         except UnreadableImageError as error:
             error.content = self.content
             raise
-        self.orientation = UPRIGHT if exif != "apply" and header.is_upright else header.orientation
-        self._orientation_to_undo = UPRIGHT if exif != "apply" or header.is_upright else header.orientation
+        self.orientation = header.orientation
+        if exif == "apply":
+            self._orientation_to_undo = UPRIGHT if header.is_upright else header.orientation
+        else:
+            self._orientation_to_undo = invert_orientation(header.orientation) if header.is_upright else UPRIGHT
         self._stored_size = header.width, header.height
         self._is_reducible = header.is_reducible
         self.width, self.height = self._stored_size[:: -1 if self._orientation_to_undo in SIDEWAYS else 1]

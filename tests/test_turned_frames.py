@@ -281,6 +281,7 @@ def test_annotated_boxes_are_turned_if_they_are_in_other_pixels(
     [
         (1, None, "100x200", True),
         (1, None, "512x1024", True),  # boxes in fractions fit a shrunk edition
+        (1, None, "33x67", True),  # also if its sides are rounded
         (1, None, "200x100", False),
         (1, None, "100x150", False),
         (6, "stored", "200x100", True),
