@@ -103,8 +103,8 @@ class EncodedImage:
     encoded
         A whole file: JPEG, one of `decoding.formats.FORMATS`, or HEIC.
     exif
-        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels are as stored, also those of a TIFF
-        or a HEIC, whose decoders turn them.
+        ``apply``: pixels are turned as the EXIF orientation says; ``ignore``: pixels are as stored, also those of a
+        TIFF or a HEIC, whose decoders turn them.
     max_pixels
         An image with more pixels is refused.
 

@@ -23,7 +23,7 @@ INSIDE = {
     "storage": ["urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
         *("contract", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
-        *("h264", "h264_order", "mpeg", "video_times", "video_losses"),
+        *("h264", "h264_order", "mpeg", "video_times", "video_losses", "video_keys"),
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
     "detectors": [

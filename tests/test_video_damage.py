@@ -233,9 +233,8 @@ def test_a_packet_lost_from_an_avi_costs_frames_up_to_the_next_key(tmp_path: Pat
     index, frames = decode(tmp_path / "a.avi")
     hurt = [number for number, frame in frames.items() if isinstance(frame, str)]
     assert find_false(frames, to_rgb(whole)) == []
-    *hurt, promised = hurt
     assert hurt == [*range(hurt[0], 60 if hurt[-1] == 59 else 59)]
-    assert (len(hurt) > 10, promised) == (True, 74)
+    assert (len(hurt) > 10, len(index), index.lost) == (True, 74, 0)  # the header counts an empty chunk in its place
     assert index.damage.startswith("frames are gone after frame")
 
 

@@ -27,6 +27,7 @@ from detectime.schema import RESERVED_COLUMNS
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.listing import Listing, collect_listing
 from detectime.sources.video_index import VideoIndex
+from detectime.sources.video_times import Hole
 from detectime.sources.videos import VideoSource, format_frame_path
 
 COLUMNS = ("file", "start", "end", "class_name")
@@ -301,19 +302,25 @@ def _note_damage(indexes: Mapping[str, _IndexOrError]) -> list[Note]:
     damaged = [f"{file} ({index.damage})" for file, index in videos.items() if index.damage]
     what = "damaged; frames after the damage may be wrong or misnumbered"
     holes = [
-        f"{file} ({index.holes[0].missing} after frame {index.holes[0].after})"
-        for file, index in videos.items()
-        if index.holes and not index.damage
+        f"{file} ({_describe_holes(index.holes)})" for file, index in videos.items() if index.holes and not index.damage
     ]
     turned = [file for file, index in videos.items() if index.orientation != 1]
     rotated = "stored rotated or mirrored: see detection.exif"
     lacks = "frames in a constant rate: they are lost, or the camera left them out"
+    if any(index.hides_losses for index in videos.values() if index.holes and not index.damage):
+        lacks += "; frames after them may be wrong, since some formats (as VP8, VP9 and AV1) do not show a loss"
     return [
         *note_found("cut_video", cut, f"video has {why}", f"videos have {why}"),
         *note_found("damaged_video", damaged, f"video is {what}", f"videos are {what}"),
         *note_found("turned", turned, f"video is {rotated}", f"videos are {rotated}"),
         *note_found("hole", holes, f"video lacks {lacks}", f"videos lack {lacks}"),
     ]
+
+
+def _describe_holes(holes: Sequence[Hole]) -> str:
+    """Describe the first of the holes of a video."""
+    first = f"{holes[0].missing} after frame {holes[0].after}"
+    return first if len(holes) == 1 else f"{first}, the first of {len(holes)} holes"
 
 
 def _find_overlaps(rows: pd.DataFrame, start: pd.Series, end: pd.Series, values: list[str]) -> dict[int, str]:

@@ -15,6 +15,7 @@ from detectime.boxes import Integers
 
 _PICTURE, _GROUP, _VOP = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb6"  # start codes
 _MODULUS = 1024  # of `temporal_reference`
+_MAX_LEFT_OUT = 9  # bytes of a picture that was left out, with its start code: none that was coded is as short
 _MAX_GAP_SHARE = 0.2  # of the pictures: an encoder whose numbers have more gaps counts in another way
 
 
@@ -30,11 +31,21 @@ class Picture(NamedTuple):
         picture depends on it.
     begins_group
         Whether a group begins with it.
+    is_intra
+        Whether it depends on no other picture: decoding may start at it.
+    has_another
+        Whether the packet holds another picture after it (MPEG-4 with a packed bitstream, as DivX and XviD store it in
+        AVI files): the times of such packets are not those of their pictures.
+    is_left_out
+        Whether it only says that no picture was coded (MPEG-4), and a decoder returns none.
     """
 
     number: int | None
     is_between: bool
     begins_group: bool
+    is_intra: bool = False
+    has_another: bool = False
+    is_left_out: bool = False
 
 
 def read_picture(packet: bytes) -> Picture | None:
@@ -42,17 +53,21 @@ def read_picture(packet: bytes) -> Picture | None:
 
     Examples
     --------
-    >>> read_picture(bytes.fromhex("000001b8 00080000 00000100 00980000"))
-    Picture(number=2, is_between=True, begins_group=True)
+    >>> read_picture(bytes.fromhex("000001b8 00080000 00000100 00980000"))[:3]
+    (2, True, True)
     """
     vop = packet.find(_VOP)
     if vop >= 0 and vop + 4 < len(packet):
-        return Picture(None, packet[vop + 4] >> 6 == 2, begins_group=False)
+        kind = packet[vop + 4] >> 6
+        has_another = packet.find(_VOP, vop + 4) >= 0
+        is_left_out = len(packet) - vop <= _MAX_LEFT_OUT
+        return Picture(None, kind == 2, False, kind == 0, has_another, is_left_out)
     header = packet.find(_PICTURE)
     if header < 0 or header + 5 >= len(packet):
         return None
     value = int.from_bytes(packet[header + 4 : header + 6], "big")
-    return Picture(value >> 6, value >> 3 & 7 == 3, begins_group=0 <= packet.find(_GROUP) < header)
+    kind = value >> 3 & 7
+    return Picture(value >> 6, kind == 3, begins_group=0 <= packet.find(_GROUP) < header, is_intra=kind == 1)
 
 
 def find_gaps(pictures: Sequence[Picture | None], stamps: Integers | None) -> Integers:
@@ -78,7 +93,7 @@ def find_gaps(pictures: Sequence[Picture | None], stamps: Integers | None) -> In
     [9, 10]
     """
     gaps: list[int] = []
-    longest = _count_longest_between(pictures)
+    longest = count_longest_between(pictures)
     anchors: list[int] = []  # numbers of the last two pictures of the group that others may depend on
     for position, picture in enumerate(pictures):
         number = _get_number(picture, stamps, position)
@@ -115,8 +130,14 @@ def _subtract(number: int, other: int, is_counted: bool) -> int:
     return (number - other + _MODULUS // 2) % _MODULUS - _MODULUS // 2
 
 
-def _count_longest_between(pictures: Sequence[Picture | None]) -> int:
-    """Return the length of the longest row of B pictures."""
+def count_longest_between(pictures: Sequence[Picture | None]) -> int:
+    """Return the length of the longest row of B pictures.
+
+    Examples
+    --------
+    >>> count_longest_between([Picture(None, is_between, False) for is_between in (False, True, True, False)])
+    2
+    """
     longest = length = 0
     for picture in pictures:
         length = length + 1 if picture and picture.is_between else 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from detectime.boxes import Floats, Integers
 from detectime.images import UnreadableImageError
-from detectime.sources import video_losses
+from detectime.sources import mpeg, video_losses
 from detectime.sources.video_packets import (
     UNKNOWN,
     Packets,
@@ -23,7 +23,7 @@ from detectime.sources.video_packets import (
     open_video,
     read_packets,
 )
-from detectime.sources.video_times import Hole, find_holes, join_parts
+from detectime.sources.video_times import Hole, find_holes, find_parts, join_parts
 from detectime.storage import urls
 
 _DEFAULT_RATE = 25  # frames per second where a file does not state it
@@ -74,6 +74,8 @@ class VideoIndex:
         int64: packets before which pictures are gone that they depend on.
     holes
         Where frames are missing from a constant rate: perhaps the camera left them out.
+    hides_losses
+        Whether frames may be wrong where others that they depend on are missing, since nothing in the file shows that.
     offset
         Seconds from the beginning of the file's first stream, where players begin, to the first frame: its sound may
         begin earlier.
@@ -99,6 +101,7 @@ class VideoIndex:
     incomplete: Integers = field(default_factory=_make_empty)
     gaps: Integers = field(default_factory=_make_empty)
     holes: tuple[Hole, ...] = ()
+    hides_losses: bool = False
     offset: float = 0.0
     damage: str = ""
     width: int = 0
@@ -153,7 +156,10 @@ def _index_packets(path: str) -> VideoIndex:
         if not packets.is_kept.any():
             raise UnreadableImageError("not a video: there is no picture in it")
         stamps = _find_stamps(packets, container, stream)
-        index = _index_times(packets, stamps, stream) if stamps is not None else _index_order(path, packets, stream)
+        if stamps is None:
+            index = _index_order(path, packets, stream)
+        else:
+            index = _index_times(packets, stamps, container, stream)
         step = index.seconds[-1] / (len(index) - 1) if len(index) > 1 else 1 / _get_rate(stream)
         lost = count_lost(path, container, stream, packets, index.seconds, step)
         first = stream.start_time if stamps is None else int(stamps[index.shown[0]])
@@ -165,14 +171,15 @@ def _index_packets(path: str) -> VideoIndex:
             second_fields=np.flatnonzero(packets.is_second_field),
             incomplete=_find_incomplete(packets, path, container),
             offset=_find_offset(first, container, stream),
+            hides_losses=video_losses.hides_losses(stream.codec_context),
             damage=packets.damage,
             width=stream.codec_context.width,
             height=stream.codec_context.height,
         )
-    return _find_losses(index, packets, stamps)
+    return _find_losses(index, packets, stamps, is_avi=container.format.name == "avi")
 
 
-def _index_times(packets: Packets, stamps: Integers, stream: Any) -> VideoIndex:
+def _index_times(packets: Packets, stamps: Integers, container: Any, stream: Any) -> VideoIndex:
     """Index frames by the times of their packets."""
     keys, kept = np.flatnonzero(packets.is_key), np.flatnonzero(packets.is_kept)
     tick = float(stream.time_base)
@@ -186,8 +193,29 @@ def _index_times(packets: Packets, stamps: Integers, stream: Any) -> VideoIndex:
         shown=shown,
         seconds=seconds,
         seekable=np.array_equal(stamps, packets.stamps),
-        holes=tuple(find_holes(seconds, tick)),
+        holes=tuple(_find_holes(shown, seconds, keys, _find_parts(packets, container, stream), tick)),
     )
+
+
+def _find_parts(packets: Packets, container: Any, stream: Any) -> Integers:
+    """Return the first packet of each part that is laid after another."""
+    if not container.format.flags & _MAY_JUMP or UNKNOWN in packets.decoded:
+        return np.zeros(1, np.int64)
+    return find_parts(packets.decoded, float(stream.time_base))
+
+
+def _find_holes(shown: Integers, seconds: Floats, keys: Integers, parts: Integers, tick: float) -> list[Hole]:
+    """Find holes within parts: the first frame after a joint may be shown late, and parts may differ in rate."""
+    part_of_frame = np.searchsorted(parts, shown, "right")
+    begins = np.flatnonzero(np.diff(part_of_frame, prepend=0))
+    holes = [
+        Hole(begin + after, missing)
+        for begin, times in zip(begins.tolist(), np.split(seconds, begins[1:]), strict=True)
+        for after, missing in find_holes(times, tick)
+    ]
+    # Of frames before the first key, those they depend on are not in the file.
+    first = int(np.isin(shown, keys).argmax())
+    return [hole for hole in holes if hole.after >= first]
 
 
 def _index_order(path: str, packets: Packets, stream: Any) -> VideoIndex:
@@ -236,10 +264,14 @@ def _find_offset(first: int | None, container: Any, stream: Any) -> float:
     return begin - min([begin, *begins])
 
 
-def _find_losses(index: VideoIndex, packets: Packets, stamps: Integers | None) -> VideoIndex:
+def _find_losses(index: VideoIndex, packets: Packets, stamps: Integers | None, is_avi: bool) -> VideoIndex:
     """Find where pictures are gone, as far as the headers of the others show it."""
-    holes, before_keys = video_losses.examine_holes(index.holes, index.shown, packets.pictures)
-    gaps = np.union1d(video_losses.find_gaps(packets.pictures, stamps), before_keys)
+    # An AVI file states no times: FFmpeg may put the first frame too early.
+    holes = [hole for hole in index.holes if hole.after or not is_avi]
+    keys = index.keys[packets.is_timed[index.keys]]
+    holes, in_holes = video_losses.examine_holes(holes, index.shown, keys, packets.pictures, is_avi)
+    in_holes = _spread_over_doubt(in_holes, np.flatnonzero(packets.is_timed))
+    gaps = np.union1d(video_losses.find_gaps(packets.pictures, stamps), in_holes)
     # The end of a file that is cut off is no damage in its middle.
     inside = index.incomplete[index.incomplete < len(index.stamps) - LAST_PACKETS]
     damage = index.damage
@@ -252,20 +284,37 @@ def _find_losses(index: VideoIndex, packets: Packets, stamps: Integers | None) -
     return dataclasses.replace(index, holes=tuple(holes), gaps=gaps, damage=damage)
 
 
+def _spread_over_doubt(gaps: Integers, timed: Integers) -> Integers:
+    """Return all packets before which pictures may be gone: of packets whose times are reckoned, any may be the one."""
+    places = np.searchsorted(timed, gaps)  # of the first packet that has a time, from a gap on
+    before = np.append(timed, -1)[places - 1] + 1
+    after = np.append(timed, gaps.max(initial=0))[places]
+    return np.concatenate([before, np.maximum(after, gaps)])
+
+
 def _find_stamps(packets: Packets, container: Any, stream: Any) -> Integers | None:
     """Return the presentation time of each packet; None if the file has none that can be trusted."""
+    if any(isinstance(picture, mpeg.Picture) and picture.has_another for picture in packets.pictures):
+        return None
     stamps = packets.stamps.copy()
     second = np.flatnonzero(packets.is_second_field & (stamps == UNKNOWN))
     stamps[second] = stamps[second - 1]
     if UNKNOWN in stamps:
         return None
-    if container.format.flags & _MAY_JUMP and UNKNOWN not in packets.decoded:
-        stamps = join_parts(stamps, packets.decoded, float(stream.time_base))
+    stamps = join_parts(stamps, packets.decoded, packets.is_key, _find_parts(packets, container, stream))
     # If frames are stored in another order than they are shown in, stamps in file order are not presentation times.
     # An AVI file has no others.
     frames = stamps[~packets.is_second_field]
-    are_decoding_times = bool((np.diff(frames) > 0).all()) and stream.codec_context.has_b_frames
+    are_decoding_times = bool((np.diff(frames) > 0).all()) and _is_reordered(packets, stream)
     return None if are_decoding_times or len(np.unique(frames)) < len(frames) else stamps
+
+
+def _is_reordered(packets: Packets, stream: Any) -> bool:
+    """Whether frames may be stored in another order than they are shown in."""
+    pictures = [picture for picture in packets.pictures if isinstance(picture, mpeg.Picture)]
+    if pictures:  # some encoders announce B pictures and make none
+        return any(picture.is_between for picture in pictures)
+    return bool(stream.codec_context.has_b_frames)
 
 
 def _find_incomplete(packets: Packets, path: str, container: Any) -> Integers:

@@ -90,11 +90,23 @@ def find_second_fields(pictures: Sequence[Any]) -> NDArray[np.bool_]:
     return np.zeros(len(pictures), bool)
 
 
-def examine_holes(holes: Sequence[Hole], shown: Integers, pictures: Sequence[Any]) -> tuple[list[Hole], Integers]:
-    """Compare holes with the order of pictures that H.264 states.
+def hides_losses(codec: Any) -> bool:
+    """Whether neither decoder nor headers of a stream, of which a PyAV ``CodecContext`` is given, show what is gone."""
+    if codec.name == "mpeg4":  # without B pictures a camera that leaves out frames looks the same
+        return not codec.has_b_frames
+    return codec.name not in ("h264", "hevc", *_MPEG) and not codec.codec.intra_only
 
-    If the order has no hole, the rate of the video is variable, and no picture is gone. If it has one of another length
-    in a stream that counts evenly, it began anew there: the key at which it did so is gone.
+
+def examine_holes(
+    holes: Sequence[Hole], shown: Integers, keys: Integers, pictures: Sequence[Any], is_avi: bool
+) -> tuple[list[Hole], Integers]:
+    """Compare holes with what the headers of pictures say.
+
+    H.264 states their order. If it has no hole, the rate of the video is variable, and no picture is gone. If it has
+    one of another length in a stream that counts evenly, it began anew there: the key at which it did so is gone.
+
+    In MPEG-1, MPEG-2 and MPEG-4, of more missing pictures than there are B pictures in a row, others depend on one. In
+    MPEG-4 without B pictures nothing can be told: a camera may have left frames out.
 
     Parameters
     ----------
@@ -102,14 +114,21 @@ def examine_holes(holes: Sequence[Hole], shown: Integers, pictures: Sequence[Any
         Holes in the times of frames.
     shown
         int64: the packet of each frame, in presentation order.
+    keys
+        int64: the packets at which decoding may start.
     pictures
         What the reader of `choose_reader` returned for each packet.
+    is_avi
+        Whether the holes are in an AVI file, which has them where a program says that it left out frames.
 
     Returns
     -------
     holes, gaps
-        The holes in which frames may be missing; and the packets (int64) before which a key is gone.
+        The holes in which frames may be missing; and the packets (int64) before which pictures are gone that they
+        depend on.
     """
+    if any(isinstance(picture, mpeg.Picture) for picture in pictures):
+        return list(holes), _NONE if is_avi else _find_lost_anchors(holes, shown, keys, pictures)
     ordered = [pictures[packet] for packet in shown.tolist()] if holes else []
     if not any(isinstance(picture, h264.Picture) for picture in ordered):
         return list(holes), _NONE
@@ -126,6 +145,30 @@ def examine_holes(holes: Sequence[Hole], shown: Integers, pictures: Sequence[Any
         if step is not None and (step - usual * (hole.missing + 1)) % ordered[hole.after].order_modulus:
             gaps.append(find_following(shown, hole))
     return possible, np.array(gaps, np.int64)
+
+
+def _find_lost_anchors(
+    holes: Sequence[Hole], shown: Integers, keys: Integers, pictures: Sequence[mpeg.Picture | None]
+) -> Integers:
+    """Return the packets that follow on holes in which a picture is gone that others depend on."""
+    longest = mpeg.count_longest_between(pictures)
+    if not longest and all(picture is None or picture.number is None for picture in pictures):
+        return _NONE
+    ordered = [pictures[packet] for packet in shown.tolist()]
+    anchors = np.array([frame for frame, picture in enumerate(ordered) if picture and not picture.is_between], np.int64)
+    gaps = []
+    for hole in holes:
+        # The last picture before the hole, and the first after it, that others may depend on.
+        position = int(np.searchsorted(anchors, hole.after, "right"))
+        if not 0 < position < len(anchors):
+            continue
+        before, after = anchors[position - 1 : position + 1].tolist()
+        missing = sum(other.missing for other in holes if before <= other.after < after)
+        following = find_following(shown, hole)
+        is_harmless = following == shown[hole.after + 1] and following in keys
+        if after - before - 1 + missing > longest and not is_harmless:
+            gaps.append(following)
+    return np.array(gaps, np.int64)
 
 
 def find_following(shown: Integers, hole: Hole) -> int:

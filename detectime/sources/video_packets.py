@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detectime.boxes import Floats, Integers
 from detectime.images import UnreadableImageError
-from detectime.sources import video_losses
+from detectime.sources import mpeg, video_keys, video_losses
 from detectime.sources.contract import MissingFrameError
 from detectime.storage import urls
 
@@ -22,11 +22,23 @@ UNKNOWN = int(np.iinfo(np.int64).min)
 """A time that a packet does not have."""
 
 _DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)")  # the format of Matroska's tag
+_FEW_BYTES = {"probesize": "200000"}  # what is read at most to find the streams of a file: FFmpeg reads 5 MB
+# With what pictures of the other codec begin, in a transport stream whose parts are encoded in different ways.
+_OTHER_DELIMITERS = {"h264": b"\0\0\1\x46\1", "hevc": b"\0\0\1\x09"}
+_DELIMITER_BYTES = 6  # that a delimiter takes at most, with a start code of four bytes
+_MAX_ATTEMPTS = 100  # at reading on: more packets of sound than are stored between two pictures
 _MAX_DURATION = 7 * 86400  # seconds: a header that states more is damaged, and its frames would fill the memory
 
 
-def open_video(path: str) -> tuple[Any, Any]:
+def open_video(path: str, **options: str) -> tuple[Any, Any]:
     """Open a file with PyAV: the container and its video stream, decoded on one thread, with errors reported.
+
+    Parameters
+    ----------
+    path
+        The file.
+    options
+        Of FFmpeg's demuxer.
 
     Raises
     ------
@@ -41,7 +53,7 @@ def open_video(path: str) -> tuple[Any, Any]:
         if not os.path.isfile(path):  # opening a pipe would wait for its writer
             os.stat(path)
             raise UnreadableImageError("not a regular file")
-        container = av.open(path)
+        container = av.open(path, options=options)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFrameError(urls.describe_error(error)) from error
     except (OSError, ValueError) as error:  # whatever FFmpeg finds in hostile bytes
@@ -69,11 +81,22 @@ def read_packets(container: Any, stream: Any) -> Iterator[Any]:
 
 def _demux(container: Any, stream: Any) -> Iterator[Any]:
     """Yield the packets of a stream; raise if the file cannot be read on."""
-    return (packet for packet in container.demux(stream) if packet.size)
+    is_mp4 = "mp4" in container.format.name.split(",")
+    attempts = 0
+    # In an MP4 that is cut off, each packet of any stream that is gone ends the reading, though others may follow.
+    while attempts < (_MAX_ATTEMPTS if is_mp4 else 1):
+        attempts += 1
+        for packet in container.demux(stream):
+            if packet.size:
+                attempts = 0
+                yield packet
 
 
 class Packets(NamedTuple):
-    """What is known of the packets of a stream, in file order; arrays of shape (packets,)."""
+    """What is known of the packets of a stream, in file order; arrays of shape (packets,).
+
+    Some formats state the times of a few packets only (`is_timed`), from which FFmpeg reckons those of the others.
+    """
 
     stamps: Integers
     decoded: Integers
@@ -82,6 +105,7 @@ class Packets(NamedTuple):
     is_kept: NDArray[np.bool_]
     is_corrupt: NDArray[np.bool_]
     is_second_field: NDArray[np.bool_]
+    is_timed: NDArray[np.bool_]
     pictures: list[video_losses.Picture | None]
     damage: str
 
@@ -91,31 +115,49 @@ def list_packets(container: Any, stream: Any) -> Packets:
     import av
 
     read_picture = video_losses.choose_reader(stream.codec_context)
-    rows: list[tuple[int, int, int, bool, bool, bool]] = []
+    is_start = video_keys.choose_test(stream.codec_context)
+    other = _OTHER_DELIMITERS.get(stream.codec_context.name) if container.format.name == "mpegts" else None
+    is_read = bool(read_picture or is_start or other)
+    is_program_stream = container.format.name == "mpeg"
+    rows: list[tuple[int, int, int, bool, bool, bool, bool]] = []
     pictures: list[video_losses.Picture | None] = []
-    damage = ""
+    damage, data = "", b""
     try:
         for packet in _demux(container, stream):
+            previous, data = data, bytes(packet) if is_read else b""
+            if other is not None and other in data[:_DELIMITER_BYTES]:
+                # The decoder would lose the pictures that it has kept back. The packet before may hold both.
+                if other in previous:
+                    del rows[-1], pictures[-1]
+                damage = f"it cannot be read on after {len(rows)} frames: what follows is encoded in another way"
+                break
             stamp, decoded = (UNKNOWN if time is None else time for time in (packet.pts, packet.dts))
-            flags = packet.is_keyframe, not packet.is_discard, packet.is_corrupt
+            is_key = packet.is_keyframe and (is_start is None or is_start(data))
+            # Of a program stream, the pictures that begin a packet of the container have a position and a time.
+            is_timed = packet.pos is not None or not is_program_stream
+            flags = is_key, not packet.is_discard, packet.is_corrupt, is_timed
             rows.append((stamp, decoded, packet.size, *flags))
-            pictures.append(read_picture(bytes(packet)) if read_picture else None)
+            pictures.append(read_picture(data) if read_picture else None)
     except av.FFmpegError as error:
         damage = f"it cannot be read on after {len(rows)} frames: {urls.describe_error(error)}"
-    table = np.array(rows, np.int64).reshape(-1, 6).T
+    table = np.array(rows, np.int64).reshape(-1, 7).T
     stamps, times, sizes = table[:3]
-    is_key, is_kept, is_corrupt = table[3:].astype(bool)
+    is_key, is_kept, is_corrupt, is_timed = table[3:].astype(bool)
+    is_key = video_keys.distrust_keys(is_key, stream.codec_context)
     is_second = video_losses.find_second_fields(pictures)
-    return Packets(
-        stamps, times, sizes, is_key & ~is_second, is_kept & ~is_second, is_corrupt, is_second, pictures, damage
-    )
+    is_kept &= np.array([not (isinstance(each, mpeg.Picture) and each.is_left_out) for each in pictures], bool)
+    is_key, is_kept = is_key & ~is_second, is_kept & ~is_second
+    return Packets(stamps, times, sizes, is_key, is_kept, is_corrupt, is_second, is_timed, pictures, damage)
 
 
 def is_start_incomplete(path: str) -> bool:
     """Whether data of the first picture of a transport stream are missing: it has no packet before it to be flagged."""
     import av
 
-    container, stream = open_video(path)
+    try:
+        container, stream = open_video(path, **_FEW_BYTES)
+    except UnreadableImageError:  # the stream is not announced before
+        container, stream = open_video(path)
     with container:
         container.flags |= av.container.Flags.no_parse.value
         return any(packet.is_corrupt for packet in itertools.islice(read_packets(container, stream), 1))
@@ -141,14 +183,25 @@ def find_shown_order(path: str) -> Integers:
 
 def count_lost(path: str, container: Any, stream: Any, packets: Packets, seconds: Floats, step: float) -> int:
     """Return how many frames the header promises past the end of the file."""
-    if stream.frames:
-        return max(0, int(stream.frames) - len(packets.stamps))
+    promised = int(stream.frames)
+    if "mp4" in container.format.name.split(","):
+        promised = max(promised, len(stream.index_entries))  # the first counts no fragments
+    if promised:
+        return max(0, promised - _count_stored(container, packets))
     known = packets.stamps[packets.stamps != UNKNOWN]
     if not len(known):
         return 0
     # The last frame lasts a while too; where frames last unequally long nobody knows how long.
     after = _read_promised_duration(path, container, stream) - float(np.ptp(known) * stream.time_base)
     return round(after / step) - 1 if after > 1.5 * max(np.diff(seconds), default=step) else 0
+
+
+def _count_stored(container: Any, packets: Packets) -> int:
+    """Return how many of the frames that a header counts have been read."""
+    if container.format.name == "avi" and UNKNOWN not in packets.decoded:
+        # Frames that were dropped when the file was recorded count too: they are empty, which the demuxer passes over.
+        return max(len(packets.decoded), int(packets.decoded.max()) + 1)
+    return len(packets.decoded)
 
 
 def _read_promised_duration(path: str, container: Any, stream: Any) -> float:

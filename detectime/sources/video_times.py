@@ -12,7 +12,7 @@ from detectime.boxes import Floats, Integers
 _MAX_STEP_AHEAD = 10.0  # seconds that decoding times may jump ahead without a joint: FFmpeg's threshold
 _ROUNDING = 0.001  # seconds: many files round the times of their frames to a millisecond
 _REGULAR_SHARE = 0.95  # of the frames, which last equally long if the rate is constant
-_MAX_MISSING_SHARE = 0.2  # of the frames: where more are missing, pictures were stored only when something moved
+_MAX_MISSING_SHARE = 0.2  # of the frames there are: if more are missing, in several holes, nothing moved there
 _ALIKE = 3  # gaps of equal length in a row: the rate was lower for a while
 _MAX_FRACTION = 0.2  # of a frame, by which a gap may differ from a whole number of frames
 
@@ -32,17 +32,44 @@ class Hole(NamedTuple):
     missing: int
 
 
-def join_parts(shown: Integers, decoded: Integers, tick: float) -> Integers:
+def find_parts(decoded: Integers, tick: float) -> Integers:
+    """Find parts that are laid end to end: decoding times jump back, or far ahead, where one begins.
+
+    Parameters
+    ----------
+    decoded
+        int64, shape (packets,), in file order: decoding time of each packet, in ticks.
+    tick
+        Seconds.
+
+    Returns
+    -------
+    int64, shape (parts,)
+        The first packet of each part.
+
+    Examples
+    --------
+    >>> find_parts(np.array([1, 2, 3, 1, 2]), tick=1 / 25).tolist()
+    [0, 3]
+    """
+    steps = np.diff(decoded)
+    return np.concatenate([[0], np.flatnonzero((steps < 0) | (steps > _MAX_STEP_AHEAD / tick)) + 1])
+
+
+def join_parts(shown: Integers, decoded: Integers, is_key: NDArray[np.bool_], parts: Integers) -> Integers:
     """Let the times of parts that are laid end to end run on, as FFmpeg does.
 
-    Decoding times that jump back, or far ahead, go on one frame after the last.
+    Decoding times of a part go on one frame after the last of the part before. A decoder returns all pictures of a part
+    before those of the next, even if these should be shown sooner: the next part begins after them then.
 
     Parameters
     ----------
     shown, decoded
         int64, shape (packets,), in file order: presentation and decoding time of each packet, in ticks.
-    tick
-        Seconds.
+    is_key
+        bool, shape (packets,): whether decoding may start at the packet.
+    parts
+        int64: the first packet of each part.
 
     Returns
     -------
@@ -52,18 +79,29 @@ def join_parts(shown: Integers, decoded: Integers, tick: float) -> Integers:
     Examples
     --------
     >>> stamps = np.array([1, 2, 3, 1, 2])
-    >>> join_parts(stamps, stamps, tick=1 / 25).tolist()
+    >>> join_parts(stamps, stamps, np.ones(5, bool), np.array([0, 3])).tolist()
     [1, 2, 3, 4, 5]
     """
-    steps = np.diff(decoded)
-    is_joint = (steps < 0) | (steps > _MAX_STEP_AHEAD / tick)
-    regular = steps[~is_joint & (steps > 0)]
-    frame = round(float(np.median(regular))) if len(regular) else 0
-    if not frame or not is_joint.any():
-        return shown
-    shifts = np.where(is_joint, frame - steps, 0)
-    joined: Integers = shown + np.concatenate([[0], np.cumsum(shifts)])
+    joined = shown.copy()
+    ends = np.append(parts[1:], len(shown))
+    frames = [_find_step(decoded[begin:end]) for begin, end in zip(parts, ends, strict=True)]
+    shift, last = 0, int(shown[: ends[0]].max(initial=0))
+    for number in range(1, len(parts)):
+        begin, end = int(parts[number]), int(ends[number])
+        frame = frames[number - 1] or frames[number]
+        shift += int(decoded[begin - 1]) + frame - int(decoded[begin])
+        joined[begin:end] += shift
+        # Where only the clock was set, in the middle of a stream, pictures of both sides depend on each other.
+        if is_key[begin]:
+            joined[begin:end] += max(0, last + frame - int(joined[begin:end].min()))
+        last = max(last, int(joined[begin:end].max()))
     return joined
+
+
+def _find_step(decoded: Integers) -> int:
+    """Return the usual step of decoding times, in ticks; 0 if it is not known."""
+    steps = np.diff(decoded)
+    return round(float(np.median(steps[steps > 0]))) if (steps > 0).any() else 0
 
 
 def find_holes(seconds: Floats, tick: float) -> list[Hole]:
@@ -89,7 +127,8 @@ def find_holes(seconds: Floats, tick: float) -> list[Hole]:
     is_long = (frames > 1) & (np.abs(durations / usual - frames) < _MAX_FRACTION)
     holes = np.flatnonzero(is_long & ~_mark_alike(frames))
     missing = frames[holes] - 1
-    if missing.sum() > _MAX_MISSING_SHARE * (len(seconds) + missing.sum()):
+    # A recording of a screen stores pictures only when something moves, and has several holes: one may be a long loss.
+    if missing.sum() - missing.max(initial=0) > _MAX_MISSING_SHARE * len(seconds):
         return []
     return [Hole(after, count) for after, count in zip(holes.tolist(), missing.tolist(), strict=True)]
 
