@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -195,12 +196,127 @@ def test_any_jpeg_that_is_cut_is_whole_or_unreadable(
         Image.fromarray(draw_noise(width, height, seed)), "JPEG", quality=quality, progressive=progressive
     )
     expected = images.decode_image(content)
-    np.testing.assert_array_equal(images.decode_image(content[:-2]), expected)
+    if content[-4:-2] == b"\xff\0" or content[-3]:  # a zero counts as padding
+        np.testing.assert_array_equal(images.decode_image(content[:-2]), expected)
     for lost in range(3, 12):
         try:
             np.testing.assert_array_equal(images.decode_image(content[:-lost]), expected)
         except UnreadableImageError as error:
             assert str(error) == "truncated: the JPEG's data ends early"  # noqa: PT017
+
+
+# -- JPEGs that are damaged
+
+ODD_WHOLE = {
+    **{name: encode_jpeg(DETAILED_YCC, ODD_FACTORS[name]) for name in ("4:1:0", "2x2, 2x1, 1x1")},
+    "intervals": encode_jpeg(DETAILED_YCC, ODD_FACTORS["4:1:0"], interval=2),
+    "scans": encode_jpeg(DETAILED_YCC, ODD_FACTORS["4:1:0"], scans=[[0], [1, 2]]),
+    "progressive": (PICTURES / "progressive_4x2.jpg").read_bytes(),
+    "arithmetic": (PICTURES / "arithmetic.jpg").read_bytes(),
+}
+TRUNCATED = "truncated: the JPEG's data ends early"
+DAMAGED = "damaged: a part of the JPEG's data was lost or changed"
+CONVERTED = "a file whose bytes were changed as if it were text; copy it again as binary"
+
+
+@pytest.mark.parametrize("name", ODD_WHOLE)
+def test_an_odd_jpeg_with_an_end_marker_behind_a_cut_is_whole_or_unreadable(name: str) -> None:
+    content = ODD_WHOLE[name]
+    expected = images.decode_image(content)
+    start = content.index(b"\xff\xda") + 16
+    lost = 2 if name != "arithmetic" else 12  # whose last bytes stand for many pixels
+    for end in range(start, len(content) - lost, max(1, len(content) // 80)):
+        cut = content[:end]
+        try:
+            image = images.decode_image(cut + b"\xff\xd9")
+        except UnreadableImageError:
+            continue
+        np.testing.assert_array_equal(image, expected, err_msg=f"cut at {end} of {len(content)}")
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_WHOLE if name != "arithmetic"])
+def test_an_odd_jpeg_without_its_end_marker_is_a_picture(name: str) -> None:
+    for lost in (1, 2):
+        image = images.decode_image(ODD_WHOLE[name][:-lost])
+        np.testing.assert_array_equal(image, images.decode_image(ODD_WHOLE[name]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_small_odd_jpeg_is_whole(seed: int) -> None:
+    """Some end with a byte FF, some are flat, and some have blocks beyond their edge."""
+    noise = draw_noise(5 + 4 * seed, 3 + 2 * seed, seed)
+    planes = np.asarray(
+        Image.fromarray(noise if seed % 4 else noise[:1, :1].repeat(9, 0).repeat(9, 1)).convert("YCbCr")
+    )
+    content = encode_jpeg(planes, list(ODD_FACTORS.values())[seed % len(ODD_FACTORS)], interval=seed % 3)
+    np.testing.assert_array_equal(images.decode_image(content[:-2]), images.decode_image(content))
+
+
+@pytest.mark.parametrize("name", ["baseline", "progressive", "restart markers", "4:1:0"])
+def test_a_jpeg_that_was_changed_as_text_is_named(name: str) -> None:
+    content = {**WHOLE, "large": encode_image(Image.fromarray(draw_noise(300, 200)), "JPEG")}[name]
+    assert content.count(b"\n") > content.count(b"\r\n") + 3
+    assert read_reason(content.replace(b"\n", b"\r\n")) == CONVERTED
+
+
+def test_restart_markers_tell_of_damage() -> None:
+    content = WHOLE["restart markers"]
+    first, second, third = (content.index(bytes([0xFF, 0xD0 + k])) for k in range(3))
+    assert read_reason(content[:first] + content[second:]) == DAMAGED  # an interval is gone
+    assert read_reason(content[:second] + bytes(range(1, 10)) + content[second:]) == DAMAGED
+    # Some webcams write a few bytes too many.
+    few = images.decode_image(content[:second] + b"\1\2\3" + content[second:])
+    np.testing.assert_array_equal(few, images.decode_image(content))
+    assert read_reason(content[: second + 6] + bytes(third - second - 6) + content[third:]) in (DAMAGED, TRUNCATED)
+    odd = ODD_WHOLE["intervals"]
+    assert read_reason(odd[: odd.index(b"\xff\xd1")] + odd[odd.index(b"\xff\xd2") :]) == DAMAGED
+
+
+@pytest.mark.parametrize("name", ["baseline", "progressive", "a scan per component", "4:1:0"])
+def test_stray_bytes_do_no_harm(name: str) -> None:
+    content = WHOLE[name]
+    expected = images.decode_image(content)
+    comment = make_segment(0xFE, b"hello")
+    strays = {
+        "metadata": content[:2] + comment + b"\1\2\3" + content[2:],
+        "zeros": content[:-2] + bytes(5) + content[-2:],
+        "FF": content[:-2] + b"\xff" * 5 + content[-2:],
+        "mixed": content[:-2] + b"\0\xff\0" + content[-2:],
+        "revision": content.replace(b"JFIF\0\1", b"JFIF\0\7"),
+        "profile": content[:2] + make_segment(0xE2, b"ICC_PROFILE\0\5\3abcd") + content[2:],
+    }
+    for changed in strays.values():
+        np.testing.assert_array_equal(images.decode_image(changed), expected)
+        for end in (-40, -200):
+            with pytest.raises(UnreadableImageError):
+                images.decode_image(changed[:end] + b"\xff\xd9")
+
+
+def test_stray_bytes_that_were_pixels_or_tables_are_damage() -> None:
+    content = WHOLE["baseline"]
+    assert read_reason(content[:-2] + bytes(range(1, 10)) + content[-2:]) == DAMAGED
+    table = content.index(b"\xff\xdb")
+    assert read_reason(content[: table + 69] + b"\1\2\3" + content[table + 69 :]) == DAMAGED
+
+
+def test_a_jpeg_that_ends_in_its_header_is_truncated() -> None:
+    for name in ("baseline", "thumbnail", "4:1:0"):
+        content = WHOLE[name]
+        for end in range(3, content.rindex(b"\xff\xda"), 13):
+            assert read_reason(content[:end]) == "truncated: the JPEG ends in its header"
+
+
+@pytest.mark.parametrize("kind", [0xC0, 0xC9])
+def test_a_sequential_jpeg_needs_few_scans(kind: int) -> None:
+    content = encode_jpeg(YCC, COMMON_FACTORS["4:2:0"], scans=[[0], [1], [2]]).replace(b"\xff\xc0", bytes([0xFF, kind]))
+    start = content.rindex(b"\xff\xda")
+    assert read_reason(content[:start] + content[start:-2] * 20 + b"\xff\xd9") == "a JPEG with more than 16 scans"
+
+
+def test_scans_behind_the_end_do_not_count() -> None:
+    for content in (WHOLE["baseline"], WHOLE["progressive"]):
+        image = images.decode_image(content + b"\xff\xda" * 600)
+        np.testing.assert_array_equal(image, images.decode_image(content))
 
 
 # -- orientation
@@ -292,11 +408,11 @@ def make_top_down_bmp() -> bytes:
     return bytes(content)
 
 
-def make_rle_bmp() -> bytes:
-    """Make a BMP of runs: 48 rows of 64 equal pixels."""
-    data = b"".join(bytes([64, row % 16, 0, 0]) for row in range(48)) + b"\0\x01"
+def make_rle_bmp(width: int = 64) -> bytes:
+    """Make a BMP of runs: 48 rows of equal pixels."""
+    data = b"".join(bytes([width, row % 16, 0, 0]) for row in range(48)) + b"\0\x01"
     palette = b"".join(bytes([k * 10, k * 5, 255 - k * 10, 0]) for k in range(16))
-    header = struct.pack("<IiiHHIIiiII", 40, 64, 48, 1, 8, 1, len(data), 0, 0, 16, 16)
+    header = struct.pack("<IiiHHIIiiII", 40, width, 48, 1, 8, 1, len(data), 0, 0, 16, 16)
     start = 14 + 40 + len(palette)
     return struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start) + header + palette + data
 
@@ -348,8 +464,6 @@ INTACT = {
     "PGM": encode_image(RGB.convert("L"), "PPM"),
     "PBM": encode_image(RGB.convert("1"), "PPM"),
     "PPM, text": b"P3\n64 48\n255\n" + " ".join(map(str, PATTERN.ravel())).encode(),
-    "QOI": encode_image(RGB, "QOI"),
-    "QOI, alpha": encode_image(ALPHA, "QOI"),
 }
 
 
@@ -413,6 +527,54 @@ def test_sizes_beyond_the_file_are_noticed() -> None:
     assert read_reason(moved) == "truncated or broken TIFF"
 
 
+@pytest.mark.parametrize("width", [61, 62, 63])
+def test_runs_of_a_bmp_of_any_width(width: int) -> None:
+    content = make_rle_bmp(width)
+    image = images.decode_image(content)
+    np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+    assert (image == image[:, :1]).all()
+
+
+def make_tiled_tiff(orientation: int, image: NDArray[np.uint8] = PATTERN) -> bytes:
+    """Make a TIFF of 6 deflated tiles of 32 x 16 pixels, the last of which reach beyond its edge."""
+    padded = np.pad(image[:40, :60], ((0, 8), (0, 4), (0, 0)))
+    tiles = [
+        zlib.compress(padded[y : y + 16, x : x + 32].tobytes()) for y in range(0, 48, 16) for x in range(0, 64, 32)
+    ]
+    values = 8 + 2 + 12 * 12 + 4
+    data = values + 6 + 48
+    offsets = [data + sum(map(len, tiles[:k])) for k in range(6)]
+    tags = [
+        *((0x100, 3, 1, 60), (0x101, 3, 1, 40), (0x102, 3, 3, values), (0x103, 3, 1, 8), (0x106, 3, 1, 2)),
+        *((0x112, 3, 1, orientation), (0x115, 3, 1, 3), (0x11C, 3, 1, 1), (0x142, 4, 1, 32), (0x143, 4, 1, 16)),
+        *((0x144, 4, 6, values + 6), (0x145, 4, 6, values + 30)),
+    ]
+    entries = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    packed = struct.pack("<3H12I", 8, 8, 8, *offsets, *map(len, tiles))
+    return b"II*\0\x08\0\0\0" + entries + bytes(4) + packed + b"".join(tiles)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiled_tiff_comes_upright(orientation: int) -> None:
+    image = images.decode_image(make_tiled_tiff(orientation))
+    np.testing.assert_array_equal(image, images.turn_upright(PATTERN[:40, :60], orientation))
+
+
+@pytest.mark.parametrize("content", [INTACT["TIFF, tiff_deflate"], make_tiled_tiff(1)], ids=["strips", "tiles"])
+def test_a_wrong_checksum_of_a_deflated_tiff_is_noticed(content: bytes) -> None:
+    tags = TiffImagePlugin.TiffImageFile(io.BytesIO(content)).tag_v2
+    offsets, sizes = ((tags.get(strips) or tags[tiles]) for strips, tiles in ((0x111, 0x144), (0x117, 0x145)))
+    for offset, size in zip(offsets, sizes, strict=True):
+        damaged = bytearray(content)
+        damaged[offset + size - 1] ^= 1
+        assert read_reason(bytes(damaged)) == "truncated or broken TIFF"
+
+
+def test_a_png_that_ends_in_its_header_is_truncated() -> None:
+    for end in range(20, 33):
+        assert read_reason(INTACT["PNG"][:end]) == "truncated: the PNG ends in its header"
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_samples_without_a_white_are_named(kind: type[np.generic]) -> None:
     content = encode_image(Image.fromarray(PATTERN[..., 0].astype(kind)), "TIFF")
@@ -424,6 +586,29 @@ def test_grey_of_a_pgm_is_scaled(largest: int) -> None:
     grey = np.arange(48 * 64).reshape(48, 64) % (largest + 1)
     content = b"P5\n64 48\n%d\n" % largest + grey.astype(">u2" if largest > 255 else "u1").tobytes()
     assert np.abs(images.decode_image(content)[..., 1] - grey * 255 / largest).max() < 1.01
+
+
+@pytest.mark.parametrize("largest", [1, 100, 255, 1023, 65_535])
+@pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
+def test_samples_of_a_ppm_are_those_of_pillow(kind: str, largest: int) -> None:
+    samples = np.random.default_rng(3).integers(0, largest + 1, (48, 64, 3 if kind in ("P3", "P6") else 1))
+    content = f"{kind}\n# a comment\n64 48\n{largest}\n".encode()
+    if kind in ("P2", "P3"):
+        content += " ".join(map(str, samples.ravel())).encode()
+    else:
+        content += samples.astype(">u2" if largest > 255 else "u1").tobytes()
+    pillow = Image.open(io.BytesIO(content))
+    grey = np.asarray(pillow) >> 8 if pillow.mode.startswith("I") else None
+    expected = np.asarray(pillow.convert("RGB")) if grey is None else np.dstack([grey] * 3)
+    tolerance = 1 if kind in ("P2", "P3") else 0  # OpenCV rounds down
+    assert measure_difference(images.decode_image(content), expected) <= tolerance
+
+
+def test_deep_samples_of_a_ppm_are_decoded_fast() -> None:
+    content = b"P6 2000 2000 65535\n" + bytes(24_000_000)
+    start = time.perf_counter()
+    assert not images.decode_image(content).any()
+    assert time.perf_counter() - start < 2
 
 
 # -- HEIC
@@ -524,11 +709,20 @@ OTHER = {
     "MP4": (b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41", VIDEO),
     "MOV": (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", VIDEO),
     "Matroska": (b"\x1aE\xdf\xa3\x01\0\0\0", VIDEO),
+    "MOV, wide": (b"\0\0\0\x08wide\0\0\0\0mdat", VIDEO),
+    "MOV, free": (b"\0\0\0\x08free\0\0\0\0mdat", VIDEO),
+    "MPEG-TS": ((b"\x47\x40\0\x10" + bytes(184)) * 5, VIDEO),
+    "WAV": (b"RIFF\x24\0\0\0WAVEfmt ", "a sound, not an image"),
+    "DjVu": (b"AT&TFORM\0\0", "a DjVu document"),
+    "property list": (b"bplist00\xd1", "a data file, not an image"),
+    "Git LFS, byte order mark": (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "HTML, comment": (b"<!-- cached -->\n<html><body>Gone</body></html>", "an HTML page"),
     "AVI": (b"RIFF\x24\0\0\0AVI LIST", VIDEO),
     "zip": (b"PK\x03\x04\x14\0", "an archive, not an image"),
     "tar": (b"a.jpg".ljust(257, b"\0") + b"ustar\0", "an archive, not an image"),
     "gzip": (b"\x1f\x8b\x08\0", "a compressed file, not an image; unpack it"),
     "PDF": (b"%PDF-1.7\n", "a PDF document"),
+    "QOI": (encode_image(RGB, "QOI"), "a QOI image, which is not read; convert it to JPEG or PNG"),
     "PSD": (b"8BPS\0\x01", "a Photoshop file"),
     "DNG": (make_raw(version=4), RAW),
     "NEF": (make_raw(reduced=1), RAW),
@@ -546,7 +740,11 @@ OTHER = {
     "unknown": (b"\x01\x02\x03", "not an image: neither JPEG nor PNG, WEBP, BMP, GIF, TIFF, AVIF"),
     "broken GIF": (b"GIF89a\x40\0", "truncated or broken GIF"),
     "broken AVIF": (b"\0\0\0\x1cftypavif\0\0\0\0mif1avif", "truncated or broken AVIF"),
-    "broken TIFF": (b"II*\0\x08\0\0\0", "a TIFF that is broken"),
+    "TIFF of odd samples": (
+        INTACT["TIFF"].replace(struct.pack("<HHI", 0x102, 3, 3), struct.pack("<HHI", 0x102, 3, 2)),
+        "a TIFF that is broken or of a kind that is not read; convert it to PNG",
+    ),
+    "broken TIFF": (b"II*\0\x08\0\0\0", "truncated or broken TIFF"),
 }
 
 

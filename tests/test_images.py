@@ -265,7 +265,7 @@ def test_a_file_that_is_cut_off_is_unreadable(content: bytes, end: bytes, share:
         pytest.param(b"", "the file is empty", id="empty"),
         pytest.param(b"\1hello", "not an image: neither JPEG nor PNG", id="unknown"),
         pytest.param(b"hello, I am text", "text, not an image", id="text"),
-        pytest.param(b"\xff\xd8", "broken image", id="JPEG of two bytes"),
+        pytest.param(b"\xff\xd8", "truncated: the JPEG ends in its header", id="JPEG of two bytes"),
         pytest.param(b"\x89PNG\r\n\x1a\n", "not an image|broken", id="PNG of eight bytes"),
         pytest.param(encode_image(RGB, "ICO"), "an icon, which is not read", id="ICO"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -16,24 +17,37 @@ from detectime import paths
 from detectime.decoding.contract import (
     ORIENTATION_TAG,
     RGB,
+    UPRIGHT,
     Header,
     UnreadableImageError,
     check_orientation,
     check_size,
     read_orientation,
 )
-from detectime.decoding.naming import TIFF_BEGINNINGS, name_content, name_raw, read_brand
+from detectime.decoding.naming import TIFF_BEGINNINGS, name_content, name_raw, read_brand, read_tags
 
-FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
+FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats that are read besides JPEG, as Pillow calls them; HEIC is read with the extra `heif`."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 13  # bytes
 _CHECKED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")
-_BY_PILLOW = ("AVIF", "JPEG2000", "PPM", "QOI", "HEIF")
-_SIXTEEN_BITS = ("PPM", "JPEG2000")  # more than eight bits of grey become sixteen in Pillow
+_BY_PILLOW = ("AVIF", "JPEG2000", "HEIF")
+_SIXTEEN_BITS = "JPEG2000"  # of which more than eight bits of grey become sixteen in Pillow
+_RUNS = (1, 2)  # compression of a BMP
+_DEFLATED = (8, 32946)  # compression of a TIFF
+_WEBP = 50_001
+_FILL_ORDER, _REVERSED_BITS = 0x010A, 2
+_PLACES = (
+    (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS),
+    (TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.TILEBYTECOUNTS),
+)
+_PIECE = 2**20  # bytes that are inflated at once
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+_PNM = re.compile(rb"P([1-6])" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d*)")
 _UNREAD = "a {} that is broken or of a kind that is not read; convert it to PNG"
 _BEGINNINGS = (
-    *((b"RIFF", "WebP"), (b"BM", "BMP"), (b"GIF8", "GIF"), (b"qoif", "QOI")),
+    *((b"RIFF", "WebP"), (b"BM", "BMP"), (b"GIF8", "GIF")),
     *((b"\0\0\0\x0cjP", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000")),
 )
 
@@ -62,13 +76,23 @@ def decode(encoded: bytes, max_pixels: int) -> tuple[Header, RGB]:
         check_size(*image.size, max_pixels)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_tiles(image.tag_v2, max_pixels)
+            _check_deflated(encoded, image.tag_v2)
+        if image.format == "PPM":
+            pixels = _decode_pnm(encoded)
+            return Header(pixels.shape[1], pixels.shape[0]), pixels
         orientation, is_upright = _read_orientation(image)  # before Pillow turns a TIFF
+        is_tiled = TiffImagePlugin.TILEWIDTH in getattr(image, "tag_v2", ())
         # OpenCV returns what it could decode of some damaged files; Pillow tells.
         try:
             image.load()
         except Exception as error:  # hostile bytes make decoders raise all kinds
+            if getattr(image, "tag_v2", {}).get(TiffImagePlugin.COMPRESSION) == _WEBP:
+                raise UnreadableImageError(_UNREAD.format("TIFF")) from error
             raise UnreadableImageError(f"truncated or broken {_name(image)}") from error
-    pixels = _convert(image) if image.format in _BY_PILLOW else _decode_by_opencv(encoded, image)
+    is_turned_by_tile = is_tiled and orientation != UPRIGHT  # by OpenCV
+    pixels = _convert(image) if image.format in _BY_PILLOW or is_turned_by_tile else _decode_by_opencv(encoded, image)
+    if image.format == "BMP" and image.info.get("compression") in _RUNS:  # OpenCV tells damage, but skews the rows
+        pixels = _convert(image)
     check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     return Header(pixels.shape[1], pixels.shape[0], orientation, is_upright), pixels
 
@@ -86,6 +110,24 @@ def _decode_by_opencv(encoded: bytes, image: Image.Image | None = None) -> RGB:
     raise UnreadableImageError(_UNREAD.format(_name(image)))
 
 
+def _decode_pnm(encoded: bytes) -> RGB:
+    """Decode a PPM, a PGM or a PBM; samples are scaled as Pillow does, which takes seconds for it."""
+    header = _PNM.match(encoded)
+    if header is None:
+        raise UnreadableImageError(_UNREAD.format("PPM"))
+    ended = encoded + b"\n" if header[1] in b"123" else encoded  # OpenCV wants white space behind the last number
+    samples: Any = cv2.imdecode(np.frombuffer(ended, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None:
+        raise UnreadableImageError("truncated or broken PPM")
+    is_grey = samples.ndim == 2
+    if header[1] in b"56" or samples.dtype == np.uint16:  # OpenCV scales the others
+        largest = int(header[2])
+        scale_to, shift = (65_535, 8) if is_grey and samples.dtype == np.uint16 else (255, 0)
+        table = np.minimum(np.rint(np.arange(65_536) / largest * scale_to), scale_to).astype(np.uint16) >> shift
+        samples = table.astype(np.uint8)[samples]
+    return np.array(np.dstack([samples] * 3) if is_grey else samples[..., ::-1], dtype=np.uint8, order="C")
+
+
 def _name(image: Image.Image) -> str:
     return {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "WEBP": "WebP"}.get(str(image.format), str(image.format))
 
@@ -93,7 +135,7 @@ def _name(image: Image.Image) -> str:
 def _convert(image: Image.Image) -> RGB:
     """Convert what Pillow decoded."""
     if image.mode.startswith(("I", "F")):  # Pillow would clip it to eight bits
-        if image.format not in _SIXTEEN_BITS or image.mode.startswith("F"):
+        if image.format != _SIXTEEN_BITS or image.mode.startswith("F"):
             raise UnreadableImageError(_UNREAD.format(_name(image)))
         return np.repeat((np.asarray(image)[..., np.newaxis] >> 8).astype(np.uint8), 3, axis=-1)
     return np.array(image.convert("RGB"))
@@ -113,6 +155,8 @@ def _check_png(encoded: bytes, max_pixels: int) -> int:
         if position == len(_PNG_SIGNATURE):
             if kind != b"IHDR":
                 raise UnreadableImageError("broken PNG: it does not begin with its header")
+            if len(encoded) < position + 8 + _PNG_HEADER + 4:
+                raise UnreadableImageError("truncated: the PNG ends in its header")
             width, height = (int.from_bytes(encoded[position + k : position + k + 4]) for k in (8, 12))
             check_size(width, height, max_pixels)
         if kind in _CHECKED_CHUNKS and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4]):
@@ -143,6 +187,25 @@ def _check_tiles(tags: Mapping[int, Any], max_pixels: int) -> None:
         check_size(size[0], size[1], max_pixels)
 
 
+def _check_deflated(encoded: bytes, tags: Mapping[int, Any]) -> None:
+    """Check the checksums of strips or tiles, which no decoder of TIFF looks at."""
+    if tags.get(TiffImagePlugin.COMPRESSION) not in _DEFLATED or tags.get(_FILL_ORDER) == _REVERSED_BITS:
+        return
+    offsets, sizes = (
+        [value] if isinstance(value, int) else list(value or [])
+        for value in (tags.get(strips, tags.get(tiles)) for strips, tiles in _PLACES)
+    )
+    for offset, size in zip(offsets, sizes, strict=False):
+        inflater = zlib.decompressobj()
+        data = encoded[offset : offset + size]
+        try:
+            while data and not inflater.eof:
+                inflater.decompress(data, _PIECE)
+                data = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise UnreadableImageError("truncated or broken TIFF") from error
+
+
 def _explain(encoded: bytes) -> str:
     """Say why Pillow does not know a file."""
     if (name := name_content(encoded)) is not None:
@@ -151,7 +214,10 @@ def _explain(encoded: bytes) -> str:
         if encoded.startswith(beginning):
             return f"truncated or broken {kind}"
     if encoded.startswith(TIFF_BEGINNINGS):
-        return _UNREAD.format("TIFF")
+        # The tags of a file that was cut are behind its end, or are incomplete.
+        return (
+            _UNREAD.format("TIFF") if TiffImagePlugin.IMAGEWIDTH in read_tags(encoded) else "truncated or broken TIFF"
+        )
     return f"not an image: neither JPEG nor {', '.join(FORMATS)}, HEIC"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ _RAW = f"a camera raw file, {_CONVERT}"
 _LINK = "a link of Windows or macOS, not the image itself; copy the file that it leads to"
 _BASE64 = "an image in base64 text; decode it to bytes"
 _DATA = "a data file, not an image; give the image itself"
-_CONVERTED = "a file whose bytes were changed as if it were text; copy it again as binary"
+CONVERTED = "a file whose bytes were changed as if it were text; copy it again as binary"
+"""Said of files whose line ends or characters were converted."""
 
 _BEGINNINGS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the image itself; fetch the images with: git lfs pull"),
@@ -25,6 +27,7 @@ _BEGINNINGS = (
     (b"\xff\x0a", f"a JPEG XL image, {_CONVERT}"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", f"a JPEG XL image, {_CONVERT}"),
     (b"II\xbc\x01", f"a JPEG XR image, {_CONVERT}"),
+    (b"qoif", f"a QOI image, {_CONVERT}"),
     (b"8BPS", f"a Photoshop file, {_CONVERT}"),
     (b"gimp xcf", f"a GIMP file, {_CONVERT}"),
     (b"v/1\x01", f"an OpenEXR image, {_CONVERT}"),
@@ -36,6 +39,8 @@ _BEGINNINGS = (
     (b"\x1aE\xdf\xa3", _VIDEO),  # Matroska, WebM
     (b"FLV\x01", _VIDEO),
     (b"OggS", _VIDEO),
+    (b"AT&TFORM", f"a DjVu document, {_CONVERT}"),
+    (b"bplist00", _DATA),  # a property list of macOS
     (b"\0\0\x01\xba", _VIDEO),  # MPEG
     (b"\0\0\x01\xb3", _VIDEO),
     (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),  # WMV
@@ -48,15 +53,18 @@ _BEGINNINGS = (
     (b"[InternetShortcut]", _LINK),
     (b"book\0\0\0\0mark", _LINK),
     *((beginning, _DATA) for beginning in (b"\x93NUMPY", b"\x89HDF", b"PAR1", b"SQLite format 3")),
-    (b"\xef\xbf\xbd", _CONVERTED),  # what stands for bytes that are no UTF-8
-    (b"\xc3\xbf\xc3\x98", _CONVERTED),  # the beginning of a JPEG, from Latin-1 to UTF-8
-    (b"\x89PNG\n\x1a\n", _CONVERTED),  # without the carriage return
-    (b"\x89PNG\r\r\n", _CONVERTED),
+    (b"\xef\xbf\xbd", CONVERTED),  # what stands for bytes that are no UTF-8
+    (b"\xc3\xbf\xc3\x98", CONVERTED),  # the beginning of a JPEG, from Latin-1 to UTF-8
+    (b"\x89PNG\n\x1a\n", CONVERTED),  # without the carriage return
+    (b"\x89PNG\r\r\n", CONVERTED),
     (b"/9j/", _BASE64),
     (b"iVBORw0KGgo", _BASE64),
     (b"data:image/", _BASE64),
 )
-_AVI, _TAR, _DICOM = (8, b"AVI "), (257, b"ustar"), (128, b"DICM")
+_LONGEST = 64  # bytes that a beginning has at most, with its byte order mark
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PACKET = 188  # bytes of a packet of MPEG-TS
+_AVI, _WAV, _TAR, _DICOM = (8, b"AVI "), (8, b"WAVE"), (257, b"ustar"), (128, b"DICM")
 
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of either byte order, and of either size of offsets."""
@@ -66,9 +74,13 @@ _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
+_COMMENTS = rb"(<!--.*?-->\s*)*"
 _MARKUP = (
-    (rb"<!doctype html|<html|<head|<body", "an HTML page, perhaps a server's error message; download the image again"),
-    (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?<svg", f"an SVG drawing, {_CONVERT}"),
+    (
+        _COMMENTS + rb"(<!doctype html|<html|<head|<body)",
+        "an HTML page, perhaps a server's error message; download the image again",
+    ),
+    (rb"(<\?xml[^>]*>\s*)?" + _COMMENTS + rb"(<!doctype svg[^>]*>\s*)?<svg", f"an SVG drawing, {_CONVERT}"),
     (rb"<\?xml|<[a-z]+[^<]*>", "XML, perhaps a server's error message; download the image again"),
     (rb"[{\[]\s*([\"{\[\d]|[}\]])", "JSON, perhaps a server's error message; download the image again"),
 )
@@ -89,9 +101,14 @@ def name_content(encoded: bytes) -> str | None:
     >>> name_content(b"\\x00\\x01") is None
     True
     """
+    start = encoded[:_LONGEST].removeprefix(_BYTE_ORDER_MARK)
     for beginning, name in _BEGINNINGS:
-        if encoded.startswith(beginning):
+        if start.startswith(beginning):
             return name
+    if encoded[: 4 * _PACKET : _PACKET] == b"\x47" * 4:
+        return _VIDEO
+    if encoded.startswith(b"RIFF") and encoded.startswith(_WAV[1], _WAV[0]):
+        return "a sound, not an image; leave it out"
     if read_brand(encoded) == "raw" or name_raw(encoded):
         return _RAW
     if read_brand(encoded) == "video" or (encoded.startswith(b"RIFF") and encoded.startswith(_AVI[1], _AVI[0])):
@@ -114,7 +131,9 @@ def read_brand(encoded: bytes) -> str | None:
     'HEIC'
     """
     if encoded[4:8] != b"ftyp":
-        return "video" if encoded[4:8] in (b"moov", b"mdat") else None  # of old QuickTime
+        is_quicktime = encoded[4:8] in (b"moov", b"mdat")  # of the old kind
+        is_padding = encoded.startswith(b"\0\0") and encoded[4:8] in (b"wide", b"free", b"skip")  # before it
+        return "video" if is_quicktime or is_padding else None
     end = min(int.from_bytes(encoded[:4]), 1024)
     major = encoded[8:12]
     brands = {major, *(encoded[k : k + 4] for k in range(16, end, 4))}
@@ -137,19 +156,27 @@ def name_raw(encoded: bytes) -> str | None:
         return None
     if encoded[8:10] == b"CR":  # Canon
         return _RAW
-    tags = _read_tags(encoded)
+    tags = read_tags(encoded)
     is_thumbnail = _MAKE in tags and _SUB_IFDS in tags and bool(tags.get(_REDUCED, 0))  # Nikon, Sony, Pentax
     return _RAW if _DNG_VERSION in tags or is_thumbnail else None
 
 
-def _read_tags(encoded: bytes) -> Mapping[int, Any]:
-    """Read the tags of the first image of a TIFF; none if they are broken."""
+def read_tags(encoded: bytes) -> Mapping[int, Any]:
+    """Read the tags of the first image of a TIFF; none if they are broken.
+
+    Examples
+    --------
+    >>> read_tags(b"II*\\0\\x08\\0\\0\\0")
+    {}
+    """
     stream = io.BytesIO(encoded)
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if encoded[2:3] in b"+\0" else 8))
         stream.seek(tags.next)
-        tags.load(stream)
-        return dict(tags)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken tags
+            tags.load(stream)
+            return dict(tags)
     except Exception:  # hostile bytes make it raise all kinds
         return {}
 
@@ -160,7 +187,7 @@ def _name_text(start: bytes) -> str | None:
         start = start.decode("utf-16", errors="replace").encode()
     if not _TEXT.fullmatch(start):
         return None
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not text:
         return "only white space; copy the image again"
     for pattern, name in _MARKUP:
