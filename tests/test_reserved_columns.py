@@ -101,7 +101,7 @@ def test_figures_accept_any_columns(extra: list[str]) -> None:
 def test_the_columns_that_pairing_adds_are_the_reserved_ones() -> None:
     table = frames_with({})
     added = set(pairing.pair_frames(table, FOUND, PairingConfig()).columns) - TABLE
-    assert added | {"stamp", schema.TRUTH} == set(RESERVED_COLUMNS)
+    assert added | {"stamp", schema.TRUTH, schema.TRUTH_SIZE} == set(RESERVED_COLUMNS)
 
 
 @pytest.mark.parametrize("unknown", ["new_kind", "", np.nan, None])
