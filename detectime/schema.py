@@ -15,6 +15,9 @@ DETECTIONS_FILE = "detections.parquet"
 OUTCOMES_FILE = "outcomes.parquet"
 """Names of the tables in the folder of a run."""
 
+MANIFEST_FILE = "run.json"
+"""Name of the file that says how a run was made."""
+
 TRUTH = "true_hands"
 """Column of the frame table with annotated boxes: see `labels.hagrid.read_annotations`."""
 

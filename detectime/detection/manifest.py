@@ -13,9 +13,8 @@ from detectime import releases
 from detectime.config import Config, PairingConfig
 from detectime.errors import ConfigError, DocumentedError
 from detectime.notes import Note, notes_from_json, notes_to_json
+from detectime.schema import MANIFEST_FILE as MANIFEST_FILE  # as others import it from here
 from detectime.storage.store import Store
-
-MANIFEST_FILE = "run.json"
 
 Manifest = dict[str, Any]
 """The content of ``run.json``: see `make_manifest`."""

@@ -272,9 +272,7 @@ class _Run:
     def _begin_again(self) -> Manifest:
         """Keep the old results under other names, since they were expensive, and return the manifest of a new run."""
         _check_frames_exist(self.table, self.source, self.unreachable)
-        self.chosen.check()
-        self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
-        turned_frames.check_cached_faces(self.chosen, self.source, self.table.loc[self.wanted, "frame_path"])
+        self._prepare_detectors()
         fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
         results = Results(self.store)
         if len(results):
@@ -340,9 +338,7 @@ class _Run:
             _check_frames_exist(self.table, self.source, self.unreachable)
         detectors, notes = resume.check_detectors(self.manifest, self.chosen, self.config, self.store, is_growing)
         if is_growing:
-            self.chosen.check()
-            self.chosen.prepare(self.table.loc[self.wanted, "frame_path"])
-            turned_frames.check_cached_faces(self.chosen, self.source, self.table.loc[self.wanted, "frame_path"])
+            self._prepare_detectors()
         config = configuration.config_to_dict(self.config)
         if self.unreachable:  # perhaps a typing error; the run knows a location that existed
             config["data"]["images"] = self.manifest["configuration"]["data"]["images"]
@@ -353,6 +349,13 @@ class _Run:
             "frames": {"rows": len(self.table), "labels_sha256": self.table.attrs.get("labels_sha256")},
         }
         return notes
+
+    def _prepare_detectors(self) -> None:
+        """Check that the detectors can run on the wanted frames, and download what they lack."""
+        wanted = self.table.loc[self.wanted, "frame_path"]
+        self.chosen.check()
+        self.chosen.prepare(wanted)
+        turned_frames.check_cached_faces(self.chosen, self.source, wanted)
 
     def _process(self, pending: pa.Array, stamps: pa.Array) -> None:
         """Run detection on all pending frames, and save the results."""

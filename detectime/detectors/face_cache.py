@@ -21,12 +21,11 @@ from detectime import boxes as geometry
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, UnknownFrameError
 from detectime.detectors.face_cache_files import FACE, read_json_faces, read_run_faces
 from detectime.errors import ConfigError
-from detectime.schema import DETECTIONS_FILE, REPLACED
+from detectime.schema import DETECTIONS_FILE, MANIFEST_FILE, REPLACED
 from detectime.settings import CHECKED
 from detectime.storage import name_index, urls
 from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
-_MANIFEST_FILE = "run.json"
 _HASHED_ROWS = 65_536  # rows per update of the hash; another number would change the hash of every cache
 _CORNERS = FACE[:4]
 PIXELS_REMEDY = "set detection.face_cache_pixels to `stored` (before) or `upright` (after)"
@@ -163,7 +162,7 @@ def _find_pixels(settings: FaceCacheSettings, run: str | None) -> str | None:
     made_with = None
     if run is not None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            manifest = json.loads(Path(run).with_name(_MANIFEST_FILE).read_bytes())
+            manifest = json.loads(Path(run).with_name(MANIFEST_FILE).read_bytes())
             # Releases that did not know the key used frames as stored.
             is_upright = manifest["configuration"]["detection"].get("exif", "ignore") == "apply"
             made_with = "upright" if is_upright else "stored"
