@@ -13,6 +13,9 @@ import numpy as np
 
 from detectime.boxes import Integers
 
+CODECS = ("mpeg1video", "mpeg2video", "mpeg4")
+"""FFmpeg's names of the codecs whose headers are read here."""
+
 _PICTURE, _GROUP, _VOP = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb6"  # start codes
 _MODULUS = 1024  # of `temporal_reference`
 _MAX_LEFT_OUT = 9  # bytes of a picture that was left out, with its start code: none that was coded is as short

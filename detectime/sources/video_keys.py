@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from detectime.sources import mpeg
 
-_MPEG = ("mpeg1video", "mpeg2video", "mpeg4")
 _READ_BY_FFMPEG = ("h264", "vp9", "av1")  # codecs of which FFmpeg's demuxers read the headers themselves
 _PICTURES = 32  # types of HEVC's NAL units below are pictures,
 _RANDOM_ACCESS = range(16, 24)  # and these of them depend on nothing before them
@@ -26,7 +25,7 @@ def choose_test(codec: Any) -> Callable[[bytes], bool] | None:
 
     None: the stream does not show it here. A packet that cannot be read passes.
     """
-    if codec.name in _MPEG:
+    if codec.name in mpeg.CODECS:
         return _starts_mpeg
     if codec.name == "hevc":
         extradata = bytes(codec.extradata or b"")

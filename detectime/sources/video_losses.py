@@ -17,7 +17,6 @@ from detectime.sources.video_times import Hole
 Picture = h264.Picture | mpeg.Picture
 """What the header of a picture says."""
 
-_MPEG = ("mpeg1video", "mpeg2video", "mpeg4")
 _EVEN_SHARE = 0.9  # of the pictures: a stream with fewer equal steps counts unevenly
 _NONE = np.array([], np.int64)
 
@@ -29,7 +28,7 @@ def choose_reader(codec: Any) -> Callable[[bytes], Picture | None] | None:
     """
     if codec.name == "h264":
         return h264.HeaderReader(bytes(codec.extradata or b"")).read_picture
-    return mpeg.read_picture if codec.name in _MPEG else None
+    return mpeg.read_picture if codec.name in mpeg.CODECS else None
 
 
 def find_gaps(pictures: Sequence[Any], stamps: Integers | None) -> Integers:
@@ -94,7 +93,7 @@ def hides_losses(codec: Any) -> bool:
     """Whether neither decoder nor headers of a stream, of which a PyAV ``CodecContext`` is given, show what is gone."""
     if codec.name == "mpeg4":  # without B pictures a camera that leaves out frames looks the same
         return not codec.has_b_frames
-    return codec.name not in ("h264", "hevc", *_MPEG) and not codec.codec.intra_only
+    return codec.name not in ("h264", "hevc", *mpeg.CODECS) and not codec.codec.intra_only
 
 
 def examine_holes(
