@@ -70,10 +70,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
     "data.source_type": None,
     "detection.detector_settings": {},
+    "pairing.rule": "confidence",
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,
     "run.redetect": False,
 }
+
+
+IMPLIED: dict[str, dict[str, Any]] = {"0.2": {"pairing.rule": "2021"}}
+"""What runs of a release did before there was a key for it."""
 
 
 def check_version(version: Any, file: str) -> str:

@@ -219,7 +219,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
         }
     release = ".".join(str(manifest["detectime"]).split(".")[:2])
     tree = configuration.rename_old_keys(manifest["configuration"], f"{store}/{MANIFEST_FILE}")
-    for key, default in releases.DEFAULTS.get(release, {}).items():
+    for key, default in (releases.DEFAULTS.get(release, {}) | releases.IMPLIED.get(release, {})).items():
         section, _, name = key.partition(".")
         tree.setdefault(section, {}).setdefault(releases.OLD_PARAMETERS.get(name, name), default)
     manifest["configuration"] = tree
