@@ -12,6 +12,7 @@ import numpy as np
 from detectime import boxes
 from detectime.detectors.contract import Detections, Detector, DetectorSpec
 from detectime.detectors.face_cache import FaceCache
+from detectime.detectors.hand_landmarks import PRESENT
 from detectime.detectors.registry import Chosen
 from detectime.images import RGB, FrameImage, hash_crop, is_full_size
 
@@ -96,9 +97,9 @@ class Cascade:
     """The detectors of a run, in the order in which they are used.
 
     The first hand detector searches every image with a face. Each further one searches the images in which no detector
-    before it found a hand near a face, that is, a hand that overlaps the context square of `near_coefficient`. If none
-    found one, smaller faces are searched for, and hands near those. Last, with `whole_frame`, hands are searched
-    anywhere.
+    before it found a hand near a face, that is, a hand that overlaps the context square of `near_coefficient`. A hand
+    of a low presence does not count, so that another detector may find a better one. If none found one, smaller faces
+    are searched for, and hands near those. Last, with `whole_frame`, hands are searched anywhere.
 
     Parameters
     ----------
@@ -213,11 +214,17 @@ class Cascade:
 
     def _has_near_hand(self, state: _State) -> bool:
         """Whether a hand is near a face. With a coefficient of 0, which has every detector search, any hand is."""
-        hands = [hands.detections.boxes for hands in state.hands if len(hands.detections)]
+        hands = [found for found in map(_select_present, state.hands) if len(found)]
         if not self._near_coefficient:
             return len(hands) > 0
         squares = boxes.make_context_squares(state.faces.boxes, self._near_coefficient)[:, None]
         return any((boxes.compute_overlap(squares, each) > 0).any() for each in hands)
+
+
+def _select_present(hands: HandDetections) -> boxes.Floats:
+    """Return the boxes of hands whose presence is not low, or unknown."""
+    found = hands.detections
+    return found.boxes if found.presence is None else found.boxes[found.presence >= PRESENT]
 
 
 def _compute_scale(pixels: RGB, image: FrameImage) -> boxes.Floats:

@@ -185,6 +185,8 @@ class DetectorSpec:
         Whether it is a `face_cache.FaceCache`, which finds faces by the frame's name and processes no pixels.
     pinned
         Weights files whose sha256 is known in advance.
+    packaged
+        Names of weights that the package contains, used beside the pinned ones.
     needs, extra
         Modules that it imports, and the extra that installs them.
     distribution, version
@@ -213,6 +215,7 @@ class DetectorSpec:
     coarse: bool = False
     by_name: bool = False
     pinned: tuple[WeightsFile, ...] = ()
+    packaged: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     extra: str = ""
     distribution: str | None = None
@@ -236,7 +239,8 @@ class DetectorSpec:
         if self.own_fingerprint is not None:
             return self.own_fingerprint(settings)
         if self.pinned:
-            return {file.name: file.sha256 or "" for file in self.pinned}
+            packaged = {name: downloads.hash_file(downloads.find_packaged_weights(name)) for name in self.packaged}
+            return {file.name: file.sha256 or "" for file in self.pinned} | packaged
         return {path.name: downloads.hash_file(path) for path in self.find_weights(settings)}
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime.boxes import Floats
@@ -22,15 +24,32 @@ from detectime.detectors import onnx
 from detectime.detectors.contract import Detections
 from detectime.images import RGB
 from detectime.schema import LANDMARKS
+from detectime.settings import CHECKED
 from detectime.storage import downloads
 
 WEIGHTS = "hand_landmark.onnx"
 """The weights, which the package includes."""
 
+PRESENT = 0.5
+"""Presence from which there is a hand."""
+
 _SIDE = 224  # side of the network's square input, in pixels
 _DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 _KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
 _REGION_SIDE = 1.6  # side of the region around landmarks, in hand sides
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class LandmarkSettings:
+    """Keys of the detectors that use this network.
+
+    Parameters
+    ----------
+    landmark_margin
+        Padding on each side of the box around the landmarks, as a fraction of the box's longer side.
+    """
+
+    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime.boxes import Floats
 from detectime.detectors import hand_landmarks, onnx
 from detectime.detectors.contract import Detections, DetectorSpec, list_packaged_weights
-from detectime.detectors.hand_landmarks import Hand, HandRegion, LandmarkNetwork
+from detectime.detectors.hand_landmarks import Hand, HandRegion, LandmarkNetwork, LandmarkSettings
 from detectime.images import RGB
 from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
@@ -55,11 +53,10 @@ class _Palm:
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
-class MediaPipeSettings:
+class MediaPipeSettings(LandmarkSettings):
     """Keys of this detector."""
 
     hand_confidence: Share = 0.5
-    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
 
 
 class MediaPipeHands:
@@ -70,7 +67,7 @@ class MediaPipeHands:
     confidence
         Minimum score, 0…1. A hand's score is the minimum of its palm score and its presence.
     margin
-        Padding on each side of the box around the landmarks, as a fraction of the box's longer side.
+        See `LandmarkSettings`.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
