@@ -70,6 +70,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
     "data.source_type": None,
     "detection.detector_settings": {},
+    "detection.landmark_margin": None,
     "pairing.rule": "confidence",
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,

@@ -63,7 +63,7 @@ class HagridHands:
         ``auto``, ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
+    def __init__(self, confidence: float, margin: float | None, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
         self._landmarks = LandmarkNetwork(device)

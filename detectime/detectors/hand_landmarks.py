@@ -37,6 +37,10 @@ _SIDE = 224  # side of the network's square input, in pixels
 _DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 _KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
 _REGION_SIDE = 1.6  # side of the region around landmarks, in hand sides
+_ENDS = [0, 4, 8, 12, 16, 20]  # the wrist and the fingertips
+# In palm lengths; fitted to HaGRID and to webcam frames with equal weight (`python -m benchmarks.hand_boxes`).
+_END_RADIUS, _JOINT_RADIUS = 0.15, 0.21
+_RADII = np.where(np.isin(np.arange(LANDMARKS), _ENDS), _END_RADIUS, _JOINT_RADIUS)[:, None]
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -46,10 +50,11 @@ class LandmarkSettings:
     Parameters
     ----------
     landmark_margin
-        Padding on each side of the box around the landmarks, as a fraction of the box's longer side.
+        Padding on each side of the box around the landmarks, as a fraction of the box's longer side; None: see
+        `Hand.make_box`.
     """
 
-    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,19 +93,37 @@ class Hand:
     presence: float
     handedness: float
 
-    def make_box(self, margin: float) -> Floats:
-        """Return the box around the landmarks, shape (4,), padded by a fraction of its longer side."""
+    def make_box(self, margin: float | None = None) -> Floats:
+        """Return the box around the hand, shape (4,).
+
+        Landmarks lie inside the hand: each is the centre of a disc, and the box surrounds all discs. The radius of
+        those at the wrist and at the fingertips is `_END_RADIUS` palm lengths, of all others `_JOINT_RADIUS`. A palm
+        length is the distance, in depth too, from the wrist to the knuckles: a fist has the discs of an open hand.
+
+        Parameters
+        ----------
+        margin
+            If given, the box is that around the landmarks instead, padded by this fraction of its longer side.
+        """
+        if margin is None:
+            palm = np.linalg.norm(self._find_knuckles() - [*self.points[0], self.depth[0]])
+            padding: Floats = palm * _RADII
+            return np.concatenate([(self.points - padding).min(axis=0), (self.points + padding).max(axis=0)])
         low, high = self.points.min(axis=0), self.points.max(axis=0)
-        padding = margin * (high - low).max()
-        return np.concatenate([low - padding, high + padding])
+        uniform = margin * (high - low).max()
+        return np.concatenate([low - uniform, high + uniform])
 
     def make_region(self) -> HandRegion:
         """Return the region in which to look at this hand again."""
-        up = self.points[_KNUCKLES].mean(axis=0) - self.points[0]
+        up = self._find_knuckles()[:2] - self.points[0]
         rotation = _make_rotation(up)
         rotated = self.points @ rotation
         low, high = rotated.min(axis=0), rotated.max(axis=0)
         return HandRegion(rotation @ (low + high) / 2, _REGION_SIDE * float((high - low).max()), up)
+
+    def _find_knuckles(self) -> Floats:
+        """Return the point x, y, z between the knuckles."""
+        return np.append(self.points[_KNUCKLES].mean(axis=0), self.depth[_KNUCKLES].mean())
 
 
 class LandmarkNetwork:

@@ -76,12 +76,12 @@ class MediaPipeHands:
     >>> from detectime.images import decode_image
     >>> from detectime.paths import SAMPLE
     >>> image = decode_image((SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").read_bytes())
-    >>> (hands,) = MediaPipeHands(0.5, 0.1).detect([image])
+    >>> (hands,) = MediaPipeHands(0.5, None).detect([image])
     >>> len(hands), hands.landmarks.shape
     (1, (1, 21, 3))
     """
 
-    def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
+    def __init__(self, confidence: float, margin: float | None, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
         self._palm_session = onnx.open_session(downloads.find_packaged_weights(_PALM_WEIGHTS), device)
@@ -195,6 +195,7 @@ SPEC = DetectorSpec(
     MediaPipeSettings,
     build,
     list_packaged_weights(_PALM_WEIGHTS, hand_landmarks.WEIGHTS),
+    revision=2,
     trust=2,
     confidence="hand_confidence",
     reach=2.1,
