@@ -11,7 +11,7 @@ from conftest import read_image
 
 from detectime import boxes
 from detectime.boxes import Floats
-from detectime.detectors.hand_landmarks import LandmarkNetwork, make_square_region
+from detectime.detectors.hand_landmarks import Hand, LandmarkNetwork, make_square_region
 from detectime.images import RGB
 
 
@@ -62,3 +62,30 @@ def test_the_region_of_a_hand_holds_it_with_the_fingers_up(network: LandmarkNetw
 
 def test_no_regions_give_no_hands(network: LandmarkNetwork) -> None:
     assert network.look_at_hands([], []) == []
+
+
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_a_box_grows_with_the_hand(margin: float | None) -> None:
+    points = np.random.default_rng(0).random((21, 2)) * 100
+    hand = Hand(points, np.zeros(21), 1.0, 0.5)
+    twice = Hand(2 * points, np.zeros(21), 1.0, 0.5)
+    np.testing.assert_allclose(twice.make_box(margin), 2 * hand.make_box(margin))
+
+
+def test_a_fist_has_the_discs_of_the_open_hand() -> None:
+    """Straight fingers end above the knuckles, folded ones at the wrist; the palm is the same."""
+    points = np.zeros((21, 2))
+    points[[5, 9, 13, 17]] = [[-30, -100], [0, -100], [0, -100], [30, -100]]
+    open_hand, fist = points.copy(), points.copy()
+    open_hand[8] = [-30, -200]
+    palm = np.hypot(*points[[5, 9, 9, 13]].mean(axis=0))
+    for tips, top in ((open_hand, -200 - 0.15 * palm), (fist, -100 - 0.22 * palm)):
+        box = Hand(tips, np.zeros(21), 1.0, 0.5).make_box()
+        # Landmarks that are neither the wrist nor a tip lie at the wrist too.
+        np.testing.assert_allclose(box, [-30 - 0.22 * palm, top, 30 + 0.22 * palm, 0.22 * palm])
+
+
+def test_a_palm_that_points_at_the_camera_is_as_long() -> None:
+    points, depth = np.zeros((21, 2)), np.zeros(21)
+    depth[[5, 9, 13]] = -100
+    np.testing.assert_allclose(Hand(points, depth, 1.0, 0.5).make_box(), [-22, -22, 22, 22])

@@ -33,14 +33,16 @@ WEIGHTS = "hand_landmark.onnx"
 PRESENT = 0.5
 """Presence from which there is a hand."""
 
+ENDS = (0, 4, 8, 12, 16, 20)
+"""The landmarks at the wrist and the fingertips."""
+
 _SIDE = 224  # side of the network's square input, in pixels
 _DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 _KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
 _REGION_SIDE = 1.6  # side of the region around landmarks, in hand sides
-_ENDS = [0, 4, 8, 12, 16, 20]  # the wrist and the fingertips
 # In palm lengths; fitted to HaGRID and to webcam frames with equal weight (`python -m benchmarks.hand_boxes`).
-_END_RADIUS, _JOINT_RADIUS = 0.15, 0.21
-_RADII = np.where(np.isin(np.arange(LANDMARKS), _ENDS), _END_RADIUS, _JOINT_RADIUS)[:, None]
+_END_RADIUS, _JOINT_RADIUS = 0.15, 0.22
+_RADII = np.where(np.isin(np.arange(LANDMARKS), ENDS), _END_RADIUS, _JOINT_RADIUS)
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -96,22 +98,30 @@ class Hand:
     def make_box(self, margin: float | None = None) -> Floats:
         """Return the box around the hand, shape (4,).
 
-        Landmarks lie inside the hand: each is the centre of a disc, and the box surrounds all discs. The radius of
-        those at the wrist and at the fingertips is `_END_RADIUS` palm lengths, of all others `_JOINT_RADIUS`. A palm
-        length is the distance, in depth too, from the wrist to the knuckles: a fist has the discs of an open hand.
-
         Parameters
         ----------
         margin
-            If given, the box is that around the landmarks instead, padded by this fraction of its longer side.
+            None: the box of `surround_discs`, with the fitted radii; otherwise that around the landmarks, padded by
+            this fraction of its longer side.
         """
         if margin is None:
-            palm = np.linalg.norm(self._find_knuckles() - [*self.points[0], self.depth[0]])
-            padding: Floats = palm * _RADII
-            return np.concatenate([(self.points - padding).min(axis=0), (self.points + padding).max(axis=0)])
+            return self.surround_discs(_RADII)
         low, high = self.points.min(axis=0), self.points.max(axis=0)
         uniform = margin * (high - low).max()
         return np.concatenate([low - uniform, high + uniform])
+
+    def surround_discs(self, radii: Floats) -> Floats:
+        """Return the box, shape (…, 4), around discs with the landmarks as centres, since these lie inside the hand.
+
+        Parameters
+        ----------
+        radii
+            Shape (…, 21), in palm lengths: the distance, in depth too, from the wrist to the knuckles. So a fist has
+            the discs of an open hand, while a share of the box's longer side would be smaller.
+        """
+        palm = np.linalg.norm(self._find_knuckles() - [*self.points[0], self.depth[0]])
+        padding = palm * np.asarray(radii)[..., None]
+        return np.concatenate([(self.points - padding).min(axis=-2), (self.points + padding).max(axis=-2)], axis=-1)
 
     def make_region(self) -> HandRegion:
         """Return the region in which to look at this hand again."""
