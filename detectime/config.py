@@ -70,7 +70,7 @@ class SelectionConfig:
 class PairingConfig:
     """How detections are paired; may change at any time."""
 
-    rule: Literal["confidence", "2021"] = "confidence"
+    rule: Annotated[Literal["confidence", "2021"], BeforeValidator(str)] = "confidence"  # papermill gives a number
     crop_coefficient: Coefficient = 1.5
     crop_hand_coefficient: Coefficient = 1.5
     enlarged_classes: Names = ("mute",)

@@ -171,7 +171,10 @@ class DetectorSpec:
         Number to raise whenever the same settings and weights give different boxes, also through a new default of
         `search` or `reach`. A run of an earlier revision cannot be grown.
     trust
-        Rank among hand detectors: where two detect different hands near a face, the higher rank wins.
+        Rank among hand detectors: by the pairing rule ``2021``, where two detect different hands near a face, the
+        higher rank wins.
+    doubt
+        Presence below which a hand does not count as found, so that the next detector is asked.
     confidence
         Name of the key, among its settings, that holds the score threshold.
     search, reach
@@ -208,6 +211,7 @@ class DetectorSpec:
     find_weights: Callable[[Any], list[Path]]
     revision: int = 1
     trust: int = 0
+    doubt: float = 0.0
     confidence: str = ""
     search: Literal["face", "frame"] = "face"
     reach: float = 2.0

@@ -159,6 +159,7 @@ SPEC = DetectorSpec(
         downloads.find_packaged_weights(hand_landmarks.WEIGHTS),
     ],
     revision=2,
+    doubt=0.5,
     trust=3,  # the ranks come from ``benchmarks/disagreement.py``
     confidence="hagrid_confidence",
     reach=2.6,

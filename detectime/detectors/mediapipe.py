@@ -195,7 +195,6 @@ SPEC = DetectorSpec(
     MediaPipeSettings,
     build,
     list_packaged_weights(_PALM_WEIGHTS, hand_landmarks.WEIGHTS),
-    revision=2,
     trust=2,
     confidence="hand_confidence",
     reach=2.1,
