@@ -72,6 +72,7 @@ class SelectionConfig:
 class PairingConfig:
     """How detections are paired; may change at any time."""
 
+    rule: Annotated[Literal["confidence", "2021"], BeforeValidator(str)] = "confidence"  # papermill gives a number
     crop_coefficient: Coefficient = 1.5
     crop_hand_coefficient: Coefficient = 1.5
     enlarged_classes: Names = ("mute",)

@@ -1,10 +1,10 @@
 """Pairing: choose the hand of each frame that becomes its sample, or state why there is none.
 
-Pairing is arithmetic on stored detections; it reads no images. A rule is a function from `Candidates` and
-`PairingConfig` to `Pairs`. There is one, `pair_candidates`, and `RULE` is its name. It is composed of
+Pairing is arithmetic on stored detections; it reads no images. `pair_candidates` maps `Candidates` and `PairingConfig`
+to `Pairs`. It is composed of
 
-- `score_candidates`: what a pair of a face and a hand is worth, here the overlap;
-- `choose_candidates`: which pair of a frame wins, here the largest overlap;
+- `score_candidates`: the overlap of each pair of a face and a hand;
+- `choose_candidates`: which pair of a frame wins, by one of the `RULES`;
 - `reconcile_hands`: the average of the chosen hand and those of other detectors that agree.
 
 Everything else is independent of the rule: `find_candidates` lists the pairs of each frame, `_name_outcomes` turns
@@ -30,8 +30,9 @@ from detectime.config import PairingConfig
 from detectime.detectors.registry import TRUSTED
 from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 
-RULE = "2021"
-"""Name of the rule that `pair_candidates` implements."""
+RULES = ("2021", "confidence")
+"""Which pair wins: ``2021``, the largest overlap, among the pairs of the most trusted detector; ``confidence``, the
+largest overlap times the square of the hand's score, whichever detector it is from."""
 
 FALLBACKS = ("wider", "frame", "alone")
 """How a `fallback` found its hand: ``wider``, in a wider square around a face; ``frame``, in that square, but among the
@@ -40,6 +41,7 @@ hands detected in the whole frame; ``alone``, by its score, without a face."""
 _NO_FALLBACK, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # indices into FALLBACKS
 
 _CHUNK = 65_536  # rows of detections paired at a time
+_LEAST_WEIGHT = 1e-6  # of a hand with a score of 0
 _SAME_HAND = 0.5  # IoU above which boxes of two detectors show the same hand, and their average is the better box
 
 Indices = NDArray[np.int64]
@@ -151,10 +153,11 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
     """Choose the sample of each frame: the hand with the largest overlap with the context square of a face.
 
     The overlap is the area common to the hand box and the square, before clipping to the frame. Ties go to the first
-    face, then to the first hand, in detector order. With several hand detectors, only hands of the most trusted
-    detector that has an overlapping pair compete, and the box of the winner is averaged with those of detectors that
-    agree. With a `fallback`, frames without a pair are compared again in a wider square, then with the hands detected
-    in the whole frame in that square; finally the hand with the best score is taken, without a face.
+    face, then to the first hand, in detector order. By the rule ``confidence`` each overlap is multiplied by the square
+    of the hand's score; by the rule ``2021`` only hands of the most trusted detector that has an overlapping pair
+    compete. The box of the winner is averaged with those of other detectors that agree. With a `fallback`, frames
+    without a pair are compared again in a wider square, then with the hands detected in the whole frame in that square;
+    finally the hand with the best score is taken, without a face.
 
     Parameters
     ----------
@@ -220,11 +223,11 @@ def describe_pairing(config: PairingConfig) -> dict[str, Any]:
 
     Examples
     --------
-    >>> description = describe_pairing(PairingConfig(fallback="wider"))
+    >>> description = describe_pairing(PairingConfig(rule="2021", fallback="wider"))
     >>> description["rule"], description["settings"]["fallback"]
     ('2021', 'wider')
     """
-    return {"rule": RULE, "settings": configuration.config_to_dict(config)}
+    return {"rule": config.rule, "settings": configuration.config_to_dict(config)}
 
 
 def get_boxes(samples: pd.DataFrame | pd.Series, kind: str) -> Floats:
@@ -348,8 +351,8 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     return overlap
 
 
-def choose_candidates(candidates: Candidates, overlap: Floats) -> Indices:
-    """Choose the pair of each frame: the largest overlap, among pairs of the most trusted detector that overlaps.
+def choose_candidates(candidates: Candidates, overlap: Floats, rule: str = "2021") -> Indices:
+    """Choose the pair of each frame.
 
     Parameters
     ----------
@@ -357,6 +360,8 @@ def choose_candidates(candidates: Candidates, overlap: Floats) -> Indices:
         The pairs.
     overlap
         float64, shape (P,): what `score_candidates` returned.
+    rule
+        One of `RULES`.
 
     Returns
     -------
@@ -367,19 +372,23 @@ def choose_candidates(candidates: Candidates, overlap: Floats) -> Indices:
     Examples
     --------
     >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
-    >>> hands = [face | {"x1": x, "x2": x + 20} for x in (390, 350)]
+    >>> hands = [face | {"x1": x, "x2": x + 20, "score": score} for x, score in ((390, 0.9), (350, 0.1), (370, 0.9))]
     >>> candidates = find_candidates(pa.table({"faces": [[face], [face]], "hands": [hands, []]}))
-    >>> choose_candidates(candidates, score_candidates(candidates, 1.5)).tolist()
-    [1, -1]
+    >>> overlap = score_candidates(candidates, 1.5)
+    >>> choose_candidates(candidates, overlap).tolist(), choose_candidates(candidates, overlap, "confidence").tolist()
+    ([1, -1], [2, -1])
     """
-    frames, detectors = len(candidates.faces.counts), candidates.hands.detectors
-    if len(detectors) < 2:
+    frames, hands = len(candidates.faces.counts), candidates.hands
+    if rule == "confidence":
+        # A score of 0 leaves an overlapping pair behind all others, but before those that do not overlap.
+        return _choose_largest(candidates.frame, overlap * _weigh(hands, candidates.hand), frames, overlap <= 0)
+    if len(hands.detectors) < 2:
         return _choose_largest(candidates.frame, overlap, frames)
-    rank = np.where(overlap > 0, candidates.hands.detector.take(candidates.hand), len(detectors))
+    rank = np.where(overlap > 0, hands.detector.take(candidates.hand), len(hands.detectors))
     return _choose_largest(candidates.frame, overlap, frames, rank)
 
 
-def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags) -> tuple[Floats, Indices]:
+def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: str = "2021") -> tuple[Floats, Indices]:
     """Average each chosen hand with the best agreeing hand of each other detector.
 
     Parameters
@@ -390,6 +399,8 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags) -> tup
         int64, shape (frames,): index of each frame's hand, -1 where there is none.
     considered
         bool, shape (N,): which hands may be averaged.
+    rule
+        One of `RULES`: by ``confidence``, boxes are weighted with the square of their score.
 
     Returns
     -------
@@ -414,22 +425,28 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags) -> tup
     if len(hands.detectors) < 2:
         return corners, finders
     others = _find_agreeing_hands(hands, chosen.take(hands.frame), considered)
-    frame, averaged = hands.frame[others], np.ones(len(chosen))
-    np.add.at(corners, frame, hands.corners[others])
-    np.add.at(averaged, frame, 1)
+    frame, total = hands.frame[others], np.ones(len(chosen))
     np.add.at(finders, frame, np.int64(1) << hands.detector[others].astype(np.int64))
-    return corners / averaged[:, None], finders
+    if rule == "2021":
+        np.add.at(corners, frame, hands.corners[others])
+        np.add.at(total, frame, 1)
+        return corners / total[:, None], finders
+    weights = _weigh(hands, others) / np.maximum(_weigh(hands, chosen[frame]), _LEAST_WEIGHT)
+    shift = np.zeros_like(corners)  # so that corners on which all agree stay as they are
+    np.add.at(shift, frame, weights[:, None] * (hands.corners[others] - corners[frame]))
+    np.add.at(total, frame, weights)
+    return corners + shift / total[:, None], finders
 
 
 def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
-    """Apply the rule `RULE`, which `pair_frames` describes.
+    """Apply the rule that `pair_frames` describes.
 
     Parameters
     ----------
     candidates
         What `find_candidates` returned: independent of any configuration.
     config
-        Coefficients, minimum scores and the fallback.
+        The rule, coefficients, minimum scores and the fallback.
 
     Examples
     --------
@@ -445,14 +462,14 @@ def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
     faces, hands, whole_frame = candidates.faces, candidates.hands, config.fallback == "frame"
     is_face, is_hand = _meets_score(faces, config.min_face_score), _meets_score(hands, config.min_hand_score)
     eligible = candidates.select(is_face.take(candidates.face) & is_hand.take(candidates.hand))
-    chosen = _Choice(len(faces.counts))
+    chosen = _Choice(len(faces.counts), config.rule)
     for fallback, coefficient, compared in _list_steps(eligible, config):
         chosen.add_pairs(compared, coefficient, fallback)
     if whole_frame:
         chosen.add_best_scores(hands, is_hand)
     near = is_hand & ~hands.fallback
     considered = near | (is_hand & (chosen.fallback >= _FRAME).take(hands.frame))
-    corners, finders = reconcile_hands(hands, chosen.hand, considered)
+    corners, finders = reconcile_hands(hands, chosen.hand, considered, config.rule)
     return Pairs(
         face=chosen.face,
         hand=chosen.hand,
@@ -481,7 +498,8 @@ def _list_steps(eligible: Candidates, config: PairingConfig) -> Iterator[tuple[i
 class _Choice:
     """The face and hand chosen so far; each step fills frames that have no hand yet. Attributes as in `Pairs`."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, rule: str) -> None:
+        self._rule = rule
         self.face, self.hand = np.full(frames, -1), np.full(frames, -1)
         self.fallback = np.full(frames, _NO_FALLBACK)
         self.overlap, self.square = np.full(frames, np.nan), np.full((frames, 4), np.nan)
@@ -492,7 +510,7 @@ class _Choice:
         if not len(left.face):
             return
         overlap = score_candidates(left, coefficient)
-        best = choose_candidates(left, overlap)
+        best = choose_candidates(left, overlap, self._rule)
         # Index -1, no pair, takes the values of the last pair; `np.where` discards them.
         largest = np.where(best >= 0, overlap.take(best), np.nan)
         paired = largest > 0
@@ -504,9 +522,10 @@ class _Choice:
         self.square[paired] = boxes.make_context_squares(corners, coefficient)
 
     def add_best_scores(self, hands: FlatBoxes, is_hand: Flags) -> None:
-        """Take the hand with the best score of the most trusted detector, without a face."""
+        """Take the hand with the best score, by the rule ``2021`` of the most trusted detector, without a face."""
         left = np.flatnonzero(is_hand & (self.hand < 0).take(hands.frame))
-        rank = hands.detector.take(left) if len(hands.detectors) > 1 else None
+        by_trust = self._rule == "2021" and len(hands.detectors) > 1
+        rank = hands.detector.take(left) if by_trust else None
         best = _choose_largest(hands.frame.take(left), hands.scores.take(left), len(hands.counts), rank)
         alone = best >= 0
         self.hand[alone], self.fallback[alone] = left.take(best[alone]), _ALONE
@@ -646,6 +665,12 @@ def _find_agreeing_hands(hands: FlatBoxes, own: Indices, considered: Flags) -> I
     return others[order[np.unique(group[order], return_index=True)[1]]]
 
 
+def _weigh(hands: FlatBoxes, chosen: NDArray[np.integer]) -> Floats:
+    """Return the weights of hands, given by index: the squares of their scores, float64."""
+    weights: Floats = np.square(hands.scores.take(chosen), dtype=np.float64)
+    return weights
+
+
 def _meets_score(found: FlatBoxes, minimum: float | None) -> Flags:
     """Return which boxes have at least the minimum score."""
     return np.ones(len(found), bool) if minimum is None else found.scores >= np.float32(minimum)
@@ -659,7 +684,7 @@ def _count_boxes(found: FlatBoxes, counted: Flags) -> Indices:
 
 
 def _choose_largest(
-    frame: NDArray[np.int32], values: Floats, frames: int, rank: NDArray[np.integer] | None = None
+    frame: NDArray[np.int32], values: Floats, frames: int, rank: NDArray[np.integer] | Flags | None = None
 ) -> Indices:
     """Return the index of each frame's largest value among those of its lowest rank; the first of equals.
 

@@ -74,13 +74,15 @@ DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key !
     "detection.exif": "apply",
     "detection.face_cache_pixels": None,
     "detection.detector_settings": {},
+    "detection.landmark_margin": None,
+    "pairing.rule": "confidence",
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,
     "run.redetect": False,
 }
 
 
-IMPLIED: dict[str, dict[str, Any]] = {"0.2": {"data.span_zero": "first_picture"}}
+IMPLIED: dict[str, dict[str, Any]] = {"0.2": {"data.span_zero": "first_picture", "pairing.rule": "2021"}}
 """What runs of a release did before there was a key for it."""
 
 

@@ -234,7 +234,7 @@ def test_a_face_cache_may_be_moved_but_not_changed(tmp_path: Path) -> None:
 # Each key of a single detector: a value, parameters for detectors that ignore it, and the names in the message.
 UNUSED = [
     ("hand_confidence", 0.99, {"hand_detector": "hagrid"}, "mediapipe", "retinaface and hagrid"),
-    ("landmark_margin", 0.2, {"hand_detector": "hagrid,mask_rcnn"}, "mediapipe", "retinaface and hagrid, mask_rcnn"),
+    ("landmark_margin", 0.2, {"hand_detector": "mask_rcnn"}, "mediapipe, hagrid", "retinaface and mask_rcnn"),
     ("hagrid_confidence", 0.9, {}, "hagrid", "retinaface and mediapipe"),
     ("mask_rcnn_confidence", 0.9, {}, "mask_rcnn", "retinaface and mediapipe"),
     ("mask_rcnn_resize", "plain", {}, "mask_rcnn", "retinaface and mediapipe"),
@@ -305,18 +305,18 @@ def old_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_run_of_0_2_with_an_unused_setting_resumes(old_run: Callable[..., Path]) -> None:
-    output = old_run(hand_detector=["hagrid"], hand_confidence=0.99)
+    output = old_run(hagrid_confidence=0.99)
     table = run_tables.read_frames(stores.open_store(str(output)))
     assert table is not None
     grown = [*table["frame_path"][table["wanted"]], *NAMES]
     engine, config = detect(output, grown)
     assert engine.frames == NAMES
-    assert config.detection.hand_detector == ("hagrid",)
-    assert config.detection.hand_confidence == 0.5  # it has no effect
+    assert config.detection.hand_detector == ("mediapipe",)
+    assert config.detection.hagrid_confidence == 0.7  # it has no effect
     (note,) = list_notes(output, "resumed")
-    assert "hand_confidence" not in note.text
-    assert "detection.hand_confidence = 0.99: only mediapipe reads it" in expect_refusal(
-        output, grown, hand_confidence=0.99
+    assert "hagrid_confidence" not in note.text
+    assert "detection.hagrid_confidence = 0.99: only hagrid reads it" in expect_refusal(
+        output, grown, hagrid_confidence=0.99
     )
 
 
@@ -393,8 +393,14 @@ def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None
     assert engine.frames == NAMES
     assert resolved.detection.hand_confidence == 0.5
     (note,) = list_notes(output, "resumed")
-    assert (note.count, "detection.hand_confidence = 0.5" in note.text) == (2, True)
-    assert "detection.exif = 'ignore'" in note.text  # what frames were in 0.2, unless it was set
+    for value in (
+        "detection.hand_confidence = 0.5",
+        "detection.landmark_margin = 0.1",
+        "detection.exif = 'ignore'",  # what frames were in 0.2, unless it was set
+        "pairing.rule = '2021'",
+    ):
+        assert value in note.text
+    assert note.count == 4
     new, _ = resume.resume_config(config, stores.open_store(str(tmp_path / "new")))
     assert new.detection.hand_confidence == 0.65  # a new run takes today's default
     asked = configuration.load_config(FROZEN / "config.yml", {"hand_confidence": 0.65})
@@ -600,6 +606,7 @@ def test_a_killed_redetect_resumes_and_equals_a_new_run(tmp_path: Path) -> None:
 
 
 PAIRING: dict[str, Any] = {
+    "rule": "2021",
     "crop_coefficient": 1.2,
     "crop_hand_coefficient": 1.7,
     "enlarged_classes": ("ok", "stop"),

@@ -186,8 +186,8 @@ def test_quantized_landmarks_are_close_to_those_of_the_float_model(converted: di
             return outputs
 
     hands = MediaPipeHands(0.5, 0.1)
-    packaged = hands._hand_session
-    hands._hand_session = Recording(packaged)
+    packaged = hands._landmarks._session
+    hands._landmarks._session = Recording(packaged)
     for path in sorted((ROOT / "data" / "sample" / "TRAIN_DATA").rglob("*.jpg"))[::8]:
         hands.detect([decode_image(path.read_bytes())])
     crops = np.concatenate(recorded)

@@ -171,9 +171,10 @@ def test_hands_are_searched_only_in_the_regions(
     assert len(found[1]) == 0
 
 
-def test_a_box_surrounds_the_landmarks(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:
+def test_a_box_surrounds_the_landmarks(two_hands: tuple[RGB, NDArray[np.float64]]) -> None:
     image, hands = two_hands
-    (found,) = hand_detector.detect([image], [boxes.make_context_squares(hands, 0.75)])
+    detector = HANDS["mediapipe"].build(DetectionConfig(landmark_margin=0.1), "cpu")
+    (found,) = detector.detect([image], [boxes.make_context_squares(hands, 0.75)])
     assert len(found) == 2
     assert found.landmarks is not None
     assert found.presence is not None
@@ -191,6 +192,36 @@ def test_a_box_surrounds_the_landmarks(two_hands: tuple[RGB, NDArray[np.float64]
     np.testing.assert_array_equal(found.scores, np.minimum(found.presence, found.proposals[:, 4]))
     palms = found.proposals[:, :4]
     assert (boxes.compute_overlap(palms, found.boxes) > 0.5 * boxes.compute_area(palms)).all()
+
+
+@pytest.mark.usefixtures("hagrid_weights")
+def test_a_hagrid_box_that_is_a_part_of_the_hand_is_mended(shared: Path) -> None:
+    """The network boxes half of the fist of p05/0013; the landmarks have all of it."""
+    folder = shared / "frames" / "webcam"
+    truth = json.loads((folder / "truth.json").read_text())
+    true = np.array(truth["p05/0013.jpg"]["hands"][0])
+    (found,) = (
+        HANDS["hagrid"].build(DetectionConfig(), "cpu").detect([read_image(folder / "TRAIN_DATA" / "p05" / "0013.jpg")])
+    )
+    assert found.proposals is not None
+    assert found.presence is not None
+    assert boxes.compute_iou(found.proposals[0, :4], true) < 0.5
+    assert boxes.compute_iou(found.boxes[0], true) > 0.7
+    assert found.scores[0] == min(found.presence[0], found.proposals[0, 4]) > 0.9
+
+
+@pytest.mark.usefixtures("hagrid_weights")
+def test_a_hagrid_box_that_is_not_confirmed_keeps_its_box_and_a_low_score(shared: Path) -> None:
+    """Of p06/0016 the network boxes a joint of the thumb with a score of .99."""
+    image = read_image(shared / "frames" / "webcam" / "TRAIN_DATA" / "p06" / "0016.jpg")
+    (found,) = HANDS["hagrid"].build(DetectionConfig(), "cpu").detect([image])
+    assert found.proposals is not None
+    assert found.presence is not None
+    doubtful = np.flatnonzero(found.presence < 0.5)
+    assert len(doubtful) == 1
+    assert found.proposals[doubtful, 4] > 0.7
+    np.testing.assert_array_equal(found.scores[doubtful], found.presence[doubtful])
+    assert boxes.compute_iou(found.boxes[doubtful], found.proposals[doubtful, :4]) > 0.5
 
 
 def test_mirroring_swaps_the_handedness(two_hands: tuple[RGB, NDArray[np.float64]], hand_detector: Detector) -> None:

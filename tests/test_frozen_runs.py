@@ -32,11 +32,8 @@ from detectime.storage import store as stores
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0"
 FINISHED = ["default", "cascade", "averaged"]
-CONTEST_BY_0_2 = {
-    "default": "50828930587b9821c8e518db703a76633d68244522fb308e595f86aac4374175",
-    "cascade": "01834072c7e404c239258ff373f3549de8639b54ee78bab957f2d8b4dee83b7e",
-}
-"""The sha256 of the hands.json that 0.2.0 wrote of the contest's frames."""
+CONTEST_BY_0_2 = "50828930587b9821c8e518db703a76633d68244522fb308e595f86aac4374175"
+"""The sha256 of the hands.json that 0.2.0 wrote by default of the contest's frames."""
 
 
 @pytest.fixture
@@ -206,20 +203,15 @@ def test_an_interrupted_run_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FINISHED)
-def test_a_grown_run_is_a_whole_run_under_its_own_settings(
-    tmp_path: Path, name: str, request: pytest.FixtureRequest
-) -> None:
-    if name != "default":
-        request.getfixturevalue("hagrid_weights")
+def test_a_grown_run_is_a_whole_run_under_its_own_settings(tmp_path: Path) -> None:
     classes = ["no_gesture", *configuration.load_config().classes]
-    output = copy(name, tmp_path)
+    output = copy("default", tmp_path)
     config = detect(output, classes=classes)
     outcomes.pair_run(runs.open_run(output), config.pairing)
 
     whole = tmp_path / "whole"
     values = configuration.config_to_dict(config)
-    keys = ("hand_detector", "near_coefficient", "whole_frame")
+    keys = ("hand_detector", "near_coefficient", "whole_frame", "landmark_margin")
     own = detect(whole, classes=classes, **{key: values["detection"][key] for key in keys}, **values["pairing"])
     outcomes.pair_run(runs.open_run(whole), own.pairing)
     assert pq.read_metadata(output / "detections.parquet").num_rows == 120
@@ -227,14 +219,21 @@ def test_a_grown_run_is_a_whole_run_under_its_own_settings(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FINISHED)
-def test_todays_detectors_find_the_boxes_of_0_2(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
-    """While the revisions are the same."""
-    if name != "default":
-        request.getfixturevalue("hagrid_weights")
-    values = json.loads((FROZEN / name / "run.json").read_text())["configuration"]["detection"]
-    detect(tmp_path, **{key: values[key] for key in ("hand_detector", "near_coefficient", "whole_frame")})
-    now, then = hand_boxes(tmp_path), hand_boxes(copy(name, tmp_path / "copy"))
+@pytest.mark.usefixtures("hagrid_weights")
+@pytest.mark.parametrize("name", ["cascade", "averaged"])
+def test_a_run_of_the_first_revision_of_hagrid_cannot_grow(tmp_path: Path, name: str) -> None:
+    output = copy(name, tmp_path)
+    with pytest.raises(RunError, match=r"hagrid has revision 2.*revision 1.*another `output`.*redetect: true"):
+        detect(output, classes=["no_gesture", "stop"])
+
+
+@pytest.mark.slow
+def test_todays_detectors_find_the_boxes_of_0_2(tmp_path: Path) -> None:
+    """With the settings of 0.2, as the revisions are the same."""
+    values = json.loads((FROZEN / "default" / "run.json").read_text())["configuration"]["detection"]
+    keys = ("hand_detector", "near_coefficient", "whole_frame", "landmark_margin")
+    detect(tmp_path, **{key: values[key] for key in keys})
+    now, then = hand_boxes(tmp_path), hand_boxes(copy("default", tmp_path / "copy"))
     assert now.keys() == then.keys()
     for path, found in now.items():
         assert len(found) == len(then[path])
@@ -275,17 +274,12 @@ def test_a_value_of_an_old_config_that_was_its_default_takes_todays(later_releas
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "parameters"), [("default", {}), ("cascade", {"hand_detector": "hagrid,mediapipe"})])
-def test_real_frames_give_the_bytes_of_0_2(
-    tmp_path: Path, name: str, parameters: dict[str, str], shared: Path, request: pytest.FixtureRequest
-) -> None:
-    if name != "default":
-        request.getfixturevalue("hagrid_weights")
+def test_real_frames_give_the_bytes_of_0_2(tmp_path: Path, shared: Path) -> None:
     contest = shared / "frames" / "contest"
     given = {"images": str(contest / "TRAIN_DATA"), "labels": str(contest / "train.csv")}
-    config = detect(tmp_path, **given, **parameters)
+    config = detect(tmp_path, **given, landmark_margin=0.1, rule="2021")
     outcomes.pair_run(runs.open_run(tmp_path), config.pairing)
-    assert hashlib.sha256(hands(tmp_path)).hexdigest() == CONTEST_BY_0_2[name]
+    assert hashlib.sha256(hands(tmp_path)).hexdigest() == CONTEST_BY_0_2
 
 
 @pytest.mark.slow
@@ -310,6 +304,8 @@ def test_the_notebook_takes_the_parameters_of_0_2(tmp_path: Path, start: str) ->
     output = copy("default", tmp_path) if start == "default" else tmp_path / "new"
     given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
     given |= {"config": FROZEN / "config.yml", "source": "folder"}
+    if start == "nothing":  # a new run takes today's defaults
+        given |= {"landmark_margin": 0.1, "rule": "2021"}
     command = [
         str(Path(sys.executable).parent / "papermill"),
         str(definitions.ROOT_DIR / "notebooks/01_get_train_data.ipynb"),

@@ -175,7 +175,34 @@ NEAR, OTHER, FAR = (350, 200, 370, 220), (270, 200, 290, 220), (390, 200, 400, 2
 def test_the_most_trusted_detector_wins_and_those_that_agree_are_averaged(
     hands: list[tuple[str, Box]], hand: Box, found_by: str
 ) -> None:
-    sample = pair_one([FACE], [make_detection(box, name) for name, box in hands])
+    sample = pair_one([FACE], [make_detection(box, name) for name, box in hands], config=PairingConfig(rule="2021"))
+    assert get_box(sample, "hand") == pytest.approx(hand)
+    assert (sample["outcome"], sample["found_by"]) == ("paired", found_by)
+
+
+@pytest.mark.parametrize(
+    ("hands", "hand", "found_by"),
+    [
+        pytest.param([("hagrid", (375, 200, 385, 210), 1), ("zeta", NEAR, 1)], NEAR, "zeta", id="the larger overlap"),
+        pytest.param(
+            [("hagrid", NEAR, 0.25), ("zeta", (375, 200, 385, 215), 1)], (375, 200, 385, 215), "zeta", id="sure"
+        ),
+        pytest.param([("zeta", NEAR, 0.25), ("zeta", (375, 200, 385, 215), 1)], (375, 200, 385, 215), "zeta", id="one"),
+        pytest.param([("zeta", NEAR, 0), ("hagrid", FAR, 1)], NEAR, "zeta", id="only overlapping hands compete"),
+        pytest.param([("zeta", NEAR, 0.5), ("alpha", OTHER, 0.5)], NEAR, "zeta", id="the first of equals"),
+        pytest.param(
+            [("hagrid", (350, 200, 370, 225), 0.5), ("mediapipe", NEAR, 1)],
+            (350, 200, 370, 221),
+            "hagrid+mediapipe",
+            id="the mean has weights",
+        ),
+    ],
+)
+def test_by_confidence_the_overlap_and_the_score_decide(
+    hands: list[tuple[str, Box, float]], hand: Box, found_by: str
+) -> None:
+    found = [make_detection(box, name, score=score) for name, box, score in hands]
+    sample = pair_one([FACE], found, config=PairingConfig(rule="confidence"))
     assert get_box(sample, "hand") == pytest.approx(hand)
     assert (sample["outcome"], sample["found_by"]) == ("paired", found_by)
 
@@ -214,7 +241,10 @@ def test_a_fallback_fills_frames_without_a_pair(
 def test_without_a_face_the_best_score_of_the_most_trusted_detector_wins() -> None:
     scores = [("mediapipe", NEAR, 1.0), ("hagrid", OTHER, 0.5), ("hagrid", FAR, 0.75), ("hagrid", FACE, 0.75)]
     found = [make_detection(box, name, "fallback", score) for name, box, score in scores]
-    sample = pair_one([], found, "mute", PairingConfig(fallback="frame"))
+    sample = pair_one([], found, "mute", PairingConfig(fallback="frame", rule="confidence"))
+    assert get_box(sample, "hand") == list(NEAR)
+    assert (sample["hand_score"], sample["found_by"]) == (1.0, "mediapipe")
+    sample = pair_one([], found, "mute", PairingConfig(fallback="frame", rule="2021"))
     assert get_box(sample, "hand") == list(FAR)
     assert get_box(sample, "bbox") == [365, 180, 425, 240]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid")
@@ -223,7 +253,7 @@ def test_without_a_face_the_best_score_of_the_most_trusted_detector_wins() -> No
         [],
         [*found, make_detection((390, 200, 400, 224), "mediapipe", "fallback")],
         "ok",
-        PairingConfig(fallback="frame"),
+        PairingConfig(fallback="frame", rule="2021"),
     )
     assert get_box(sample, "hand") == [390, 200, 400, 222]
     assert (sample["hand_score"], sample["found_by"]) == (0.75, "hagrid+mediapipe")
@@ -300,6 +330,7 @@ a_frame = st.fixed_dictionaries(
 some_frames = st.lists(a_frame, min_size=1, max_size=8)
 a_config = st.builds(
     PairingConfig,
+    rule=st.sampled_from(["confidence", "2021"]),
     crop_coefficient=st.sampled_from([0.5, 1, 1.5]),
     crop_hand_coefficient=st.sampled_from([0.5, 1.5]),
     fallback=st.sampled_from(["none", "wider", "frame"]),
@@ -328,13 +359,14 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
             break
         if frame["faces"] and considered:
             row["overlap"] = 0.0
-        face, hand, largest = slow_best_pair(frame["faces"], considered, coefficient)
+        face, hand, largest = slow_best_pair(frame["faces"], considered, coefficient, config.rule)
         if hand is not None:
             row |= {"face": list(face), "overlap": largest, "fallback": kind}
             chosen = hand
             break
     if chosen is None and config.fallback == "frame" and every:
-        chosen = min(every, key=lambda hand: (get_trust(hand["detector"]), -hand["score"]))
+        by_trust = config.rule == "2021"
+        chosen = min(every, key=lambda hand: (get_trust(hand["detector"]) if by_trust else (), -hand["score"]))
         row["fallback"] = "alone"
     if chosen is None:
         return row | {"outcome": "no_face" if not frame["faces"] else "apart" if row["hands"] else "no_hand"}
@@ -345,7 +377,7 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
         if best is not None and slow_iou(chosen, best) > 0.5:
             averaged.append(best)
     row["found_by"] = "+".join(sorted((hand["detector"] for hand in averaged), key=get_trust))
-    hand = tuple(sum(other[key] for other in averaged) / len(averaged) for key in ("x1", "y1", "x2", "y2"))
+    hand = tuple(slow_mean(chosen, averaged, key, config.rule) for key in ("x1", "y1", "x2", "y2"))
     cut = make_square(hand, config.crop_hand_coefficient) if frame["class_name"] in config.enlarged_classes else hand
     bbox = [
         math.floor(max(cut[0], 0)),
@@ -357,18 +389,36 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
     return row | {"outcome": "fallback" if row["fallback"] else "paired"}
 
 
-def slow_best_pair(faces: list[Box], hands: list[dict[str, Any]], coefficient: float) -> tuple[Any, Any, float]:
-    """Find the pair with the largest overlap, of the most trusted detector that has one."""
-    best, largest, by = (None, None), 0.0, (math.inf, "")
+def slow_mean(chosen: dict[str, Any], averaged: list[dict[str, Any]], key: str, rule: str) -> float:
+    """Average a corner, weighted by the square of the score relative to the chosen hand's."""
+    if rule == "2021":
+        return float(sum(hand[key] for hand in averaged) / len(averaged))
+    others = sorted(averaged[1:], key=lambda hand: get_trust(hand["detector"]))
+    weights = [hand["score"] ** 2 / chosen["score"] ** 2 for hand in others]
+    shift = sum(weight * (hand[key] - chosen[key]) for weight, hand in zip(weights, others, strict=True))
+    return float(chosen[key] + shift / sum(weights, start=1.0))
+
+
+def slow_best_pair(
+    faces: list[Box], hands: list[dict[str, Any]], coefficient: float, rule: str
+) -> tuple[Any, Any, float]:
+    """Find the best pair: by confidence, or of the most trusted detector that has one; and its overlap."""
+    best, largest, by, value = (None, None), 0.0, (math.inf, ""), 0.0
     for face in faces:
         square = make_square(face, coefficient)
         for hand in hands:
-            width = min(square[2], hand["x2"]) - max(square[0], hand["x1"])
-            height = min(square[3], hand["y2"]) - max(square[1], hand["y1"])
-            overlap, own = max(width, 0) * max(height, 0), get_trust(hand["detector"])
-            if overlap > 0 and (own < by or (own == by and overlap > largest)):
-                best, largest, by = (face, hand), overlap, own
+            overlap, own = slow_overlap(square, hand), get_trust(hand["detector"]) if rule == "2021" else (0.0, "")
+            worth = overlap * (1 if rule == "2021" else hand["score"] ** 2)
+            if overlap > 0 and (own < by or (own == by and worth > value)):
+                best, largest, by, value = (face, hand), overlap, own, worth
     return *best, largest
+
+
+def slow_overlap(square: Box, hand: dict[str, Any]) -> float:
+    """Compute the area common to a square and a hand."""
+    width = min(square[2], hand["x2"]) - max(square[0], hand["x1"])
+    height = min(square[3], hand["y2"]) - max(square[1], hand["y1"])
+    return max(width, 0) * max(height, 0)
 
 
 def slow_iou(a: dict[str, Any], b: dict[str, Any]) -> float:

@@ -307,15 +307,19 @@ def test_hagrid_weights_are_downloaded_once_into_the_user_s_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, spec = hagrid.WEIGHTS.name, HANDS["hagrid"]
+    landmarks = downloads.find_packaged_weights("hand_landmark.onnx")
     with serve_file((shared / "weights" / name).read_bytes()) as server:
         monkeypatch.setenv("DETECTIME_MIRROR", server.address)
         for _ in range(2):
-            assert spec.find_weights(DetectionConfig()) == [tmp_path / "model" / name]
-            assert spec.fingerprint(DetectionConfig()) == {name: hagrid.WEIGHTS.sha256}
+            assert spec.find_weights(DetectionConfig()) == [tmp_path / "model" / name, landmarks]
+            assert spec.fingerprint(DetectionConfig()) == {
+                name: hagrid.WEIGHTS.sha256,
+                landmarks.name: downloads.hash_file(landmarks),
+            }
     assert server.asked == [(f"/{name}", None)]
     spec.build(DetectionConfig(), "cpu")  # works without the server
     monkeypatch.setenv("DETECTIME_WEIGHTS", str(shared / "weights"))
-    assert spec.find_weights(DetectionConfig()) == [shared / "weights" / name]
+    assert spec.find_weights(DetectionConfig()) == [shared / "weights" / name, landmarks]
 
 
 def test_other_hagrid_weights_are_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

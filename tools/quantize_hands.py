@@ -119,7 +119,8 @@ def main() -> None:
     worker = Worker(choose_detectors(settings.detection))
     for search in worker.cascade._searches:
         if isinstance(search.detector, MediaPipeHands):
-            search.detector._hand_session = Recording(search.detector._hand_session)
+            network = search.detector._landmarks
+            network._session = Recording(network._session)
     worker(source, sorted(name for name, _ in source.list_frames()))
     with tempfile.TemporaryDirectory() as folder:
         convert_weights.download_wheels(Path(folder))

@@ -96,9 +96,9 @@ class Cascade:
     """The detectors of a run, in the order in which they are used.
 
     The first hand detector searches every image with a face. Each further one searches the images in which no detector
-    before it found a hand near a face, that is, a hand that overlaps the context square of `near_coefficient`. If none
-    found one, smaller faces are searched for, and hands near those. Last, with `whole_frame`, hands are searched
-    anywhere.
+    before it found a hand near a face, that is, a hand that overlaps the context square of `near_coefficient`. A hand
+    that its detector doubts does not count, so that another one may find a better one. If none found one, smaller faces
+    are searched for, and hands near those. Last, with `whole_frame`, hands are searched anywhere.
 
     Parameters
     ----------
@@ -117,6 +117,7 @@ class Cascade:
         config, faces = chosen.config, chosen.faces
         self._near_coefficient = config.near_coefficient
         self._pixels = config.pixels
+        self._doubts = {spec.name: spec.doubt for spec in chosen.hands}
         self._face_detector: Detector | FaceCache = chosen.build(faces)
         is_coarse = faces.coarse and config.face_first_resolution != config.face_max_resolution
         one_pass = {"face_first_resolution": config.face_max_resolution}
@@ -217,11 +218,16 @@ class Cascade:
 
     def _has_near_hand(self, state: _State) -> bool:
         """Whether a hand is near a face. With a coefficient of 0, which has every detector search, any hand is."""
-        hands = [hands.detections.boxes for hands in state.hands if len(hands.detections)]
+        hands = [found for found in map(self._select_sure, state.hands) if len(found)]
         if not self._near_coefficient:
             return len(hands) > 0
         squares = boxes.make_context_squares(state.faces.boxes, self._near_coefficient)[:, None]
         return any((boxes.compute_overlap(squares, each) > 0).any() for each in hands)
+
+    def _select_sure(self, hands: HandDetections) -> boxes.Floats:
+        """Return the boxes of the hands that their detector does not doubt."""
+        found = hands.detections
+        return found.boxes if found.presence is None else found.boxes[found.presence >= self._doubts[hands.detector]]
 
 
 def _compute_scale(pixels: RGB, image: FrameImage) -> boxes.Floats:

@@ -176,7 +176,10 @@ class DetectorSpec:
         Number to raise whenever the same settings and weights give different boxes, also through a new default of
         `search` or `reach`. A run of an earlier revision cannot be grown.
     trust
-        Rank among hand detectors: where two detect different hands near a face, the higher rank wins.
+        Rank among hand detectors: by the pairing rule ``2021``, where two detect different hands near a face, the
+        higher rank wins.
+    doubt
+        Presence below which a hand does not count as found, so that the next detector is asked.
     confidence
         Name of the key, among its settings, that holds the score threshold.
     search, reach
@@ -190,6 +193,8 @@ class DetectorSpec:
         Whether it is a `face_cache.FaceCache`, which finds faces by the frame's name and processes no pixels.
     pinned
         Weights files whose sha256 is known in advance.
+    packaged
+        Names of weights that the package contains, used beside the pinned ones.
     needs, extra
         Modules that it imports, and the extra that installs them.
     distribution, version
@@ -211,6 +216,7 @@ class DetectorSpec:
     find_weights: Callable[[Any], list[Path]]
     revision: int = 1
     trust: int = 0
+    doubt: float = 0.0
     confidence: str = ""
     search: Literal["face", "frame"] = "face"
     reach: float = 2.0
@@ -218,6 +224,7 @@ class DetectorSpec:
     coarse: bool = False
     by_name: bool = False
     pinned: tuple[WeightsFile, ...] = ()
+    packaged: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     extra: str = ""
     distribution: str | None = None
@@ -241,7 +248,8 @@ class DetectorSpec:
         if self.own_fingerprint is not None:
             return self.own_fingerprint(settings)
         if self.pinned:
-            return {file.name: file.sha256 or "" for file in self.pinned}
+            packaged = {name: downloads.hash_file(downloads.find_packaged_weights(name)) for name in self.packaged}
+            return {file.name: file.sha256 or "" for file in self.pinned} | packaged
         return {path.name: downloads.hash_file(path) for path in self.find_weights(settings)}
 
 

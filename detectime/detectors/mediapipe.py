@@ -1,45 +1,39 @@
 """Hand detector: MediaPipe's palm and landmark models on onnxruntime.
 
 The palm model proposes hands, the landmark model refines each to 21 landmarks. Zhang et al., MediaPipe Hands: On-device
-Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors, regions and thresholds follow the graphs ``palm_detection``
-and ``hand_landmark`` of MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe itself is not required.
+Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors, regions and thresholds follow the graph ``palm_detection`` of
+MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe itself is not required.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime.boxes import Floats
-from detectime.detectors import onnx
+from detectime.detectors import hand_landmarks, onnx
 from detectime.detectors.contract import Detections, DetectorSpec, list_packaged_weights
+from detectime.detectors.hand_landmarks import Hand, HandRegion, LandmarkNetwork, LandmarkSettings
 from detectime.images import RGB
-from detectime.schema import LANDMARKS
 from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
 
-_PALM_WEIGHTS, _HAND_WEIGHTS = "palm_detection.onnx", "hand_landmark.onnx"
+_PALM_WEIGHTS = "palm_detection.onnx"
 _PALM_SIDE = 192  # side of the palm network's square input, in pixels
-_HAND_SIDE = 224  # the same of the landmark network
 _GRIDS = ((24, 2), (12, 6))  # per level: cells per side, anchors per cell
 _PALM_NMS = 0.3  # IoU above which palms are averaged into one
 _MAX_PALMS = 4  # per region: the hands of two people
 _WRIST, _MIDDLE = 0, 2  # the palm keypoints that give the hand's direction
 _PALM_REGION_SIDE = 2.6  # side of the landmark network's region, in palm sides
 _PALM_REGION_SHIFT = 0.5  # shift of the region's centre towards the fingers, in palm heights
-_KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
-_HAND_REGION_SIDE = 1.6  # side of the region of the second pass, in hand sides
 _MIN_SHIFT = 0.05  # without a shift larger than this, in region sides, the second pass is skipped
 _SAME_HAND = 0.5  # IoU above which two detections are the same hand
-_DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 
 
 @dataclass(frozen=True)
@@ -58,30 +52,11 @@ class _Palm:
         return np.concatenate([self.centre - half, self.centre + half])
 
 
-@dataclass(frozen=True)
-class _Hand:
-    """Output of the landmark network for a region; see `Detections` for `presence` and `handedness`.
-
-    `points`, shape (21, 2), are landmarks in pixels of the image; `depth`, shape (21,), is their z in the same unit.
-    """
-
-    points: Floats
-    depth: Floats
-    presence: float
-    handedness: float
-
-    def make_box(self, margin: float) -> Floats:
-        low, high = self.points.min(axis=0), self.points.max(axis=0)
-        padding = margin * (high - low).max()
-        return np.concatenate([low - padding, high + padding])
-
-
 @checked_dataclass(frozen=True, config=CHECKED)
-class MediaPipeSettings:
+class MediaPipeSettings(LandmarkSettings):
     """Keys of this detector."""
 
     hand_confidence: Share = 0.5
-    landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
 
 
 class MediaPipeHands:
@@ -92,7 +67,7 @@ class MediaPipeHands:
     confidence
         Minimum score, 0…1. A hand's score is the minimum of its palm score and its presence.
     margin
-        Padding on each side of the box around the landmarks, as a fraction of the box's longer side.
+        See `LandmarkSettings`.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
@@ -101,16 +76,16 @@ class MediaPipeHands:
     >>> from detectime.images import decode_image
     >>> from detectime.paths import SAMPLE
     >>> image = decode_image((SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").read_bytes())
-    >>> (hands,) = MediaPipeHands(0.5, 0.1).detect([image])
+    >>> (hands,) = MediaPipeHands(0.5, None).detect([image])
     >>> len(hands), hands.landmarks.shape
     (1, (1, 21, 3))
     """
 
-    def __init__(self, confidence: float, margin: float, device: str = "cpu") -> None:
+    def __init__(self, confidence: float, margin: float | None, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
         self._palm_session = onnx.open_session(downloads.find_packaged_weights(_PALM_WEIGHTS), device)
-        self._hand_session = onnx.open_session(downloads.find_packaged_weights(_HAND_WEIGHTS), device)
+        self._landmarks = LandmarkNetwork(device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
         """Detect hands in each image, best first, clipped to the image.
@@ -131,7 +106,7 @@ class MediaPipeHands:
             self._select_hands(image, own, [next(hands) for _ in own]) for image, own in zip(images, palms, strict=True)
         ]
 
-    def _select_hands(self, image: RGB, palms: Sequence[_Palm], hands: Sequence[_Hand]) -> Detections:
+    def _select_hands(self, image: RGB, palms: Sequence[_Palm], hands: Sequence[Hand]) -> Detections:
         """Drop low scores and duplicates."""
         if not palms:
             return Detections.none()
@@ -140,15 +115,11 @@ class MediaPipeHands:
         boxes = geometry.clip_boxes([hand.make_box(self.margin) for hand in hands], width, height)
         confident = np.flatnonzero((scores >= self.confidence) & (geometry.compute_area(boxes) > 0))
         kept = confident[geometry.suppress_non_maximum(boxes[confident], scores[confident], _SAME_HAND)]
-        pairs = [(palms[k], hands[k]) for k in kept.tolist()]
-        points = [np.column_stack([hand.points, hand.depth - hand.depth[0]]) for _, hand in pairs]
-        return Detections(
-            geometry.as_boxes(boxes[kept]),
+        return hand_landmarks.make_detections(
+            [hands[k] for k in kept.tolist()],
+            boxes[kept],
             scores[kept],
-            landmarks=np.asarray(points, np.float32).reshape(-1, LANDMARKS, 3),
-            presence=np.array([hand.presence for _, hand in pairs], np.float32),
-            handedness=np.array([hand.handedness for _, hand in pairs], np.float32),
-            proposals=np.array([[*palm.box, palm.score] for palm, _ in pairs], np.float32).reshape(-1, 5),
+            np.array([[*palms[k].box, palms[k].score] for k in kept.tolist()]),
         )
 
     def _detect_palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
@@ -163,7 +134,7 @@ class MediaPipeHands:
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, _make_input)
+        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, hand_landmarks.make_input)
         for (n, scale, corner), own_offsets, scores in zip(origins, offsets, _sigmoid(logits[:, :, 0]), strict=True):
             found[n] += self._decode_palms(own_offsets, scores, scale, corner)[:_MAX_PALMS]
         for n, palms in enumerate(found):
@@ -189,43 +160,23 @@ class MediaPipeHands:
             palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[selected[group[0]]])))
         return palms
 
-    def _refine_palms(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[_Hand]:
+    def _refine_palms(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[Hand]:
         """Run the landmark network on the region of each palm, with a second pass where the region is off."""
-        regions = [_make_palm_region(palm) for _, palm in palms]
-        hands = self._find_landmarks([(image, region) for (image, _), region in zip(palms, regions, strict=True)])
+        images, regions = [image for image, _ in palms], [_make_palm_region(palm) for _, palm in palms]
+        hands = self._landmarks.look_at_hands(images, regions)
         # A palm locates its hand only roughly. A second pass on the region of the landmarks, as MediaPipe uses it from
         # one video frame to the next, gives a tighter and more stable box.
         repeated = [
             n
             for n, (hand, region) in enumerate(zip(hands, regions, strict=True))
-            if hand.presence >= self.confidence and _measure_shift(region, _make_hand_region(hand.points)) > _MIN_SHIFT
+            if hand.presence >= self.confidence and _measure_shift(region, hand.make_region()) > _MIN_SHIFT
         ]
-        second = self._find_landmarks([(palms[n][0], _make_hand_region(hands[n].points)) for n in repeated])
+        second = self._landmarks.look_at_hands(
+            [images[n] for n in repeated], [hands[n].make_region() for n in repeated]
+        )
         for n, hand in zip(repeated, second, strict=True):
             hands[n] = hand
         return iter(hands)
-
-    def _find_landmarks(self, regions: Sequence[tuple[RGB, Floats]]) -> list[_Hand]:
-        """Run the landmark network on regions: pairs of an image and the affine map from `_make_region`."""
-        if not regions:
-            return []
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        size = (_HAND_SIDE, _HAND_SIDE)
-        crops = [np.asarray(cv2.warpAffine(image, affine, size, flags=flags), np.uint8) for image, affine in regions]
-        outputs = onnx.run_session(self._hand_session, ("landmarks", "presence", "handedness"), crops, _make_input)
-        hands = []
-        for values, presence, handedness, (_, affine) in zip(*outputs, regions, strict=True):
-            points = values.reshape(LANDMARKS, 3)
-            scale = float(np.hypot(*affine[:, 0]))
-            hands.append(
-                _Hand(
-                    points[:, :2] @ affine[:, :2].T + affine[:, 2],
-                    points[:, 2] / _DEPTH_SCALE * scale,
-                    float(presence[0]),
-                    float(handedness[0]),
-                )
-            )
-        return hands
 
 
 def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:
@@ -243,7 +194,7 @@ SPEC = DetectorSpec(
     "mediapipe",
     MediaPipeSettings,
     build,
-    list_packaged_weights(_PALM_WEIGHTS, _HAND_WEIGHTS),
+    list_packaged_weights(_PALM_WEIGHTS, hand_landmarks.WEIGHTS),
     trust=2,
     confidence="hand_confidence",
     reach=2.1,
@@ -274,10 +225,6 @@ def _letterbox(image: RGB) -> tuple[RGB, float, Floats]:
     return square, scale, np.array([left, top], float)
 
 
-def _make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
-    return np.stack(images).astype(np.float32) / np.float32(255)
-
-
 def _group_palms(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
     """Group the detections of each palm; return indices, the best group and the best of each group first."""
     centres, sides = values[:, 0], values[:, 1]
@@ -292,46 +239,16 @@ def _group_palms(values: Floats, scores: Floats) -> list[NDArray[np.intp]]:
     return groups
 
 
-def _make_palm_region(palm: _Palm) -> Floats:
-    """Return the region of the hand that a palm belongs to, shifted towards the fingers: see `_make_region`."""
+def _make_palm_region(palm: _Palm) -> HandRegion:
+    """Return the region of the hand that a palm belongs to, shifted towards the fingers."""
     up = palm.keypoints[_MIDDLE] - palm.keypoints[_WRIST]
     centre = palm.centre + _PALM_REGION_SHIFT * palm.height * up / max(float(np.hypot(*up)), 1e-6)
-    return _make_region(centre, _PALM_REGION_SIDE * max(palm.width, palm.height), up)
+    return HandRegion(centre, _PALM_REGION_SIDE * max(palm.width, palm.height), up)
 
 
-def _make_hand_region(points: Floats) -> Floats:
-    """Return the region of a hand from its landmarks, shape (21, 2): see `_make_region`."""
-    up = points[_KNUCKLES].mean(axis=0) - points[0]
-    rotated = points @ _make_rotation(up)
-    low, high = rotated.min(axis=0), rotated.max(axis=0)
-    return _make_region(_make_rotation(up) @ (low + high) / 2, _HAND_REGION_SIDE * float((high - low).max()), up)
-
-
-def _make_region(centre: Floats, side: float, up: Floats) -> Floats:
-    """Return the affine map, shape (2, 3), from the landmark network's input to a square region of the image.
-
-    Parameters
-    ----------
-    centre, side
-        Centre (x, y) and side of the square, in pixels of the image.
-    up
-        Direction in the image, shape (2,), that is upward in the network's input.
-    """
-    linear = side / _HAND_SIDE * _make_rotation(up)
-    return np.column_stack([linear, centre - linear @ np.full(2, _HAND_SIDE / 2)])
-
-
-def _measure_shift(a: Floats, b: Floats) -> float:
+def _measure_shift(a: HandRegion, b: HandRegion) -> float:
     """Return the distance between the centres of two regions, in sides of the second."""
-    centre = np.full(2, _HAND_SIDE / 2)
-    shift = (a[:, :2] - b[:, :2]) @ centre + a[:, 2] - b[:, 2]
-    return float(np.hypot(*shift) / (np.hypot(*b[:, 0]) * _HAND_SIDE))
-
-
-def _make_rotation(up: Floats) -> Floats:
-    """Return the rotation, shape (2, 2), whose columns are the input's x and y axes in the image."""
-    x, y = up / max(float(np.hypot(*up)), 1e-6)
-    return np.array([[-y, -x], [x, -y]])
+    return float(np.hypot(*(a.centre - b.centre)) / b.side)
 
 
 def _sigmoid(logits: Floats) -> Floats:
