@@ -18,10 +18,20 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from detectime import paths, releases
-from detectime.detectors import face_cache
+from detectime.detectors import face_cache, quality
 from detectime.detectors.registry import DetectionConfig as DetectionConfig  # re-exported
 from detectime.errors import ConfigError
-from detectime.settings import CHECKED, Coefficient, Count, Interval, Names, Share, list_field_names, suggest_name
+from detectime.settings import (
+    CHECKED,
+    Coefficient,
+    Count,
+    Interval,
+    Names,
+    Share,
+    list_defaults,
+    list_field_names,
+    suggest_name,
+)
 from detectime.storage import urls
 
 NO_VALUE = "null"
@@ -48,38 +58,66 @@ HAGRID_CLASSES = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok"
 
 @dataclass(frozen=True, config=CHECKED)
 class DataConfig:
-    """Where the data is, and how it is read. Paths are absolute in a loaded configuration."""
+    """Where the data is, and how it is read.
+
+    Paths are absolute in a loaded configuration.
+    """
 
     images: str
+    """The frames: a folder, archives (.zip, .tar) or videos. This and the next two may be URLs (s3://…, gs://…)."""
     labels: str
+    """A csv: frame_path (relative to images), video_name, frame_id, class_name; for videos: file, start, end (seconds,
+    or empty), class_name; further columns are kept. Or HaGRID's annotation folder."""
     output: str
+    """Folder for hands.json, outcomes.csv, run.json and the tables."""
     source_type: Literal["folder", "archives", "videos"] | None = None
+    """What `images` is: folder, of images | archives, a .zip or .tar or a folder of them, not unpacked | videos, one or
+    a folder of them | null: archives or a video by the file name, archives also if the folder holds some and no
+    folders."""
     every: Interval | None = None
+    """Videos: 10, every 10th frame of a span | "0.5 s", one per half second | null, every frame."""
     span_zero: Literal["player", "first_picture"] = "player"
+    """Videos: what start and end count from. player: the time that players show | first_picture: the first picture,
+    which may begin after the sound."""
     truth_pixels: Literal["upright", "stored"] | None = None
+    """Annotated boxes: upright, as viewers show the frames | stored, as the files hold them, before EXIF rotates them |
+    null: not known, so frames that are rotated or mirrored are not compared."""
     hagrid_classes: dict[str, str] = dataclasses.field(default_factory=lambda: dict(HAGRID_CLASSES))
+    """HaGRID's classes to use, and their names here."""
 
 
 @dataclass(frozen=True, config=CHECKED)
 class SelectionConfig:
-    """Which rows of the frame table a run wants."""
+    """The frames of the table that this run wants; the others are `left_out`."""
 
     classes: Names | None = None
+    """A list of names; null: every label except no_gesture."""
     limit: Count | None = None
+    """Only the first N frames of these classes; null: all."""
 
 
 @dataclass(frozen=True, config=CHECKED)
 class PairingConfig:
-    """How detections are paired; may change at any time."""
+    """Arithmetic on the detections: change it and run again, in seconds."""
 
     rule: Annotated[Literal["confidence", "2021"], BeforeValidator(str)] = "confidence"  # papermill gives a number
+    """Which of several hands: confidence, the largest overlap with that square, times the square of the hand's score |
+    2021, the largest overlap, among hands of the most trusted detector."""
     crop_coefficient: Coefficient = 1.5
+    """A hand pairs with a face if it touches the square around it: half side, in face lengths."""
     crop_hand_coefficient: Coefficient = 1.5
+    """Half side of the square around a hand, in hand lengths: the bbox of enlarged_classes."""
     enlarged_classes: Names = ("mute",)
+    """Classes where the surroundings of the hand matter."""
     fallback: Literal["none", "wider", "frame"] = "none"
+    """For frames without a pair: none | wider: a wider square | frame: then the whole frame, and finally the best hand,
+    regardless of faces; set this, or whole_frame, for the first run. The outcome of such a sample is `fallback`."""
     wider_coefficient: Coefficient = 2.5
+    """Half side of the wider square, in face lengths; a larger search_coefficient gives it more hands."""
     min_face_score: Share | None = None
+    """Ignore faces with a lower score; null: use all that detection kept."""
     min_hand_score: Share | None = None
+    """The same for hands: try a score without running detection again."""
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -87,15 +125,26 @@ class RunConfig:
     """How the work is done; no value changes a result."""
 
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    engine: Literal["local", "ray"] | None = None
-    ray_address: str | None = None
-    worker_cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 1.0
-    worker_gpus: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
-    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """Processes; null: one per core, one on a GPU, as many as a cluster has room for."""
     save_per_num_images: Count = 100
+    """Frames in a shard: a killed run loses at most one per worker."""
     frame_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Seconds; a frame that takes longer is `failed`."""
     retry_failed: bool = False
+    """Process the missing, unreadable and failed frames of earlier passes again."""
     redetect: Redetect = False
+    """changed: process changed frames even if they are more than half | true: process every frame again with the
+    current detectors and settings; the old detections are kept beside the new ones."""
+    engine: Literal["local", "ray"] | None = None
+    """local: processes on this machine | ray | null: ray if ray_address is set."""
+    ray_address: str | None = None
+    """ray: the cluster, ray://HOST:10001, HOST:6379 or auto; null: start Ray on this machine."""
+    worker_cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 1.0
+    """ray: cores per worker."""
+    worker_gpus: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
+    """ray: GPUs per worker; may be a fraction."""
+    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """ray: seconds within which the cluster must provide a worker; raise it if nodes start on demand."""
 
     @property
     def uses_ray(self) -> bool:
@@ -113,6 +162,7 @@ class DisplayConfig:
     """What the notebook shows."""
 
     samples_per_class: Annotated[int, Field(ge=0, le=100)] = 4
+    """Frames that the galleries show for each class and for each reason."""
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -141,21 +191,19 @@ class Config:
 
     def is_explicit(self, key: str) -> bool:
         """Whether the user set a key, such as ``pairing.fallback``: a run's own value does not replace it."""
-        section, _, name = key.partition(".")
-        values = getattr(self, section)
-        defaults = _get_defaults(type(values))
-        return key in self.explicit or (name in defaults and getattr(values, name) != defaults[name])
+        return key in self.explicit or self._differs(key)
 
     def was_resumed(self, key: str) -> bool:
         """Whether a key that the user did not set differs from today's default: its value comes from a run."""
+        # A configuration that was put together in code does not say what is set.
+        return bool(self.explicit) and key not in self.explicit and self._differs(key)
+
+    def _differs(self, key: str) -> bool:
+        """Whether a key has another value than its default, which for `detection` depends on `quality`."""
         section, _, name = key.partition(".")
         values = getattr(self, section)
-        # A configuration that was put together in code does not say what is set.
-        return (
-            bool(self.explicit)
-            and key not in self.explicit
-            and getattr(values, name) != _get_defaults(type(values))[name]
-        )
+        defaults = _find_defaults(values)
+        return name in defaults and getattr(values, name) != defaults[name]
 
     def __post_init__(self) -> None:
         """Check what no single key can check by itself."""
@@ -315,22 +363,27 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 def list_differences(config: Config) -> dict[str, Any]:
     """Return the keys whose value differs from the default of this release, with their plain values.
 
-    Places have no default: `images`, `labels`, `output` and the vocabulary are not among them.
+    The default of a key of `detection` depends on `quality`: what the word stands for is not listed beside it. Places
+    have no default: `images`, `labels`, `output` and the vocabulary are not among them.
 
     Examples
     --------
     >>> list_differences(load_config(parameters={"limit": 100, "fallback": "none"}))
     {'selection.limit': 100}
+    >>> list_differences(load_config(parameters={"quality": "best"}))
+    {'detection.quality': 'best'}
     """
     found: dict[str, Any] = {}
-    for section, kind in SECTIONS.items():
+    for section in SECTIONS:
         values = getattr(config, section)
         plain = config_to_dict(values)
-        for name, default in _get_defaults(kind).items():
+        for name, default in _find_defaults(values).items():
             if getattr(values, name) != default:
                 found[f"{section}.{name}"] = plain[name]
     if found.get("detection.whole_frame") is False:  # what the default, null, becomes in a run
         del found["detection.whole_frame"]
+    if config.detection.quality is None:  # no word, in a run of 0.2: all its keys are compared with their defaults
+        del found["detection.quality"]
     return found
 
 
@@ -446,7 +499,7 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
     parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
     written = {f"{section}.{key}" for section in SECTIONS if section in tree for key in tree[section]}
     unset = {key for key in written if releases.is_default(version, key, _get_plain_value(as_written, key))}
-    unset -= parameters
+    unset -= parameters | _list_keys_of_word(tree, version)
     kept = {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in unset}
         if section in SECTIONS
@@ -454,7 +507,21 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
         for section, values in tree.items()
     }
     config = _validate(_add_parameters(kept, given, file), given, file)
-    return dataclasses.replace(config, explicit=frozenset((written - unset) | parameters))
+    explicit = frozenset((written - unset) | parameters)
+    names = {key.removeprefix("detection.") for key in explicit if key.startswith("detection.")}
+    detection = quality.apply_quality(config.detection, config.detection.quality, names)
+    return dataclasses.replace(config, detection=detection, explicit=explicit)
+
+
+def _list_keys_of_word(tree: Mapping[str, Any], version: str) -> set[str]:
+    """Return the keys that a file's `quality` decides: they count as set at any value that the file gives beside it.
+
+    Files of 0.2 give every key, and know no `quality`.
+    """
+    if "detection.quality" not in releases.DEFAULTS[version]:
+        return set()
+    word = tree.get("detection", {}).get("quality")
+    return {f"detection.{name}" for name in quality.BUNDLES.get(str(word), {})}
 
 
 def _add_parameters(tree: Mapping[str, Any], given: Mapping[str, Any], file: str) -> dict[str, Any]:
@@ -513,15 +580,9 @@ def _describe_fault(fault: Any) -> str:
     return f"{key} = {fault['input']!r}: {reason}"
 
 
-def _get_defaults(section: type) -> dict[str, Any]:
-    """Return the default of each key that has one."""
-    defaults = {}
-    for field in dataclasses.fields(section):
-        if field.default is not dataclasses.MISSING:
-            defaults[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            defaults[field.name] = field.default_factory()
-    return defaults
+def _find_defaults(values: Any) -> dict[str, Any]:
+    """Return the default of each key of a section that has one; those of `detection` depend on its `quality`."""
+    return quality.find_defaults(values) if isinstance(values, DetectionConfig) else list_defaults(type(values))
 
 
 def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:

@@ -71,6 +71,7 @@ DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key !
     "data.source_type": None,
     "data.span_zero": "player",
     "data.truth_pixels": None,
+    "detection.quality": "balanced",
     "detection.exif": "apply",
     "detection.face_cache_pixels": None,
     "detection.detector_settings": {},
@@ -82,7 +83,9 @@ DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key !
 }
 
 
-IMPLIED: dict[str, dict[str, Any]] = {"0.2": {"data.span_zero": "first_picture", "pairing.rule": "2021"}}
+IMPLIED: dict[str, dict[str, Any]] = {
+    "0.2": {"data.span_zero": "first_picture", "detection.quality": None, "pairing.rule": "2021"}
+}
 """What runs of a release did before there was a key for it."""
 
 

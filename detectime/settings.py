@@ -1,10 +1,14 @@
-"""What all sections of the configuration share: checked types of values, and hints for misspelt names."""
+"""What all sections of the configuration share: checked types, defaults, descriptions, hints for misspelt names."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -59,6 +63,51 @@ def list_field_names(section: type) -> list[str]:
     ['classes', 'limit']
     """
     return [field.name for field in dataclasses.fields(section)]
+
+
+def list_defaults(section: type) -> dict[str, Any]:
+    """Return the default of each key that has one.
+
+    Examples
+    --------
+    >>> from detectime.config import SelectionConfig
+    >>> list_defaults(SelectionConfig)
+    {'classes': None, 'limit': None}
+    """
+    defaults = {}
+    for field in dataclasses.fields(section):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+    return defaults
+
+
+def read_descriptions(section: type) -> dict[str, str]:
+    """Return the description of each key: the string below its field, in one line.
+
+    The source code is parsed at each call, since Python does not keep these strings.
+
+    Examples
+    --------
+    >>> from detectime.config import SelectionConfig
+    >>> read_descriptions(SelectionConfig)["limit"]
+    'Only the first N frames of these classes; null: all.'
+    """
+    bases = [base for base in reversed(section.__mro__) if dataclasses.is_dataclass(base)]
+    texts = {name: text for base in bases for name, text in _read_strings_below_fields(base).items()}
+    return {name: texts[name] for name in list_field_names(section) if name in texts}
+
+
+def _read_strings_below_fields(section: type) -> dict[str, str]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in itertools.pairwise(definition.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
+    return found
 
 
 def suggest_name(name: str, accepted: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import struct
@@ -31,13 +32,14 @@ from skips import (  # noqa: F401 (hooks)
 
 from detectime.config import DetectionConfig
 from detectime.detection.worker import Worker
-from detectime.detectors.hagrid import WEIGHTS
-from detectime.detectors.registry import choose_detectors
+from detectime.detectors import hagrid, yunet
+from detectime.detectors.registry import FACES, HANDS, choose_detectors
 from detectime.images import MAX_PIXELS, RGB, FrameImage, UnreadableImageError, decode_image
 from detectime.schema import DETECTIONS
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.reading import read_images
 from detectime.storage import downloads, name_index
+from detectime.storage.downloads import WeightsFile
 
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
 SHARED = Path(__file__).parents[2] / "shared"
@@ -81,11 +83,33 @@ def shared() -> Path:
 @pytest.fixture
 def hagrid_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the `hagrid` weights available, which are not part of the package."""
+    return provide_weights(hagrid.WEIGHTS, monkeypatch)
+
+
+@pytest.fixture
+def yunet_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the `yunet` weights available, which are not part of the package."""
+    return provide_weights(yunet.WEIGHTS, monkeypatch)
+
+
+def provide_weights(file: WeightsFile, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name the folder that has a weights file in the environment, and return the path of the file."""
     for folder in (SHARED / "weights", *downloads.list_weights_folders()):
-        if (folder / WEIGHTS.name).is_file():
+        if (folder / file.name).is_file():
             monkeypatch.setenv("DETECTIME_WEIGHTS", str(folder))
-            return folder / WEIGHTS.name
-    pytest.skip(f"the shared folder lacks weights/{WEIGHTS.name}")
+            return folder / file.name
+    pytest.skip(f"the shared folder lacks weights/{file.name}")
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all detectors selectable without their weights and extras: no test runs detection."""
+    for known in (FACES, HANDS):
+        for name, spec in known.items():
+            own = (lambda _: {"weights": "1"}) if spec.needs and not spec.pinned else spec.own_fingerprint
+            find = (lambda _: []) if spec.needs or spec.pinned else spec.find_weights
+            changed = dataclasses.replace(spec, find_weights=find, needs=(), own_fingerprint=own)
+            monkeypatch.setitem(known, name, changed)
 
 
 @pytest.fixture(scope="session")

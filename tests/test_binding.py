@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import faults
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from bound_runs import MORE, NAMES, detect, detect_with, expect_refusal, read_files
 from faults import (
-    ImaginaryFolder,
     InstantEngine,
     list_notes,
     list_stored_files,
@@ -34,7 +34,6 @@ from detectime import config as configuration
 from detectime import outcomes, releases, runs
 from detectime.config import Config, DetectionConfig, PairingConfig
 from detectime.detection import manifest, resume, run
-from detectime.detection.engines.contract import Engine
 from detectime.detection.manifest import RunError
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.registry import FACES, HANDS, choose_detectors
@@ -46,21 +45,9 @@ from detectime.storage import store as stores
 from detectime.storage.folder import FolderStore
 
 FROZEN = faults.HERE / "frozen" / "0.2.0"
-NAMES = name_frames(12)
-MORE = name_frames(16)
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 Build = Callable[..., DetectorSpec]
-
-
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all detectors selectable without their weights and extras: no test runs detection."""
-    for known in (FACES, HANDS):
-        for name, spec in known.items():
-            own = (lambda _: {"weights": "1"}) if spec.needs and not spec.pinned else spec.own_fingerprint
-            find = (lambda _: []) if spec.needs or spec.pinned else spec.find_weights
-            changed = dataclasses.replace(spec, find_weights=find, needs=(), own_fingerprint=own)
-            monkeypatch.setitem(known, name, changed)
 
 
 @pytest.fixture
@@ -73,41 +60,6 @@ def change_detector(monkeypatch: pytest.MonkeyPatch) -> Build:
         return known[name]
 
     return replace
-
-
-def detect(
-    output: Path, frame_paths: Iterable[str] = NAMES, engine: Engine | None = None, **parameters: Any
-) -> tuple[InstantEngine, Config]:
-    """Run without detectors, resuming as the notebook does; returns the engine and the resolved configuration."""
-    config = make_config(**{"save_per_num_images": 3, "output": str(output), **parameters})
-    return detect_with(config, output, frame_paths, engine)
-
-
-def detect_with(
-    config: Config, output: Path, frame_paths: Iterable[str] = NAMES, engine: Engine | None = None
-) -> tuple[InstantEngine, Config]:
-    """Run without detectors; returns the engine and the resolved configuration."""
-    resolved, _ = resume.resume_config(config, stores.open_store(str(output)))
-    source = ImaginaryFolder("/nowhere")
-    engine = engine or InstantEngine()
-    run.detect_frames(tabulate_frames(list(frame_paths)), source, config, str(output), engine)
-    assert isinstance(engine, InstantEngine)
-    return engine, resolved
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    """Read all files in a run's folder."""
-    return {name: (folder / name).read_bytes() for name in list_stored_files(folder)}
-
-
-def expect_refusal(output: Path, frame_paths: Iterable[str] = NAMES, **parameters: Any) -> str:
-    """Start a run that must be rejected without changing anything; returns the message."""
-    before, engine = read_files(output), InstantEngine()
-    with pytest.raises((RunError, ConfigError)) as refusal:
-        detect(output, frame_paths, engine, **parameters)
-    assert read_files(output) == before
-    assert engine.asked == []
-    return str(refusal.value)
 
 
 # -- keys of `detection`
@@ -134,7 +86,7 @@ BINDING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "exif": ("ignore", "apply", {}),
     "max_pixels": (1_000_000, 100_000_000, {}),
 }
-ELSEWHERE = {"device", "batch", "face_cache", "face_cache_column", "face_cache_pixels", "detector_settings"}
+ELSEWHERE = {"quality", "device", "batch", "face_cache", "face_cache_column", "face_cache_pixels", "detector_settings"}
 
 
 def test_every_key_of_the_detection_is_covered() -> None:
@@ -239,7 +191,13 @@ UNUSED = [
     ("mask_rcnn_confidence", 0.9, {}, "mask_rcnn", "retinaface and mediapipe"),
     ("mask_rcnn_resize", "plain", {}, "mask_rcnn", "retinaface and mediapipe"),
     ("precision", "bfloat16", {}, "mask_rcnn", "retinaface and mediapipe"),
-    ("face_first_resolution", 320, {"detector_type": "DSFDDetector"}, "retinaface", "DSFDDetector and mediapipe"),
+    (
+        "face_first_resolution",
+        320,
+        {"detector_type": "DSFDDetector"},
+        "retinaface, yunet",
+        "DSFDDetector and mediapipe",
+    ),
     ("face_nms", 0.4, {"detector_type": "face_cache", "face_cache": "x"}, "retinaface", "face_cache and mediapipe"),
     ("face_cache", "x", {}, "face_cache", "retinaface and mediapipe"),
     ("face_cache_column", "bbox_a", {}, "face_cache", "retinaface and mediapipe"),

@@ -93,6 +93,8 @@ def test_help_of_run_lists_each_parameter_by_section_with_its_default(capsys: py
         ("--retry-failed", None, True),
         ("--retry-failed", "False", False),
         ("--redetect", "changed", "changed"),
+        ("--quality", "best", "best"),
+        ("--quality", "null", "null"),
         ("--redetect", "true", True),
         ("--min-hand-score", "null", "null"),  # no value, where None would mean that it is not given
         ("--detector-settings", '{"a:b": {"c": 1}}', {"a:b": {"c": 1}}),
@@ -222,6 +224,7 @@ def test_info_says_what_the_folder_holds(demo: tuple[Path, subprocess.CompletedP
         "finished 20",
         RESULT,
         "108 ok",
+        "quality    balanced",
         "retinaface (revision",
         "hands.json",
         "in all",
@@ -270,7 +273,14 @@ def test_dry_run_writes_nothing_and_estimates(tmp_path: Path, demo: tuple[Path, 
     done = execute("run", "--dry-run", cwd=tmp_path, output="out", **SAMPLE)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
-    for text in ("120 frames, 108 wanted", "pending   108 frames; 0 are done", "on 20 of them", "Nothing was written."):
+    for text in (
+        "120 frames, 108 wanted",
+        "quality   balanced",
+        "detectors retinaface, mediapipe",
+        "pending   108 frames; 0 are done",
+        "on 20 of them",
+        "Nothing was written.",
+    ):
         assert text in done.stdout
     assert re.search(r"^dislike +6 +2 +18 +0 +18$", done.stdout, re.MULTILINE)
     (size,) = re.findall(r"disk +about ([\d.]+) kB", done.stdout)

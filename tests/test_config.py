@@ -13,7 +13,9 @@ import yaml
 import definitions
 import detectime
 from detectime import config, paths, releases
+from detectime.cli.key_help import read_key_help
 from detectime.config import DetectionConfig, DisplayConfig, PairingConfig, RunConfig, SelectionConfig
+from detectime.detectors.quality import BUNDLES
 from detectime.errors import ConfigError
 
 MINIMAL = "data: {images: frames, labels: train.csv, output: out}\nlabels: {ok: 1, mute: 2}\n"
@@ -52,13 +54,62 @@ def test_the_file_equals_the_defaults() -> None:
     assert loaded.data.output == str(definitions.JSON)
 
 
-def test_the_file_names_and_describes_every_key() -> None:
+def read_comments(text: str) -> dict[str, str]:
+    """Read the comment of each section and key of ``config.yml``, continued lines as one."""
+    found: dict[str, str] = {}
+    section = name = ""
+    for line in text.splitlines():
+        key = re.fullmatch(r"(?P<indent> *)(?P<key>\w+):.*?(?:\s# (?P<text>.*))?", line)
+        if key:
+            section = section if key["indent"] else key["key"]
+            name = f"{section}.{key['key']}" if key["indent"] else section
+            found[name] = key["text"] or ""
+        elif name and (more := re.fullmatch(r"\s+#\s+(?P<text>.*)", line)):
+            found[name] += f" {more['text']}"
+    return found
+
+
+def test_the_file_has_what_most_people_change() -> None:
     text = paths.CONFIG.read_text(encoding="utf-8")
-    documented = set(re.findall(r"^  (\w+): [^#\n]*[^#\s] +# [\w…]", text, re.MULTILINE))
-    assert documented == set(config.PARAMETERS)
+    assert len(text.splitlines()) <= 45
     tree = yaml.safe_load(text)
     assert tree.pop("config_version") == releases.CONFIG_VERSION
-    assert {key for section in tree if section != "labels" for key in tree[section]} == set(config.PARAMETERS)
+    assert set(tree) == {"labels", *config.SECTIONS}
+    keys = {key: section for section in tree if section != "labels" for key in tree[section]}
+    assert keys.items() <= config.PARAMETERS.items()
+    assert list(tree["detection"]) == ["quality"]
+    assert config.load_config().explicit == frozenset()  # each value is its default
+
+
+def test_the_comments_of_the_file_are_the_descriptions_of_the_keys() -> None:
+    """Or their beginning; those of the sections too."""
+    comments = read_comments(paths.CONFIG.read_text(encoding="utf-8"))
+    texts = read_key_help()
+    described = {key for key, text in comments.items() if text and key in texts}
+    tree = yaml.safe_load(paths.CONFIG.read_text(encoding="utf-8"))
+    assert described >= {f"{section}.{key}" for section in config.SECTIONS for key in tree[section]}
+    for key in described:
+        text = texts[key] if texts[key].startswith(comments[key][0]) else texts[key][0].lower() + texts[key][1:]
+        assert re.match(rf"{re.escape(comments[key])}[.;]", text), key
+
+
+def test_the_comments_name_each_word_in_a_line() -> None:
+    text = paths.CONFIG.read_text(encoding="utf-8")
+    assert re.findall(r"# (\w+): .*", text.partition("quality:")[2].partition("\n\n")[0]) == list(BUNDLES)
+
+
+def test_every_key_is_described() -> None:
+    texts = read_key_help()
+    assert texts.keys() == config.SECTIONS.keys() | {f"{section}.{key}" for key, section in config.PARAMETERS.items()}
+    for key, text in texts.items():
+        assert text.endswith("."), key
+        assert text.isprintable(), key
+        assert len(text) > 15, key
+
+
+def test_a_key_that_the_file_lacks_can_be_added(folder: Path) -> None:
+    text = paths.CONFIG.read_text(encoding="utf-8").replace("detection: ", "detection:\n  near_coefficient: 2 ")
+    assert load_text(text, folder).detection.near_coefficient == 2.0
 
 
 def test_every_key_belongs_to_one_section() -> None:

@@ -31,9 +31,10 @@ EXTRA += [("hand_detector", name) for name in HANDS if HANDS[name].extra]
 @pytest.fixture(params=BUILT_IN)
 def spec(request: pytest.FixtureRequest) -> DetectorSpec:
     """Return each built-in detector."""
-    if request.param == "hagrid":
-        request.getfixturevalue("hagrid_weights")
-    return (FACES | HANDS)[request.param]
+    found = (FACES | HANDS)[request.param]
+    if found.pinned:
+        request.getfixturevalue(f"{found.name}_weights")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_the_batch_size_does_not_change_detections(spec: DetectorSpec, frames: l
         ("selfie/0003.jpg", (338, 624, 1007, 1464), 12),
     ],
 )
-def test_faces(name: str, face: Box, tolerance: float, shared: Path) -> None:
+def test_faces_of_retinaface(name: str, face: Box, tolerance: float, shared: Path) -> None:
     image = read_image(shared / "frames" / "contest" / "TRAIN_DATA" / name)
     (once,) = FACES["retinaface"].build(DetectionConfig(face_first_resolution=640), "cpu").detect([image])
     assert len(once) == 1
@@ -236,9 +237,11 @@ def test_mirroring_swaps_the_handedness(two_hands: tuple[RGB, NDArray[np.float64
         assert abs(right - 0.5) > 0.3  # a confident probability
 
 
-def test_face_detectors_reject_regions() -> None:
+@pytest.mark.usefixtures("yunet_weights")
+@pytest.mark.parametrize("name", ["retinaface", "yunet"])
+def test_face_detectors_reject_regions(name: str) -> None:
     with pytest.raises(NotImplementedError):
-        FACES["retinaface"].build(DetectionConfig(), "cpu").detect([make_noise(9, 9)], [np.empty((0, 4))])
+        FACES[name].build(DetectionConfig(), "cpu").detect([make_noise(9, 9)], [np.empty((0, 4))])
 
 
 GOOD = {

@@ -27,8 +27,10 @@ INSIDE = {
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
     "detectors": [
-        *("contract", "onnx", "outside", "retinaface", "hand_landmarks", "mediapipe", "hagrid"),
-        *("face_cache_files", "face_cache", "face_detection_patch", "face_detection", "mask_rcnn", "registry"),
+        *("contract", "onnx", "outside", "coarse_to_fine", "retinaface", "yunet"),
+        *("hand_landmarks", "mediapipe", "hagrid"),
+        *("face_cache_files", "face_cache", "face_detection_patch", "face_detection", "mask_rcnn"),
+        *("registry", "quality"),
     ],
     "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "frame_table"],
     "detection": [

@@ -175,7 +175,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
-        "images labels output classes limit hand_detector crop_coefficient fallback workers config".split()
+        "images labels output classes limit quality crop_coefficient fallback workers config".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     marker, *lines = cell.source.splitlines()

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -21,9 +22,14 @@ import pytest
 from serving import Server, serve_file
 
 from detectime import paths
-from detectime.config import DetectionConfig
-from detectime.detectors import face_detection, hagrid, mask_rcnn
-from detectime.detectors.registry import FACES, HANDS
+from detectime.cli import main as cli
+from detectime.config import DetectionConfig, load_config
+from detectime.detection import run
+from detectime.detectors import face_detection, hagrid, mask_rcnn, yunet
+from detectime.detectors.contract import DetectorSpec
+from detectime.detectors.registry import FACES, HANDS, choose_detectors
+from detectime.labels import frame_table
+from detectime.sources.folder import FolderSource
 from detectime.storage import downloads
 from detectime.storage.downloads import WeightsError, WeightsFile
 
@@ -333,17 +339,19 @@ def test_other_hagrid_weights_are_refused(server: Server, tmp_path: Path, monkey
         HANDS["hagrid"].build(DetectionConfig(), "cpu")
 
 
-def test_offline_without_hagrid_weights_the_error_has_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("spec", "file"), [(HANDS["hagrid"], "hand_detector.onnx"), (FACES["yunet"], "yunet_n_dynamic.onnx")]
+)
+def test_offline_without_weights_the_error_has_the_remedy(
+    spec: DetectorSpec, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens on this port
     with pytest.raises(WeightsError) as refusal:
-        HANDS["hagrid"].build(DetectionConfig(), "cpu")
+        spec.build(DetectionConfig(), "cpu")
     for words in (
-        "hand_detector.onnx: weights are missing and cannot be downloaded from https://",
+        f"{file}: weights are missing and cannot be downloaded from https://",
         "Connection refused",
-        f"put hand_detector.onnx into {tmp_path / 'model'}, or into a folder named by the environment variable "
-        "DETECTIME_WEIGHTS",
+        f"put {file} into {tmp_path / 'model'}, or into a folder named by the environment variable DETECTIME_WEIGHTS",
     ):
         assert words in str(refusal.value)
 
@@ -381,7 +389,9 @@ def test_the_torch_cache_is_the_folder_that_torch_uses(
     assert downloads.find_torch_cache() == Path(folder)
 
 
-@pytest.mark.parametrize("file", [face_detection.WEIGHTS["RetinaNetMobileNetV1"], hagrid.WEIGHTS], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", [face_detection.WEIGHTS["RetinaNetMobileNetV1"], hagrid.WEIGHTS, yunet.WEIGHTS], ids=lambda f: f.name
+)
 def test_the_published_hash_is_that_of_the_file(file: WeightsFile, shared: Path) -> None:
     assert downloads.hash_file(shared / "weights" / file.name) == file.sha256
 
@@ -401,3 +411,43 @@ def test_weights_in_a_folder_of_the_user_are_in_the_fingerprint(
     else:
         with pytest.raises(WeightsError, match="wrong or damaged weights"):
             spec.fingerprint(DetectionConfig(detector_type=detector_type))
+
+
+@pytest.fixture
+def closed_mirror(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let every download fail; returns the address that is tried."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("DETECTIME_MIRROR", address)
+    return address
+
+
+def assert_names_the_weights(message: str, address: str, folder: Path) -> None:
+    found = re.search(r"(\w+\.onnx): weights are missing and cannot be downloaded from (\S+): ", message)
+    assert found, message
+    assert found[2] == f"{address}/{found[1]}"
+    assert f"put {found[1]} into {folder}, or into a folder named by" in message
+
+
+@pytest.mark.parametrize("word", ["fast", "best"])
+def test_a_quality_without_its_weights_is_refused_before_work_starts(
+    word: str, closed_mirror: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": tmp_path / "out"}
+    options = [text for name, value in place.items() for text in (f"--{name}", str(value))]
+    assert cli.main(["run", "--dry-run", "--quality", word, *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert_names_the_weights(line, closed_mirror, tmp_path / "model")
+    assert not (tmp_path / "out").exists()
+
+    config = load_config(None, {**place, "quality": word})
+    source = FolderSource(config.data.images)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
+    with pytest.raises(WeightsError) as refusal:
+        run.detect_frames(table, source, config, config.data.output)
+    assert_names_the_weights(str(refusal.value), closed_mirror, tmp_path / "model")
+    assert list((tmp_path / "out").rglob("*.parquet")) == []
+
+
+def test_the_balanced_quality_needs_no_download(closed_mirror: str) -> None:
+    choose_detectors(load_config(None, {"quality": "balanced"}).detection).prepare([])

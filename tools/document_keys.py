@@ -1,4 +1,4 @@
-"""Write the tables of docs/configuration.md from the checked types of the keys and the comments of config.yml.
+"""Write the tables of docs/configuration.md from the checked types of the keys and the docstrings below them.
 
 python -m tools.document_keys
 """
@@ -18,11 +18,12 @@ from detectime import config as configuration
 from detectime import paths
 from detectime.cli.key_help import read_key_help
 from detectime.config import Redetect
-from detectime.detectors.registry import FACES, HANDS
+from detectime.detectors.quality import BUNDLES
+from detectime.detectors.registry import FACES, HANDS, DetectionConfig
 from detectime.settings import Interval
 
 PAGE = definitions.ROOT_DIR / "docs" / "configuration.md"
-_TABLE = re.compile(r"(?P<head><!-- table of `(?P<section>\w+)`[^\n]*-->\n)(?:\|[^\n]*\n)*")
+_TABLE = re.compile(r"(?P<head><!-- table of `(?P<name>\w+)`[^\n]*-->\n)(?:\|[^\n]*\n)*")
 _OWN = "or your own as `package.module:function`"
 _SPECIAL: dict[Any, str] = {
     "detector_type": f"{', '.join(f'`{name}`' for name in FACES)}, {_OWN}",
@@ -44,7 +45,7 @@ def update_page(page: str) -> str:
     Parameters
     ----------
     page
-        Markdown. A comment ``<!-- table of `SECTION` … -->`` stands before each table.
+        Markdown. A comment ``<!-- table of `SECTION` … -->``, or of `quality`, stands before each table.
 
     Examples
     --------
@@ -52,9 +53,30 @@ def update_page(page: str) -> str:
     <!-- table of `display` -->
     | key | default | accepted | meaning |
     | --- | --- | --- | --- |
-    | `samples_per_class` | `4` | 0 to 100 | frames that ... |
+    | `samples_per_class` | `4` | 0 to 100 | Frames that ... |
     """
-    return _TABLE.sub(lambda match: f"{match['head']}{make_table(match['section'])}\n", page)
+
+    def write_table(match: re.Match[str]) -> str:
+        table = make_quality_table() if match["name"] == "quality" else make_table(match["name"])
+        return f"{match['head']}{table}\n"
+
+    return _TABLE.sub(write_table, page)
+
+
+def make_quality_table() -> str:
+    """Return the table of the words of `quality`: each key that one of them sets, with its value under each.
+
+    Examples
+    --------
+    >>> make_quality_table().splitlines()[0]
+    '| key | `fast` | `balanced` | `best` |'
+    """
+    rows = [f"| key | {' | '.join(f'`{word}`' for word in BUNDLES)} |", "| --- " * (1 + len(BUNDLES)) + "|"]
+    default = DetectionConfig()
+    for key in dict.fromkeys(key for bundle in BUNDLES.values() for key in bundle):
+        values = [_format_value(bundle.get(key, getattr(default, key))) for bundle in BUNDLES.values()]
+        rows.append(f"| `{key}` | {' | '.join(values)} |")
+    return "\n".join(rows)
 
 
 def make_table(section: str) -> str:
@@ -63,15 +85,14 @@ def make_table(section: str) -> str:
     Examples
     --------
     >>> make_table("selection").splitlines()[3]
-    '| `limit` | `null` | 1 or more; `null` | only the first N frames of these classes; null: all |'
+    '| `limit` | `null` | 1 or more; `null` | Only the first N frames of these classes; null: all. |'
     """
     kind = configuration.SECTIONS[section]
     hints = typing.get_type_hints(kind, include_extras=True)
     texts = read_key_help()
-    fields = {f"{section}.{field.name}": field for field in dataclasses.fields(kind)}
     rows = ["| key | default | accepted | meaning |", "| --- | --- | --- | --- |"]
-    for key in sorted(fields, key=list(texts).index):  # in the order of config.yml
-        field, meaning = fields[key], texts[key].replace("|", "\\|")
+    for field in dataclasses.fields(kind):
+        meaning = texts[f"{section}.{field.name}"].replace("|", "\\|")
         accepted = _SPECIAL.get(field.name) or "; ".join(_describe_accepted(hints[field.name]))
         rows.append(f"| `{field.name}` | {_describe_default(section, field)} | {accepted} | {meaning} |")
     return "\n".join(rows)
@@ -85,9 +106,13 @@ def _describe_default(section: str, field: dataclasses.Field[Any]) -> str:
     else:  # a place, which only the delivered file gives
         default = getattr(getattr(configuration.load_config(paths.CONFIG), section), field.name)
         default = default.removeprefix(f"{paths.CONFIG.parent}/")
-    if isinstance(default, tuple):
-        return f"`{', '.join(default)}`"
-    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+    return _format_value(default)
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"`{', '.join(value)}`"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _describe_accepted(hint: Any) -> Iterator[str]:

@@ -38,6 +38,8 @@ class Estimate:
 
     Parameters
     ----------
+    config
+        The configuration, with the values of the run that is in its `data.output`.
     table
         The frame table, with `wanted`.
     pending
@@ -54,6 +56,7 @@ class Estimate:
         Of the other tables, which have a row for every row of the frame table.
     """
 
+    config: Config
     table: pd.DataFrame
     pending: Pending
     measured: int
@@ -116,7 +119,7 @@ def estimate_run(config: Config) -> Estimate:
     workers = None if config.run.uses_ray else count_workers(chosen, config.run)
     rows = _choose_rows(pending.frames & table["on_disk"].to_numpy())
     if not len(rows):
-        return Estimate(table, pending, 0, 0.0, workers, 0.0, 0.0)
+        return Estimate(config, table, pending, 0, 0.0, workers, 0.0, 0.0)
     chosen.check()
     chosen.prepare(table.loc[table["wanted"], "frame_path"])
     measured = table.iloc[rows]
@@ -127,7 +130,7 @@ def estimate_run(config: Config) -> Estimate:
         few = _measure_files(folder, measured.head(half), detections.slice(0, half), config)
         all_ = _measure_files(folder, measured, detections, config)
     per_frame, per_row = ((new - old) / (len(rows) - half) for new, old in zip(all_, few, strict=True))
-    return Estimate(table, pending, len(rows), seconds / len(rows), workers, per_frame, per_row)
+    return Estimate(config, table, pending, len(rows), seconds / len(rows), workers, per_frame, per_row)
 
 
 def _choose_rows(available: Flags) -> Integers:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from detectime.config import list_differences
+from detectime.config import DetectionConfig, list_differences
 from detectime.detection import manifest as manifests
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detection.shards import SHARDS, DamagedError, Results
@@ -54,13 +54,15 @@ def describe_run(output: str | os.PathLike[str]) -> str:
 
 def _describe_state(store: Store, manifest: Manifest) -> str:
     data = manifest["configuration"]["data"]
+    detection = manifests.get_config(manifest).detection
     state = f"finished {manifest['finished']}" if manifest["finished"] else "not finished: run it again to resume it"
     facts = {
         "run": f"{store}, {state}",
         "started": f"{manifest['started']}, last used by detectime {manifest['detectime']}",
         "images": data["images"],
         "labels": data["labels"],
-        "boxes": f"in pixels of the {manifests.get_config(manifest).detection.pixels} frames",
+        "boxes": f"in pixels of the {detection.pixels} frames",
+        "quality": describe_quality(detection),
         "detectors": ", ".join(
             f"{name} (revision {value['revision']})" for name, value in manifest["detectors"].items()
         ),
@@ -86,9 +88,11 @@ def _describe_settings(manifest: Manifest) -> str:
     settings = list_differences(manifests.get_config(manifest))
     paired = list_differences(manifests.get_config(_use_last_pairing(manifest)))
     settings |= {key: value for key, value in paired.items() if key.startswith("pairing.")}
+    word = settings.pop("detection.quality", None)  # told above
+    those = f"those of `quality: {word}`" if word else "the default"
     if not settings:
-        return "Settings: all have their defaults"
-    return "Settings that differ from the default\n" + _align(settings, indent="  ")
+        return f"Settings: none differs from {those}"
+    return f"Settings that differ from {those}\n" + _align(settings, indent="  ")
 
 
 def _use_last_pairing(manifest: Manifest) -> Manifest:
@@ -127,6 +131,17 @@ def _align(facts: dict[str, Any], indent: str = "") -> str:
 def _format_facts(facts: dict[str, Any], width: int, indent: str) -> Iterator[str]:
     for name, value in facts.items():
         yield f"{indent}{name:{width}}  {value}"
+
+
+def describe_quality(detection: DetectionConfig) -> str:
+    """Return the value of `quality` as text.
+
+    Examples
+    --------
+    >>> describe_quality(DetectionConfig(quality="best")), describe_quality(DetectionConfig(quality=None))
+    ('best', 'not used; every key has a value of its own')
+    """
+    return detection.quality or "not used; every key has a value of its own"
 
 
 def format_bytes(size: float) -> str:

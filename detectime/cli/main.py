@@ -206,14 +206,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
     texts = read_key_help()
     group = command.add_argument_group("what to run")
-    group.add_argument("--config", metavar="FILE", help="the configuration (default: config.yml of this project)")
+    group.add_argument("--config", metavar="FILE", help="The configuration. (default: config.yml of this project)")
     group.add_argument(
-        "--notebook", metavar="FILE", help=f"another notebook (default: notebooks/{paths.DATA_LOADER} of this project)"
+        "--notebook", metavar="FILE", help=f"Another notebook. (default: notebooks/{paths.DATA_LOADER} of this project)"
     )
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="only say what the run would process, and estimate its time and disk space from twenty frames",
+        help="Only say what the run would process, and estimate its time and disk space from twenty frames.",
     )
     for section, kind in configuration.SECTIONS.items():
         about = texts.get(section, "").replace("%", "%%")
@@ -453,14 +453,16 @@ def _estimate(config: configuration.Config) -> None:
     """Print what a run would do."""
     sys.path.insert(0, os.getcwd())  # as in a kernel: a detector of the user's may lie there
     from detectime.cli.estimate import estimate_run
-    from detectime.cli.info import format_bytes
+    from detectime.cli.info import describe_quality, format_bytes
     from detectime.labels.frame_table import count_frames, summarize_frames
 
     estimate = estimate_run(config)
     pending = estimate.pending
     print(summarize_frames(estimate.table))
     print(count_frames(estimate.table).to_string())
-    print()
+    detection = estimate.config.detection
+    print(f"\nquality   {describe_quality(detection)}")
+    print(f"detectors {', '.join((detection.detector_type, *detection.hand_detector))}")
     changed = f", {pending.changed:,} of which changed since they were processed" if pending.changed else ""
     print(f"pending   {estimate.frames:,} frames{changed}; {pending.done:,} are done")
     if estimate.measured:

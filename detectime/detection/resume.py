@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from detectime import sources
 from detectime.config import Config, DetectionConfig, list_faults
 from detectime.detection.manifest import Manifest, RunError, get_config, get_pairing_config, read_manifest
-from detectime.detectors import face_cache
+from detectime.detectors import face_cache, quality
+from detectime.detectors.contract import Quality
 from detectime.detectors.registry import UNBOUND_KEYS, Chosen, choose_detectors, find_used_keys
 from detectime.errors import ConfigError
 from detectime.notes import Note
+from detectime.settings import list_field_names
 from detectime.storage import downloads
 from detectime.storage import store as stores
 from detectime.storage.downloads import WeightsError
@@ -190,10 +192,14 @@ def _take_pairing(config: Config, run: Config, manifest: Manifest, taken: dict[s
 
 
 def _take_detection(config: Config, run: Config, taken: dict[str, Any], differences: list[str]) -> Config:
-    """Take over the run's detectors first, then their settings; record what was taken, and what differs."""
-    detection = _leave_out_unused(run.detection, config)
+    """Take over the run's `quality`, detectors and their settings; record what was taken, and what differs."""
+    given = [name for name in list_field_names(type(config.detection)) if config.is_explicit(f"detection.{name}")]
+    config = _take_quality(config, run.detection.quality, given, taken, differences)
+    detection = _leave_out_unused(_get_run_keys(run.detection, config), config)
     config = _take_keys(config, detection, _DETECTOR_KEYS, taken, differences)
-    used = [key for key in find_used_keys(config.detection) if key not in (*_DETECTOR_KEYS, "whole_frame")]
+    config = _apply_quality(config, config.detection.quality, (*given, *_DETECTOR_KEYS))
+    others = ("quality", "whole_frame", *_DETECTOR_KEYS)
+    used = [key for key in find_used_keys(config.detection) if key not in others]
     config = _take_keys(config, detection, used, taken, differences)
     searched = bool(detection.whole_frame)
     is_unset = config.detection.whole_frame is None or config.was_resumed("detection.whole_frame")
@@ -205,6 +211,38 @@ def _take_detection(config: Config, run: Config, taken: dict[str, Any], differen
         if config.pairing.fallback == "frame":
             differences.append("pairing.fallback = 'frame' is what asks for detection.whole_frame")
     return config
+
+
+def _take_quality(
+    config: Config, old: Quality | None, given: Collection[str], taken: dict[str, Any], differences: list[str]
+) -> Config:
+    """Take over the word of the run, and what it stands for."""
+    key, new = "detection.quality", config.detection.quality
+    if not config.is_explicit(key) or (old == new and config.was_resumed(key)):
+        if old is not None and (old != new or config.was_resumed(key)):
+            taken[key] = old
+        return _apply_quality(config, old, given)
+    if old is None and new is not None:
+        differences.append(
+            f"{key} = {new!r}: the run was made before there was `quality`, with values of its own; leave `quality` out"
+        )
+    elif old != new:
+        differences.append(_describe_difference(key, old, new))
+    return config
+
+
+def _apply_quality(config: Config, word: Quality | None, given: Collection[str]) -> Config:
+    return dataclasses.replace(config, detection=quality.apply_quality(config.detection, word, given))
+
+
+def _get_run_keys(detection: DetectionConfig, config: Config) -> DetectionConfig:
+    """Return the settings of a run; if it is detected again under another word, what that word leaves of them."""
+    word = config.detection.quality
+    if word == detection.quality or config.run.redetect is not True:
+        return detection
+    defaults, decided = quality.find_defaults(detection), quality.BUNDLES.get(word or "", {})
+    own = [name for name in defaults if getattr(detection, name) != defaults[name] and name not in decided]
+    return quality.apply_quality(detection, word, own)
 
 
 def _leave_out_unused(detection: DetectionConfig, config: Config) -> DetectionConfig:

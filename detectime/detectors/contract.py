@@ -20,6 +20,9 @@ from detectime.settings import CHECKED, Coefficient, Names, Share
 from detectime.storage import downloads
 from detectime.storage.downloads import WeightsFile
 
+Quality = Literal["fast", "balanced", "best"]
+"""A word for values of many keys of `detection`: see `detectime.detectors.quality`."""
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -126,7 +129,10 @@ class FaceSettings:
     """Keys that every face detector and the face cache read."""
 
     face_confidence: Share = 0.6
+    """Minimum score of a face."""
     face_max_resolution: Annotated[int, Field(ge=32, le=8192)] = 640
+    """The largest longer side of the shrunk frame, in pixels; face detectors without a first resolution use this one
+    alone. A larger value detects smaller faces."""
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -134,23 +140,44 @@ class SearchedFaceSettings(FaceSettings):
     """Keys of face detectors that process the pixels of the frame."""
 
     face_nms: Share = 0.3
+    """Of two faces that overlap more than this (IoU), only the one with the higher score is kept."""
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
 class SharedSettings:
     """Keys of `detection` that belong to no single detector: which detectors run, how frames are read and searched."""
 
+    quality: Quality | None = "balanced"
+    """fast: the least time; downloads weights of 1.5 MB once | balanced: with the weights in the package alone | best:
+    the best boxes, for more time; downloads 1.2 MB of them. The word sets those of the keys below that are not set: see
+    docs/configuration.md; null: no word, as in runs of 0.2."""
     detector_type: str = "retinaface"
+    """Face detector: retinaface; yunet (0.3 MB, downloaded); those of 2021: RetinaNetMobileNetV1, RetinaNetResNet50,
+    DSFDDetector; face_cache: no detection, the faces are known."""
     hand_detector: Annotated[Names, Field(min_length=1)] = ("mediapipe",)
+    """Hand detector: mediapipe, hagrid (1.2 MB, downloaded), mask_rcnn (that of 2021), your own as
+    package.module:function (docs/detectors.md), or a list: each runs where those before it detected no hand near a
+    face."""
     near_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.5
+    """Near means touching the square around a face with this half side, in face lengths; 0: all hand detectors run."""
     search: Literal["face", "frame"] | None = None
+    """face: hands near the faces | frame: anywhere in a frame with a face | null: the detector's default."""
     search_coefficient: Coefficient | None = None
+    """Search near faces: half side of the square around a face, in face lengths; null: the detector's default."""
     whole_frame: bool | None = None
+    """true: also search the whole frame if no hand is near a face; null: if `fallback` is frame, or this run did
+    before."""
     reduced_decoding: bool = True
+    """Decode a JPEG much larger than the detectors need at 1/2, 1/4 or 1/8 size."""
     exif: Literal["apply", "ignore"] = "apply"
+    """apply: frames are turned upright, as viewers and players show them, by their EXIF orientation or a video's
+    display matrix | ignore: they are used as stored."""
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 100_000_000  # the upper limit is Pillow's own
+    """A frame with more pixels is `unreadable`; only its header is read."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one | cpu | cuda. A run is not bound to it."""
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Frames processed together; null: 1, on a GPU 16. A run is not bound to it."""
 
     @property
     def pixels(self) -> str:

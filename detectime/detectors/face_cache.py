@@ -37,8 +37,13 @@ class FaceCacheSettings(FaceSettings):
     """Keys of the face cache."""
 
     face_cache: str | None = None
+    """face_cache: a JSON list of rows with frame_path and bbox_… ([x, y, w, h] or null), or a finished run (its folder,
+    or its detections.parquet). A run is bound to the content, not to the path."""
     face_cache_column: str | None = None
+    """face_cache: the bbox_… column of the JSON; null: the only one."""
     face_cache_pixels: Literal["upright", "stored"] | None = None
+    """face_cache: the pixels of its boxes: upright, as viewers show the frames | stored, as the files hold them, before
+    EXIF rotates them | null: not known, which is refused if a frame in it is rotated or mirrored."""
 
 
 @dataclass(frozen=True)

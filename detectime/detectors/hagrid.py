@@ -43,6 +43,7 @@ class HagridSettings(LandmarkSettings):
     """Keys of this detector."""
 
     hagrid_confidence: Share = 0.7
+    """hagrid: minimum score of the network, which itself drops scores below 0.7."""
 
 
 class HagridHands:

@@ -47,16 +47,11 @@ _RADII = np.where(np.isin(np.arange(LANDMARKS), ENDS), _END_RADIUS, _JOINT_RADIU
 
 @checked_dataclass(frozen=True, config=CHECKED)
 class LandmarkSettings:
-    """Keys of the detectors that use this network.
-
-    Parameters
-    ----------
-    landmark_margin
-        Padding on each side of the box around the landmarks, as a fraction of the box's longer side; None: see
-        `Hand.make_box`.
-    """
+    """Keys of the detectors that use this network. Without a margin see `Hand.make_box`."""
 
     landmark_margin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """mediapipe, hagrid: null: the box surrounds discs around the 21 landmarks, smaller ones at wrist and fingertips |
+    0.10: the box around the landmarks, with that share of its longer side as margin."""
 
 
 @dataclass(frozen=True)

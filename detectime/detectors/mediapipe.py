@@ -57,6 +57,7 @@ class MediaPipeSettings(LandmarkSettings):
     """Keys of this detector."""
 
     hand_confidence: Share = 0.5
+    """mediapipe: minimum score of a hand."""
 
 
 class MediaPipeHands:

@@ -15,14 +15,25 @@ from typing import Any
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import paths
-from detectime.detectors import face_cache, face_detection, hagrid, mask_rcnn, mediapipe, retinaface
+from detectime.detectors import (
+    coarse_to_fine,
+    face_cache,
+    face_detection,
+    hagrid,
+    mask_rcnn,
+    mediapipe,
+    retinaface,
+    yunet,
+)
 from detectime.detectors.contract import DetectorSpec, SharedSettings
 from detectime.detectors.onnx import CUDA, choose_providers, choose_torch_device
 from detectime.detectors.outside import describe_outside, is_outside
 from detectime.errors import ConfigError
-from detectime.settings import CHECKED, list_field_names, suggest_name
+from detectime.settings import CHECKED, list_defaults, list_field_names, suggest_name
 
-FACES: dict[str, DetectorSpec] = {spec.name: spec for spec in (retinaface.SPEC, *face_detection.SPECS, face_cache.SPEC)}
+FACES: dict[str, DetectorSpec] = {
+    spec.name: spec for spec in (retinaface.SPEC, yunet.SPEC, *face_detection.SPECS, face_cache.SPEC)
+}
 HANDS: dict[str, DetectorSpec] = {spec.name: spec for spec in (mediapipe.SPEC, hagrid.SPEC, mask_rcnn.SPEC)}
 """The built-in detectors by name: values of `detection.detector_type` and `detection.hand_detector`."""
 
@@ -38,12 +49,13 @@ class DetectionConfig(
     hagrid.HagridSettings,
     mediapipe.MediaPipeSettings,
     face_cache.FaceCacheSettings,
-    retinaface.RetinaFaceSettings,
+    coarse_to_fine.CoarseToFineSettings,
     SharedSettings,
 ):  # dataclasses order the fields of the last base first
-    """Section `detection`: the shared keys, those of each built-in detector, and sections of outside detectors.
+    """The costly part. A run is bound to the settings of the detectors that it uses; other values need another output.
 
-    A run is bound to the values that its detectors read, except the keys in `UNBOUND_KEYS`.
+    The keys are the shared ones, those of each built-in detector, and the sections of outside detectors. Those in
+    `UNBOUND_KEYS` do not bind a run. `quality` is only a word here: `config.load_config` gives the keys its values.
 
     Examples
     --------
@@ -53,6 +65,7 @@ class DetectionConfig(
     """
 
     detector_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """For your own detectors: {"package.module:function": {key: value, …}}."""
 
 
 UNBOUND_KEYS = ("device", "batch", "face_cache")
@@ -243,7 +256,7 @@ class Chosen:
 
     def _reject_unused_keys(self) -> None:
         used = find_used_keys(self.config)
-        for key, default in _list_defaults(type(self.config)).items():
+        for key, default in list_defaults(type(self.config)).items():
             value = getattr(self.config, key)
             if key not in used and value != default:
                 specs = (*FACES.values(), *HANDS.values())
@@ -310,8 +323,3 @@ def find_used_keys(config: DetectionConfig) -> list[str]:
     if is_outside(config.detector_type):
         used.add("face_max_resolution")  # limits the decoded size for any face detector
     return [key for key in list_field_names(type(config)) if key in used]
-
-
-def _list_defaults(section: type) -> dict[str, Any]:
-    """Return the default of each key."""
-    return {field.name: getattr(section(), field.name) for field in dataclasses.fields(section)}

@@ -40,9 +40,12 @@ class MaskRCNNSettings:
     """
 
     mask_rcnn_confidence: Share = 0.95
+    """mask_rcnn: minimum score of a hand."""
     # YAML and papermill pass 2021 as a number.
     mask_rcnn_resize: Annotated[Literal["2021", "plain"], BeforeValidator(str)] = "2021"
+    """mask_rcnn: 2021: a large frame is blurred before it is shrunk, as in 2021 | plain: without blur."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """mask_rcnn: float32 | bfloat16, faster on a CPU that supports it | float16, only on a GPU."""
 
 
 def build(settings: MaskRCNNSettings, device: str) -> MaskRCNNHands:
