@@ -5,7 +5,8 @@ python -m benchmarks --contest DIR --hagrid DIR         DIR/TRAIN_DATA, DIR/trai
 python -m benchmarks --only worlds --hagrid DIR --webcam DIR
                                                         DIR/TRAIN_DATA, DIR/train.csv, DIR/truth.json; intervals
 python -m benchmarks --only cost --rounds 5 > FILE      one chapter, as Markdown
-python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI
+python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI. With
+                                                        --hagrid and --webcam also the samples, over people
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ import cv2
 
 import definitions
 import detectime
-from benchmarks import against, cost, disagreement, measure, peers, quality, throughput, world_report
+from benchmarks import against, against_worlds, cost, disagreement, measure, peers, quality, throughput, world_report
 from benchmarks.against import CommitError
 from benchmarks.data import Frames
 from benchmarks.worlds import World
 from detectime import config as configuration
 from detectime import paths
+from detectime.config import Config
 from detectime.detection.engines import local
 from detectime.errors import ConfigError
 from detectime.labels.tables import TableError
@@ -73,10 +75,10 @@ def main() -> None:
     print("\nMedian of the rounds, with minimum and maximum.")
     if arguments.against:
         against.print_report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
+        against_worlds.print_report(arguments.against, _read_people(arguments, settings))
         return
     sample = World(Frames.read_contest(paths.SAMPLE, settings))
-    people = [World(Frames.read_hagrid(arguments.hagrid, settings))] if arguments.hagrid else []
-    people += [World(Frames.read_contest(arguments.webcam, settings))] if arguments.webcam else []
+    people = _read_people(arguments, settings)
     others = [World(contest)] if arguments.contest != paths.SAMPLE else []
 
     with contextlib.ExitStack() as stack:
@@ -105,6 +107,12 @@ def main() -> None:
             print("\n## Cost of a million frames without detection", flush=True)
             # In a separate process, so that its peak memory counts from zero.
             subprocess.run([sys.executable, "-m", "benchmarks.rows"], check=True)
+
+
+def _read_people(arguments: argparse.Namespace, settings: Config) -> list[World]:
+    """Return the frames with annotated hands of known people."""
+    people = [World(Frames.read_hagrid(arguments.hagrid, settings))] if arguments.hagrid else []
+    return people + ([World(Frames.read_contest(arguments.webcam, settings))] if arguments.webcam else [])
 
 
 if __name__ == "__main__":

@@ -143,7 +143,31 @@ def measure_round(
 def write_hands(
     tree: Path, contest: Path, detection: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
 ) -> bytes:
-    """Run the notebook of a tree, the one interface that all commits share, and return its hands.json.
+    """Run the notebook of a tree on frames in the contest's layout, and return its hands.json.
+
+    Raises
+    ------
+    CommitError
+        If the notebook fails.
+    """
+    given: dict[str, object] = {"images": contest / "TRAIN_DATA", "labels": contest / "train.csv"}
+    given |= {key: ", ".join(value) for key, value in detection.items()}
+    return (run_notebook(tree, given, folder, environment) / "hands.json").read_bytes()
+
+
+def run_notebook(tree: Path, parameters: Mapping[str, object], folder: Path, environment: Mapping[str, str]) -> Path:
+    """Run the notebook of a tree, the one interface that all commits share, and return the folder of its run.
+
+    Parameters
+    ----------
+    tree
+        The folder of the commit.
+    parameters
+        Of the notebook, except `output`.
+    folder
+        A new folder, for the run and the executed notebook.
+    environment
+        Environment variables that it needs.
 
     Raises
     ------
@@ -151,19 +175,14 @@ def write_hands(
         If the notebook fails.
     """
     folder.mkdir()
-    given: dict[str, object] = {
-        "images": contest / "TRAIN_DATA",
-        "labels": contest / "train.csv",
-        "output": folder / "run",
-    }
-    given |= {key: ", ".join(value) for key, value in detection.items()}
-    parameters = [part for key, value in given.items() for part in ("-p", key, str(value))]
-    command = [sys.executable, "-m", "papermill", str(tree / _NOTEBOOK), str(folder / "out.ipynb"), *parameters]
+    run = folder / "run"
+    arguments = [part for key, value in {**parameters, "output": run}.items() for part in ("-p", key, str(value))]
+    command = [sys.executable, "-m", "papermill", str(tree / _NOTEBOOK), str(folder / "out.ipynb"), *arguments]
     variables = _make_environment(tree, environment)
     done = subprocess.run([*command, "--no-progress-bar"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise CommitError(f"{tree}: the notebook fails:\n{done.stderr.strip()}")
-    return (folder / "run" / "hands.json").read_bytes()
+    return run
 
 
 def bootstrap_ratio(ours: Seconds, theirs: Seconds, seed: int = 0) -> tuple[float, float, float]:
@@ -271,6 +290,11 @@ def _print_shares(shares: Sequence[Mapping[str, float]]) -> None:
     ]
     if rows:
         measure.print_table(f"Share of new functions in {THIS}", ("", "% of CPU time"), rows)
+
+
+def find_environment() -> dict[str, str]:
+    """Return the environment variables that locate downloaded weights, if there are any."""
+    return _find_weights()[1]
 
 
 def _find_weights() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

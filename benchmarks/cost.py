@@ -17,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks import measure, peers
-from benchmarks.data import Frames, make_worker
+from benchmarks.data import WORDS, Frames, make_worker
 from benchmarks.peers import Loop
 from detectime import boxes, pairing
+from detectime import config as configuration
 from detectime.config import Config
 from detectime.detection.worker import Worker
 from detectime.exports import hands_json
@@ -28,6 +29,7 @@ from detectime.sources.folder import FolderSource
 
 SIDES = (None, 1280, 1920)  # pixels of the longer side that frames are enlarged to; None: original size
 STAGES = ("decode", "faces", "hands: hagrid", "hands: mediapipe", "other", "total", "of which resizing")
+ALL_PIXELS = "balanced, faces at 640, full decoding"
 PLAIN, LOOP = "plain full decoding in its own process: cv2.imread, cvtColor", "MediaPipe 0.10 loop"
 PAIRED = 100_000  # frames to pair and write
 
@@ -36,13 +38,10 @@ def make_variants(settings: Config) -> dict[str, Config]:
     """Return the configurations to compare, by name."""
 
     def set_keys(**keys: Any) -> Config:
-        return dataclasses.replace(settings, detection=dataclasses.replace(settings.detection, **keys))
+        return dataclasses.replace(settings, detection=configuration.load_config(parameters=keys).detection)
 
-    return {
-        "default": settings,
-        "hagrid, mediapipe": set_keys(hand_detector=("hagrid", "mediapipe")),
-        "default, faces at 640, full decoding": set_keys(face_first_resolution=640, reduced_decoding=False),
-    }
+    variants = {word: set_keys(quality=word) for word in WORDS}
+    return variants | {ALL_PIXELS: set_keys(face_first_resolution=640, reduced_decoding=False)}
 
 
 def print_report(frames: Frames, settings: Config, peer: Loop | None, rounds: int) -> None:
@@ -191,7 +190,7 @@ def compare_sizes(frames: Frames, settings: Config) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         larger = {side: enlarge(frames, side, Path(folder, str(side))) for side in SIDES if side}
-        for name, variant in list(make_variants(settings).items())[:2]:
+        for name, variant in [(word, make_variants(settings)[word]) for word in WORDS]:
             worker = make_worker(variant.detection)
             samples = frames.make_samples(worker, frames.images, variant)
             has_pair = samples["outcome"] == "paired"
@@ -213,7 +212,7 @@ def _scale_boxes(samples: pd.DataFrame) -> boxes.Floats:
 
 def time_pairing(frames: Frames, settings: Config, rounds: int) -> None:
     """Measure pairing and writing, which need no images."""
-    variant = make_variants(settings)["hagrid, mediapipe"]
+    variant = make_variants(settings)["best"]
     found = make_worker(variant.detection)(FolderSource(str(frames.images)), frames.names)
     times = -(-PAIRED // len(frames.names))
     many = pa.concat_tables([found] * times).combine_chunks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -13,10 +13,14 @@ import pyarrow as pa
 from detectime import evaluation, pairing
 from detectime.config import Config, DetectionConfig
 from detectime.detection.worker import Worker
+from detectime.detectors.contract import Quality
 from detectime.detectors.registry import choose_detectors
 from detectime.labels import frame_table, frames_csv
 from detectime.schema import DETECTIONS, PAIRING_COLUMNS, TRUTH
 from detectime.sources.folder import FolderSource
+
+WORDS: tuple[str, ...] = get_args(Quality)
+"""The values of `detection.quality` that are measured."""
 
 
 def make_worker(detection: DetectionConfig) -> Worker:
@@ -26,20 +30,25 @@ def make_worker(detection: DetectionConfig) -> Worker:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames below a folder, their frame table, and the file of their truth if the table does not contain it."""
+    """Frames below a folder, their labels and frame table, and the file of their truth if the table has none."""
 
     title: str
     images: Path
+    labels: Path
     table: pd.DataFrame
     truth: Path | None = None
 
     @classmethod
     def read_contest(cls, folder: Path, settings: Config) -> Frames:
         """Read ``TRAIN_DATA``, ``train.csv`` and, if it exists, ``truth.json``."""
-        images, truth = folder / "TRAIN_DATA", folder / "truth.json"
-        table = frames_csv.read_frames_csv(folder / "train.csv", FolderSource(str(images)), settings.labels)
+        images, labels, truth = folder / "TRAIN_DATA", folder / "train.csv", folder / "truth.json"
+        table = frames_csv.read_frames_csv(labels, FolderSource(str(images)), settings.labels)
         return cls(
-            folder.name, images, frame_table.select_frames(table, settings.classes), truth if truth.is_file() else None
+            folder.name,
+            images,
+            labels,
+            frame_table.select_frames(table, settings.classes),
+            truth if truth.is_file() else None,
         )
 
     @classmethod
@@ -48,7 +57,7 @@ class Frames:
         images, annotations = folder / "hagrid_dataset", folder / "hagrid_annotations" / "val"
         data = replace(settings.data, images=str(images), labels=str(annotations))
         table = frame_table.read_labels(replace(settings, data=data), FolderSource(str(images)))
-        return cls("HaGRID", images, frame_table.select_frames(table, settings.classes))
+        return cls("HaGRID", images, annotations, frame_table.select_frames(table, settings.classes))
 
     @property
     def has_truth(self) -> bool:

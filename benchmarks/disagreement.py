@@ -13,8 +13,9 @@ import pandas as pd
 
 from benchmarks import measure
 from benchmarks.data import Frames, make_worker
-from benchmarks.quality import EVERY
+from benchmarks.quality import VARIANTS
 from detectime import boxes, evaluation, pairing
+from detectime import config as configuration
 from detectime.config import Config
 from detectime.detection.worker import Worker
 from detectime.images import RGB
@@ -24,7 +25,7 @@ Distortion = Callable[[RGB], np.ndarray]
 
 def print_report(frames: Frames, settings: Config) -> None:
     """Print the table: each detector alone on frames that are distorted in many ways."""
-    detection = dataclasses.replace(settings.detection, **EVERY)
+    detection = configuration.load_config(parameters=VARIANTS["best"]).detection
     variant = dataclasses.replace(settings, detection=detection)
     worker = make_worker(detection)
     rows = []

@@ -8,21 +8,17 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import measure
-from benchmarks.data import Frames
+from benchmarks.data import WORDS, Frames
 from benchmarks.peers import Loop
 from benchmarks.worlds import World
 from detectime import config as configuration
 
-BOTH: dict[str, Any] = {"hand_detector": ("hagrid", "mediapipe")}
-EVERY = {**BOTH, "near_coefficient": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "default: mediapipe": {},
-    "default, fallback: frame": {"fallback": "frame"},
-    "hagrid, mediapipe": BOTH,
-    "hagrid, mediapipe, fallback: frame": {**BOTH, "fallback": "frame"},
-    "both (near_coefficient: 0)": EVERY,
-    "both, fallback: frame": {**EVERY, "fallback": "frame"},
+    name: {"quality": word, **others}
+    for word in WORDS
+    for name, others in ((word, {}), (f"{word}, fallback: frame", {"fallback": "frame"}))
 }
+PEER = "MediaPipe 0.10, whole frame, best hand, without faces"
 
 
 def print_report(worlds: Iterable[World], peer: Loop | None) -> None:
@@ -33,7 +29,7 @@ def print_report(worlds: Iterable[World], peer: Loop | None) -> None:
             for name, parameters in VARIANTS.items()
         ]
         if peer:
-            rows.append(("MediaPipe 0.10 on the whole frame, best hand, without faces", world.find_best_hands(peer)))
+            rows.append((PEER, world.find_best_hands(peer)))
         head = ("", "samples", "by fallback", "correct", "wrong", "precision", "mean IoU")
         frames = world.frames
         measure.print_table(

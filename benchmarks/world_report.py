@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import measure, wrong_frames
 from benchmarks.peers import Loop
+from benchmarks.quality import PEER, VARIANTS
 from benchmarks.worlds import (
     FACE_SIZES,
     MEASURES,
@@ -23,19 +23,7 @@ from benchmarks.worlds import (
 )
 from detectime import evaluation
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "default, fallback: frame": {"fallback": "frame"},
-    "hagrid, mediapipe, fallback: frame": {"hand_detector": ["hagrid", "mediapipe"], "fallback": "frame"},
-    "both averaged, fallback: frame": {
-        "hand_detector": ["hagrid", "mediapipe"],
-        "near_coefficient": 0.0,
-        "fallback": "frame",
-    },
-    "mediapipe, hagrid, fallback: frame": {"hand_detector": ["mediapipe", "hagrid"], "fallback": "frame"},
-}
-PEER = "MediaPipe 0.10, whole frame, best hand"
-BASELINES = ("default", "default, fallback: frame")
+BASELINES = ("balanced", "balanced, fallback: frame")
 
 _MOST_PEOPLE = 12  # for a table with a column per person
 
@@ -63,12 +51,12 @@ def _print_tables(title: str, scored: Mapping[str, pd.DataFrame]) -> None:
     first = next(iter(scored.values()))
     what = f"{title}, {len(first)} frames of {first['person'].nunique()} people"
     head = ("", *(name.replace("mean_iou", "mean IoU") for name in MEASURES))
-    rows = [(name, *_format_cells(summarize_variant(frames), "value")) for name, frames in scored.items()]
+    rows = [(name, *format_cells(summarize_variant(frames), "value")) for name, frames in scored.items()]
     measure.print_table(f"{what}: 95 % intervals over people", head, rows)
     for baseline in BASELINES:
         others = [(name, frames) for name, frames in scored.items() if name != baseline]
         rows = [
-            (name, *_format_cells(compare_variants(scored[baseline], frames), "difference", "+"))
+            (name, *format_cells(compare_variants(scored[baseline], frames), "difference", "+"))
             for name, frames in others
         ]
         measure.print_table(f"{title}: difference to `{baseline}`, the same people drawn for both", head, rows)
@@ -92,7 +80,7 @@ def _print_tables(title: str, scored: Mapping[str, pd.DataFrame]) -> None:
         )
 
 
-def _format_cells(summary: pd.DataFrame, column: str, sign: str = "") -> list[str]:
+def format_cells(summary: pd.DataFrame, column: str, sign: str = "") -> list[str]:
     """Format each measure with its interval."""
     return [
         f"{row[column]:{sign}.3f}"
@@ -110,4 +98,4 @@ def _format_person(frames: pd.DataFrame) -> str:
 def _format_group(frames: pd.DataFrame) -> str:
     """Format the measures of some frames, the first one with its interval."""
     summary = summarize_variant(frames)
-    return " · ".join([_format_cells(summary, "value")[0], *(f"{value:.3f}" for value in summary["value"].iloc[1:])])
+    return " · ".join([format_cells(summary, "value")[0], *(f"{value:.3f}" for value in summary["value"].iloc[1:])])

@@ -87,8 +87,7 @@ def compute_area(boxes: ArrayLike) -> Floats:
     [12.0, 0.0]
     """
     b = np.asarray(boxes, dtype=np.float64)
-    sides = np.clip(b[..., 2:] - b[..., :2], 0, None)
-    return sides[..., 0] * sides[..., 1]
+    return _multiply_sides(b[..., :2], b[..., 2:])
 
 
 def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
@@ -111,10 +110,12 @@ def make_context_squares(boxes: ArrayLike, coefficient: float) -> Floats:
     >>> make_context_squares([10, 10, 14, 12], 1.5).tolist()
     [6.0, 5.0, 18.0, 17.0]
     """
-    x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, dtype=np.float64), -1, 0)  # a maximum over an axis of two is slow
-    half = coefficient * np.maximum(x2 - x1, y2 - y1)
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return np.stack([x - half, y - half, x + half, y + half], axis=-1)
+    b = np.asarray(boxes, dtype=np.float64)
+    low, high = b[..., :2], b[..., 2:]
+    sides = high - low
+    half = coefficient * np.maximum(sides[..., :1], sides[..., 1:])  # a maximum over an axis of two is slow
+    centre = (low + high) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
 
 
 def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
@@ -127,8 +128,8 @@ def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Floats:
     """
     b = np.asarray(boxes, dtype=np.float64)
     w, h = np.asarray(width, dtype=np.float64), np.asarray(height, dtype=np.float64)
-    limits = np.stack(np.broadcast_arrays(w, h, w, h), axis=-1)
-    return np.clip(b, 0, limits)
+    limits = np.array([w, h, w, h]) if w.ndim == h.ndim == 0 else np.stack(np.broadcast_arrays(w, h, w, h), axis=-1)
+    return np.minimum(np.maximum(b, 0), limits)  # `np.clip` of a few boxes takes five times as long
 
 
 def round_outward(boxes: ArrayLike) -> Integers:
@@ -152,10 +153,7 @@ def compute_overlap(a: ArrayLike, b: ArrayLike) -> Floats:
     [4.0, 0.0]
     """
     p, q = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    shared = np.concatenate(
-        np.broadcast_arrays(np.maximum(p[..., :2], q[..., :2]), np.minimum(p[..., 2:], q[..., 2:])), axis=-1
-    )
-    return compute_area(shared)
+    return _multiply_sides(np.maximum(p[..., :2], q[..., :2]), np.minimum(p[..., 2:], q[..., 2:]))
 
 
 def compute_iou(a: ArrayLike, b: ArrayLike) -> Floats:
@@ -203,3 +201,10 @@ def suppress_non_maximum(boxes: ArrayLike, scores: ArrayLike, max_iou: float) ->
         kept.append(int(best))
         order = others[compute_iou(b[best], b[others]) <= max_iou]
     return np.asarray(kept, dtype=np.int64)
+
+
+def _multiply_sides(low: Floats, high: Floats) -> Floats:
+    """Return areas, shape (...), of boxes from corner to corner, shapes (..., 2); zero where corners are swapped."""
+    sides = np.maximum(high - low, 0)
+    area: Floats = sides[..., 0] * sides[..., 1]
+    return area

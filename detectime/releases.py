@@ -111,6 +111,30 @@ def check_version(version: Any, file: str) -> str:
     return known
 
 
+def find_release(version: str) -> str:
+    """Return the release, in the form of `CONFIG_VERSION`, of a version of detectime.
+
+    Examples
+    --------
+    >>> find_release("0.2.1")
+    '0.2'
+    """
+    return ".".join(version.split(".")[:2])
+
+
+def list_defaults(release: str, section: str) -> dict[str, Any]:
+    """Return the default of each key of a section in a release, also of keys that it did not have yet.
+
+    Examples
+    --------
+    >>> list_defaults("0.2", "pairing")["rule"]
+    '2021'
+    """
+    values = DEFAULTS.get(release, {}) | IMPLIED.get(release, {})
+    found = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{section}.")}
+    return {OLD_PARAMETERS.get(name, name): value for name, value in found.items()}
+
+
 def is_default(version: str, key: str, value: Any) -> bool:
     """Whether a value, in the form of `config.config_to_dict`, was the default of a key in a release.
 

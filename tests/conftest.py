@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import struct
 import subprocess
@@ -43,6 +44,7 @@ from detectime.storage.downloads import WeightsFile
 
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
 SHARED = Path(__file__).parents[2] / "shared"
+FROZEN = Path(__file__).parent / "frozen" / "0.2.0"
 
 OWN_FOLDERS = {
     "video/1.jpg other/2.jpg": "video/1.jpg other/2.jpg",
@@ -110,6 +112,15 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
             find = (lambda _: []) if spec.needs or spec.pinned else spec.find_weights
             changed = dataclasses.replace(spec, find_weights=find, needs=(), own_fingerprint=own)
             monkeypatch.setitem(known, name, changed)
+
+
+@pytest.fixture
+def mediapipe_of_0_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give `mediapipe` the revision and weights that runs of 0.2 recorded, so that such a run may grow."""
+    made = json.loads((FROZEN / "default" / "run.json").read_text())
+    weights = made["detectors"]["mediapipe"]
+    spec = dataclasses.replace(HANDS["mediapipe"], revision=1, own_fingerprint=lambda _: weights)
+    monkeypatch.setitem(HANDS, "mediapipe", spec)
 
 
 @pytest.fixture(scope="session")
@@ -239,6 +250,11 @@ def draw_pattern(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
 def draw_noise(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     """Draw random pixels."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def darken(image: RGB, share: float) -> RGB:
+    """Return an image with this share of its light."""
+    return np.asarray(image * share, np.uint8)
 
 
 def make_huge_png(width: int, height: int) -> bytes:

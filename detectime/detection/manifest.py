@@ -216,11 +216,10 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
             "pairing": {"rule": "2021", "settings": settings.get("pairing", {}), "hands_sha256": None},
             "notes": {"frames": [], "detection": [], "pairing": []},
         }
-    release = ".".join(str(manifest["detectime"]).split(".")[:2])
+    release = releases.find_release(str(manifest["detectime"]))
     tree = configuration.rename_old_keys(manifest["configuration"], f"{store}/{MANIFEST_FILE}")
-    for key, default in (releases.DEFAULTS.get(release, {}) | releases.IMPLIED.get(release, {})).items():
-        section, _, name = key.partition(".")
-        tree.setdefault(section, {}).setdefault(releases.OLD_PARAMETERS.get(name, name), default)
+    for section in configuration.SECTIONS:
+        tree[section] = releases.list_defaults(release, section) | tree.get(section, {})
     manifest["configuration"] = tree
     for key in ("started", "finished", "detectors", "notes"):
         manifest[key]

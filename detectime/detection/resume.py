@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from detectime import sources
-from detectime.config import Config, DetectionConfig, list_faults
+from detectime import releases, sources
+from detectime.config import Config, DetectionConfig, config_to_dict, list_faults
 from detectime.detection.manifest import Manifest, RunError, get_config, get_pairing_config, read_manifest
 from detectime.detectors import face_cache, quality
 from detectime.detectors.contract import Quality
@@ -79,6 +79,8 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         choose_detectors(config.detection)
         return config, []
     run = get_config(manifest)
+    if config.run.redetect is True:
+        run = _forget_defaults(run, releases.find_release(manifest["detectime"]))
     taken: dict[str, Any] = {}
     differences: list[str] = []
     config = _take_span_zero(config, run, taken)
@@ -161,6 +163,13 @@ def check_detectors(
             "the results of the run stay usable as they are"
         )
     return recorded, [*notes, Note("detectors", len(differing), f"Detectors changed since this run: {reasons}")]
+
+
+def _forget_defaults(run: Config, release: str) -> Config:
+    """Give keys of `detection` today's default where a run has that of its own release: nobody set them."""
+    old, plain = releases.list_defaults(release, "detection"), config_to_dict(run.detection)
+    own = [name for name, value in plain.items() if name not in old or value != old[name]]
+    return _apply_quality(run, run.detection.quality or DetectionConfig().quality, own)
 
 
 def _take_span_zero(config: Config, run: Config, taken: dict[str, Any]) -> Config:

@@ -17,7 +17,7 @@ from detectime.boxes import Floats
 from detectime.detectors import hand_landmarks, onnx
 from detectime.detectors.contract import Detections, DetectorSpec
 from detectime.detectors.hand_landmarks import Hand, LandmarkNetwork, LandmarkSettings
-from detectime.images import RGB, shrink_image
+from detectime.images import RGB, brighten_image, shrink_image
 from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
 from detectime.storage.downloads import WeightsFile
@@ -35,7 +35,7 @@ _WIDTH, _HEIGHT = 320, 240  # input of the network, in pixels
 _MEAN, _SCALE = 127.0, 128.0
 _SAME_HAND = 0.5  # IoU above which two boxes show the same hand
 _SURE = 0.9  # presence from which the box around the landmarks is preferred to one of the network that differs
-_LOOK_SIDE = 2.0  # side of the region in which a box is looked at, in units of its longer side
+_LOOK_SIDE = 1.6  # side of the region in which a box is looked at, in units of its longer side
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -118,11 +118,10 @@ class HagridHands:
         )
 
     def _look_at_boxes(self, image: RGB, boxes: Floats) -> list[Hand]:
-        """Return the hand at each box: of two looks, the second rotated by the landmarks, that of larger presence."""
+        """Return the hand at each box."""
+        images = [image] * len(boxes)
         regions = [hand_landmarks.make_square_region(box, _LOOK_SIDE) for box in boxes]
-        first = self._landmarks.look_at_hands([image] * len(boxes), regions)
-        second = self._landmarks.look_at_hands([image] * len(boxes), [hand.make_region() for hand in first])
-        return [max(pair, key=lambda hand: hand.presence) for pair in zip(second, first, strict=True)]
+        return self._landmarks.look_again(images, self._landmarks.look_at_hands(images, regions))
 
     def _detect_in_region(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
         """Return boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""
@@ -134,6 +133,7 @@ class HagridHands:
         # Stretched, not padded, as in training: on frames of HaGRID this finds two more hands per hundred.
         pixels = shrink_image(pixels, 2 * _WIDTH)
         pixels = np.asarray(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR))
+        pixels = brighten_image(pixels)
         network_input = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
         boxes, _, scores = self._session.run(None, {"input": network_input})  # boxes are relative to the region
         kept = scores >= self.confidence

@@ -22,7 +22,7 @@ from detectime import boxes as geometry
 from detectime.boxes import Floats
 from detectime.detectors import onnx
 from detectime.detectors.contract import Detections
-from detectime.images import RGB
+from detectime.images import RGB, brighten_image
 from detectime.schema import LANDMARKS
 from detectime.settings import CHECKED
 from detectime.storage import downloads
@@ -172,7 +172,7 @@ class LandmarkNetwork:
         affines = [region.make_affine() for region in regions]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         crops = [
-            np.asarray(cv2.warpAffine(image, affine, (_SIDE, _SIDE), flags=flags), np.uint8)
+            brighten_image(np.asarray(cv2.warpAffine(image, affine, (_SIDE, _SIDE), flags=flags), np.uint8))
             for image, affine in zip(images, affines, strict=True)
         ]
         outputs = onnx.run_session(self._session, ("landmarks", "presence", "handedness"), crops, make_input)
@@ -189,6 +189,30 @@ class LandmarkNetwork:
                 )
             )
         return hands
+
+    def look_again(self, images: Sequence[RGB], hands: Sequence[Hand], presence: float = PRESENT) -> list[Hand]:
+        """Look a second time, at the region of the landmarks, where the first look did not confirm a hand.
+
+        Parameters
+        ----------
+        images
+            As for `look_at_hands`.
+        hands
+            What it returned.
+        presence
+            Minimum presence of a confirmed hand.
+
+        Returns
+        -------
+        list of Hand
+            Of the two looks that of larger presence.
+        """
+        again = [n for n, hand in enumerate(hands) if hand.presence < presence]
+        second = self.look_at_hands([images[n] for n in again], [hands[n].make_region() for n in again])
+        chosen = list(hands)
+        for n, hand in zip(again, second, strict=True):
+            chosen[n] = max(hand, hands[n], key=lambda each: each.presence)
+        return chosen
 
 
 def make_square_region(box: Floats, side: float) -> HandRegion:

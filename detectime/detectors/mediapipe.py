@@ -1,12 +1,13 @@
 """Hand detector: MediaPipe's palm and landmark models on onnxruntime.
 
 The palm model proposes hands, the landmark model refines each to 21 landmarks. Zhang et al., MediaPipe Hands: On-device
-Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors, regions and thresholds follow the graph ``palm_detection`` of
-MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe itself is not required.
+Real-time Hand Tracking, 2020 (arXiv:2006.10214). Anchors and the merging of palms follow the graph ``palm_detection``
+of MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe itself is not required.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,19 +21,22 @@ from detectime.boxes import Floats
 from detectime.detectors import hand_landmarks, onnx
 from detectime.detectors.contract import Detections, DetectorSpec, list_packaged_weights
 from detectime.detectors.hand_landmarks import Hand, HandRegion, LandmarkNetwork, LandmarkSettings
-from detectime.images import RGB
+from detectime.images import RGB, brighten_image
 from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
 
 _PALM_WEIGHTS = "palm_detection.onnx"
-_PALM_SIDE = 192  # side of the palm network's square input, in pixels
-_GRIDS = ((24, 2), (12, 6))  # per level: cells per side, anchors per cell
+# Sides of the palm network's square input, in pixels, the next where none is found. It was trained at the last one; the
+# first costs less than half of it and finds as many hands.
+_PALM_SIDES = (128, 192)
+_LEVELS = ((8, 2), (16, 6))  # stride in pixels, anchors per cell
+_PALM_SCORE = 0.4  # minimum score of a palm; whether there is a hand the landmark network decides
 _PALM_NMS = 0.3  # IoU above which palms are averaged into one
 _MAX_PALMS = 4  # per region: the hands of two people
 _WRIST, _MIDDLE = 0, 2  # the palm keypoints that give the hand's direction
-_PALM_REGION_SIDE = 2.6  # side of the landmark network's region, in palm sides
-_PALM_REGION_SHIFT = 0.5  # shift of the region's centre towards the fingers, in palm heights
-_MIN_SHIFT = 0.05  # without a shift larger than this, in region sides, the second pass is skipped
+# The landmark network's region. With MediaPipe's 2.6 and 0.5 open hands leave it, so that they need a second look.
+_PALM_REGION_SIDE = 3.2  # in palm sides
+_PALM_REGION_SHIFT = 0.4  # of the region's centre towards the fingers, in palm heights
 _SAME_HAND = 0.5  # IoU above which two detections are the same hand
 
 
@@ -66,7 +70,7 @@ class MediaPipeHands:
     Parameters
     ----------
     confidence
-        Minimum score, 0…1. A hand's score is the minimum of its palm score and its presence.
+        Minimum score of a hand, 0…1: its presence.
     margin
         See `LandmarkSettings`.
     device
@@ -85,7 +89,10 @@ class MediaPipeHands:
     def __init__(self, confidence: float, margin: float | None, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
-        self._palm_session = onnx.open_session(downloads.find_packaged_weights(_PALM_WEIGHTS), device)
+        weights = downloads.find_packaged_weights(_PALM_WEIGHTS)
+        self._palm_sessions = {
+            side: onnx.open_session(weights, device, {"height": side, "width": side}) for side in _PALM_SIDES
+        }
         self._landmarks = LandmarkNetwork(device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
@@ -101,7 +108,17 @@ class MediaPipeHands:
         """
         if regions is None:
             regions = [np.array([[0, 0, image.shape[1], image.shape[0]]], float) for image in images]
-        palms = self._detect_palms(images, regions)
+        found = [Detections.none()] * len(images)
+        for side in _PALM_SIDES:
+            pending = [n for n, hands in enumerate(found) if not len(hands)]
+            hands = self._detect_at([images[n] for n in pending], [regions[n] for n in pending], side)
+            for n, own in zip(pending, hands, strict=True):
+                found[n] = own
+        return found
+
+    def _detect_at(self, images: Sequence[RGB], regions: Sequence[Floats], side: int) -> list[Detections]:
+        """Detect hands whose palms are found in regions shrunk to `side` pixels."""
+        palms = self._detect_palms(images, regions, side)
         hands = self._refine_palms([(image, palm) for image, own in zip(images, palms, strict=True) for palm in own])
         return [
             self._select_hands(image, own, [next(hands) for _ in own]) for image, own in zip(images, palms, strict=True)
@@ -112,7 +129,7 @@ class MediaPipeHands:
         if not palms:
             return Detections.none()
         height, width = image.shape[:2]
-        scores = np.array([min(p.score, h.presence) for p, h in zip(palms, hands, strict=True)], np.float32)
+        scores = np.array([hand.presence for hand in hands], np.float32)
         boxes = geometry.clip_boxes([hand.make_box(self.margin) for hand in hands], width, height)
         confident = np.flatnonzero((scores >= self.confidence) & (geometry.compute_area(boxes) > 0))
         kept = confident[geometry.suppress_non_maximum(boxes[confident], scores[confident], _SAME_HAND)]
@@ -123,61 +140,33 @@ class MediaPipeHands:
             np.array([[*palms[k].box, palms[k].score] for k in kept.tolist()]),
         )
 
-    def _detect_palms(self, images: Sequence[RGB], regions: Sequence[Floats]) -> list[list[_Palm]]:
+    def _detect_palms(self, images: Sequence[RGB], regions: Sequence[Floats], side: int) -> list[list[_Palm]]:
         """Return the palms of each image, best first, without duplicates."""
         squares, origins = [], []
         for n, (image, own_regions) in enumerate(zip(images, regions, strict=True)):
             for crop in (onnx.crop_region(image, region) for region in own_regions):
                 if crop is not None:
-                    square, scale, padding = _letterbox(crop[0])
+                    square, scale, padding = _letterbox(crop[0], side)
                     squares.append(square)
                     origins.append((n, scale, crop[1] - padding / scale))
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = onnx.run_session(self._palm_session, ("boxes", "scores"), squares, hand_landmarks.make_input)
+        offsets, logits = onnx.run_session(
+            self._palm_sessions[side], ("boxes", "scores"), squares, hand_landmarks.make_input
+        )
         for (n, scale, corner), own_offsets, scores in zip(origins, offsets, _sigmoid(logits[:, :, 0]), strict=True):
-            found[n] += self._decode_palms(own_offsets, scores, scale, corner)[:_MAX_PALMS]
+            found[n] += _decode_palms(own_offsets, scores, side, scale, corner)[:_MAX_PALMS]
         for n, palms in enumerate(found):
             kept = geometry.suppress_non_maximum([p.box for p in palms], [p.score for p in palms], _SAME_HAND)
             found[n] = [palms[k] for k in kept]
         return found
 
-    def _decode_palms(self, offsets: Floats, scores: Floats, scale: float, corner: Floats) -> list[_Palm]:
-        """Return the palms in one square, best first, in pixels of the image.
-
-        `scale` is square pixels per image pixel, `corner` the position of the square's origin in the image.
-        """
-        selected = np.flatnonzero(scores >= self.confidence)
-        # Centre, size and seven keypoints, each x, y; all but the size are relative to the anchor.
-        values = offsets[selected].reshape(-1, 9, 2) / _PALM_SIDE
-        values[:, [0, 2, 3, 4, 5, 6, 7, 8]] += _ANCHORS[selected, None]
-        palms = []
-        for group in _group_palms(values, scores[selected]):
-            weights = scores[selected[group]] / scores[selected[group]].sum()
-            mean = (values[group] * weights[:, None, None]).sum(axis=0) * _PALM_SIDE
-            points = np.delete(mean, 1, axis=0) / scale + corner
-            width, height = mean[1] / scale
-            palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[selected[group[0]]])))
-        return palms
-
     def _refine_palms(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[Hand]:
-        """Run the landmark network on the region of each palm, with a second pass where the region is off."""
-        images, regions = [image for image, _ in palms], [_make_palm_region(palm) for _, palm in palms]
-        hands = self._landmarks.look_at_hands(images, regions)
-        # A palm locates its hand only roughly. A second pass on the region of the landmarks, as MediaPipe uses it from
-        # one video frame to the next, gives a tighter and more stable box.
-        repeated = [
-            n
-            for n, (hand, region) in enumerate(zip(hands, regions, strict=True))
-            if hand.presence >= self.confidence and _measure_shift(region, hand.make_region()) > _MIN_SHIFT
-        ]
-        second = self._landmarks.look_at_hands(
-            [images[n] for n in repeated], [hands[n].make_region() for n in repeated]
-        )
-        for n, hand in zip(repeated, second, strict=True):
-            hands[n] = hand
-        return iter(hands)
+        """Look at the region of each palm, and again, at that of the landmarks, where the hand is not confirmed."""
+        images = [image for image, _ in palms]
+        hands = self._landmarks.look_at_hands(images, [_make_palm_region(palm) for _, palm in palms])
+        return iter(self._landmarks.look_again(images, hands, self.confidence))
 
 
 def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:
@@ -196,33 +185,60 @@ SPEC = DetectorSpec(
     MediaPipeSettings,
     build,
     list_packaged_weights(_PALM_WEIGHTS, hand_landmarks.WEIGHTS),
+    revision=2,
     trust=2,
     confidence="hand_confidence",
     reach=2.1,
 )
 
 
-def _make_anchors() -> NDArray[np.float32]:
-    """Return the anchor centres x, y in 0…1, shape (2016, 2), in the palm network's order."""
+def _decode_palms(offsets: Floats, scores: Floats, side: int, scale: float, corner: Floats) -> list[_Palm]:
+    """Return the palms in one square, best first, in pixels of the image.
+
+    Parameters
+    ----------
+    offsets, scores
+        Output of the network, shapes (A, 18) and (A,).
+    side
+        Of the square, in pixels.
+    scale, corner
+        Pixels of the square per pixel of the image, and the x, y of the square's origin in the image.
+    """
+    selected = np.flatnonzero(scores >= _PALM_SCORE)
+    # Centre, size and seven keypoints, each x, y; all but the size are relative to the anchor.
+    values = offsets[selected].reshape(-1, 9, 2) / side
+    values[:, [0, 2, 3, 4, 5, 6, 7, 8]] += _make_anchors(side)[selected, None]
+    palms = []
+    for group in _group_palms(values, scores[selected]):
+        weights = scores[selected[group]] / scores[selected[group]].sum()
+        mean = (values[group] * weights[:, None, None]).sum(axis=0) * side
+        points = np.delete(mean, 1, axis=0) / scale + corner
+        width, height = mean[1] / scale
+        palms.append(_Palm(points[0], points[1:], float(width), float(height), float(scores[selected[group[0]]])))
+    return palms
+
+
+@functools.cache
+def _make_anchors(side: int) -> NDArray[np.float32]:
+    """Return the anchor centres x, y in 0…1, shape (A, 2), in the palm network's order, for a square of this side."""
     levels = []
-    for cells, repeats in _GRIDS:
+    for stride, repeats in _LEVELS:
+        cells = side // stride
         y, x = np.mgrid[:cells, :cells]
         centres = (np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) / cells
         levels.append(np.repeat(centres, repeats, axis=0))
     return np.concatenate(levels).astype(np.float32)
 
 
-_ANCHORS = _make_anchors()
-
-
-def _letterbox(image: RGB) -> tuple[RGB, float, Floats]:
-    """Fit an image into the palm network's black square; return the square, the scale, and the x, y padding."""
+def _letterbox(image: RGB, side: int) -> tuple[RGB, float, Floats]:
+    """Fit an image into a black square of `side` pixels; return the square, the scale, and the x, y padding."""
     height, width = image.shape[:2]
-    scale = _PALM_SIDE / max(height, width)
+    scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = (_PALM_SIDE - size[0]) // 2, (_PALM_SIDE - size[1]) // 2
-    square = np.zeros((_PALM_SIDE, _PALM_SIDE, 3), np.uint8)
-    square[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    square = np.zeros((side, side, 3), np.uint8)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    square[top : top + size[1], left : left + size[0]] = brighten_image(small)
     return square, scale, np.array([left, top], float)
 
 
@@ -245,11 +261,6 @@ def _make_palm_region(palm: _Palm) -> HandRegion:
     up = palm.keypoints[_MIDDLE] - palm.keypoints[_WRIST]
     centre = palm.centre + _PALM_REGION_SHIFT * palm.height * up / max(float(np.hypot(*up)), 1e-6)
     return HandRegion(centre, _PALM_REGION_SIDE * max(palm.width, palm.height), up)
-
-
-def _measure_shift(a: HandRegion, b: HandRegion) -> float:
-    """Return the distance between the centres of two regions, in sides of the second."""
-    return float(np.hypot(*(a.centre - b.centre)) / b.side)
 
 
 def _sigmoid(logits: Floats) -> Floats:

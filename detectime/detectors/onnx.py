@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _count_gpus() -> int:
         return 0
 
 
-def open_session(path: Path, device: str = "cpu") -> Any:
+def open_session(path: Path, device: str = "cpu", dimensions: Mapping[str, int] | None = None) -> Any:
     """Open an ONNX model as a single-threaded onnxruntime session: there is one worker process per core.
 
     Parameters
@@ -89,6 +89,8 @@ def open_session(path: Path, device: str = "cpu") -> Any:
         The ``.onnx`` file.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    dimensions
+        Sizes by the names of the model's free dimensions. The graph is optimized for these sizes.
 
     Raises
     ------
@@ -107,6 +109,8 @@ def open_session(path: Path, device: str = "cpu") -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
+    for name, size in (dimensions or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
     session = onnxruntime.InferenceSession(str(path), options, providers=choose_providers(device))
     if device == "cuda" and CUDA not in session.get_providers():  # onnxruntime falls back with only a log line
         raise ConfigError("detection.device = 'cuda': onnxruntime cannot use the GPU; accepted here: auto, cpu")
