@@ -18,7 +18,7 @@ from detectime.detection import manifest
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detectors.registry import FACES, HANDS
 from detectime.exports import hands_json, outcomes_csv
-from detectime.notes import Note
+from detectime.notes import Note, note_found
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome, TableVersionError
 from detectime.storage import run_tables
@@ -75,7 +75,12 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }
-        found = [*edited, *_note_frames_without_detections(samples), *_note_ineffective_scores(settings, run.manifest)]
+        found = [
+            *edited,
+            *_note_frames_without_detections(samples),
+            *_note_other_hands(samples),
+            *_note_ineffective_scores(settings, run.manifest),
+        ]
         manifest.replace_notes(run.manifest, "pairing", found)
         _write_samples(store, samples, run.manifest, record)
     return samples
@@ -127,6 +132,12 @@ def _note_frames_without_detections(samples: pd.DataFrame) -> list[Note]:
             text = f"{one if len(frames) == 1 else many}; first reason: {frames['error'].iloc[0]}"
             notes.append(Note(outcome.value, len(frames), text, str(frames["frame_path"].iloc[0])))
     return notes
+
+
+def _note_other_hands(samples: pd.DataFrame) -> list[Note]:
+    frames = samples.loc[samples["other_hand"], "frame_path"].tolist()
+    what = "another hand near a face, which may be the one that shows the gesture: see `other_hand` in outcomes.csv"
+    return note_found("other_hand", frames, f"frame holds {what}", f"frames hold {what}")
 
 
 def _note_ineffective_scores(settings: PairingConfig, run_manifest: Manifest) -> list[Note]:

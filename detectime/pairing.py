@@ -134,6 +134,8 @@ class Pairs:
         float64, shape (frames, 4): the chosen hand, averaged over the detectors that agree; NaN where there is none.
     finders
         int64, shape (frames,): bit k is set if the k-th of the candidates' hand detectors agrees on the hand.
+    other_hand
+        bool, shape (frames,): whether a hand near a face is not the chosen one.
     face_counts, hand_counts
         int64, shape (frames,): number of boxes that the configuration admits.
     """
@@ -145,6 +147,7 @@ class Pairs:
     square: Floats
     corners: Floats
     finders: Indices
+    other_hand: Flags
     face_counts: Indices
     hand_counts: Indices
 
@@ -179,6 +182,7 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
         - `overlap`, square pixels (float64, NaN where no pair was compared);
         - `fallback`, one of `FALLBACKS` (categorical, NaN where the fallback was not used), and `found_by`, the
           detectors that agree on the hand, joined by plus signs (NaN where there is no hand);
+        - `other_hand`, whether a hand near a face is not the chosen one (bool);
         - `face_x1` … `face_y2`, `hand_x1` … `hand_y2`: the chosen pair, in pixels, and `face_score`, `hand_score`
           (float64, NaN where there is none);
         - `square_x1` … `square_y2`: the context square of the chosen face, which may extend beyond the frame (float64,
@@ -210,8 +214,8 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
     paired = pd.concat([_pair_chunk(detections.slice(start, _CHUNK), config) for start in starts], ignore_index=True)
     if not np.array_equal(rows, np.arange(len(paired))):
         paired = paired.reindex(rows)
-        left_out = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0}
-        paired = paired.fillna(left_out).astype({"faces": "int64", "hands": "int64"})
+        left_out = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0, "other_hand": False}
+        paired = paired.fillna(left_out).astype({"faces": "int64", "hands": "int64", "other_hand": "bool"})
     samples = pd.concat([table, paired.set_axis(table.index)], axis=1)
     samples.attrs = dict(table.attrs)
     _add_bbox(samples, config)
@@ -438,6 +442,40 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: 
     return corners + shift / total[:, None], finders
 
 
+def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> Flags:
+    """Find the frames with a hand near a face that is not the chosen one, such as another person's.
+
+    Parameters
+    ----------
+    near
+        The pairs, without hands that were detected in the whole frame.
+    chosen
+        int64, shape (frames,): index of each frame's hand, -1 where there is none.
+    coefficient
+        As for `score_candidates`.
+
+    Returns
+    -------
+    ndarray
+        bool, shape (frames,): False where no hand was chosen.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> hands = [face | {"x1": x, "x2": x + 20} for x in (350, 250)]
+    >>> candidates = find_candidates(pa.table({"faces": [[face], [face]], "hands": [hands, hands[:1]]}))
+    >>> find_other_hands(candidates, np.array([0, 2]), 1.5).tolist()
+    [True, False]
+    """
+    own = chosen.take(near.frame)
+    pairs = np.flatnonzero((score_candidates(near, coefficient) > 0) & (own >= 0))
+    corners = near.hands.corners
+    iou = boxes.compute_iou(corners.take(near.hand.take(pairs), axis=0), corners.take(own.take(pairs), axis=0))
+    found = np.zeros(len(chosen), bool)
+    found[near.frame.take(pairs[iou <= _SAME_HAND])] = True
+    return found
+
+
 def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
     """Apply the rule that `pair_frames` describes.
 
@@ -478,6 +516,7 @@ def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
         square=chosen.square,
         corners=corners,
         finders=finders,
+        other_hand=find_other_hands(eligible.select(near.take(eligible.hand)), chosen.hand, config.crop_coefficient),
         face_counts=_count_boxes(faces, is_face),
         hand_counts=_count_boxes(hands, is_hand if whole_frame else near),
     )
@@ -543,6 +582,7 @@ def _pair_chunk(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
     columns |= {"faces": pairs.face_counts, "hands": pairs.hand_counts, "overlap": pairs.overlap}
     columns["fallback"] = pd.Categorical.from_codes(pairs.fallback, pd.Index(FALLBACKS))
     columns["found_by"] = _name_finders(pairs.finders, hands.detectors)
+    columns["other_hand"] = pairs.other_hand
     columns |= _name_corners("face", _take_rows(faces.corners, pairs.face))
     columns["face_score"] = _take_rows(faces.scores[:, None], pairs.face)[:, 0]
     columns |= _name_corners("hand", pairs.corners)

@@ -45,7 +45,7 @@ RESERVED_COLUMNS = frozenset(
             "faces",
             "hands",
         ),  # of the outcomes table, as all that follow
-        *("overlap", "fallback", "found_by", "face_score", "hand_score"),
+        *("overlap", "fallback", "found_by", "other_hand", "face_score", "hand_score"),
         *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
     ]
 )

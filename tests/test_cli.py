@@ -32,7 +32,7 @@ from detectime.cli.projects import init_project
 
 COMMAND = [sys.executable, "-m", "detectime"]
 SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
-RESULT = "99 of 108 gesture frames have a sample; 9 no_hand"
+RESULT = "100 of 108 gesture frames have a sample; 8 no_hand"
 
 
 def make_command(name: str, *arguments: object, **options: object) -> list[str]:
@@ -210,7 +210,7 @@ def test_the_result_is_computed(demo: tuple[Path, subprocess.CompletedProcess[st
     shutil.copytree(demo[0] / "reports" / "demo", tmp_path / "run")
     run = runs.open_run(tmp_path / "run")
     assert outcomes.summarize_samples(run.outcomes) == RESULT
-    assert len(json.loads((tmp_path / "run" / "hands.json").read_text())) == 99
+    assert len(json.loads((tmp_path / "run" / "hands.json").read_text())) == 100
     done = execute("run", cwd=tmp_path, output="run", classes="stop,ok,no_gesture", **SAMPLE)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\d\d of 48 wanted frames have a sample; .*\d no_hand", done.stdout.splitlines()[-1])

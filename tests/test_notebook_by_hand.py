@@ -119,8 +119,8 @@ def project(tmp_path: Path) -> Path:
 def test_run_all_as_delivered(project: Path) -> None:
     cells = execute(read_cells(), project / "notebooks")
     assert find_error(cells) is None
-    assert "99 samples in" in read_output(cells)
-    assert len(json.loads((project / "reports" / "sample" / "hands.json").read_text())) == 99
+    assert "100 samples in" in read_output(cells)
+    assert len(json.loads((project / "reports" / "sample" / "hands.json").read_text())) == 100
     assert list(project.glob("data*")) == []
     for kind in ("text/html", "text/plain"):
         shown = read_output(cells, kind)
@@ -251,7 +251,7 @@ def test_colab_takes_the_wheel(tmp_path: Path, other_python: Path, wheel: Path, 
     executed = execute(cells, content, other_python, colab)
     assert find_error(executed) is None, read_error(executed)
     assert read_output(executed).splitlines()[-1].startswith(str(other_python.parents[1]))
-    assert f"99 samples in {content}/reports/sample/hands.json" in read_output(executed)
+    assert f"100 samples in {content}/reports/sample/hands.json" in read_output(executed)
     assert "This is the rendered sample" in read_output(executed, "text/html")
     assert not (tmp_path / "mounts").exists()
     assert os.listdir(content) == ["reports"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -167,6 +168,24 @@ def test_a_score_below_that_of_detection_is_noted(output: Path) -> None:
     (note,) = [note for note in opened.notes if note.kind == "ignored"]
     assert "pairing.min_hand_score = 0.3" in str(note)
     assert "0.5" in str(note)
+
+
+def test_a_frame_with_another_hand_near_a_face_is_noted(output: Path) -> None:
+    file = output / "detections.parquet"
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    row = next(row for row in rows if len(row["hands"]) == 1)
+    (hand,) = row["hands"]
+    half = (hand["x2"] - hand["x1"]) / 2
+    row["hands"].append(hand | {"x1": hand["x1"] - half, "x2": hand["x2"] - half, "score": 0.51})
+    before = [note for note in runs.open_run(output).notes if note.kind == "other_hand"]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
+    opened = runs.open_run(output)
+    samples = outcomes.pair_run(opened)
+    assert samples.set_index("frame_path").loc[row["frame_path"], "other_hand"]
+    (note,) = [note for note in opened.notes if note.kind == "other_hand"]
+    assert note.count == sum(note.count for note in before) + 1
+    assert "another hand near a face" in str(note)
 
 
 def test_minimum_scores_apply_without_another_detection(output: Path) -> None:

@@ -341,7 +341,7 @@ a_config = st.builds(
 def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
     """Pair one frame by the rule, without arrays."""
     row = {"hands": 0, "overlap": math.nan, "face": NAN_BOX, "hand": NAN_BOX, "bbox": NAN_BOX}
-    row |= {"fallback": None, "found_by": None, "hand_score": math.nan}
+    row |= {"fallback": None, "found_by": None, "hand_score": math.nan, "other_hand": False}
     if not frame["wanted"]:
         return row | {"outcome": "left_out"}
     if frame["outcome"] != "ok":
@@ -385,7 +385,9 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
         math.ceil(min(cut[2], WIDTH)),
         math.ceil(min(cut[3], HEIGHT)),
     ]
-    row |= {"hand": list(hand), "bbox": bbox, "hand_score": chosen["score"]}
+    others = [hand for hand in near if slow_iou(chosen, hand) <= 0.5]
+    others = [hand for hand in others if slow_best_pair(frame["faces"], [hand], config.crop_coefficient, "2021")[1]]
+    row |= {"hand": list(hand), "bbox": bbox, "hand_score": chosen["score"], "other_hand": bool(others)}
     return row | {"outcome": "fallback" if row["fallback"] else "paired"}
 
 
@@ -473,7 +475,8 @@ def test_random_tables_are_paired_by_the_rule(frames: list[dict[str, Any]], conf
     assert samples["outcome"].tolist() == [row["outcome"] for row in expected]
     np.testing.assert_array_equal(samples["overlap"], [row["overlap"] for row in expected])
     np.testing.assert_array_equal(samples["hand_score"], [row["hand_score"] for row in expected])
-    assert samples["hands"].tolist() == [row["hands"] for row in expected]
+    for what in ("hands", "other_hand"):
+        assert samples[what].tolist() == [row[what] for row in expected]
     for what in ("fallback", "found_by"):
         assert [None if pd.isna(name) else name for name in samples[what]] == [row[what] for row in expected]
     for what in ("face", "hand", "bbox"):

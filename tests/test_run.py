@@ -345,8 +345,8 @@ def test_another_detection_configuration_is_rejected_by_key(tmp_path: Path, chan
 
 
 def test_every_key_of_the_default_detectors_is_covered_above() -> None:
-    # For the keys of other detectors see test_binding.
-    elsewhere = {"detector_type", "hand_detector", "detector_settings", "device", "batch"}
+    # For the keys of other detectors see test_binding, for `quality` test_quality.
+    elsewhere = {"quality", "detector_type", "hand_detector", "detector_settings", "device", "batch"}
     assert set(find_used_keys(make_config().detection)) == {*OTHER, *elsewhere}
 
 

@@ -77,7 +77,7 @@ def test_an_editable_install_has_no_copy_of_the_templates() -> None:
 def test_a_demo_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     done = call(environment, tmp_path, "demo")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "99 of 108 gesture frames have a sample; 9 no_hand"
+    assert done.stdout.splitlines()[-1] == "100 of 108 gesture frames have a sample; 8 no_hand"
     assert str(definitions.ROOT_DIR) not in done.stdout
     report = (tmp_path / "reports" / "demo" / "report.ipynb").read_text()
     assert str(environment) in report

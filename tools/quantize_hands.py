@@ -1,8 +1,8 @@
 """Quantize the hand landmark model: most convolutions in 8-bit integers.
 
 On a CPU with 8-bit dot products a hand takes half of the time in float32; the landmarks move by .7 pixels of the
-224-pixel input on average. The first five convolutions stay in float32: with four the error is half as large again, with
-none three times as large. Weights have seven bits, so that sums do not overflow on any CPU.
+224-pixel input on average. The first five convolutions stay in float32: with four the error is half as large again,
+with none three times as large. Weights have seven bits, so that sums do not overflow on any CPU.
 
 `tools.convert_weights` calls `quantize`. The ranges of the activations are in ``hand_landmark_ranges.json``; they were
 measured on the rendered sample by

@@ -202,7 +202,6 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
             f"{store}/{MANIFEST_FILE}: made by a newer detectime ({manifest.get('detectime')}); install that version"
         )
     if version == 1:
-        settings = manifest["configuration"]
         manifest = manifest | {
             "manifest_version": _VERSION,
             "redetect": False,
@@ -213,7 +212,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
             "frames": {},
             "outcomes": manifest.get("outcomes", {}),
             # What hands.json was made with, if it exists: its sha256 was not recorded.
-            "pairing": {"rule": "2021", "settings": settings.get("pairing", {}), "hands_sha256": None},
+            "pairing": {"rule": "2021", "hands_sha256": None},
             "notes": {"frames": [], "detection": [], "pairing": []},
         }
     release = releases.find_release(str(manifest["detectime"]))
@@ -221,6 +220,8 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
     for section in configuration.SECTIONS:
         tree[section] = releases.list_defaults(release, section) | tree.get(section, {})
     manifest["configuration"] = tree
+    if version == 1:
+        manifest["pairing"]["settings"] = tree["pairing"]
     for key in ("started", "finished", "detectors", "notes"):
         manifest[key]
     manifest["configuration"]["data"]["images"]

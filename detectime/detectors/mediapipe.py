@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,9 +27,9 @@ from detectime.settings import CHECKED, Share
 from detectime.storage import downloads
 
 _PALM_WEIGHTS = "palm_detection.onnx"
-# Sides of the palm network's square input, in pixels, the next where none is found. It was trained at the last one; the
-# first costs less than half of it and finds as many hands.
-_PALM_SIDES = (128, 192)
+# Sides of the palm network's square input, in pixels, each where the one before found no hand. It was trained at 192;
+# near a face 128 finds as many hands for less than half of the cost, and in a whole image hands are small.
+_SIDES_IN_REGION, _SIDES_IN_IMAGE = (128, 192), (192, 320)
 _LEVELS = ((8, 2), (16, 6))  # stride in pixels, anchors per cell
 _PALM_SCORE = 0.4  # minimum score of a palm; whether there is a hand the landmark network decides
 _PALM_NMS = 0.3  # IoU above which palms are averaged into one
@@ -89,10 +90,9 @@ class MediaPipeHands:
     def __init__(self, confidence: float, margin: float | None, device: str = "cpu") -> None:
         self.confidence = confidence
         self.margin = margin
-        weights = downloads.find_packaged_weights(_PALM_WEIGHTS)
-        self._palm_sessions = {
-            side: onnx.open_session(weights, device, {"height": side, "width": side}) for side in _PALM_SIDES
-        }
+        self._device = device
+        for side in _SIDES_IN_REGION:
+            _open_palm_session(side, device)
         self._landmarks = LandmarkNetwork(device)
 
     def detect(self, images: Sequence[RGB], regions: Sequence[Floats] | None = None) -> list[Detections]:
@@ -106,10 +106,12 @@ class MediaPipeHands:
             For each image the regions to search for palms, shape (N, 4); None searches whole images. A hand may extend
             outside its region.
         """
+        sides = _SIDES_IN_REGION
         if regions is None:
+            sides = _SIDES_IN_IMAGE
             regions = [np.array([[0, 0, image.shape[1], image.shape[0]]], float) for image in images]
         found = [Detections.none()] * len(images)
-        for side in _PALM_SIDES:
+        for side in sides:
             pending = [n for n, hands in enumerate(found) if not len(hands)]
             hands = self._detect_at([images[n] for n in pending], [regions[n] for n in pending], side)
             for n, own in zip(pending, hands, strict=True):
@@ -152,9 +154,8 @@ class MediaPipeHands:
         found: list[list[_Palm]] = [[] for _ in images]
         if not squares:
             return found
-        offsets, logits = onnx.run_session(
-            self._palm_sessions[side], ("boxes", "scores"), squares, hand_landmarks.make_input
-        )
+        session = _open_palm_session(side, self._device)
+        offsets, logits = onnx.run_session(session, ("boxes", "scores"), squares, hand_landmarks.make_input)
         for (n, scale, corner), own_offsets, scores in zip(origins, offsets, _sigmoid(logits[:, :, 0]), strict=True):
             found[n] += _decode_palms(own_offsets, scores, side, scale, corner)[:_MAX_PALMS]
         for n, palms in enumerate(found):
@@ -190,6 +191,13 @@ SPEC = DetectorSpec(
     confidence="hand_confidence",
     reach=2.1,
 )
+
+
+@functools.cache
+def _open_palm_session(side: int, device: str) -> Any:
+    """Open the palm network for squares of one side; detectors in one process share it."""
+    weights = downloads.find_packaged_weights(_PALM_WEIGHTS)
+    return onnx.open_session(weights, device, {"height": side, "width": side})
 
 
 def _decode_palms(offsets: Floats, scores: Floats, side: int, scale: float, corner: Floats) -> list[_Palm]:
