@@ -7,6 +7,7 @@ python -m benchmarks --only worlds --hagrid DIR --webcam DIR
 python -m benchmarks --only cost --rounds 5 > FILE      one chapter, as Markdown
 python -m benchmarks --against COMMIT --contest DIR     compare with another commit, nothing else; not for CI. With
                                                         --hagrid and --webcam also the samples, over people
+                                                        (alone: --only worlds)
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ def main() -> None:
     )
     print("\nMedian of the rounds, with minimum and maximum.")
     if arguments.against:
-        against.print_report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
-        against_worlds.print_report(arguments.against, _read_people(arguments, settings))
+        if "cost" in arguments.only:
+            against.print_report(arguments.against, arguments.contest.absolute(), contest, arguments.rounds)
+        if "worlds" in arguments.only:
+            against_worlds.print_report(arguments.against, _read_people(arguments, settings))
         return
     sample = World(Frames.read_contest(paths.SAMPLE, settings))
     people = _read_people(arguments, settings)

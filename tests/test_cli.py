@@ -437,7 +437,7 @@ def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     shutil.copytree(demo[0] / "reports" / "demo", tmp_path / "out")
-    done = execute("run", cwd=tmp_path, output="out", min_hand_score=0.9, **SAMPLE)
+    done = execute("run", cwd=tmp_path, output="out", min_hand_score=0.99, **SAMPLE)
     assert done.returncode == 0, done.stderr
     fewer = done.stdout.splitlines()[-1]
     assert fewer != RESULT
@@ -445,7 +445,7 @@ def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     done = execute("run", cwd=tmp_path, output="out", **SAMPLE)
     assert done.stdout.splitlines()[-1] == fewer
     assert (
-        "pairing.min_hand_score = 0.9 (what is given replaces it, also `null`"
+        "pairing.min_hand_score = 0.99 (what is given replaces it, also `null`"
         in (tmp_path / "out" / "report.ipynb").read_text()
     )
     done = execute("run", cwd=tmp_path, output="out", min_hand_score="null", **SAMPLE)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import darken, draw_noise, read_image
+from conftest import Box, darken, draw_noise, read_image
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -20,11 +20,13 @@ from detectime.detectors.mediapipe import MediaPipeHands
 from detectime.detectors.registry import HANDS
 from detectime.images import RGB
 
-SIDES = (128, 192)
+SIDES = (128, 192, 320)
 NEAR = paths.SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg"
+LIKE = paths.SAMPLE / "TRAIN_DATA" / "like_01" / "0008.jpg"
 SMALL = paths.SAMPLE / "TRAIN_DATA" / "stop_02" / "0006.jpg"
-"""In the whole of this frame the palm is too small for a square of 128 pixels."""
+"""In a square of 128 pixels with the whole of this frame the palm is too small."""
 SMALL_HAND = (354.0, 93.0, 474.0, 239.0)
+WHOLE = np.array([[0, 0, 640, 480]], float)
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +36,29 @@ def detector() -> MediaPipeHands:
 
 
 @pytest.fixture
-def searched(detector: MediaPipeHands, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return a list that records each call of the palm network: side, and number of squares."""
     calls: list[tuple[int, int]] = []
+    open_session = mediapipe._open_palm_session
 
     class Recorder:
-        def __init__(self, side: int, session: Any) -> None:
-            self.side, self.session = side, session
+        def __init__(self, side: int, device: str) -> None:
+            self.side, self.session = side, open_session(side, device)
 
         def run(self, names: list[str], inputs: dict[str, Floats]) -> Any:
             assert inputs["input"].shape[1:] == (self.side, self.side, 3)
             calls.append((self.side, len(inputs["input"])))
             return self.session.run(names, inputs)
 
-    recorders = {side: Recorder(side, session) for side, session in detector._palm_sessions.items()}
-    monkeypatch.setattr(detector, "_palm_sessions", recorders)
+    monkeypatch.setattr(mediapipe, "_open_palm_session", Recorder)
     return calls
+
+
+def surround(image: RGB, width: int, height: int) -> RGB:
+    """Return a grey image with another in its top left corner."""
+    larger = np.full((height, width, 3), 128, np.uint8)
+    larger[: image.shape[0], : image.shape[1]] = image
+    return larger
 
 
 # -- from coarse to fine
@@ -58,20 +67,35 @@ def searched(detector: MediaPipeHands, monkeypatch: pytest.MonkeyPatch) -> list[
 def test_a_palm_that_is_found_in_the_small_square_is_searched_once(
     detector: MediaPipeHands, searched: list[tuple[int, int]]
 ) -> None:
-    assert [len(found) for found in detector.detect([read_image(NEAR)])] == [1]
+    image = read_image(NEAR)
+    assert [len(found) for found in detector.detect([image], [WHOLE])] == [1]
     assert searched == [(128, 1)]
-
-
-def test_a_small_palm_is_found_in_the_larger_square(
-    detector: MediaPipeHands, searched: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = read_image(SMALL)
-    (found,) = detector.detect([image])
+    assert [len(found) for found in detector.detect([image])] == [1]
     assert searched == [(128, 1), (192, 1)]
+
+
+@pytest.mark.parametrize(
+    ("image", "regions", "sides", "hand"),
+    [
+        pytest.param(read_image(SMALL), [WHOLE], (128, 192), SMALL_HAND, id="region"),
+        pytest.param(surround(read_image(LIKE), 1440, 1080), None, (192, 320), (219, 144, 272, 236), id="image"),
+    ],
+)
+def test_a_small_palm_is_found_in_the_larger_square(
+    image: RGB,
+    regions: list[Floats] | None,
+    sides: tuple[int, int],
+    hand: Box,
+    detector: MediaPipeHands,
+    searched: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (found,) = detector.detect([image], regions)
+    assert searched == [(side, 1) for side in sides]
     assert len(found) == 1
-    assert boxes.compute_iou(found.boxes[0], SMALL_HAND) > 0.8
-    monkeypatch.setattr(mediapipe, "_PALM_SIDES", (128,))
-    assert [len(found) for found in detector.detect([image])] == [0]
+    assert boxes.compute_iou(found.boxes[0], hand) > 0.8
+    monkeypatch.setattr(mediapipe, "_SIDES_IN_IMAGE" if regions is None else "_SIDES_IN_REGION", sides[:1])
+    assert [len(found) for found in detector.detect([image], regions)] == [0]
 
 
 def test_only_the_images_without_a_hand_are_searched_again(
@@ -79,13 +103,12 @@ def test_only_the_images_without_a_hand_are_searched_again(
 ) -> None:
     """Images do not change places; of one without a hand, each region is searched again."""
     near, small, noise = read_image(NEAR), read_image(SMALL), draw_noise(320, 240)
-    whole = np.array([[0, 0, 640, 480]], float)
-    regions = [whole, np.repeat(whole, 2, axis=0), np.array([[0, 0, 320, 240]], float), whole[:0]]
+    regions = [WHOLE, np.repeat(WHOLE, 2, axis=0), WHOLE / 2, WHOLE[:0]]
     found = detector.detect([near, small, noise, near], regions)
     assert [len(one) for one in found] == [1, 1, 0, 0]
     assert boxes.compute_iou(found[1].boxes[0], SMALL_HAND) > 0.8
-    totals = {side: sum(count for own, count in searched if own == side) for side in SIDES}
-    assert totals == {128: 4, 192: 3}
+    totals = [sum(count for own, count in searched if own == side) for side in SIDES]
+    assert totals == [4, 3, 0]
 
 
 def test_no_regions_and_no_images_need_no_network(detector: MediaPipeHands, searched: list[tuple[int, int]]) -> None:
@@ -111,7 +134,7 @@ def test_hands_below_the_confidence_are_dropped(confidence: float, count: int) -
 # -- anchors, squares and what the network says of them
 
 
-@pytest.mark.parametrize(("side", "count"), [(128, 896), (192, 2016), (256, 3584)])
+@pytest.mark.parametrize(("side", "count"), [(128, 896), (192, 2016), (320, 5600)])
 def test_anchors_are_the_centres_of_all_cells(side: int, count: int) -> None:
     anchors = mediapipe._make_anchors(side)
     assert anchors.shape == (count, 2)
@@ -128,9 +151,10 @@ def test_anchors_are_the_centres_of_all_cells(side: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_the_network_has_one_output_per_anchor(side: int, detector: MediaPipeHands) -> None:
+def test_the_network_has_one_output_per_anchor(side: int) -> None:
     pixels = np.zeros((2, side, side, 3), np.float32)
-    offsets, logits = detector._palm_sessions[side].run(["boxes", "scores"], {"input": pixels})
+    session = mediapipe._open_palm_session(side, "cpu")
+    offsets, logits = session.run(["boxes", "scores"], {"input": pixels})
     count = len(mediapipe._make_anchors(side))
     assert (offsets.shape, logits.shape) == ((2, count, 18), (2, count, 1))
 

@@ -67,12 +67,16 @@ class _Search:
 
 @dataclass
 class _State:
-    """An image in the cascade: the pixels that its faces were searched in, and its detections so far."""
+    """An image in the cascade: the pixels that its faces were searched in, and its detections so far.
+
+    Of these, `has_near_hand` says whether a hand that counts is near a face.
+    """
 
     image: FrameImage
     pixels: RGB
     faces: Detections = field(default_factory=Detections.none)
     hands: list[HandDetections] = field(default_factory=list)
+    has_near_hand: bool = False
     _larger_pixels: RGB | None = None
 
     def read_full_size(self) -> RGB:
@@ -181,7 +185,9 @@ class Cascade:
         """Search images without a hand near a face for smaller faces, and for hands near those."""
         if self._fine_face_detector is None:
             return
-        lonely = [state for state in states if len(state.faces) and not self._has_near_hand(state)]
+        lonely = [state for state in states if len(state.faces) and not state.has_near_hand]
+        if not lonely:
+            return
         found = self._fine_face_detector.detect([state.pixels for state in lonely])
         pairs = zip(lonely, found, strict=True)
         with_more = [(state, faces) for state, faces in pairs if len(faces) > len(state.faces)]
@@ -193,6 +199,8 @@ class Cascade:
         """Run searches in order, each on the images that still need it."""
         for search in searches:
             searched = [state for state in states if self._is_needed(search, state)]
+            if not searched:
+                continue
             pixels = [state.read_for_hands() if search.spec.reduced else state.read_full_size() for state in searched]
             regions = None
             if search.stage == "near":
@@ -205,24 +213,25 @@ class Cascade:
                 hashes = [hash_crop(own, box) for box in hands.boxes]
                 scaled = _scale_to_image(hands, state.image, own)
                 state.hands.append(HandDetections(search.spec.name, search.stage, scaled, hashes))
+                state.has_near_hand = state.has_near_hand or self._is_any_near(state.hands[-1], state.faces)
 
     def _is_needed(self, search: _Search, state: _State) -> bool:
         if search.stage != "fallback":  # a hand counts only near a face
-            return len(state.faces) > 0 and (not self._near_coefficient or not self._has_near_hand(state))
+            return len(state.faces) > 0 and (not self._near_coefficient or not state.has_near_hand)
         # Hands in the whole frame are as good, and a detector that has searched it would find the same again.
         is_done = any(
             hands.stage != "near" and (len(hands.detections) or hands.detector == search.spec.name)
             for hands in state.hands
         )
-        return not is_done and not self._has_near_hand(state)
+        return not is_done and not state.has_near_hand
 
-    def _has_near_hand(self, state: _State) -> bool:
+    def _is_any_near(self, hands: HandDetections, faces: Detections) -> bool:
         """Whether a hand is near a face. With a coefficient of 0, which has every detector search, any hand is."""
-        hands = [found for found in map(self._select_sure, state.hands) if len(found)]
-        if not self._near_coefficient:
-            return len(hands) > 0
-        squares = boxes.make_context_squares(state.faces.boxes, self._near_coefficient)[:, None]
-        return any((boxes.compute_overlap(squares, each) > 0).any() for each in hands)
+        sure = self._select_sure(hands)
+        if not len(sure) or not self._near_coefficient:
+            return len(sure) > 0
+        squares = boxes.make_context_squares(faces.boxes, self._near_coefficient)[:, None]
+        return bool((boxes.compute_overlap(squares, sure) > 0).any())
 
     def _select_sure(self, hands: HandDetections) -> boxes.Floats:
         """Return the boxes of the hands that their detector does not doubt."""

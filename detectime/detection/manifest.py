@@ -47,6 +47,7 @@ def make_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
     return {
         "manifest_version": _VERSION,
         "detectime": detectime.__version__,
+        "made_by": detectime.__version__,
         "started": format_now(),
         "finished": None,
         "redetect": False,
@@ -220,6 +221,7 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
     for section in configuration.SECTIONS:
         tree[section] = releases.list_defaults(release, section) | tree.get(section, {})
     manifest["configuration"] = tree
+    manifest.setdefault("made_by", manifest["detectime"])  # `detectime` is the version that wrote last
     if version == 1:
         manifest["pairing"]["settings"] = tree["pairing"]
     for key in ("started", "finished", "detectors", "notes"):

@@ -80,7 +80,7 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         return config, []
     run = get_config(manifest)
     if config.run.redetect is True:
-        run = _forget_defaults(run, releases.find_release(manifest["detectime"]))
+        run = _forget_defaults(run, releases.find_release(manifest["made_by"]))
     taken: dict[str, Any] = {}
     differences: list[str] = []
     config = _take_span_zero(config, run, taken)

@@ -120,7 +120,7 @@ class CoarseToFineDetector:
             raise NotImplementedError("regions: face detectors search the whole image")
         found: dict[int, Detections] = {}
         side = self.first
-        while side < self.most:
+        while side < self.most and len(found) < len(images):
             # Smaller images would not be shrunk: the last pass searches them as they are.
             pending = [n for n, image in enumerate(images) if n not in found and max(image.shape) > side]
             faces = self._detect_and_confirm([images[n] for n in pending], side)

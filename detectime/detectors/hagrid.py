@@ -134,7 +134,9 @@ class HagridHands:
         pixels = shrink_image(pixels, 2 * _WIDTH)
         pixels = np.asarray(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR))
         pixels = brighten_image(pixels)
-        network_input = cv2.dnn.blobFromImage(pixels, 1 / _SCALE, mean=(_MEAN, _MEAN, _MEAN))
+        network_input = onnx.stack_planes([pixels])
+        network_input -= _MEAN
+        network_input /= _SCALE
         boxes, _, scores = self._session.run(None, {"input": network_input})  # boxes are relative to the region
         kept = scores >= self.confidence
         return boxes[kept] * [width, height, width, height] + np.concatenate([corner, corner]), scores[kept]

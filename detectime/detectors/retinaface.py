@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ from detectime.images import RGB
 from detectime.storage import downloads
 
 # Constants of the network (Pytorch_Retinaface, cfg_mnet). Anchors: stride and sides of each level, in pixels.
-_MEAN_BGR = (104.0, 117.0, 123.0)
+_MEAN_BGR = np.array([104, 117, 123], np.float32)
 _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _VARIANCES = (0.1, 0.2)
 
@@ -78,8 +77,8 @@ SPEC = DetectorSpec(
 
 
 def _make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
-    # The network expects BGR. OpenCV subtracts the mean after the swap.
-    return np.asarray(cv2.dnn.blobFromImages(list(images), mean=_MEAN_BGR, swapRB=True), np.float32)
+    bgr = onnx.stack_planes(images)[:, ::-1]
+    return bgr - _MEAN_BGR[:, None, None]
 
 
 @functools.lru_cache(maxsize=64)

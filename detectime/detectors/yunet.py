@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,10 +92,9 @@ def _pad_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 def _make_input(images: Sequence[RGB]) -> NDArray[np.float32]:
     # The network expects BGR from 0 to 255, padded at the right and at the bottom.
     height, width = images[0].shape[:2]
-    padded_height, padded_width = _pad_shape(images[0].shape)
-    borders = 0, padded_height - height, 0, padded_width - width
-    padded = [cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0)) for image in images]
-    return np.asarray(cv2.dnn.blobFromImages(padded, swapRB=True), np.float32)
+    padded = np.zeros((len(images), 3, *_pad_shape(images[0].shape)), np.float32)
+    padded[:, ::-1, :height, :width] = onnx.stack_planes(images)
+    return padded
 
 
 @functools.lru_cache(maxsize=64)
