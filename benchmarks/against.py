@@ -292,19 +292,24 @@ def _print_shares(shares: Sequence[Mapping[str, float]]) -> None:
         measure.print_table(f"Share of new functions in {THIS}", ("", "% of CPU time"), rows)
 
 
-def find_environment() -> dict[str, str]:
-    """Return the environment variables that locate downloaded weights, if there are any."""
-    return _find_weights()[1]
-
-
 def _find_weights() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return the configurations whose weights are available, and the environment variables that locate them."""
     try:
-        folder = downloads.find_weights(WEIGHTS).parent
+        return CONFIGURATIONS, locate_weights()
     except WeightsError as error:
         print(f"\nSkipped hagrid: {error}")
         return {"default": CONFIGURATIONS["default"]}, {}
-    return CONFIGURATIONS, {"DETECTIME_WEIGHTS": str(folder)}
+
+
+def locate_weights() -> dict[str, str]:
+    """Return the environment variable that names the folder of the downloaded weights.
+
+    Raises
+    ------
+    WeightsError
+        If they are not there.
+    """
+    return {"DETECTIME_WEIGHTS": str(downloads.find_weights(WEIGHTS).parent)}
 
 
 def _make_environment(tree: Path, more: Mapping[str, str]) -> dict[str, str]:

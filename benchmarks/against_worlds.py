@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import measure
-from benchmarks.against import check_out, find_environment, run_notebook
+from benchmarks.against import check_out, locate_weights, run_notebook
 from benchmarks.quality import VARIANTS
 from benchmarks.world_report import format_cells
 from benchmarks.worlds import MEASURES, World, compare_variants, score_frames, score_variant
@@ -44,11 +44,14 @@ def print_report(commit: str, worlds: Sequence[World]) -> None:
     ------
     CommitError
         If git cannot check the commit out, or if its notebook fails.
+    WeightsError
+        If downloaded weights are missing.
     """
+    environment = locate_weights()
     with check_out(commit) as tree, tempfile.TemporaryDirectory() as folder:
         for number, world in enumerate(worlds):
             theirs = {
-                name: score_frames(world, run_commit(tree, world, keys, Path(folder, f"{number} {name}")))
+                name: score_frames(world, run_commit(tree, world, keys, Path(folder, f"{number} {name}"), environment))
                 for name, keys in THEIRS.items()
             }
             ours = {name: score_variant(world, VARIANTS[name]) for name, _ in PAIRS}
@@ -60,11 +63,13 @@ def print_report(commit: str, worlds: Sequence[World]) -> None:
             measure.print_table(f"{world.frames.title}: difference, the same people drawn for both", head, rows)
 
 
-def run_commit(tree: Path, world: World, keys: Mapping[str, Any], folder: Path) -> pd.DataFrame:
+def run_commit(
+    tree: Path, world: World, keys: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> pd.DataFrame:
     """Run the notebook of a commit on the frames of a world, and return its samples, one row per frame of the table."""
     frames = world.frames
     places = {"images": frames.images, "labels": frames.labels}
-    run = run_notebook(tree, {**places, **keys}, folder, find_environment())
+    run = run_notebook(tree, {**places, **keys}, folder, environment)
     table = frames.table[["frame_path", "video_name", "wanted"]]
     outcomes = pd.read_csv(run / "outcomes.csv").set_index("frame_path").reindex(table["frame_path"])
     columns = ["outcome", "fallback", "found_by", "hand_score", *(f"hand_{corner}" for corner in CORNERS)]

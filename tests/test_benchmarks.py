@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import worlds, wrong_frames
+from benchmarks import against_worlds, quality, worlds, wrong_frames
 from benchmarks.data import Frames, make_worker
 from benchmarks.worlds import World, compare_variants, score_variant, split_people, summarize_variant
 from detectime import config as configuration
@@ -178,3 +178,19 @@ def test_wrong_frames_are_listed_and_drawn(sample_world: World, tmp_path: Path) 
     assert table.loc[0, ["variant", "outcome", "best_hand"]].tolist() == ["a, b: c", "paired", "mediapipe/near"]
     assert wrong_frames.write_sheets(sample_world, "a, b: c", wrong.iloc[:0], tmp_path) == []
     assert not sheet.exists()  # of the earlier call
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_tree_gives_the_samples_of_that_tree(sample_world: World, tmp_path: Path) -> None:
+    """This tree is compared with another one by its notebook, so with itself it must be equal."""
+    samples = against_worlds.run_commit(paths.CONFIG.parent, sample_world, {"fallback": "frame"}, tmp_path / "run", {})
+    theirs = worlds.score_frames(sample_world, samples)
+    compared = compare_variants(theirs, score_variant(sample_world, {"fallback": "frame"}))
+    assert compared["a"].tolist() == pytest.approx(compared["b"].tolist(), abs=1e-3)  # the csv is rounded
+    assert compared.loc["correct", "a"] == pytest.approx(5 / 6)
+
+
+def test_what_is_compared_has_a_name_on_both_sides() -> None:
+    for own, other in against_worlds.PAIRS:
+        assert own in quality.VARIANTS
+        assert other in against_worlds.THEIRS
