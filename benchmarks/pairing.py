@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from benchmarks import measure
 from detectime import pairing
+from detectime.candidates import find_candidates
 from detectime.config import PairingConfig
 from detectime.schema import BOXES, DETECTIONS, PAIRING_COLUMNS
 
@@ -67,9 +68,9 @@ def main() -> None:
     detections = make_random_detections(frames)
     table = pd.DataFrame({"frame_path": detections["frame_path"].to_pandas(), "class_name": "ok", "label": 4})
     table = table.assign(video_name="v", frame_id=0, on_disk=True, wanted=True)
-    candidates = pairing.find_candidates(detections)
+    candidates = find_candidates(detections)
     work: dict[str, Callable[[], object]] = {
-        "flattening once (`find_candidates`)": partial(pairing.find_candidates, detections),
+        "flattening once (`find_candidates`)": partial(find_candidates, detections),
         **{
             f"pairing again (`pair_candidates`), {name}": partial(pairing.pair_candidates, candidates, config)
             for name, config in SETTINGS.items()

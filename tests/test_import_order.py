@@ -13,7 +13,7 @@ import definitions
 PACKAGE = definitions.ROOT_DIR / "detectime"
 ORDER = [
     *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "decoding", "images", "schema"),
-    *("storage", "sources", "detectors", "config", "labels", "detection", "pairing", "runs", "exports"),
+    *("storage", "sources", "detectors", "config", "labels", "detection", "candidates", "pairing", "runs", "exports"),
     *("outcomes", "evaluation", "report", "notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detectime import pairing
+from detectime.candidates import find_candidates
 from detectime.config import PairingConfig
 from detectime.schema import DETECTIONS, SAMPLES, Outcome
 
@@ -542,7 +543,7 @@ def test_the_steps_of_the_rule_work_alone() -> None:
         make_detection_row("b"),
         make_detection_row("c", [FACE, FACE], [OTHER]),
     ]
-    candidates = pairing.find_candidates(make_detections_table(*rows))
+    candidates = find_candidates(make_detections_table(*rows))
     assert candidates.face.tolist() == [0, 0, 1, 2]
     assert candidates.hand.tolist() == [0, 1, 2, 2]
     assert candidates.frame.tolist() == [0, 0, 2, 2]
