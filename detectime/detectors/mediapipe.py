@@ -113,6 +113,8 @@ class MediaPipeHands:
         found = [Detections.none()] * len(images)
         for side in sides:
             pending = [n for n, hands in enumerate(found) if not len(hands)]
+            if not pending:
+                break
             hands = self._detect_at([images[n] for n in pending], [regions[n] for n in pending], side)
             for n, own in zip(pending, hands, strict=True):
                 found[n] = own
