@@ -499,7 +499,8 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
     parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
     written = {f"{section}.{key}" for section in SECTIONS if section in tree for key in tree[section]}
     unset = {key for key in written if releases.is_default(version, key, _get_plain_value(as_written, key))}
-    unset -= parameters | _list_keys_of_word(tree, version)
+    word = given.get("quality", tree.get("detection", {}).get("quality"))
+    unset -= parameters | _list_keys_of_word(word, version)
     kept = {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in unset}
         if section in SECTIONS
@@ -513,14 +514,13 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
     return dataclasses.replace(config, detection=detection, explicit=explicit)
 
 
-def _list_keys_of_word(tree: Mapping[str, Any], version: str) -> set[str]:
-    """Return the keys that a file's `quality` decides: they count as set at any value that the file gives beside it.
+def _list_keys_of_word(word: Any, version: str) -> set[str]:
+    """Return the keys that `quality` decides: they count as set at any value that the file gives.
 
     Files of 0.2 give every key, and know no `quality`.
     """
     if "detection.quality" not in releases.DEFAULTS[version]:
         return set()
-    word = tree.get("detection", {}).get("quality")
     return {f"detection.{name}" for name in quality.BUNDLES.get(str(word), {})}
 
 

@@ -26,8 +26,8 @@ MAX_PIXELS = 178_956_970
 # By EXIF orientation: quarter turns to the left that make the image upright, and whether it is mirrored after that.
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
-_DARK = 40  # mean of the pixels below which an image is dark
-_BRIGHTENED = 90  # to what the mean of a dark image is raised
+_DARK = 40  # mean of the pixels that are not black, below which an image is dark
+_BRIGHTENED = 90  # to what a pixel of a dark image is raised that equals the mean
 _HASH_SIDE = 64  # pixels: a crop is averaged to a square of this side before it is hashed
 _HASH_FREQUENCIES = 16  # the lowest ones in x and in y
 _SMALLEST_BLOCK = 8  # a JPEG block of 8 x 8 pixels is decoded to one pixel at least
@@ -410,6 +410,9 @@ def brighten_image(image: RGB) -> RGB:
     (90, True)
     """
     mean = sum(cv2.mean(image)) / 3
+    if mean < _DARK:  # black pixels may lie outside of the picture that the image was cut from
+        shown = image[image.any(axis=-1)]
+        mean = float(shown.mean()) if len(shown) else _DARK
     if mean >= _DARK:
         return image
     gamma = math.log(_BRIGHTENED / 255) / math.log(max(mean, 1.5) / 255)

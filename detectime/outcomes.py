@@ -150,7 +150,8 @@ def _note_ineffective_scores(settings: PairingConfig, run_manifest: Manifest) ->
     notes = []
     for key, specs in specs_by_key.items():
         value = getattr(settings, key)
-        minimums = [detection[spec.confidence] for spec in specs if spec]  # user-supplied detectors declare none
+        # User-supplied detectors declare no minimum; a detector that doubts its hands keeps lower scores too.
+        minimums = [0.0 if spec.doubt else detection[spec.confidence] for spec in specs if spec]
         if value is not None and minimums and value <= min(minimums):
             text = f"The setting pairing.{key} = {value} has no effect: detection kept no boxes below {min(minimums)}."
             notes.append(Note("ignored", 1, text))

@@ -42,6 +42,8 @@ _NO_FALLBACK, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # indices into FALLBACKS
 
 _CHUNK = 65_536  # rows of detections paired at a time
 _LEAST_WEIGHT = 1e-6  # of a hand with a score of 0
+_CONFIDENT = 0.5  # score from which another hand is worth a note
+_PART = 0.5  # share of the smaller box inside the larger one, above which it may be a part of the same hand
 _SAME_HAND = 0.5  # IoU above which boxes of two detectors show the same hand, and their average is the better box
 
 
@@ -259,7 +261,7 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     return overlap
 
 
-def choose_candidates(candidates: Candidates, overlap: Floats, rule: str = "2021") -> Indices:
+def choose_candidates(candidates: Candidates, overlap: Floats, rule: str) -> Indices:
     """Choose the pair of each frame.
 
     Parameters
@@ -283,8 +285,8 @@ def choose_candidates(candidates: Candidates, overlap: Floats, rule: str = "2021
     >>> hands = [face | {"x1": x, "x2": x + 20, "score": score} for x, score in ((390, 0.9), (350, 0.1), (370, 0.9))]
     >>> candidates = find_candidates(pa.table({"faces": [[face], [face]], "hands": [hands, []]}))
     >>> overlap = score_candidates(candidates, 1.5)
-    >>> choose_candidates(candidates, overlap).tolist(), choose_candidates(candidates, overlap, "confidence").tolist()
-    ([1, -1], [2, -1])
+    >>> [choose_candidates(candidates, overlap, rule).tolist() for rule in ("2021", "confidence")]
+    [[1, -1], [2, -1]]
     """
     frames, hands = len(candidates.faces.counts), candidates.hands
     if rule == "confidence":
@@ -296,7 +298,7 @@ def choose_candidates(candidates: Candidates, overlap: Floats, rule: str = "2021
     return _choose_largest(candidates.frame, overlap, frames, rank)
 
 
-def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: str = "2021") -> tuple[Floats, Indices]:
+def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: str) -> tuple[Floats, Indices]:
     """Average each chosen hand with the best agreeing hand of each other detector.
 
     Parameters
@@ -322,7 +324,7 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: 
     >>> hand = {"x1": 10, "y1": 10, "x2": 30, "y2": 30, "score": 0.9, "detector": "hagrid", "stage": "near"}
     >>> both = [hand, hand | {"x2": 34, "detector": "mediapipe"}]
     >>> hands = find_candidates(pa.table({"faces": [[hand]], "hands": [both]})).hands
-    >>> corners, finders = reconcile_hands(hands, np.array([0]), np.array([True, True]))
+    >>> corners, finders = reconcile_hands(hands, np.array([0]), np.array([True, True]), "2021")
     >>> corners.tolist(), finders.tolist()
     ([[10.0, 10.0, 32.0, 30.0]], [3])
     """
@@ -347,7 +349,7 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: 
 
 
 def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> Flags:
-    """Find the frames with a hand near a face that is not the chosen one, such as another person's.
+    """Find the frames with a confident hand near a face that is not the chosen one, such as another person's.
 
     Parameters
     ----------
@@ -371,12 +373,14 @@ def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> F
     >>> find_other_hands(candidates, np.array([0, 2]), 1.5).tolist()
     [True, False]
     """
-    own = chosen.take(near.frame)
-    pairs = np.flatnonzero((score_candidates(near, coefficient) > 0) & (own >= 0))
-    corners = near.hands.corners
-    iou = boxes.compute_iou(corners.take(near.hand.take(pairs), axis=0), corners.take(own.take(pairs), axis=0))
+    own, hands = chosen.take(near.frame), near.hands
+    is_confident = hands.scores.take(near.hand) >= _CONFIDENT
+    pairs = np.flatnonzero((score_candidates(near, coefficient) > 0) & (own >= 0) & is_confident)
+    other, mine = hands.corners.take(near.hand.take(pairs), axis=0), hands.corners.take(own.take(pairs), axis=0)
+    # Not the IoU: a box of a part of the hand lies inside that of the whole.
+    smaller = np.minimum(boxes.compute_area(other), boxes.compute_area(mine))
     found = np.zeros(len(chosen), bool)
-    found[near.frame.take(pairs[iou <= _SAME_HAND])] = True
+    found[near.frame.take(pairs[boxes.compute_overlap(other, mine) <= _PART * smaller])] = True
     return found
 
 

@@ -97,6 +97,11 @@ def test_help_of_run_lists_each_parameter_by_section_with_its_default(capsys: py
         ("--quality", "null", "null"),
         ("--redetect", "true", True),
         ("--min-hand-score", "null", "null"),  # no value, where None would mean that it is not given
+        ("--min-hand-score", "none", "null"),
+        ("--quality", "none", "null"),
+        ("--fallback", "none", "none"),  # the word of this key
+        ("--fallback", "wider", "wider"),
+        ("--fallback", "null", "null"),
         ("--detector-settings", '{"a:b": {"c": 1}}', {"a:b": {"c": 1}}),
         ("--limit", "five", "five"),  # the configuration says what is accepted
     ],
@@ -106,6 +111,11 @@ def test_a_value_has_the_type_of_its_key(option: str, text: str | None, value: A
     name = option.partition("=")[0].removeprefix("--").replace("-", "_")
     found = getattr(parsed, name)
     assert (found, type(found)) == (value, type(value))
+
+
+def test_the_fallback_none_of_the_command_line_is_that_of_the_configuration() -> None:
+    given = {"fallback": cli._parse(["run", "--fallback", "none"]).fallback}
+    assert config.load_config(None, given).pairing.fallback == "none"
 
 
 @pytest.mark.parametrize(
@@ -445,7 +455,7 @@ def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     done = execute("run", cwd=tmp_path, output="out", **SAMPLE)
     assert done.stdout.splitlines()[-1] == fewer
     assert (
-        "pairing.min_hand_score = 0.99 (what is given replaces it, also `null`"
+        "pairing.min_hand_score = 0.99 (given as an option or a parameter, another value replaces it, also `null`"
         in (tmp_path / "out" / "report.ipynb").read_text()
     )
     done = execute("run", cwd=tmp_path, output="out", min_hand_score="null", **SAMPLE)

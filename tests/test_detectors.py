@@ -17,9 +17,12 @@ from detectime import boxes, paths
 from detectime.config import DetectionConfig
 from detectime.detectors import onnx
 from detectime.detectors.contract import Detections, Detector, DetectorSpec
+from detectime.detectors.hagrid import HagridHands
+from detectime.detectors.hand_landmarks import Hand, HandRegion
 from detectime.detectors.registry import FACES, HANDS, choose_detectors
 from detectime.errors import ConfigError
 from detectime.images import RGB
+from detectime.schema import LANDMARKS
 from detectime.storage import downloads
 
 # Detectors of an extra, and the face cache, have tests of their own.
@@ -308,3 +311,84 @@ def test_a_session_has_the_sizes_that_are_asked_for() -> None:
     assert onnx.open_session(weights).get_inputs()[0].shape == ["N", "height", "width", 3]
     session = onnx.open_session(weights, dimensions={"height": 160, "width": 96})
     assert session.get_inputs()[0].shape == ["N", 160, 96, 3]
+
+
+# -- how `hagrid` uses the landmarks, with a landmark network of known answers
+
+
+HAGRID_BOX = np.array([100.0, 100, 140, 150])
+GROWTH = np.array([0, 0, 10, 5])
+
+
+def make_hand_around(box: NDArray[np.float64], presence: float) -> Hand:
+    """Make a hand whose landmarks fill a box."""
+    points = np.linspace(box[:2], box[2:], LANDMARKS)
+    return Hand(points, np.zeros(LANDMARKS), presence, 0.5)
+
+
+class FakeLandmarks:
+    """A landmark network that finds the same hands, whatever the regions."""
+
+    def __init__(self, hands: list[Hand]) -> None:
+        self.hands = hands
+
+    def find_landmarks(self, images: list[RGB], regions: list[HandRegion]) -> list[Hand]:
+        assert len(images) == len(regions) == len(self.hands)
+        return self.hands
+
+    def retry_unconfirmed(self, images: list[RGB], hands: list[Hand]) -> list[Hand]:
+        return hands
+
+
+def refine_boxes(boxes_and_scores: list[tuple[NDArray[np.float64], float]], hands: list[Hand]) -> Detections:
+    """Refine boxes in an image of 320 × 240; without a margin the box around a hand is that around its landmarks."""
+    detector = HagridHands.__new__(HagridHands)  # without its weights
+    detector.margin = 0.0
+    detector._landmarks = FakeLandmarks(hands)
+    found, scores = zip(*boxes_and_scores, strict=True)
+    return detector._refine_boxes(np.zeros((240, 320, 3), np.uint8), np.array(found), np.array(scores))
+
+
+def test_a_hagrid_box_that_agrees_with_the_landmarks_is_averaged() -> None:
+    hand = make_hand_around(HAGRID_BOX + GROWTH, 0.6)
+    found = refine_boxes([(HAGRID_BOX, 0.8)], [hand])
+    share = 0.6**2 / (0.8**2 + 0.6**2)  # 0.36
+    np.testing.assert_allclose(found.boxes, [HAGRID_BOX + share * GROWTH], rtol=1e-6)
+    np.testing.assert_allclose(found.scores, [0.6])
+    np.testing.assert_allclose(found.proposals, [[*HAGRID_BOX, 0.8]])
+
+
+@pytest.mark.parametrize(("presence", "is_moved"), [(0.3, False), (0.89, False), (0.9, True), (0.99, True)])
+def test_a_hagrid_box_that_differs_from_the_landmarks_is_theirs_if_they_are_sure(
+    presence: float, is_moved: bool
+) -> None:
+    whole = np.array([90.0, 60, 190, 180])
+    assert boxes.compute_iou(HAGRID_BOX, whole) < 0.5
+    found = refine_boxes([(HAGRID_BOX, 0.95)], [make_hand_around(whole, presence)])
+    np.testing.assert_allclose(found.boxes, [whole if is_moved else HAGRID_BOX])
+    np.testing.assert_allclose(found.scores, [min(presence, 0.95)], rtol=1e-6)
+
+
+def test_hagrid_returns_no_box_of_landmarks_outside_the_image() -> None:
+    outside, at_the_edge = np.array([330.0, 20, 360, 60]), np.array([300.0, 20, 340, 60])
+    found = refine_boxes(
+        [(HAGRID_BOX, 0.9), (HAGRID_BOX + 100, 0.9), (HAGRID_BOX, 0.8)],
+        [make_hand_around(outside, 0.99), make_hand_around(at_the_edge, 0.95), make_hand_around(HAGRID_BOX, 0.7)],
+    )
+    np.testing.assert_allclose(found.boxes, [[300, 20, 320, 60], HAGRID_BOX])
+    np.testing.assert_allclose(found.presence, [0.95, 0.7], rtol=1e-6)  # each array has the hands that are left
+    np.testing.assert_allclose(found.proposals[:, 4], [0.9, 0.8], rtol=1e-6)
+
+
+def test_hagrid_may_return_no_box_at_all() -> None:
+    assert len(refine_boxes([(HAGRID_BOX, 0.9)], [make_hand_around(np.array([330.0, 20, 360, 60]), 0.99)])) == 0
+
+
+def test_two_hagrid_boxes_of_parts_of_one_hand_become_one() -> None:
+    whole = np.array([90.0, 60, 190, 180])
+    other = HAGRID_BOX + np.array([50, 0, 50, 0])
+    found = refine_boxes(
+        [(HAGRID_BOX, 0.95), (other, 0.97)], [make_hand_around(whole, 0.98), make_hand_around(whole, 0.96)]
+    )
+    np.testing.assert_allclose(found.boxes, [whole])
+    np.testing.assert_allclose(found.scores, [0.96], rtol=1e-6)

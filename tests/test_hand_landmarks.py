@@ -38,7 +38,7 @@ def make_hand(presence: float, seed: int) -> Hand:
 def test_a_hand_is_confirmed_and_a_wall_is_not(network: LandmarkNetwork, hands: tuple[RGB, Floats]) -> None:
     image, true = hands
     regions = [make_square_region(box, 2.0) for box in (*true, np.array([20.0, 20, 140, 200]))]
-    first, second, other = network.look_at_hands([image] * 3, regions)
+    first, second, other = network.find_landmarks([image] * 3, regions)
     for hand, box in zip((first, second), true, strict=True):
         assert hand.presence > 0.9
         assert boxes.compute_iou(hand.make_box(0.1), box) > 0.7
@@ -50,14 +50,14 @@ def test_a_part_of_a_hand_gives_the_whole_hand(network: LandmarkNetwork, hands: 
     for box in true:
         part = np.concatenate([box[:2], box[2:] - 0.3 * (box[2:] - box[:2])])
         assert boxes.compute_iou(part, box) < 0.5
-        (first,) = network.look_at_hands([image], [make_square_region(part, 2.0)])
-        (second,) = network.look_at_hands([image], [first.make_region()])
+        (first,) = network.find_landmarks([image], [make_square_region(part, 2.0)])
+        (second,) = network.find_landmarks([image], [first.make_region()])
         assert boxes.compute_iou(second.make_box(0.1), box) > 0.7
 
 
 def test_the_region_of_a_hand_holds_it_with_the_fingers_up(network: LandmarkNetwork, hands: tuple[RGB, Floats]) -> None:
     image, true = hands
-    (hand,) = network.look_at_hands([image], [make_square_region(true[0], 2.0)])
+    (hand,) = network.find_landmarks([image], [make_square_region(true[0], 2.0)])
     affine = hand.make_region().make_affine()
     inside = (hand.points - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
     assert ((inside > 0) & (inside < 224)).all()
@@ -76,10 +76,14 @@ def test_hands_that_are_not_confirmed_are_looked_at_again(
         asked.extend(zip(images, regions, strict=True))
         return second
 
-    monkeypatch.setattr(network, "look_at_hands", look)
+    monkeypatch.setattr(network, "find_landmarks", look)
     images = [np.full((9, 9, 3), n, np.uint8) for n in range(3)]
     first = [make_hand(presence, seed) for seed, presence in enumerate((0.3, 0.5, 0.4))]
-    assert network.look_again(images, first) == [second[0], first[1], first[2]]  # of each hand the larger presence
+    assert network.retry_unconfirmed(images, first) == [
+        second[0],
+        first[1],
+        first[2],
+    ]  # of each hand the larger presence
     assert [image is images[n] for (image, _), n in zip(asked, (0, 2), strict=True)] == [True, True]
     for (_, region), hand in zip(asked, (first[0], first[2]), strict=True):
         np.testing.assert_array_equal(region.make_affine(), hand.make_region().make_affine())
@@ -95,9 +99,9 @@ def test_the_presence_of_a_confirmed_hand_can_be_given(
         asked.append(len(regions))
         return [make_hand(0.0, seed) for seed in range(len(images))]
 
-    monkeypatch.setattr(network, "look_at_hands", look)
+    monkeypatch.setattr(network, "find_landmarks", look)
     first = [make_hand(value, seed) for seed, value in enumerate((0.3, 0.5, 0.4))]
-    assert network.look_again([np.zeros((9, 9, 3), np.uint8)] * 3, first, presence) == first
+    assert network.retry_unconfirmed([np.zeros((9, 9, 3), np.uint8)] * 3, first, presence) == first
     assert sum(asked) == count
 
 
@@ -107,8 +111,8 @@ def test_a_second_look_confirms_a_hand_that_the_first_did_not(
     """In a region that is far too large, or that holds only a part of the hand."""
     image, true = hands
     regions = [make_square_region(box, side) for box in true for side in (0.8, 1.6, 4.0, 6.0)]
-    first = network.look_at_hands([image] * len(regions), regions)
-    again = network.look_again([image] * len(regions), first)
+    first = network.find_landmarks([image] * len(regions), regions)
+    again = network.retry_unconfirmed([image] * len(regions), first)
     doubtful = [n for n, hand in enumerate(first) if hand.presence < 0.5]
     assert 0 < len(doubtful) < len(regions)
     assert all(again[n] is hand for n, hand in enumerate(first) if n not in doubtful)
@@ -122,9 +126,9 @@ def test_a_dark_hand_is_confirmed(
     image, true = hands
     dark = darken(image, 0.04)
     regions = [make_square_region(box, 1.6) for box in true]
-    bright = network.look_at_hands([dark] * 2, regions)
+    bright = network.find_landmarks([dark] * 2, regions)
     monkeypatch.setattr(hand_landmarks, "brighten_image", lambda pixels: pixels)
-    plain = network.look_at_hands([dark] * 2, regions)
+    plain = network.find_landmarks([dark] * 2, regions)
     for hand, other, box in zip(bright, plain, true, strict=True):
         assert hand.presence > 0.9
         assert boxes.compute_iou(hand.make_box(0.1), box) > 0.7
@@ -133,7 +137,7 @@ def test_a_dark_hand_is_confirmed(
 
 
 def test_no_regions_give_no_hands(network: LandmarkNetwork) -> None:
-    assert network.look_at_hands([], []) == network.look_again([], []) == []
+    assert network.find_landmarks([], []) == network.retry_unconfirmed([], []) == []
 
 
 @pytest.mark.parametrize("margin", [None, 0.1])

@@ -274,6 +274,32 @@ def test_other_pictures_are_not_brightened(level: int, contrast: int) -> None:
     assert (images.brighten_image(image) is image) == (image.mean() >= 40)
 
 
+@pytest.mark.parametrize("share", [0.45, 0.9])
+def test_black_pixels_outside_a_picture_do_not_make_it_dark(share: float) -> None:
+    image = np.full((100, 40, 3), 70, np.uint8)
+    image[: round(100 * share)] = 0
+    assert image.mean() < 40
+    assert images.brighten_image(image) is image
+
+
+def test_a_dark_picture_beside_black_pixels_is_brightened_as_without_them() -> None:
+    picture = np.full((60, 40, 3), 20, np.uint8)
+    padded = np.concatenate([np.zeros_like(picture), picture])
+    np.testing.assert_array_equal(images.brighten_image(padded)[60:], images.brighten_image(picture))
+    assert not images.brighten_image(padded)[:60].any()
+
+
+def test_a_black_picture_stays_black() -> None:
+    image = np.zeros((30, 40, 3), np.uint8)
+    assert images.brighten_image(image) is image
+
+
+def test_a_picture_of_one_colour_is_not_taken_for_black() -> None:
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[..., 0] = 60  # mean of the three channels: 20
+    assert images.brighten_image(image)[..., 0].min() > 60
+
+
 def test_a_picture_that_is_small_enough_is_not_shrunk() -> None:
     np.testing.assert_array_equal(images.shrink_image(NOISE, 160), NOISE)
     np.testing.assert_array_equal(images.shrink_image(NOISE, 161), NOISE)

@@ -170,6 +170,16 @@ def test_a_score_below_that_of_detection_is_noted(output: Path) -> None:
     assert "0.5" in str(note)
 
 
+@pytest.mark.parametrize("name", ["cascade", "averaged"])
+def test_a_score_below_that_of_a_detector_that_doubts_its_hands_has_an_effect(name: str, tmp_path: Path) -> None:
+    """The score of such a hand is its presence, which may be far below the `hagrid_confidence` of the run."""
+    opened = runs.open_run(shutil.copytree(FROZEN.parent / name, tmp_path / "run"))
+    outcomes.pair_run(opened, PairingConfig(min_hand_score=0.3, min_face_score=0.3))
+    (note,) = [note for note in opened.notes if note.kind == "ignored"]
+    assert "pairing.min_face_score = 0.3" in str(note)
+    assert "0.6" in str(note)
+
+
 def test_a_frame_with_another_hand_near_a_face_is_noted(output: Path) -> None:
     file = output / "detections.parquet"
     table = pq.read_table(file)

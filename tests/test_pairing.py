@@ -386,7 +386,7 @@ def slow_pair(frame: dict[str, Any], config: PairingConfig) -> dict[str, Any]:
         math.ceil(min(cut[2], WIDTH)),
         math.ceil(min(cut[3], HEIGHT)),
     ]
-    others = [hand for hand in near if slow_iou(chosen, hand) <= 0.5]
+    others = [other for other in near if other["score"] >= 0.5 and not slow_contains(chosen, other)]
     others = [hand for hand in others if slow_best_pair(frame["faces"], [hand], config.crop_coefficient, "2021")[1]]
     row |= {"hand": list(hand), "bbox": bbox, "hand_score": chosen["score"], "other_hand": bool(others)}
     return row | {"outcome": "fallback" if row["fallback"] else "paired"}
@@ -415,6 +415,12 @@ def slow_best_pair(
             if overlap > 0 and (own < by or (own == by and worth > value)):
                 best, largest, by, value = (face, hand), overlap, own, worth
     return *best, largest
+
+
+def slow_contains(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Return whether more than half of the smaller hand lies in the other."""
+    areas = [(hand["x2"] - hand["x1"]) * (hand["y2"] - hand["y1"]) for hand in (a, b)]
+    return slow_overlap((a["x1"], a["y1"], a["x2"], a["y2"]), b) > 0.5 * min(areas)
 
 
 def slow_overlap(square: Box, hand: dict[str, Any]) -> float:
@@ -549,14 +555,34 @@ def test_the_steps_of_the_rule_work_alone() -> None:
     assert candidates.frame.tolist() == [0, 0, 2, 2]
     overlap = pairing.score_candidates(candidates, 1.5)
     assert (overlap > 0).tolist() == [True, False, True, True]
-    assert pairing.choose_candidates(candidates, overlap).tolist() == [0, -1, 2]  # of equals, that of the first face
+    # Of equals, that of the first face.
+    assert pairing.choose_candidates(candidates, overlap, "2021").tolist() == [0, -1, 2]
     hand = np.array([0, -1, 2])
-    corners, finders = pairing.reconcile_hands(candidates.hands, hand, np.ones(3, bool))
+    corners, finders = pairing.reconcile_hands(candidates.hands, hand, np.ones(3, bool), "2021")
     assert corners[[0, 2]].tolist() == [list(NEAR), list(OTHER)]
     assert finders.tolist() == [1, 0, 1]
     found = pairing.pair_candidates(candidates, PairingConfig())
     assert found.hand.tolist() == hand.tolist()
     assert found.square[0].tolist() == list(make_square(FACE, 1.5))
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "is_other"),
+    [
+        pytest.param((350, 200, 375, 240), 0.9, True, id="beside"),
+        pytest.param((350, 200, 375, 240), 0.5, True, id="beside, just confident"),
+        pytest.param((350, 200, 375, 240), 0.4, False, id="beside, not confident"),
+        pytest.param((305, 205, 315, 220), 0.9, False, id="a part of the chosen hand"),
+        pytest.param((320, 220, 340, 300), 0.9, True, id="a quarter of it in the chosen hand"),
+        pytest.param((320, 220, 340, 250), 0.9, False, id="two thirds of it in the chosen hand"),
+        pytest.param((560, 200, 600, 240), 0.9, False, id="far from the face"),
+    ],
+)
+def test_another_hand_is_a_confident_one_of_its_own_near_a_face(box: Box, score: float, is_other: bool) -> None:
+    chosen = make_detection((300, 200, 340, 240), score=0.95)
+    sample = pair_one([FACE], [chosen, make_detection(box, score=score)])
+    assert get_box(sample, "hand") == [300, 200, 340, 240]
+    assert sample["other_hand"] == is_other
 
 
 def test_the_square_of_the_chosen_face_is_in_the_row() -> None:

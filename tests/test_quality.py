@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from detectime import config as configuration
 from detectime import notebook, outcomes, paths, runs
 from detectime.cli.info import describe_run
-from detectime.config import DetectionConfig, list_differences, load_config
+from detectime.config import DetectionConfig, PairingConfig, list_differences, load_config
 from detectime.detection import manifest, resume
 from detectime.detectors.contract import Quality
 from detectime.detectors.quality import BUNDLES, apply_quality, find_defaults
@@ -51,7 +51,9 @@ use_bundles = pytest.mark.usefixtures("bundles")
 
 def test_the_words_are_those_of_the_key() -> None:
     assert tuple(BUNDLES) == WORDS
-    assert BUNDLES["balanced"] == {}
+    defaults = DetectionConfig()
+    assert BUNDLES["balanced"] == {key: getattr(defaults, key) for key in BUNDLES["balanced"]}
+    assert {"detector_type", "hand_detector"} <= BUNDLES["balanced"].keys()
     assert DetectionConfig().quality == "balanced"
 
 
@@ -116,8 +118,9 @@ def test_the_fallback_stays_the_users_and_whole_frame_follows_it(
         ("0.3", {"quality": "best", "hand_detector": ["mediapipe"]}, None, ["mediapipe"]),
         ("0.3", {"quality": "best"}, None, ["hagrid", "mediapipe"]),
         ("0.3", {"quality": "best", "hand_detector": "hagrid"}, "fast", ["hagrid"]),
-        # the default of the file's own word counts as not set
-        ("0.3", {"quality": "balanced", "hand_detector": ["mediapipe"]}, "best", ["hagrid", "mediapipe"]),
+        # the parameter's word replaces that of the file, not a key beside it
+        ("0.3", {"quality": "balanced", "hand_detector": ["mediapipe"]}, "best", ["mediapipe"]),
+        ("0.3", {"hand_detector": ["mediapipe"]}, "best", ["mediapipe"]),
         # a file of 0.2 gives every key
         (None, {"hand_detector": ["mediapipe"]}, "best", ["hagrid", "mediapipe"]),
         (None, {"quality": "best", "hand_detector": ["mediapipe"]}, None, ["hagrid", "mediapipe"]),
@@ -130,6 +133,20 @@ def test_a_key_of_a_file_beside_a_word(
     file = tmp_path / "config.yml"
     file.write_text(yaml.safe_dump({"detection": detection, **({"config_version": version} if version else {})}))
     assert list(load_config(file, {"quality": parameter}).detection.hand_detector) == expected
+
+
+@pytest.mark.parametrize(("value", "is_given"), [(1.5, True), (0.0, True), (2.0, True), (None, False)])
+def test_a_key_of_a_file_stays_under_the_word_of_a_parameter(
+    value: float | None, is_given: bool, tmp_path: Path
+) -> None:
+    """Also at its own default, 1.5: somebody wrote it."""
+    file = tmp_path / "config.yml"
+    detection = {"near_coefficient": value} if is_given else {"face_confidence": 0.7}
+    file.write_text(yaml.safe_dump({"config_version": "0.3", "detection": detection}))
+    config = load_config(file, {"quality": "best"})
+    assert config.detection.near_coefficient == (value if is_given else 0.0)
+    assert config.detection.hand_detector == ("hagrid", "mediapipe")
+    assert config.is_explicit("detection.near_coefficient") is is_given
 
 
 @use_bundles
@@ -188,7 +205,7 @@ def test_without_a_word_a_run_keeps_its_own(word: Quality, tmp_path: Path) -> No
     assert read_manifest(tmp_path)["configuration"]["detection"] == before
     (note,) = list_notes(tmp_path, "resumed")
     assert note.count == 1
-    assert f": detection.quality = {word!r} (what is given" in note.text
+    assert f": detection.quality = {word!r} (given as an option or a parameter, another value" in note.text
     again, notes = resume.resume_config(config, stores.open_store(str(tmp_path)))
     assert again == config
     assert [one.text for one in notes] == [note.text]
@@ -273,6 +290,23 @@ def test_redetect_takes_another_word_and_what_the_run_had_beside_its_own(tmp_pat
     assert config.detection == expected
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"quality": "best"},
+        {"quality": "null", "hand_detector": "hagrid,mediapipe"},
+        {"quality": "fast", "near_coefficient": 0.0},
+    ],
+)
+def test_redetect_under_a_word_replaces_what_the_word_decides(parameters: dict[str, Any], tmp_path: Path) -> None:
+    _, config = detect(tmp_path, **parameters)
+    assert config.detection.hand_detector == ("hagrid", "mediapipe")
+    _, config = detect(tmp_path, quality="balanced", redetect=True)
+    assert config.detection == DetectionConfig(quality="balanced", whole_frame=False)
+    _, config = detect(tmp_path, quality="balanced", hand_detector="hagrid", redetect=True)
+    assert config.detection.hand_detector == ("hagrid",)  # a key that is given counts more
+
+
 _KEYS: dict[str, st.SearchStrategy[Any]] = {
     "quality": st.sampled_from(WORDS),
     "hand_detector": st.sampled_from(["mediapipe", "hagrid", "mediapipe,hagrid"]),
@@ -327,9 +361,9 @@ def test_a_run_of_0_2_is_finished_without_a_word(tmp_path: Path) -> None:
 def test_a_run_of_0_2_refuses_a_word(word: Quality, tmp_path: Path) -> None:
     shutil.copytree(FROZEN / "default", tmp_path / "run")
     message = expect_refusal(tmp_path / "run", quality=word)
-    assert f"detection.quality = {word!r}: the run was made before there was `quality`" in message
+    assert f"detection.quality = {word!r}: the run has no word, but values of its own, as all runs of 0.2" in message
     assert message.endswith("leave `quality` out")
-    assert "the run has" not in message
+    assert "now it is" not in message  # one reason is enough
 
 
 @use_bundles
@@ -348,6 +382,34 @@ def test_a_run_of_0_2_that_is_detected_again_keeps_what_was_set(tmp_path: Path) 
     _, config = detect(tmp_path / "run", redetect=True)
     assert config.detection.hand_detector == ("hagrid", "mediapipe")
     assert (config.detection.quality, config.detection.landmark_margin) == ("balanced", None)
+
+
+def test_a_run_of_0_2_that_is_detected_again_under_a_word_keeps_only_what_the_word_leaves(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "averaged", tmp_path / "run")
+    _, config = detect(tmp_path / "run", quality="balanced", redetect=True)
+    assert config.detection.hand_detector == ("mediapipe",)
+    assert config.detection.near_coefficient == 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("default", {}), ("cascade", {}), ("averaged", {"crop_coefficient": 1.2, "fallback": "frame"})],
+)
+def test_a_run_of_0_2_that_is_detected_again_is_paired_by_the_rule_of_today(
+    name: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(FROZEN / name, tmp_path / "run")
+    finished, _ = resume.resume_config(make_config(output=str(tmp_path / "run")))
+    assert finished.pairing.rule == "2021"
+    _, config = detect(tmp_path / "run", redetect=True)
+    assert config.pairing == PairingConfig(**expected)  # what somebody set stays
+    assert config.pairing.rule == "confidence"
+
+
+def test_a_rule_that_is_given_stays_when_a_run_of_0_2_is_detected_again(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "default", tmp_path / "run")
+    _, config = detect(tmp_path / "run", redetect=True, rule="2021")
+    assert config.pairing.rule == "2021"
 
 
 @pytest.mark.usefixtures("mediapipe_of_0_2")

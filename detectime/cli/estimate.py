@@ -19,11 +19,13 @@ from detectime.boxes import Flags, Integers
 from detectime.config import Config
 from detectime.detection import resume, run, shards
 from detectime.detection.engines.local import count_workers
+from detectime.detection.manifest import read_manifest
 from detectime.detection.run import Pending
 from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
 from detectime.exports import hands_json, outcomes_csv
 from detectime.labels import frame_table
+from detectime.notes import Note
 from detectime.sources.contract import Source
 from detectime.storage import run_tables
 from detectime.storage import store as stores
@@ -44,6 +46,8 @@ class Estimate:
         The frame table, with `wanted`.
     pending
         The frames that it would process.
+    notes
+        What the run would note about its settings and detectors.
     measured
         Frames that the numbers below were measured on; 0 if none could be.
     seconds_per_frame
@@ -59,6 +63,7 @@ class Estimate:
     config: Config
     table: pd.DataFrame
     pending: Pending
+    notes: list[Note]
     measured: int
     seconds_per_frame: float
     workers: int | None
@@ -110,17 +115,21 @@ def estimate_run(config: Config) -> Estimate:
     (108, 20, True)
     """
     store = stores.open_store(config.data.output, reading=True)
-    config, _ = resume.resume_config(config, store)
+    config, notes = resume.resume_config(config, store)
     source = sources.open_source(config.data.images, config.data.source_type)
     table = frame_table.read_labels(config, source)
     table = frame_table.select_frames(table, config.classes, config.selection.limit)
     pending = run.find_pending(table, source, config, store)
     chosen = choose_detectors(config.detection)
+    if pending.frames.any():
+        chosen.check()
+    existing = read_manifest(store)
+    if existing is not None and config.run.redetect is not True:
+        notes += resume.check_detectors(existing, chosen, config, store, bool(pending.frames.any()))[1]
     workers = None if config.run.uses_ray else count_workers(chosen, config.run)
     rows = _choose_rows(pending.frames & table["on_disk"].to_numpy())
     if not len(rows):
-        return Estimate(config, table, pending, 0, 0.0, workers, 0.0, 0.0)
-    chosen.check()
+        return Estimate(config, table, pending, notes, 0, 0.0, workers, 0.0, 0.0)
     chosen.prepare(table.loc[table["wanted"], "frame_path"])
     measured = table.iloc[rows]
     detections, seconds = _detect(Worker(chosen), source, measured["frame_path"].tolist())
@@ -130,7 +139,7 @@ def estimate_run(config: Config) -> Estimate:
         few = _measure_files(folder, measured.head(half), detections.slice(0, half), config)
         all_ = _measure_files(folder, measured, detections, config)
     per_frame, per_row = ((new - old) / (len(rows) - half) for new, old in zip(all_, few, strict=True))
-    return Estimate(config, table, pending, len(rows), seconds / len(rows), workers, per_frame, per_row)
+    return Estimate(config, table, pending, notes, len(rows), seconds / len(rows), workers, per_frame, per_row)
 
 
 def _choose_rows(available: Flags) -> Integers:

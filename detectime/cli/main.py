@@ -264,9 +264,14 @@ def _list_kinds(hint: Any) -> set[type]:
     return {origin or hint}
 
 
+def _list_words(hint: Any) -> tuple[Any, ...]:
+    """Return the words that a key accepts, if it accepts words."""
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
 def _convert_value(text: str, hint: Any) -> Any:
     """Convert an option's text for a key whose type it fits; the configuration checks the value itself."""
-    if text.lower() in ("null", "none"):
+    if text.lower() in ("null", "none") and text not in _list_words(hint):
         return configuration.NO_VALUE
     if _list_kinds(hint) & {bool, int, float, dict}:
         with contextlib.suppress(ValueError):
@@ -475,6 +480,8 @@ def _estimate(config: configuration.Config) -> None:
         print(
             f"disk      about {format_bytes(estimate.bytes)} in {config.data.output}, beside the notebook and the page"
         )
+    for note in estimate.notes:
+        print(f"Note: {note}")
     print("Nothing was written.")
 
 

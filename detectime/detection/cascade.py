@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectime import boxes
-from detectime.detectors.contract import Detections, Detector, DetectorSpec
+from detectime.detectors.contract import Detections, Detector, DetectorSpec, SharedSettings
 from detectime.detectors.face_cache import FaceCache
 from detectime.detectors.registry import Chosen
 from detectime.images import RGB, FrameImage, hash_crop, is_full_size
@@ -119,7 +119,8 @@ class Cascade:
 
     def __init__(self, chosen: Chosen) -> None:
         config, faces = chosen.config, chosen.faces
-        self._near_coefficient = config.near_coefficient
+        self._uses_all_detectors = config.near_coefficient == 0
+        self._near_coefficient = config.near_coefficient or SharedSettings.near_coefficient
         self._pixels = config.pixels
         self._doubts = {spec.name: spec.doubt for spec in chosen.hands}
         self._face_detector: Detector | FaceCache = chosen.build(faces)
@@ -217,26 +218,28 @@ class Cascade:
 
     def _is_needed(self, search: _Search, state: _State) -> bool:
         if search.stage != "fallback":  # a hand counts only near a face
-            return len(state.faces) > 0 and (not self._near_coefficient or not state.has_near_hand)
+            return len(state.faces) > 0 and (self._uses_all_detectors or not state.has_near_hand)
         # Hands in the whole frame are as good, and a detector that has searched it would find the same again.
         is_done = any(
-            hands.stage != "near" and (len(hands.detections) or hands.detector == search.spec.name)
+            hands.stage != "near" and (len(self._select_sure(hands)) or hands.detector == search.spec.name)
             for hands in state.hands
         )
         return not is_done and not state.has_near_hand
 
     def _is_any_near(self, hands: HandDetections, faces: Detections) -> bool:
-        """Whether a hand is near a face. With a coefficient of 0, which has every detector search, any hand is."""
+        """Whether a hand that its detector does not doubt is near a face."""
         sure = self._select_sure(hands)
-        if not len(sure) or not self._near_coefficient:
-            return len(sure) > 0
+        if not len(sure):
+            return False
         squares = boxes.make_context_squares(faces.boxes, self._near_coefficient)[:, None]
         return bool((boxes.compute_overlap(squares, sure) > 0).any())
 
     def _select_sure(self, hands: HandDetections) -> boxes.Floats:
         """Return the boxes of the hands that their detector does not doubt."""
         found = hands.detections
-        return found.boxes if found.presence is None else found.boxes[found.presence >= self._doubts[hands.detector]]
+        if found.presence is None:
+            return found.boxes
+        return found.boxes[~(found.presence < self._doubts[hands.detector])]  # an outside detector may give NaN
 
 
 def _compute_scale(pixels: RGB, image: FrameImage) -> boxes.Floats:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from detectime import releases, sources
-from detectime.config import Config, DetectionConfig, config_to_dict, list_faults
+from detectime.config import Config, DetectionConfig, PairingConfig, config_to_dict, list_faults
 from detectime.detection.manifest import Manifest, RunError, get_config, get_pairing_config, read_manifest
 from detectime.detectors import face_cache, quality
 from detectime.detectors.contract import Quality
@@ -79,12 +79,13 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         choose_detectors(config.detection)
         return config, []
     run = get_config(manifest)
+    pairing = get_pairing_config(manifest)
     if config.run.redetect is True:
-        run = _forget_defaults(run, releases.find_release(manifest["made_by"]))
+        run, pairing = _forget_defaults(run, pairing, releases.find_release(manifest["made_by"]), config)
     taken: dict[str, Any] = {}
     differences: list[str] = []
     config = _take_span_zero(config, run, taken)
-    config = _take_pairing(config, run, manifest, taken)
+    config = _take_pairing(config, run, pairing, taken)
     config = _take_detection(config, run, taken, differences)
     if differences and config.run.redetect is not True:
         raise RunError(
@@ -96,7 +97,10 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         return config, []
     listed = ", ".join(f"{key} = {_format_value(value)}" for key, value in taken.items())
     one, many = "setting was not given and keeps the value", "settings were not given and keep the values"
-    remedy = "what is given replaces it, also `null` for no value"
+    binding = any(key.startswith("detection.") for key in taken)
+    remedy = "given as an option or a parameter, another value replaces it, also `null` for no value" + (
+        "; of `detection` only with `redetect: true`, or in another `output`" if binding else ""
+    )
     text = f"{one if len(taken) == 1 else many} of the run in {store}: {listed} ({remedy})"
     return config, [Note("resumed", len(taken), text)]
 
@@ -165,11 +169,20 @@ def check_detectors(
     return recorded, [*notes, Note("detectors", len(differing), f"Detectors changed since this run: {reasons}")]
 
 
-def _forget_defaults(run: Config, release: str) -> Config:
-    """Give keys of `detection` today's default where a run has that of its own release: nobody set them."""
-    old, plain = releases.list_defaults(release, "detection"), config_to_dict(run.detection)
-    own = [name for name, value in plain.items() if name not in old or value != old[name]]
-    return _apply_quality(run, run.detection.quality or DetectionConfig().quality, own)
+def _forget_defaults(run: Config, pairing: PairingConfig, release: str, config: Config) -> tuple[Config, PairingConfig]:
+    """Give keys today's default where a run has that of its own release: nobody set them."""
+    word = run.detection.quality
+    if "detection.quality" not in releases.DEFAULTS[release] and not config.is_explicit("detection.quality"):
+        word = DetectionConfig().quality
+    run = _apply_quality(run, word, _list_own_keys(run.detection, release, "detection"))
+    kept = {name: getattr(pairing, name) for name in _list_own_keys(pairing, release, "pairing")}
+    return run, PairingConfig(**kept)
+
+
+def _list_own_keys(values: Any, release: str, section: str) -> list[str]:
+    """Return the keys of a section whose value was not the default of a release."""
+    old, plain = releases.list_defaults(release, section), config_to_dict(values)
+    return [name for name, value in plain.items() if name not in old or value != old[name]]
 
 
 def _take_span_zero(config: Config, run: Config, taken: dict[str, Any]) -> Config:
@@ -182,9 +195,8 @@ def _take_span_zero(config: Config, run: Config, taken: dict[str, Any]) -> Confi
     return _replace_keys(config, "data", {"span_zero": run.data.span_zero})
 
 
-def _take_pairing(config: Config, run: Config, manifest: Manifest, taken: dict[str, Any]) -> Config:
-    """Take over pairing settings, and record in `taken` which."""
-    pairing = get_pairing_config(manifest)
+def _take_pairing(config: Config, run: Config, pairing: PairingConfig, taken: dict[str, Any]) -> Config:
+    """Take over the settings of the last pairing, and record in `taken` which."""
     values = {}
     for field in dataclasses.fields(pairing):
         key, value = f"pairing.{field.name}", getattr(pairing, field.name)
@@ -233,7 +245,7 @@ def _take_quality(
         return _apply_quality(config, old, given)
     if old is None and new is not None:
         differences.append(
-            f"{key} = {new!r}: the run was made before there was `quality`, with values of its own; leave `quality` out"
+            f"{key} = {new!r}: the run has no word, but values of its own, as all runs of 0.2; leave `quality` out"
         )
     elif old != new:
         differences.append(_describe_difference(key, old, new))

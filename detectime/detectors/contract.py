@@ -149,8 +149,8 @@ class SharedSettings:
 
     quality: Quality | None = "balanced"
     """fast: the least time; downloads weights of 1.5 MB once | balanced: with the weights in the package alone | best:
-    the best boxes, for more time; downloads 1.2 MB of them. The word sets those of the keys below that are not set: see
-    docs/configuration.md; null: no word, as in runs of 0.2."""
+    the best boxes, for more time; downloads 1.2 MB of weights. The word sets those of the keys below that are not set:
+    see docs/configuration.md; null: no word, as in runs of 0.2."""
     detector_type: str = "retinaface"
     """Face detector: retinaface; yunet (0.3 MB, downloaded); those of 2021: RetinaNetMobileNetV1, RetinaNetResNet50,
     DSFDDetector; face_cache: no detection, the faces are known."""

@@ -1,4 +1,4 @@
-"""Hand detector trained by ai-forever on HaGRIDv2, on onnxruntime: 1.2 MB, about 4 ms of CPU time per region.
+"""Hand detector trained by ai-forever on HaGRIDv2, on onnxruntime: 1.2 MB.
 
 Network and weights come from ``dynamic_gestures`` (Apache-2.0). The data set: Nuzhdin et al., HaGRIDv2: 1M Images for
 Static and Dynamic Hand Gesture Recognition, 2024 (arXiv:2412.01508).
@@ -35,7 +35,7 @@ _WIDTH, _HEIGHT = 320, 240  # input of the network, in pixels
 _MEAN, _SCALE = 127.0, 128.0
 _SAME_HAND = 0.5  # IoU above which two boxes show the same hand
 _SURE = 0.9  # presence from which the box around the landmarks is preferred to one of the network that differs
-_LOOK_SIDE = 1.6  # side of the region in which a box is looked at, in units of its longer side
+_REGION_SIDE = 1.6  # side of the region around a box, for the landmark network, in units of its longer side
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -49,10 +49,10 @@ class HagridSettings(LandmarkSettings):
 class HagridHands:
     """Hand detector.
 
-    The landmark network looks at each box. Where it confirms a hand, the box is the average of the network's and of
-    that around the landmarks, or the latter alone if they differ: a box is often only a part of the hand. Where it
-    does not, the box stays as it is, with the low presence as its score: about one in ten boxes of HaGRID's hands is
-    good and not confirmed.
+    The landmark network finds the hand in a region around each box, which is often only a part of the hand. Where the
+    box and that around the landmarks agree, they are averaged, weighted with the squares of score and presence. Where
+    they differ, the latter is taken if its presence is at least 0.9. Any other box stays as it is, with the presence as
+    its score if that is lower: about one in ten boxes of HaGRID's hands is good and not confirmed.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class HagridHands:
     def _refine_boxes(self, image: RGB, boxes: Floats, scores: Floats) -> Detections:
         """Return the hand of each box, with duplicates dropped: two boxes may be parts of one hand."""
         height, width = image.shape[:2]
-        hands = self._look_at_boxes(image, boxes)
+        hands = self._find_hands(image, boxes)
         around = geometry.clip_boxes(geometry.as_boxes([hand.make_box(self.margin) for hand in hands]), width, height)
         presence = np.array([hand.presence for hand in hands])
         weights = np.square([scores, presence])[:, :, None]
@@ -111,17 +111,18 @@ class HagridHands:
         is_sure = presence >= _SURE
         refined = np.where(is_same[:, None], average, np.where(is_sure[:, None], around, boxes))
         new_scores = np.minimum(scores, presence)
-        kept = geometry.suppress_non_maximum(refined, new_scores, _SAME_HAND)
+        inside = np.flatnonzero(geometry.compute_area(refined) > 0)  # landmarks may lie outside the image
+        kept = inside[geometry.suppress_non_maximum(refined[inside], new_scores[inside], _SAME_HAND)]
         proposals = np.column_stack([boxes, scores])
         return hand_landmarks.make_detections(
             [hands[k] for k in kept.tolist()], refined[kept], new_scores[kept], proposals[kept]
         )
 
-    def _look_at_boxes(self, image: RGB, boxes: Floats) -> list[Hand]:
+    def _find_hands(self, image: RGB, boxes: Floats) -> list[Hand]:
         """Return the hand at each box."""
         images = [image] * len(boxes)
-        regions = [hand_landmarks.make_square_region(box, _LOOK_SIDE) for box in boxes]
-        return self._landmarks.look_again(images, self._landmarks.look_at_hands(images, regions))
+        regions = [hand_landmarks.make_square_region(box, _REGION_SIDE) for box in boxes]
+        return self._landmarks.retry_unconfirmed(images, self._landmarks.find_landmarks(images, regions))
 
     def _detect_in_region(self, image: RGB, region: Floats) -> tuple[Floats, Floats]:
         """Return boxes, shape (N, 4), in pixels of the image, and scores, shape (N,), of the hands in one region."""

@@ -146,7 +146,7 @@ class LandmarkNetwork:
     >>> from detectime.images import decode_image
     >>> from detectime.paths import SAMPLE
     >>> image = decode_image((SAMPLE / "TRAIN_DATA" / "stop_01" / "0001.jpg").read_bytes())
-    >>> (hand,) = LandmarkNetwork().look_at_hands([image], [make_square_region(np.array([350, 90, 430, 190]), 2.0)])
+    >>> (hand,) = LandmarkNetwork().find_landmarks([image], [make_square_region(np.array([350, 90, 430, 190]), 2.0)])
     >>> hand.points.shape
     (21, 2)
     """
@@ -154,7 +154,7 @@ class LandmarkNetwork:
     def __init__(self, device: str = "cpu") -> None:
         self._session = _open_session(device)
 
-    def look_at_hands(self, images: Sequence[RGB], regions: Sequence[HandRegion]) -> list[Hand]:
+    def find_landmarks(self, images: Sequence[RGB], regions: Sequence[HandRegion]) -> list[Hand]:
         """Find the landmarks of the hand in each region.
 
         Parameters
@@ -192,13 +192,13 @@ class LandmarkNetwork:
             )
         return hands
 
-    def look_again(self, images: Sequence[RGB], hands: Sequence[Hand], presence: float = PRESENT) -> list[Hand]:
+    def retry_unconfirmed(self, images: Sequence[RGB], hands: Sequence[Hand], presence: float = PRESENT) -> list[Hand]:
         """Look a second time, at the region of the landmarks, where the first look did not confirm a hand.
 
         Parameters
         ----------
         images
-            As for `look_at_hands`.
+            As for `find_landmarks`.
         hands
             What it returned.
         presence
@@ -210,7 +210,7 @@ class LandmarkNetwork:
             Of the two looks that of larger presence.
         """
         again = [n for n, hand in enumerate(hands) if hand.presence < presence]
-        second = self.look_at_hands([images[n] for n in again], [hands[n].make_region() for n in again])
+        second = self.find_landmarks([images[n] for n in again], [hands[n].make_region() for n in again])
         chosen = list(hands)
         for n, hand in zip(again, second, strict=True):
             chosen[n] = max(hand, hands[n], key=lambda each: each.presence)

@@ -168,8 +168,8 @@ class MediaPipeHands:
     def _refine_palms(self, palms: Sequence[tuple[RGB, _Palm]]) -> Iterator[Hand]:
         """Look at the region of each palm, and again, at that of the landmarks, where the hand is not confirmed."""
         images = [image for image, _ in palms]
-        hands = self._landmarks.look_at_hands(images, [_make_palm_region(palm) for _, palm in palms])
-        return iter(self._landmarks.look_again(images, hands, self.confidence))
+        hands = self._landmarks.find_landmarks(images, [_make_palm_region(palm) for _, palm in palms])
+        return iter(self._landmarks.retry_unconfirmed(images, hands, self.confidence))
 
 
 def build(settings: MediaPipeSettings, device: str) -> MediaPipeHands:

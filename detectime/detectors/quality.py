@@ -17,8 +17,8 @@ BUNDLES: dict[str, dict[str, Any]] = {
     # Small networks come first: for faces, and one for hands that was trained on HaGRID; MediaPipe's palms are searched
     # where that one finds no hand.
     "fast": {"detector_type": "yunet", "hand_detector": ("hagrid", "mediapipe")},
-    # The defaults of the keys: the weights in the package, nothing is downloaded.
-    "balanced": {},
+    # The weights in the package: nothing is downloaded. The values are the defaults of the keys.
+    "balanced": {"detector_type": "retinaface", "hand_detector": ("mediapipe",), "near_coefficient": 1.5},
     # Both hand detectors look at every frame, and boxes on which they agree are averaged.
     "best": {"hand_detector": ("hagrid", "mediapipe"), "near_coefficient": 0.0},
 }

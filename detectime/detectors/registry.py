@@ -30,6 +30,7 @@ from detectime.detectors.onnx import CUDA, choose_providers, choose_torch_device
 from detectime.detectors.outside import describe_outside, is_outside
 from detectime.errors import ConfigError
 from detectime.settings import CHECKED, list_defaults, list_field_names, suggest_name
+from detectime.storage.downloads import WeightsError
 
 FACES: dict[str, DetectorSpec] = {
     spec.name: spec for spec in (retinaface.SPEC, yunet.SPEC, *face_detection.SPECS, face_cache.SPEC)
@@ -201,8 +202,17 @@ class Chosen:
         --------
         >>> Chosen(DetectionConfig()).prepare(["a.jpg"])
         """
+        missing: list[str] = []
         for spec in self.specs:
-            spec.find_weights(self.settings_of(spec))
+            try:
+                spec.find_weights(self.settings_of(spec))
+            except WeightsError as error:
+                missing.append(str(error))
+        if missing:  # all of them at once
+            word = self.config.quality
+            hint = f" (`quality: {word}` needs downloads, `balanced` none)" if word in ("fast", "best") else ""
+            raise WeightsError("; ".join(missing) + hint)
+        for spec in self.specs:
             if spec.by_name and not any(map(self.build(spec).knows, frame_paths)):
                 raise ConfigError(
                     f"detection.face_cache = {self.config.face_cache!r}: it has none of the wanted frames; accepted: "
