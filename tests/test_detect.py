@@ -193,16 +193,18 @@ def search_slowly(rows: Sequence[str], config: DetectionConfig) -> list[tuple[st
     faces = list_boxes(rows, "face")
     taken: list[tuple[str, str, list[Box]]] = []
 
+    near = config.near_coefficient or 1.5  # 0 has every detector search; near is by the default then
+
     def is_near() -> bool:
         return any(
-            compute_overlap(enlarge(face, config.near_coefficient), hand) > 0
+            compute_overlap(enlarge(face, near), hand) > 0
             for _, _, found in taken
             for hand in found
             for face in faces
         )
 
     for detector in config.hand_detector:
-        if faces and not is_near():
+        if faces and (not config.near_coefficient or not is_near()):
             found: list[Box] = [*list_boxes(rows, detector)]
             if config.search == "frame":
                 taken.append((detector, "frame", found))
@@ -214,7 +216,7 @@ def search_slowly(rows: Sequence[str], config: DetectionConfig) -> list[tuple[st
                 taken.append((detector, "near", seen))
     is_searched = config.search == "frame" and faces  # the whole frame
     for detector in config.hand_detector if config.whole_frame and not is_searched else ():
-        there = any(found for _, stage, found in taken if stage == "fallback" or not config.near_coefficient)
+        there = any(found for _, stage, found in taken if stage == "fallback")
         if not is_near() and not there:
             taken.append((detector, "fallback", [*list_boxes(rows, detector)]))
     return taken
