@@ -197,10 +197,7 @@ def search_slowly(rows: Sequence[str], config: DetectionConfig) -> list[tuple[st
 
     def is_near() -> bool:
         return any(
-            compute_overlap(enlarge(face, near), hand) > 0
-            for _, _, found in taken
-            for hand in found
-            for face in faces
+            compute_overlap(enlarge(face, near), hand) > 0 for _, _, found in taken for hand in found for face in faces
         )
 
     for detector in config.hand_detector:
