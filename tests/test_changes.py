@@ -244,7 +244,7 @@ def test_an_older_manifest_is_upgraded_in_its_file(project: Path) -> None:
     detect(project)
     path = project / "out" / "run.json"
     content = read_manifest(project / "out")
-    added = ("manifest_version", "redetect", "frames", "pairing", "notes")
+    added = ("manifest_version", "made_by", "redetect", "frames", "pairing", "notes")
     old = {key: value for key, value in content.items() if key not in added}
     old["detectors"] = {name: detector["weights"] for name, detector in content["detectors"].items()}
     path.write_text(json.dumps(old))
@@ -252,7 +252,9 @@ def test_an_older_manifest_is_upgraded_in_its_file(project: Path) -> None:
     upgraded = read_manifest(project / "out")
     assert upgraded["manifest_version"] == 2
     assert upgraded.keys() == content.keys()
-    assert upgraded["detectors"] == content["detectors"]
+    assert upgraded["detectors"] == {
+        name: detector | {"revision": 1} for name, detector in content["detectors"].items()
+    }  # 0.2 knew no revisions
 
 
 # -- runs of 0.2, which recorded neither stamps nor contents

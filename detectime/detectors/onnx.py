@@ -160,11 +160,18 @@ def run_session(
 def stack_planes(images: Sequence[RGB]) -> NDArray[np.float32]:
     """Return images of one size with the channels first, float32, 0…255, shape (N, 3, H, W).
 
+    Raises
+    ------
+    ValueError
+        If the images do not have three channels, as from a source that breaks its contract.
+
     Examples
     --------
     >>> stack_planes([np.zeros((48, 64, 3), np.uint8)]).shape
     (1, 3, 48, 64)
     """
+    if images[0].shape[2:] != (3,):  # else planes would be repeated without a word where a mean of three is subtracted
+        raise ValueError(f"pixels of shape {images[0].shape}; expected (height, width, 3)")
     # In two thirds of the time that `cv2.dnn.blobFromImages` or a transposed copy takes.
     return np.array([cv2.split(image) for image in images], np.float32)
 
