@@ -187,7 +187,8 @@ def project(shared: Path, model: Path, tmp_path: Path) -> Path:
     (root / "model").mkdir()
     shutil.copytree(definitions.ROOT_DIR / "detectime", root / "detectime")  # a link would resolve to this clone
     shutil.copy(definitions.ROOT_DIR / "definitions.py", root)
-    text, count = re.subn(r"(detector_type: )\w+", r"\1RetinaNetMobileNetV1", definitions.CONFIG.read_text(), count=1)
+    line = "  detector_type: RetinaNetMobileNetV1\n"
+    text, count = re.subn(r"^detection:.*\n", rf"\g<0>{line}", definitions.CONFIG.read_text(), flags=re.MULTILINE)
     assert count == 1
     (root / "config.yml").write_text(text)
     (data / "TRAIN_DATA").symlink_to(shared / "frames" / "contest" / "TRAIN_DATA")
