@@ -435,3 +435,12 @@ def test_the_notebook_and_info_show_the_word_and_not_its_keys(tmp_path: Path) ->
     detect(tmp_path / "plain", save_per_num_images=100)
     assert "\nquality    balanced\n" in describe_run(tmp_path / "plain")
     assert "Settings: none differs from the default" in describe_run(tmp_path / "plain")
+
+
+def test_a_run_of_a_release_that_is_not_known_here_keeps_its_word(tmp_path: Path) -> None:
+    detect(tmp_path, quality="best")
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_by": "0.9.0"}))
+    engine, config = detect(tmp_path, redetect=True)
+    assert engine.frames == NAMES
+    assert config.detection.quality == "best"

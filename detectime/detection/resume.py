@@ -172,7 +172,8 @@ def check_detectors(
 def _forget_defaults(run: Config, pairing: PairingConfig, release: str, config: Config) -> tuple[Config, PairingConfig]:
     """Give keys today's default where a run has that of its own release: nobody set them."""
     word = run.detection.quality
-    if "detection.quality" not in releases.DEFAULTS[release] and not config.is_explicit("detection.quality"):
+    has_words = "detection.quality" in releases.DEFAULTS.get(release, {"detection.quality": None})
+    if not has_words and not config.is_explicit("detection.quality"):
         word = DetectionConfig().quality
     run = _apply_quality(run, word, _list_own_keys(run.detection, release, "detection"))
     kept = {name: getattr(pairing, name) for name in _list_own_keys(pairing, release, "pairing")}

@@ -1,6 +1,6 @@
 """MediaPipe's landmark network on onnxruntime: the hand in a region, and the probability that there is one.
 
-Any hand detector can have its boxes looked at. Zhang et al., MediaPipe Hands: On-device Real-time Hand Tracking, 2020
+Any hand detector can refine its boxes with it. Zhang et al., MediaPipe Hands: On-device Real-time Hand Tracking, 2020
 (arXiv:2006.10214). Regions follow the graph ``hand_landmark`` of MediaPipe 0.10 (Apache-2.0, see NOTICE); MediaPipe
 itself is not required.
 """
@@ -37,7 +37,7 @@ ENDS = (0, 4, 8, 12, 16, 20)
 """The landmarks at the wrist and the fingertips."""
 
 _SIDE = 224  # side of the network's square input, in pixels
-_MIDDLE = np.full(2, _SIDE / 2)
+_CENTRE = np.full(2, _SIDE / 2)
 _DEPTH_SCALE = 0.4  # MediaPipe's graph divides z by it to fit the distribution of z in the training data
 _KNUCKLES = [5, 9, 9, 13]  # index, middle (twice, as its weight) and ring finger: with the wrist, the direction
 _REGION_SIDE = 1.6  # side of the region around landmarks, in hand sides
@@ -76,7 +76,7 @@ class HandRegion:
     def make_affine(self) -> Floats:
         """Return the affine map, shape (2, 3), from the network's input to the image."""
         linear = self.side / _SIDE * _make_rotation(self.up)
-        return np.concatenate([linear, (self.centre - linear @ _MIDDLE)[:, None]], axis=1)
+        return np.concatenate([linear, (self.centre - linear @ _CENTRE)[:, None]], axis=1)
 
 
 @dataclass(frozen=True)
