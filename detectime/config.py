@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -568,6 +569,8 @@ def _describe_fault(fault: Any) -> str:
     key = ".".join(location)
     if fault["type"] == "value_error":
         reason = str(fault["ctx"]["error"])
+    elif fault["type"] == "literal_error":
+        reason = suggest_name(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
     else:
         reason = _EXPECTED.get(fault["type"], str(fault["msg"]))
     if not location:

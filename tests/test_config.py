@@ -134,7 +134,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param("run: {workers: 0}", ["run.workers = 0", "greater than or equal to 1"], id="too small"),
         pytest.param("detection: {face_nms: 1.5}", ["face_nms = 1.5", "less than or equal to 1"], id="too large"),
         pytest.param("detection: {face_nms: .nan}", ["face_nms = nan", "finite"], id="not a number"),
-        pytest.param("detection: {exif: turn}", ["exif = 'turn'", "'apply' or 'ignore'"], id="choice"),
+        pytest.param("detection: {exif: turn}", ["exif = 'turn'", "accepted: apply, ignore"], id="choice"),
         pytest.param("detection: {detector_type: ''}", ["detector_type = ''", "should not be empty"], id="empty text"),
         pytest.param("run: [1]", ["run = [1]"], id="list for a section"),
         pytest.param(
@@ -149,7 +149,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         pytest.param(
             "data: {images: a, labels: b, output: c, source: zip}",
-            ["data.source_type = 'zip'", "'folder', 'archives' or 'videos'"],
+            ["data.source_type = 'zip'", "accepted: folder, archives, videos"],
             id="kind of source",
         ),
         pytest.param(
@@ -157,7 +157,11 @@ def test_a_configuration_cannot_be_changed() -> None:
             ["detection.face_cache = None", "`detector_type: face_cache` needs it", "bbox_"],
             id="face cache without a path",
         ),
-        pytest.param("pairing: {fallback: wide}", ["fallback = 'wide'", "'none', 'wider' or 'frame'"], id="fallback"),
+        pytest.param(
+            "pairing: {fallback: wide}",
+            ["fallback = 'wide'", "did you mean 'wider'? accepted: none, wider, frame"],
+            id="fallback",
+        ),
         pytest.param(
             "pairing: {fallback: frame}\ndetection: {whole_frame: false}",
             ["detection.whole_frame = False", "`fallback: frame` needs it", "accepted: true, null"],

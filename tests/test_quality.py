@@ -169,9 +169,12 @@ def test_a_configuration_with_a_word_becomes_plain_values_and_loads_again(tmp_pa
 def test_another_word_is_refused(given: Any, shown: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         make_config(quality=given)
-    assert f"given as a parameter: detection.quality = {shown}: Input should be 'fast', 'balanced' or 'best'" in str(
-        refusal.value
-    )
+    assert f"given as a parameter: detection.quality = {shown}: accepted: fast, balanced, best" in str(refusal.value)
+
+
+def test_a_word_that_is_nearly_right_is_suggested() -> None:
+    with pytest.raises(ConfigError, match=r"detection.quality = 'Best': did you mean 'best'\? accepted: fast, bal"):
+        make_config(quality="Best")
 
 
 @pytest.mark.parametrize("given", [["best"], {"best": 1}, 3])
