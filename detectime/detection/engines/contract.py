@@ -23,6 +23,13 @@ from detectime.sources.contract import Source
 Shard: TypeAlias = tuple[str, ...]
 """The `frame_path` of each frame of a shard."""
 
+ShardWorker: TypeAlias = Callable[[Source, Shard, Callable[[int | None], None]], pa.Table]
+"""What processes a shard in a worker process, such as `worker.Worker`: ``worker(source, shard, at)`` returns a table,
+and calls `at` with the position of each frame before work on it begins."""
+
+WorkerMaker: TypeAlias = Callable[[], ShardWorker]
+"""Makes the worker in its process; it is sent there, so it can be pickled."""
+
 PEAK_MEMORY = b"peak_memory"
 
 

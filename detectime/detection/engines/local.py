@@ -21,8 +21,10 @@ from detectime.detection.engines.contract import (
     LostShard,
     Result,
     ShardQueue,
+    WorkerMaker,
 )
 from detectime.detection.engines.worker_process import Event, WorkerProcess, WorkerReady
+from detectime.detection.worker import Worker
 from detectime.detectors.registry import Chosen
 from detectime.sources.contract import Source
 
@@ -33,7 +35,7 @@ _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def run_shards(
     shards: ShardQueue, chosen: Chosen, source: Source, settings: RunConfig, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[Result]:
-    """Run shards on worker processes.
+    """Run detection on shards in worker processes.
 
     Parameters
     ----------
@@ -69,9 +71,45 @@ def run_shards(
     >>> [table["outcome"].to_pylist() for _, table in run_shards(shards, chosen, source, RunConfig(workers=1))]
     [['ok', 'missing']]
     """
-    most = count_workers(chosen, settings)
-    shards.share_among(most)
-    loop = _Loop(shards, most, partial(WorkerProcess, chosen, source, settings.frame_timeout, limits), limits)
+    make_worker = partial(Worker, chosen)
+    yield from run_workers(shards, make_worker, source, count_workers(chosen, settings), settings.frame_timeout, limits)
+
+
+def run_workers(
+    shards: ShardQueue,
+    make_worker: WorkerMaker,
+    source: Source,
+    workers: int,
+    frame_timeout: float,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[Result]:
+    """Run any work on shards of frames in worker processes: see `run_shards`, which does so for detection.
+
+    Parameters
+    ----------
+    shards
+        The work.
+    make_worker, source
+        What every worker process gets.
+    workers
+        The number of processes.
+    frame_timeout
+        Seconds after which a silent worker is stopped.
+    limits
+        As for `run_shards`.
+
+    Yields
+    ------
+    tuple
+        Each shard and the table that the worker returned, or a `LostShard`, in the order in which they finish.
+
+    Raises
+    ------
+    EngineError
+        If workers cannot start.
+    """
+    shards.share_among(workers)
+    loop = _Loop(shards, workers, partial(WorkerProcess, make_worker, source, frame_timeout, limits), limits)
     try:
         yield from loop.run()
     finally:

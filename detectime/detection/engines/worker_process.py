@@ -33,9 +33,9 @@ from detectime.detection.engines.contract import (
     Limits,
     LostShard,
     Shard,
+    WorkerMaker,
     get_peak_memory,
 )
-from detectime.detectors.registry import Chosen
 from detectime.sources.contract import Source
 
 # Not started by multiprocessing, whose children import the caller's script again and run it if it has no main guard.
@@ -77,7 +77,9 @@ class WorkerProcess:
         If the source cannot be pickled.
     """
 
-    def __init__(self, chosen: Chosen, source: Source, frame_timeout: float, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, make_worker: WorkerMaker, source: Source, frame_timeout: float, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._frame_timeout, self._limits = frame_timeout, limits
         self.shard: Shard = ()
         self.is_ready = self.is_worn = False
@@ -91,7 +93,7 @@ class WorkerProcess:
             other_end.close()
         self.deadline = time.monotonic() + limits.start
         try:
-            self._send((chosen, source))
+            self._send((make_worker, source))
         except Exception as error:  # pickling raises errors of many types
             self.stop()
             raise EngineError(f"{type(source).__name__} cannot be sent to a worker: {error}") from error
@@ -204,9 +206,9 @@ def serve_shards(handle: int) -> None:
     Parameters
     ----------
     handle
-        File descriptor of this end of the pipe. It receives ``(chosen, source)``, then shards. It sends ``("ready",
-        None)``; then for each shard ``("at", index)`` before each frame, or ``("at", None)`` before several at once,
-        and ``("done", table)``; or ``("broken", reason)``, after which the process ends.
+        File descriptor of this end of the pipe. It receives ``(make_worker, source)``, then shards. It sends
+        ``("ready", None)``; then for each shard ``("at", index)`` before each frame, or ``("at", None)`` before several
+        at once, and ``("done", table)``; or ``("broken", reason)``, after which the process ends.
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
@@ -236,15 +238,13 @@ def _receive(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
 def _work(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
     import cv2  # after the parent can be told that it fails
 
-    from detectime.detection.worker import Worker
-
     cv2.setNumThreads(1)
-    chosen, source = _get_message(inbox)
-    worker = Worker(chosen)
+    make_worker, source = _get_message(inbox)
+    worker = make_worker()
     pipe.send(("ready", None))
     while True:
         table = worker(source, _get_message(inbox), lambda index: pipe.send(("at", index)))
-        metadata = {**table.schema.metadata, PEAK_MEMORY: str(_read_peak_memory())}
+        metadata = {**(table.schema.metadata or {}), PEAK_MEMORY: str(_read_peak_memory())}
         pipe.send(("done", table.replace_schema_metadata(metadata)))
 
 
