@@ -1,8 +1,10 @@
-# All work happens in .venv (test-all: .venv-all, bench: also .venv-mediapipe); nothing else on the machine is changed.
+# All work happens in .venv (test-all: .venv-all and .venv-readers, bench: also .venv-mediapipe); nothing else on the
+# machine is changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ALL := .venv-all
+READERS := .venv-readers
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
@@ -10,7 +12,7 @@ EXPECTED_SKIPS ?=
 PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-all quick lint nightly wheel sample bench clean
+.PHONY: help setup demo lab test test-all quick lint ultralytics nightly wheel sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,10 +29,11 @@ lab: $(VENV)/lab ## open the notebook in JupyterLab
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
 	$(BIN)/python $(PYTEST)
 
-test-all: $(ALL)/ready ## create .venv-all with every extra (10 GB), and run the tests that need one
+test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every extra (10 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
 	$(ALL)/bin/python $(PYTEST) -m extra
+	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
 quick: $(VENV)/test ## run only the quick tests
 	$(BIN)/python $(PYTEST) -m "not slow"
@@ -40,6 +43,9 @@ lint: $(VENV)/test ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+ultralytics: $(READERS)/ultralytics ## read an export to YOLO with Ultralytics (AGPL), and train on it, in .venv-readers
+	$(READERS)/bin/python -m pytest tests/readers/check_ultralytics.py
 
 nightly: ## what takes too long for every change: the wheel in an empty environment, other releases of Python
 	.ci/nightly
@@ -57,7 +63,7 @@ bench: setup ## measure cost, quality and throughput on the sample, and of Media
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments and the reports
-	rm -rf $(VENV) $(ALL) .venv-mediapipe .venv-nightly reports dist
+	rm -rf $(VENV) $(ALL) $(READERS) .venv-mediapipe .venv-nightly reports dist
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -89,4 +95,16 @@ $(ALL)/ready: pyproject.toml constraints.txt requirements.txt
 	$(PYTHON) -m venv $(ALL)
 	@echo "Installing detectime with every extra into $(ALL) (about 10 GB, once; several minutes) …"
 	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# Readers of exports that bring opencv-python, which overwrites the headless one: they are installed without what they
+# depend on, and borrow it from .venv-all.
+$(READERS)/python: $(ALL)/ready
+	$(ALL)/bin/python -m venv --clear $(READERS)
+	@$(ALL)/bin/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(READERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/all.pth"
+	@touch $@
+
+$(READERS)/%: tests/readers/%.txt $(READERS)/python
+	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@

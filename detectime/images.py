@@ -30,6 +30,8 @@ _DARK = 40  # mean of the pixels that are not black, below which an image is dar
 _BRIGHTENED = 90  # to what a pixel of a dark image is raised that equals the mean
 _HASH_SIDE = 64  # pixels: a crop is averaged to a square of this side before it is hashed
 _HASH_FREQUENCIES = 16  # the lowest ones in x and in y
+_BLUR_MARGIN = 0.1  # of the sides of a box
+_BLUR_SQUARES = 5  # across a box
 _SMALLEST_BLOCK = 8  # a JPEG block of 8 x 8 pixels is decoded to one pixel at least
 
 
@@ -395,6 +397,43 @@ def shrink_image(image: RGB, side: int) -> RGB:
     if size == (image.shape[1], image.shape[0]):
         return image
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def blur_boxes(image: RGB, found: ArrayLike) -> RGB:
+    """Make what boxes show unrecognisable: each becomes a mosaic of a few squares across, blurred.
+
+    Parameters
+    ----------
+    image
+        uint8, shape (height, width, 3).
+    found
+        Boxes in pixels of `image`, shape (N, 4). Each is enlarged by a tenth of its size on every side: a face box ends
+        at the forehead and the chin.
+
+    Returns
+    -------
+    ndarray
+        A copy; `image` itself if there are no boxes.
+
+    Examples
+    --------
+    >>> image = np.arange(48 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)
+    >>> blurred = blur_boxes(image, [[10, 10, 30, 30]])
+    >>> np.array_equal(blurred[20, 20], image[20, 20]), np.array_equal(blurred[40, 60], image[40, 60])
+    (False, True)
+    """
+    blurred = image
+    for x1, y1, x2, y2 in np.asarray(found, np.float64).reshape(-1, 4).tolist():
+        margin_x, margin_y = _BLUR_MARGIN * (x2 - x1), _BLUR_MARGIN * (y2 - y1)
+        rows = slice(max(0, math.floor(y1 - margin_y)), max(0, math.ceil(y2 + margin_y)))
+        columns = slice(max(0, math.floor(x1 - margin_x)), max(0, math.ceil(x2 + margin_x)))
+        part = image[rows, columns]
+        if not part.size:
+            continue
+        blurred = image.copy() if blurred is image else blurred
+        small = cv2.resize(part, (_BLUR_SQUARES, _BLUR_SQUARES), interpolation=cv2.INTER_AREA)
+        blurred[rows, columns] = cv2.resize(small, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return blurred
 
 
 def brighten_image(image: RGB) -> RGB:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -35,8 +36,9 @@ _DIFFERENCES = ("changed boxes", "changed labels", "other changes", "added sampl
 def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.DataFrame:
     """Pair the detections of a run, and write ``outcomes.parquet``, ``outcomes.csv`` and ``hands.json``.
 
-    No frames are read. A ``hands.json`` that was edited by hand is not overwritten: it is renamed to
-    ``hands.<time>.json``, and a note counts the differences.
+    What people decided is applied: see `corrections.apply_decisions`. No frames are read. A ``hands.json`` that was
+    edited by hand is not overwritten: it is renamed to ``hands.<time>.json``, and a note counts the differences. What
+    it was edited from is kept beside it as ``hands.<time>.written.json``, for `decision_import`.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
     Returns
     -------
     DataFrame
-        What `pairing.pair_frames` returns: one row per row of the frame table.
+        What `corrections.apply_decisions` returns: one row per row of the frame table.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
         run.refresh()
         if settings is None:
             settings = run.pairing
-        samples = pairing.pair_frames(run.frames, run.detections, settings)
+        samples, decided, decisions_sha256 = run.pair_frames(settings)
         before = store.get(hands_json.FILE_NAME)
         edited = [] if before is None else _keep_edited_file(store, before, samples, run)
         pixels = run.config.detection.pixels
@@ -72,11 +74,13 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
             **pairing.describe_pairing(settings),
             "pixels": pixels,  # which the boxes of all files are in
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
+            "decisions_sha256": decisions_sha256,
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }
         found = [
             *edited,
+            *decided,
             *_note_frames_without_detections(samples),
             *_note_other_hands(samples),
             *_note_ineffective_scores(settings, run.manifest),
@@ -96,11 +100,11 @@ def summarize_samples(samples: pd.DataFrame) -> str:
 
     Examples
     --------
-    >>> outcomes = ["paired", "paired", "apart", "left_out"]
+    >>> outcomes = ["paired", "corrected", "apart", "left_out"]
     >>> classes = ["ok", "ok", "ok", "no_gesture"]
     >>> samples = pd.DataFrame({"class_name": classes, "outcome": outcomes, "wanted": [True, True, True, False]})
     >>> print(summarize_samples(samples))
-    2 of 3 gesture frames have a sample; 1 apart
+    2 of 3 gesture frames have a sample (1 corrected); 1 apart
     """
     wanted = samples[samples["wanted"]]
     counts = wanted["outcome"].value_counts()
@@ -109,6 +113,8 @@ def summarize_samples(samples: pd.DataFrame) -> str:
     frames = f"{kind} {'frame' if len(wanted) == 1 else 'frames'}"
     others = [f"{counts[outcome]:,} {outcome}" for outcome in Outcome if outcome in counts and not outcome.is_sample]
     result = f"{count:,} of {len(wanted):,} {frames} {'has' if count == 1 else 'have'} a sample"
+    if Outcome.CORRECTED in counts:
+        result += f" ({counts[Outcome.CORRECTED]:,} {Outcome.CORRECTED})"
     return f"{result}; {', '.join(others)}" if others else result
 
 
@@ -135,7 +141,8 @@ def _note_frames_without_detections(samples: pd.DataFrame) -> list[Note]:
 
 
 def _note_other_hands(samples: pd.DataFrame) -> list[Note]:
-    frames = samples.loc[samples["other_hand"], "frame_path"].tolist()
+    is_open = samples["other_hand"] & samples["decision"].isna()  # a person who decided saw the other hand
+    frames = samples.loc[is_open, "frame_path"].tolist()
     what = "another hand near a face, which may be the one that shows the gesture: see `other_hand` in outcomes.csv"
     return note_found("other_hand", frames, f"frame holds {what}", f"frames hold {what}")
 
@@ -181,10 +188,63 @@ def _keep_edited_file(store: Store, content: bytes, samples: pd.DataFrame, run: 
             return []
     summary, count, first = _compare_samples(content, written)
     at = manifest.format_now()
-    kept = rename_to_free_name(store, hands_json.FILE_NAME, f"hands.{manifest.format_file_time(at)}", ".json")
     name = hands_json.FILE_NAME
-    text = f"The edited {name} ({summary}) is kept as {kept}; the new {name} does not contain its changes."
+    kept = rename_to_free_name(store, name, f"hands.{manifest.format_file_time(at)}", ".json")
+    edited_from = find_written_samples(run)
+    if edited_from is not None:
+        store.put(name_written_file(kept), edited_from)
+    if _holds_samples(content, samples):
+        text = f"The edited {name} ({summary}) is kept as {kept}; the new {name} has the same samples."
+    else:
+        command = f"detectime decisions import {shlex.quote(str(store))} {kept}"
+        text = (
+            f"The edited {name} ({summary}) is kept as {kept}; the new {name} does not contain its changes. To make "
+            f"decisions of them: `{command}`."
+        )
     return [Note("edited", max(1, count), text, first, at)]
+
+
+def name_written_file(kept: str) -> str:
+    """Return the name of the file that an edited ``hands.json``, kept under this name, was edited from.
+
+    Examples
+    --------
+    >>> name_written_file("hands.20261126T010203Z.json")
+    'hands.20261126T010203Z.written.json'
+    """
+    return f"{kept.removesuffix('.json')}.written.json"
+
+
+def _holds_samples(content: bytes, samples: pd.DataFrame) -> bool:
+    """Whether a file has the same samples, however it is formatted."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return bool(json.loads(content) == json.loads(b"".join(hands_json.encode_samples(samples))))
+    return False
+
+
+def find_written_samples(run: FinishedRun) -> bytes | None:
+    """Return the content that ``hands.json`` had when it was written, even if it was edited or deleted since.
+
+    Returns
+    -------
+    bytes or None
+        None if the outcomes that it was made from are lost. 0.2 did not record a hash that could tell; its outcomes are
+        trusted.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> find_written_samples(open_run("output"))[:1]  # doctest: +SKIP
+    b'['
+    """
+    record = run.manifest["pairing"] or {}
+    known = {record.get("hands_sha256"), record.get("previous_sha256")}
+    content = None
+    for written in _read_written_outcomes(run):
+        content = b"".join(hands_json.encode_samples(written))
+        if hashlib.sha256(content).hexdigest() in known:
+            return content
+    return None if record.get("hands_sha256") else content
 
 
 def _read_written_outcomes(run: FinishedRun) -> Iterator[pd.DataFrame]:

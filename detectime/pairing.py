@@ -28,7 +28,7 @@ from detectime import config as configuration
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Candidates, FlatBoxes, Indices, find_candidates
 from detectime.config import PairingConfig
-from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
+from detectime.schema import CORNERS, DECISION_COLUMNS, SAMPLES, Outcome, check_outcomes
 
 RULES = ("2021", "confidence")
 """Which pair wins: ``2021``, the largest overlap, among the pairs of the most trusted detector; ``confidence``, the
@@ -119,7 +119,8 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
         - `square_x1` … `square_y2`: the context square of the chosen face, which may extend beyond the frame (float64,
           NaN where no face was chosen);
         - `bbox_x1` … `bbox_y2`: the crop, integers as float64, NaN where there is no sample: the hand, or its context
-          square if the class is enlarged, clipped to the frame.
+          square if the class is enlarged, clipped to the frame;
+        - `decision`, `decided_by`, `decided_at`: null, until `corrections.apply_decisions` fills them (text).
 
     Raises
     ------
@@ -150,7 +151,41 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
     samples = pd.concat([table, paired.set_axis(table.index)], axis=1)
     samples.attrs = dict(table.attrs)
     _add_bbox(samples, config)
+    for name in DECISION_COLUMNS:
+        samples[name] = pa.nulls(len(samples), pa.string()).to_pandas().array
     return samples
+
+
+def make_crops(
+    hands: Floats, class_names: pd.Series, width: Floats, height: Floats, config: PairingConfig
+) -> boxes.Integers:
+    """Make the crop, `bbox`, of each hand: the hand, or its context square if its class is enlarged.
+
+    Parameters
+    ----------
+    hands
+        Shape (N, 4), in pixels of the frame; no NaN.
+    class_names
+        Text, one per hand.
+    width, height
+        Shape (N,), of the frames in pixels.
+    config
+        With the enlarged classes and their coefficient.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (N, 4), clipped to the frame and rounded outward.
+
+    Examples
+    --------
+    >>> hand, size = np.array([[10.5, 20, 30, 40]] * 2), np.array([64, 64])
+    >>> make_crops(hand, pd.Series(["ok", "mute"]), size, size, PairingConfig()).tolist()
+    [[10, 20, 30, 40], [0, 0, 51, 60]]
+    """
+    is_enlarged = class_names.isin(config.enlarged_classes).to_numpy()
+    crop = np.where(is_enlarged[:, None], boxes.make_context_squares(hands, config.crop_hand_coefficient), hands)
+    return boxes.round_outward(boxes.clip_boxes(crop, width, height))
 
 
 def describe_pairing(config: PairingConfig) -> dict[str, Any]:
@@ -536,13 +571,13 @@ def _name_corners(kind: str, values: Floats) -> dict[str, object]:
 
 def _add_bbox(samples: pd.DataFrame, config: PairingConfig) -> None:
     """Add the columns of the crop, `bbox`."""
-    hand = get_boxes(samples, "hand")
-    is_enlarged = samples["class_name"].isin(config.enlarged_classes).to_numpy()
-    crop = np.where(is_enlarged[:, None], boxes.make_context_squares(hand, config.crop_hand_coefficient), hand)
-    crop = boxes.clip_boxes(crop, samples["width"].to_numpy(), samples["height"].to_numpy())
     is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
+    chosen = samples.loc[is_sample, ["class_name", "width", "height"]]
+    hands = get_boxes(samples, "hand")[is_sample]
     bbox = np.full((len(samples), 4), np.nan)
-    bbox[is_sample] = boxes.round_outward(crop[is_sample])
+    bbox[is_sample] = make_crops(
+        hands, chosen["class_name"], chosen["width"].to_numpy(), chosen["height"].to_numpy(), config
+    )
     samples[[f"bbox_{corner}" for corner in CORNERS]] = bbox
 
 

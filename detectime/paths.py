@@ -5,6 +5,7 @@ A wheel has the configuration, the notebooks and the sample in ``detectime/templ
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -57,6 +58,18 @@ def find_base() -> Path:
     current = Path.cwd()
     is_in_project = current.name == "notebooks" and (current.parent / "config.yml").is_file()
     return current.parent if is_in_project else current
+
+
+def find_output(output: str) -> str:
+    """Return the folder of a run where ``detectime run`` would write it: in `notebooks` of a project, beside that.
+
+    Examples
+    --------
+    >>> find_output("s3://bucket/run")
+    's3://bucket/run'
+    """
+    beside = os.path.join(find_base(), output)
+    return beside if not os.path.exists(output) and os.path.exists(beside) else output
 
 
 def find_config() -> Path:

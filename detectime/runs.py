@@ -5,23 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
-from detectime import pairing, sources
+from detectime import corrections, decision_files, pairing, sources
 from detectime.config import Config, PairingConfig
+from detectime.decisions import MergedDecisions, merge_decisions
 from detectime.detection import manifest, shards
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detection.shards import DamagedError
 from detectime.labels import frame_table
-from detectime.labels.tables import TableError
+from detectime.labels.tables import TableError, rename_reserved_columns
 from detectime.notes import Note
-from detectime.schema import DETECTIONS_FILE, PAIRING_COLUMNS
+from detectime.schema import DECISION_COLUMNS, DETECTIONS_FILE, OUTCOME_COLUMNS, PAIRING_COLUMNS
 from detectime.sources.contract import Source, SourceError
 from detectime.storage import run_tables, urls
 from detectime.storage import store as stores
 from detectime.storage.store import Store
+
+
+class PairedFrames(NamedTuple):
+    """The outcomes of a run, with the decisions of people."""
+
+    samples: pd.DataFrame
+    """As `corrections.apply_decisions` returns them."""
+    notes: list[Note]
+    """Findings about decisions, and renamed columns."""
+    decisions_sha256: str | None
+    """Of the files of decisions that were applied; None if there are none."""
 
 
 class FinishedRun:
@@ -49,6 +62,7 @@ class FinishedRun:
         self.store = store
         self.manifest: Manifest = _read_finished(store)
         self.config: Config = manifest.get_config(self.manifest)
+        self._renamed: list[Note] = []  # columns of `frames`
 
     def __repr__(self) -> str:
         return f"FinishedRun({str(self.store)!r}, finished {self.manifest['finished']})"
@@ -64,7 +78,9 @@ class FinishedRun:
 
     @cached_property
     def frames(self) -> pd.DataFrame:
-        """The frame table of the run: one row per frame, with `wanted`.
+        """The frame table of the run: one row per frame, with `wanted`; decisions are not applied.
+
+        A column of an earlier release that has the name of one of today's outcomes table is renamed as those of labels.
 
         Raises
         ------
@@ -72,6 +88,11 @@ class FinishedRun:
             If the run was made by 0.2, which stored no frame table, and neither its ``outcomes.csv`` nor its labels can
             be read.
         """
+        table, notes = rename_reserved_columns(self._read_frames(), OUTCOME_COLUMNS)
+        self._renamed = notes
+        return table
+
+    def _read_frames(self) -> pd.DataFrame:
         stored = run_tables.read_frames(self.store)
         if stored is not None:
             return stored
@@ -119,7 +140,44 @@ class FinishedRun:
     def outcomes(self) -> pd.DataFrame:
         """The outcomes table that `outcomes.pair_run` wrote; if it does not exist, the frames are paired now."""
         stored = run_tables.read_outcomes(self.store)
-        return pairing.pair_frames(self.frames, self.detections, self.pairing) if stored is None else stored
+        return self.pair_frames(self.pairing).samples if stored is None else _add_decision_columns(stored)
+
+    def pair_frames(self, settings: PairingConfig) -> PairedFrames:
+        """Pair the frames and apply the decisions of people; nothing is written.
+
+        Raises
+        ------
+        RunError
+            If the frame table or the detections cannot be read.
+        StoreError
+            If the decisions cannot be read.
+        """
+        files = decision_files.read_files(self.store)
+        if not files:
+            samples = pairing.pair_frames(self.frames, self.detections, settings)
+            return PairedFrames(samples, self._renamed, None)
+        decisions = merge_decisions(*decision_files.parse_decisions(files))
+        detections = self.read_detections((*PAIRING_COLUMNS, "content"))
+        samples, notes = corrections.apply_decisions(self.frames, detections, decisions, settings, self.config)
+        found = [*self._renamed, *decisions.notes, *notes]
+        return PairedFrames(samples, found, decision_files.hash_files(files))
+
+    @property
+    def decisions(self) -> MergedDecisions:
+        """What people decided so far, read anew and merged; it may be more than the last pairing applied.
+
+        Raises
+        ------
+        StoreError
+            If the decisions cannot be read.
+        """
+        return merge_decisions(*decision_files.read_decisions(self.store))
+
+    @property
+    def has_new_decisions(self) -> bool:
+        """Whether `outcomes` lack decisions: their files are not those that the last pairing applied."""
+        applied = (self.manifest["pairing"] or {}).get("decisions_sha256")
+        return applied != decision_files.hash_files(decision_files.read_files(self.store))
 
     @property
     def pairing(self) -> PairingConfig:
@@ -177,3 +235,13 @@ def _read_finished(store: Store) -> Manifest:
     if found["finished"] is None:
         raise RunError(f"{store}: this run is not finished; run it again to resume it")
     return found
+
+
+def _add_decision_columns(samples: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of decisions to outcomes that were written before there were any."""
+    if tuple(samples.columns[-len(DECISION_COLUMNS) :]) == DECISION_COLUMNS:
+        return samples
+    renamed, _ = rename_reserved_columns(samples, DECISION_COLUMNS)
+    for name in DECISION_COLUMNS:
+        renamed[name] = pa.nulls(len(samples), pa.string()).to_pandas().array
+    return renamed

@@ -33,22 +33,21 @@ CROP_HASH_VERSION = 1
 CORNERS = ("x1", "y1", "x2", "y2")
 """Coordinates of a box: fields in the detections table, and suffixes of columns in the outcomes table."""
 
-RESERVED_COLUMNS = frozenset(
-    [
-        *("label", "on_disk", "stamp", "wanted", TRUTH, TRUTH_SIZE),  # of the frame table
-        *(
-            "outcome",
-            "error",
-            "width",
-            "height",
-            "orientation",
-            "faces",
-            "hands",
-        ),  # of the outcomes table, as all that follow
-        *("overlap", "fallback", "found_by", "other_hand", "face_score", "hand_score"),
-        *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
-    ]
+FRAME_COLUMNS = ("label", "on_disk", "stamp", "wanted", TRUTH, TRUTH_SIZE)
+"""Columns that detectime adds to the frame table."""
+
+DECISION_COLUMNS = ("decision", "decided_by", "decided_at")
+"""Columns of the outcomes table that say what a person decided, who and when; null where nobody did."""
+
+OUTCOME_COLUMNS = (
+    *("outcome", "error", "width", "height", "orientation", "faces", "hands"),
+    *("overlap", "fallback", "found_by", "other_hand", "face_score", "hand_score"),
+    *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
+    *DECISION_COLUMNS,
 )
+"""Columns that pairing adds to those of the frame table: the outcomes table has both."""
+
+RESERVED_COLUMNS = frozenset([*FRAME_COLUMNS, *OUTCOME_COLUMNS])
 """Columns that detectime adds. A column of the labels that has one of these names is renamed."""
 
 REPLACED = b"detectime.replaced_sha256"
@@ -82,6 +81,8 @@ class Outcome(StrEnum):
 
     PAIRED = "paired", "#2a9d5c", "A hand overlaps the context square of a face.", True
     FALLBACK = "fallback", "#90be6d", "A hand was found by the chosen fallback.", True
+    CORRECTED = "corrected", "#277da1", "A person chose or drew its box, or changed its class.", True
+    REJECTED = "rejected", "#b5838d", "A person found that it has no right box.", False
     APART = "apart", "#f4a261", "There are hands, but none overlaps the context square of a face.", False
     NO_HAND = "no_hand", "#e9c46a", "There is a face, but no hand was found.", False
     NO_FACE = "no_face", "#8ab6d6", "No face was found.", False

@@ -16,10 +16,12 @@ import pytest
 
 EXTRAS = {
     "av": "video",
+    "datasets": "formats",
     "face_detection": "torch",
     "fsspec": "s3",
     "gcsfs": "gs",
     "h5py": "torch",
+    "huggingface_hub": "formats",
     "jupyterlab": "lab",
     "moto": "buckets",
     "mrcnn": "torch",
@@ -32,6 +34,7 @@ EXTRAS = {
     "tensorflow": "reference",
     "torch": "torch",
     "torchvision": "torch",
+    "webdataset": "formats",
 }
 """The extra that installs a module."""
 

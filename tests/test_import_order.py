@@ -13,8 +13,9 @@ import definitions
 PACKAGE = definitions.ROOT_DIR / "detectime"
 ORDER = [
     *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "decoding", "images", "schema"),
-    *("storage", "sources", "detectors", "config", "labels", "detection", "candidates", "pairing", "runs", "exports"),
-    *("outcomes", "evaluation", "report", "notebook"),
+    *("storage", "sources", "detectors", "config", "labels", "detection", "candidates", "pairing"),
+    *("decisions", "decision_files", "corrections", "runs", "judgements", "similarity", "splits", "thinning", "exports", "outcomes"),
+    *("decision_import", "trace", "dataset", "evaluation", "report", "notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -32,7 +33,7 @@ INSIDE = {
         *("face_cache_files", "face_cache", "face_detection_patch", "face_detection", "mask_rcnn"),
         *("registry", "quality"),
     ],
-    "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "frame_table"],
+    "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "cvat", "frame_table"],
     "detection": [
         "manifest",
         "resume",
@@ -44,6 +45,11 @@ INSIDE = {
         "pending_frames",
         "turned_frames",
         "run",
+    ],
+    "exports": [
+        *("contract", "chunks", "hands_json", "outcomes_csv", "coco", "yolo", "voc", "hagrid_json", "cvat"),
+        *("huggingface", "webdataset", "image_folder", "samples_csv", "dataset_card"),
+        *("registry", "annotations", "pictures", "export"),
     ],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
     "report": ["charts", "html"],

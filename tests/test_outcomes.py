@@ -40,7 +40,7 @@ def pair_output(output: Path, settings: PairingConfig | None = None) -> list[Not
 
 
 def list_kept(output: Path) -> list[Path]:
-    return sorted(output.glob("hands.*.json"))
+    return sorted(file for file in output.glob("hands.*.json") if not file.name.endswith(".written.json"))
 
 
 def edit_samples(output: Path, change: Any) -> bytes:
@@ -89,11 +89,25 @@ def test_an_edited_file_is_kept_and_noted(output: Path, change: Any, summary: st
     assert summary in str(note)
     assert note.example in (frame, "new.jpg")
     (copy,) = list_kept(output)
-    assert copy.name in str(note)
+    assert f"`detectime decisions import {output} {copy.name}`" in str(note)
     assert copy.read_bytes() == content
+    assert (output / outcomes.name_written_file(copy.name)).read_bytes() == written
     assert (output / "hands.json").read_bytes() == written
     assert pair_output(output) == [note]  # it stays on record, and nothing is added
     assert list_kept(output) == [copy]
+
+
+def test_what_an_edited_file_was_edited_from_is_kept_only_if_it_is_certain(output: Path) -> None:
+    """A killed pairing may have left the outcomes of other settings behind."""
+    edit_samples(output, lambda rows: rows.pop(3))
+    samples = outcomes.find_written_samples(runs.open_run(output))
+    assert samples is not None
+    other = runs.open_run(output).pair_frames(PairingConfig(crop_hand_coefficient=2.0)).samples
+    run_tables.write_outcomes(stores.open_store(output), other)
+    assert outcomes.find_written_samples(runs.open_run(output)) is None
+    pair_output(output)
+    assert len(list_kept(output)) == 1
+    assert list(output.glob("*.written.json")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"not json", b'{"a": 1}', b"[1, 2]", b"[]", b"\xff\xfe"])

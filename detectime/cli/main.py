@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import json
 import logging
 import os
 import re
@@ -13,7 +10,6 @@ import shlex
 import signal
 import sys
 import tempfile
-import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +18,9 @@ from typing import Any
 import detectime
 from detectime import config as configuration
 from detectime import paths
+from detectime.cli import finished
 from detectime.cli.execution import NotebookError, execute_notebook
+from detectime.cli.options import add_section
 from detectime.errors import ConfigError, DocumentedError
 from detectime.settings import suggest_name
 
@@ -165,10 +163,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Options that are not given have their value from config.yml, or from the run if OUTPUT already holds "
         "one. The same command resumes an interrupted run. Relative paths are relative to the current folder.",
     )
+    accepted = ["config", "notebook", "dry-run", *(name.replace("_", "-") for name in configuration.PARAMETERS)]
+    command.set_defaults(accepted=accepted)
     _add_run_options(command)
     command = add("report", _report, "write a page to share, from the executed notebook of a run")
     command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or an executed notebook")
     command.add_argument("--to", metavar="FILE", help=f"the page (default: {REPORT_PAGE} beside the notebook)")
+    finished.add_commands(add)
     command = add("info", _info, "say what the folder of a run holds")
     command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or its URL")
     return parser
@@ -186,8 +187,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if not unknown:
         return parsed
     option = next((text for text in unknown if text.startswith("--")), unknown[0])
-    if parsed.execute is _run and option.startswith("--"):
-        accepted = ["config", "notebook", "dry-run", *(name.replace("_", "-") for name in configuration.PARAMETERS)]
+    accepted = getattr(parsed, "accepted", None)
+    if accepted and option.startswith("--"):
         hint, _, listed = suggest_name(option.partition("=")[0].removeprefix("--"), accepted).partition(" accepted: ")
         meant = hint.replace("'", "").replace("did you mean ", "did you mean --") if listed else "see --help"
         raise _UsageError(f"{option}: there is no such option; {meant}")
@@ -218,65 +219,9 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     for section, kind in configuration.SECTIONS.items():
         about = texts.get(section, "").replace("%", "%%")
         group = command.add_argument_group(f"{section} of config.yml", about or None)
-        hints = typing.get_type_hints(kind)
-        for field in dataclasses.fields(kind):
-            _add_option(group, field, hints[field.name], texts.get(f"{section}.{field.name}", ""))
-
-
-def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str) -> None:
-    default = _describe_default(field)
-    options: dict[str, Any] = {"nargs": "?", "const": "true"} if hint is bool else {}
-    group.add_argument(
-        f"--{field.name.replace('_', '-')}",
-        dest=field.name,
-        metavar=_choose_metavar(field.name, hint),
-        type=lambda value: _convert_value(value, hint),
-        help=f"{text} (default: {default})".replace("%", "%%"),
-        **options,
-    )
-
-
-def _choose_metavar(name: str, hint: Any) -> str:
-    known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE"}
-    if name in known:
-        return known[name]
-    kinds = _list_kinds(hint)
-    return next((label for kind, label in ((bool, "BOOL"), (int, "N"), (float, "X")) if kind in kinds), "VALUE")
-
-
-def _describe_default(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        default = field.default_factory()
-    elif field.default is not dataclasses.MISSING:
-        default = field.default
-    else:
-        return f"as in {paths.CONFIG.name}"
-    return ", ".join(default) if isinstance(default, tuple) else json.dumps(default)
-
-
-def _list_kinds(hint: Any) -> set[type]:
-    """Return the plain types that a key accepts."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return {kind for part in typing.get_args(hint) for kind in _list_kinds(part)}
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return {type(value) for value in typing.get_args(hint)}
-    return {origin or hint}
-
-
-def _list_words(hint: Any) -> tuple[Any, ...]:
-    """Return the words that a key accepts, if it accepts words."""
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-
-
-def _convert_value(text: str, hint: Any) -> Any:
-    """Convert an option's text for a key whose type it fits; the configuration checks the value itself."""
-    if text.lower() in ("null", "none") and text not in _list_words(hint):
-        return configuration.NO_VALUE
-    if _list_kinds(hint) & {bool, int, float, dict}:
-        with contextlib.suppress(ValueError):
-            return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    return text
+        prefix = f"{section}."
+        own = {key.removeprefix(prefix): text for key, text in texts.items() if key.startswith(prefix)}
+        add_section(group, kind, own)
 
 
 # -- the commands
@@ -327,22 +272,16 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(_write_page(_locate(arguments.output), arguments.to))
+    print(_write_page(paths.find_output(arguments.output), arguments.to))
 
 
 def _info(arguments: argparse.Namespace) -> None:
     from detectime.cli.info import describe_run
 
-    print(describe_run(_locate(arguments.output)))
+    print(describe_run(paths.find_output(arguments.output)))
 
 
 # -- what several commands do
-
-
-def _locate(output: str) -> str:
-    """Return the folder of a run where `detectime run` would write it: in `notebooks` of a project, beside that."""
-    beside = os.path.join(paths.find_base(), output)
-    return beside if not os.path.exists(output) and os.path.exists(beside) else output
 
 
 def _load(given: dict[str, Any]) -> configuration.Config:

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime.errors import DocumentedError
+from detectime.config import list_faults
+from detectime.errors import ConfigError, DocumentedError
 from detectime.notes import Note
-from detectime.settings import CHECKED, Count
+from detectime.settings import CHECKED, Count, list_field_names, suggest_name
 from detectime.storage.store import Store
 
 Bits = Annotated[int, Field(ge=0, le=128)]
@@ -66,6 +67,38 @@ class ExportConfig:
     """Where the frames are from, a sentence for the dataset card."""
     contact_sheet: bool = False
     """Put a picture of some crops on the dataset card: it shows people."""
+
+
+def make_export_config(values: Mapping[str, Any]) -> ExportConfig:
+    """Check the settings of an export.
+
+    Parameters
+    ----------
+    values
+        Keys of `ExportConfig` and their values.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, or a value is not accepted.
+
+    Examples
+    --------
+    >>> make_export_config({"images": "frames"}).images
+    'frames'
+    >>> make_export_config({"images": "frame"})
+    Traceback (most recent call last):
+        ...
+    detectime.errors.ConfigError: images = 'frame': did you mean 'frames'? accepted: crops, frames, none
+    """
+    accepted = list_field_names(ExportConfig)
+    for key in values:
+        if key not in accepted:
+            raise ConfigError(f"{key}: there is no such setting of an export; {suggest_name(key, accepted)}")
+    try:
+        return ExportConfig(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(list_faults(error))) from error
 
 
 @dataclass(frozen=True)
@@ -191,8 +224,6 @@ class Format:
         Returns the path of such a file: ``name_shard(split, index, count)``.
     find_fault
         Says why the format cannot hold a class of this name: ``find_fault(class_name)``; None if it can.
-    load
-        The path of the file or folder to load, for messages; the README of an export names it.
     """
 
     name: str
@@ -205,11 +236,6 @@ class Format:
     write_shard: ShardWriter | None = None
     name_shard: Callable[[str, int, int], str] | None = None
     find_fault: Callable[[str], str | None] = lambda class_name: None
-
-    @property
-    def holds_boxes(self) -> bool:
-        """Whether it holds boxes in frames, so that a picture may have several objects, or none."""
-        return self.box == "hand"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from detectime import boxes, pairing
 from detectime.boxes import Floats
@@ -25,12 +25,15 @@ from detectime.images import RGB, FrameImage, UnreadableImageError
 from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.reading import read_images
+from detectime.splits.counts import count_split
 
 COLOURS = {outcome.value: outcome.colour for outcome in Outcome}
 """The colour of each outcome."""
 
 _FACE, _SQUARE, _HAND, _BBOX = "#4cc9f0", "#4cc9f0", "#ffb703", "#fb5607"
 _BARS = "#2a9d5c"
+_PARTS = ("#2a9d5c", "#f4a261", "#277da1", "#e9c46a", "#9b5de5", "#6c757d")  # of a split
+_MISSING = "#d62839"
 _DASHED = (0, (4, 2))
 _COLUMNS = 4  # frames per row of a gallery
 _THUMBNAIL = 300  # pixels of a thumbnail's longer side: the size of a gallery does not depend on that of its frames
@@ -171,6 +174,44 @@ def plot_gallery(
     return figure
 
 
+def plot_split(samples: pd.DataFrame) -> Figure:
+    """Draw how a split divides each class: the shares of its samples, and its groups in each part.
+
+    Parameters
+    ----------
+    samples
+        Rows with the column `split`, such as `splits.split_run` returned.
+
+    Examples
+    --------
+    >>> rows = {"video_name": ["a", "b"], "outcome": "paired", "split": ["train", "test"]}
+    >>> figure = plot_split(pd.DataFrame(rows).assign(label=4, class_name="ok"))
+    >>> [text.get_text() for text in figure.axes[1].texts]
+    ['1 · 1', '1 · 1']
+    >>> plt.close(figure)
+    """
+    names = _name_classes(samples)
+    counts = count_split(samples).reindex([*names, "all"], fill_value=0)
+    found, groups = (pd.DataFrame(counts.xs(kind, axis="columns", level=1)) for kind in ("samples", "groups"))
+    labels = [*names.values(), "all"]
+    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
+        size = (11, 1.2 + 0.34 * len(labels))
+        figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, dpi=_DPI, layout="constrained")
+    _draw_parts(left, found.div(np.maximum(found.sum(axis=1), 1), axis=0))
+    _draw_parts(right, groups[:-1])  # beside the sum, the classes could not be seen
+    _write_group_counts(right, groups)
+    left.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), xlabel="share of the samples")
+    left.set_yticks(range(len(labels)), labels)
+    left.xaxis.set_major_formatter(PercentFormatter(1))
+    right.set_xlabel("groups")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.margins(x=0.25)
+    right.grid(axis="y", visible=False)
+    if len(groups.columns):
+        figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=6, frameon=False)
+    return figure
+
+
 def plot_distributions(samples: pd.DataFrame) -> Figure:
     """Draw the distributions that describe a training set: classes, videos, and the hands' sizes, centres and scores.
 
@@ -245,6 +286,30 @@ def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str,
     if len(table):
         ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
+
+
+def _draw_parts(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw one bar per row, divided by the columns, which are the parts of a split."""
+    left = np.zeros(len(table))
+    for k, name in enumerate(table):
+        values = table[name].to_numpy(dtype=float)
+        ax.barh(range(len(table)), values, left=left, color=_PARTS[k % len(_PARTS)], label=_make_plain(str(name)))
+        left += values
+
+
+def _write_group_counts(ax: Axes, groups: pd.DataFrame) -> None:
+    """Write the number of groups in each part behind the bars, in red where a part has none."""
+    for row, numbers in enumerate(groups.to_numpy().tolist()):
+        end = sum(numbers) if row < len(groups) - 1 else 0  # the last one, the sum, has no bar
+        ax.annotate(
+            " · ".join(map(str, numbers)),
+            (end, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color="#333333" if all(numbers) else _MISSING,
+        )
 
 
 def _describe_hands(paired: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:

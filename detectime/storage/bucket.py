@@ -73,6 +73,10 @@ class BucketStore:
         with self._convert_errors("written", name):
             self._fs.pipe_file(f"{self._root}/{name}", content)
 
+    def append(self, name: str, content: bytes) -> None:
+        """Append to a file by writing it again, whole; only one process may append to it."""
+        self.put(name, (self.get(name) or b"") + content)
+
     def create(self, name: str, content: bytes) -> bool:
         """Write a whole file by a conditional PUT, unless it exists; return whether it was written."""
         with self._convert_errors("written", name):

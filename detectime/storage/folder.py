@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -98,6 +99,28 @@ class FolderStore:
         """Write a whole file."""
         with self.writing(name) as file:
             file.write(content)
+
+    def append(self, name: str, content: bytes) -> None:
+        """Append to a file, synced to disk; only one process may append to it.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the file cannot be written; what it held before is kept.
+        """
+        target = self.folder / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not target.exists()
+            with target.open("ab", buffering=0) as file:
+                _append_or_restore(file, content)
+            if is_new:
+                _sync_folder(target.parent)
+        except OSError as error:
+            raise StoreError(
+                f"{target}: cannot be written: {error.strerror or error}. What was saved before is intact: free disk "
+                "space, or check the permissions of the folder, then try again"
+            ) from error
 
     def get(self, name: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist."""
@@ -225,6 +248,20 @@ def _rename_without_overwriting(source: Path, target: Path) -> None:
         source.replace(target)
     else:
         source.unlink()
+
+
+def _append_or_restore(file: FileIO, content: bytes) -> None:
+    """Append to a file and sync it; after an error it is as long as before."""
+    size = file.seek(0, os.SEEK_END)
+    rest = memoryview(content)
+    try:
+        while rest:  # a full disk may take a part
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

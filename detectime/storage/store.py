@@ -41,6 +41,14 @@ class Store(Protocol):
         """Write a whole file."""
         ...
 
+    def append(self, name: str, content: bytes) -> None:
+        """Append to a file, which is created if it does not exist; the content is stored when this returns.
+
+        A process that is killed meanwhile leaves the earlier content and, in a folder, perhaps a part of the new one.
+        Only one process may append to a file.
+        """
+        ...
+
     def get(self, name: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist."""
         ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -20,8 +20,8 @@ from detectime.detectors.registry import Chosen
 from detectime.errors import DocumentedError
 from detectime.sources.contract import Source
 
-Shard: TypeAlias = tuple[str, ...]
-"""The `frame_path` of each frame of a shard."""
+Shard: TypeAlias = tuple[Any, ...]
+"""What the worker needs of each frame of a shard: for detection, its `frame_path`."""
 
 ShardWorker: TypeAlias = Callable[[Source, Shard, Callable[[int | None], None]], pa.Table]
 """What processes a shard in a worker process, such as `worker.Worker`: ``worker(source, shard, at)`` returns a table,

@@ -1,0 +1,90 @@
+"""Options of the command line, made from the fields of settings classes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from detectime import config as configuration
+from detectime import paths
+
+
+def add_section(group: Any, section: type, texts: Mapping[str, str], skipped: Collection[str] = ()) -> None:
+    """Add an option for each key of a settings class.
+
+    Parameters
+    ----------
+    group
+        The parser, or a group of its options.
+    section
+        A dataclass of settings.
+    texts
+        The description of each key.
+    skipped
+        Keys without an option.
+    """
+    hints = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        if field.name not in skipped:
+            _add_option(group, field, hints[field.name], texts.get(field.name, ""))
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str) -> None:
+    default = _describe_default(field)
+    options: dict[str, Any] = {"nargs": "?", "const": "true"} if hint is bool else {}
+    group.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        dest=field.name,
+        metavar=_choose_metavar(field.name, hint),
+        type=lambda value: _convert_value(value, hint),
+        help=f"{text} (default: {default})".replace("%", "%%"),
+        **options,
+    )
+
+
+def _choose_metavar(name: str, hint: Any) -> str:
+    known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE"}
+    if name in known:
+        return known[name]
+    kinds = _list_kinds(hint)
+    return next((label for kind, label in ((bool, "BOOL"), (int, "N"), (float, "X")) if kind in kinds), "VALUE")
+
+
+def _describe_default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        default = field.default
+    else:
+        return f"as in {paths.CONFIG.name}"
+    return ", ".join(default) if isinstance(default, tuple) else json.dumps(default)
+
+
+def _list_kinds(hint: Any) -> set[type]:
+    """Return the plain types that a key accepts."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return {kind for part in typing.get_args(hint) for kind in _list_kinds(part)}
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return {type(value) for value in typing.get_args(hint)}
+    return {origin or hint}
+
+
+def _list_words(hint: Any) -> tuple[Any, ...]:
+    """Return the words that a key accepts, if it accepts words."""
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
+def _convert_value(text: str, hint: Any) -> Any:
+    """Convert an option's text for a key whose type it fits; the configuration checks the value itself."""
+    if text.lower() in ("null", "none") and text not in _list_words(hint):
+        return configuration.NO_VALUE
+    if _list_kinds(hint) & {bool, int, float, dict}:
+        with contextlib.suppress(ValueError):
+            return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    return text

@@ -1,0 +1,302 @@
+"""Edits found in a ``hands.json``, as decisions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectime import boxes, outcomes, pairing
+from detectime.config import PairingConfig
+from detectime.decisions import Corners, Decision, DecisionError, check_reviewer, parse_corners
+from detectime.exports import hands_json
+from detectime.judgements import Judgement, judge_frames
+from detectime.notes import Note, note_found, shorten_text
+from detectime.runs import FinishedRun
+from detectime.schema import CORNERS
+from detectime.storage import urls
+
+_KEYS = {"frame_path", "label", "bbox"}
+_MOST_SHOWN = 20  # faults in a message
+
+
+class _Sample(NamedTuple):
+    """A sample of a ``hands.json``."""
+
+    label: int
+    bbox: Corners
+    others: dict[str, Any]
+    """The other keys."""
+
+
+@dataclass
+class _Edits:
+    """What was said of the frames, and the frames with edits that no decision can hold."""
+
+    judgements: list[Judgement] = field(default_factory=list)
+    frames: dict[str, list[str]] = field(default_factory=lambda: {"other_edits": [], "rounded": []})
+
+
+def import_hands_json(
+    run: FinishedRun, file: str | os.PathLike[str] | None = None, *, reviewer: str
+) -> tuple[list[Decision], list[Note]]:
+    """Make decisions of the edits in a ``hands.json``. Nothing is written: see `decision_files.DecisionLog`.
+
+    The file is compared with what it was edited from. A changed box gives `box`, a changed label `label`, a removed
+    sample `reject`, and an added one `box`. Once the decisions are stored and the run is paired again, its
+    ``hands.json`` has the same samples as the edited one.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned.
+    file
+        The edited file: the name of one in the folder of the run, such as ``hands.20270102T030405Z.json``, or a path or
+        URL; None: the present ``hands.json``.
+    reviewer
+        Who edited it.
+
+    Returns
+    -------
+    decisions, notes
+        In the order of the samples, those that were removed first; and what cannot be a decision.
+
+    Raises
+    ------
+    DecisionError
+        If the file cannot be read, is no list of samples, or a sample is not one that could be in it: the message lists
+        the first twenty with their positions.
+    RunError
+        If the tables of the run cannot be read.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> run = open_run("output")  # doctest: +SKIP
+    >>> decisions, notes = import_hands_json(run, "hands.20270102T030405Z.json", reviewer="anna")  # doctest: +SKIP
+    >>> DecisionLog(run.store, "anna").append(*decisions)  # doctest: +SKIP
+    """
+    check_reviewer(reviewer)
+    name, content, is_present = _read_edited(run, file)
+    if is_present and hashlib.sha256(content).hexdigest() == (run.manifest["pairing"] or {}).get("hands_sha256"):
+        return [], [Note("unedited", 1, f"{name} is as it was written: there is nothing to decide.")]
+    samples = run.outcomes
+    edited = _parse_edited(content, name, samples, run.config.labels)
+    written, notes = _find_written(run, None if is_present else name)
+    if written is None:
+        before = _parse_samples(b"".join(hands_json.encode_samples(samples)))
+    else:
+        before = _parse_samples(written)
+        samples = _restore_samples(samples, before, run)
+    edits = _find_edits(before, edited, samples, run)
+    decisions = judge_frames(run, edits.judgements, reviewer, shown=samples)
+    return decisions, [*notes, *_note_edits(edits)]
+
+
+def _read_edited(run: FinishedRun, file: str | os.PathLike[str] | None) -> tuple[str, bytes, bool]:
+    """Return the name of the edited file, its content, and whether it is the present ``hands.json``."""
+    present = run.store.get(hands_json.FILE_NAME)
+    if file is None:
+        if present is None:
+            raise DecisionError(f"{run.store}/{hands_json.FILE_NAME}: there is no such file; give the edited one")
+        return hands_json.FILE_NAME, present, True
+    path = os.fspath(file)
+    content = run.store.get(path) if "/" not in path else None
+    if content is None:
+        content = _read_path(path)
+    return path.rpartition("/")[2], content, content == present
+
+
+def _read_path(path: str) -> bytes:
+    try:
+        return urls.read_url(path) if urls.is_remote(path) else Path(urls.strip_file_scheme(path)).read_bytes()
+    except OSError as error:
+        raise DecisionError(f"{path}: the edited file cannot be read: {urls.describe_error(error)}") from error
+
+
+def _parse_edited(content: bytes, name: str, samples: pd.DataFrame, labels: Mapping[str, int]) -> dict[str, _Sample]:
+    """Return the samples of an edited file by frame; refuse it if one of them cannot be."""
+    try:
+        entries = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DecisionError(f"{name}: this is not JSON ({error}); repair the file, then import it again") from error
+    if not isinstance(entries, list):
+        raise DecisionError(f"{name}: this is not a list of samples, but {type(entries).__name__}")
+    sizes = dict(zip(samples["frame_path"], samples[["width", "height"]].to_numpy(np.float64), strict=True))
+    found: dict[str, _Sample] = {}
+    faults = []
+    for position, entry in enumerate(entries, start=1):
+        fault = _find_fault(entry, found, sizes, labels)
+        if fault:
+            faults.append(f"  sample {position}: {fault}")
+        else:
+            found[entry["frame_path"]] = _make_sample(entry)
+    _refuse_faults(name, faults)
+    return found
+
+
+def _find_fault(
+    entry: Any, found: Mapping[str, _Sample], sizes: Mapping[str, boxes.Floats], labels: Mapping[str, int]
+) -> str | None:
+    """Say why an entry is no sample of the run; None if it is one."""
+    if not isinstance(entry, dict) or not entry.keys() >= _KEYS:
+        return f"{shorten_text(str(entry))} is not an object with {', '.join(sorted(_KEYS))}"
+    frame_path, label = entry["frame_path"], entry["label"]
+    if not isinstance(frame_path, str) or frame_path not in sizes:
+        return f"frame_path = {shorten_text(str(frame_path))}: the labels of the run have no such frame"
+    if frame_path in found:
+        return f"frame_path = {shorten_text(frame_path)}: this frame has a sample already"
+    if isinstance(label, bool) or not isinstance(label, int | float) or label not in labels.values():
+        accepted = ", ".join(f"{number} ({name})" for name, number in labels.items())
+        return f"label = {label!r} of {shorten_text(frame_path)}; accepted: {accepted}"
+    return _find_box_fault(entry["bbox"], frame_path, *sizes[frame_path])
+
+
+def _find_box_fault(value: Any, frame_path: str, width: float, height: float) -> str | None:
+    try:
+        x1, y1, x2, y2 = parse_corners(value, "bbox")
+    except ValueError as error:
+        return f"{error}: {shorten_text(frame_path)}"
+    if x1 >= x2 or y1 >= y2:
+        return f"bbox = {value} of {shorten_text(frame_path)} has no area; x1 must be less than x2, and y1 less than y2"
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        return (
+            f"bbox = {value} of {shorten_text(frame_path)} lies outside the frame of {width:.0f} × {height:.0f} pixels"
+        )
+    return None
+
+
+def _refuse_faults(name: str, faults: list[str]) -> None:
+    if faults:
+        more = [f"  and {len(faults) - _MOST_SHOWN} more"] if len(faults) > _MOST_SHOWN else []
+        raise DecisionError(
+            "\n".join(
+                [
+                    f"{name}: {len(faults)} {'sample' if len(faults) == 1 else 'samples'} cannot be used; nothing was "
+                    "decided. Correct the file, then import it again:",
+                    *faults[:_MOST_SHOWN],
+                    *more,
+                ]
+            )
+        )
+
+
+def _make_sample(entry: Mapping[str, Any]) -> _Sample:
+    others = {key: value for key, value in entry.items() if key not in _KEYS}
+    return _Sample(int(entry["label"]), parse_corners(entry["bbox"], "bbox"), others)
+
+
+def _parse_samples(content: bytes) -> dict[str, _Sample]:
+    """Return the samples of a file that detectime wrote, by frame."""
+    return {entry["frame_path"]: _make_sample(entry) for entry in json.loads(content)}
+
+
+def _find_written(run: FinishedRun, kept: str | None) -> tuple[bytes | None, list[Note]]:
+    """Return what a file was edited from, the present ``hands.json`` or one that was kept; None if it is unknown."""
+    written = outcomes.find_written_samples(run) if kept is None else run.store.get(outcomes.name_written_file(kept))
+    if written is not None:
+        return written, []
+    text = (
+        "What the file was edited from is not known: it was compared with the present samples, so that whatever else "
+        "changed since then counts as an edit."
+    )
+    return None, [Note("compared_with_present", 1, text)]
+
+
+def _restore_samples(samples: pd.DataFrame, before: Mapping[str, _Sample], run: FinishedRun) -> pd.DataFrame:
+    """Return outcomes with the hand, crop and class of each frame as a person saw them in the file.
+
+    The hand of another box than the present one follows from the crop.
+    """
+    shown = samples[["frame_path", "class_name", "width", "height"]].copy()
+    crops = np.full((len(shown), 4), np.nan)
+    rows = pc.index_in(pa.array(list(before), pa.string()), value_set=pa.array(shown["frame_path"], pa.string()))
+    is_known = rows.is_valid().to_numpy(zero_copy_only=False)
+    rows = rows.drop_null().to_numpy()
+    known = [sample for sample, flag in zip(before.values(), is_known, strict=True) if flag]
+    crops[rows] = np.array([sample.bbox for sample in known], np.float64).reshape(-1, 4)
+    class_names = shown["class_name"].to_numpy(object).copy()
+    names = {number: name for name, number in run.config.labels.items()}
+    class_names[rows] = [
+        names.get(sample.label, name) for sample, name in zip(known, class_names[rows].tolist(), strict=True)
+    ]
+    shown["class_name"] = class_names
+    is_enlarged = shown["class_name"].isin(run.pairing.enlarged_classes).to_numpy()
+    hands = np.where(is_enlarged[:, None], _invert_squares(crops, run.pairing.crop_hand_coefficient), crops)
+    is_same = (crops == pairing.get_boxes(samples, "bbox")).all(axis=1)
+    hands[is_same] = pairing.get_boxes(samples, "hand")[is_same]
+    for k, corner in enumerate(CORNERS):
+        shown[f"hand_{corner}"], shown[f"bbox_{corner}"] = hands[:, k], crops[:, k]
+    return shown
+
+
+def _invert_squares(squares: boxes.Floats, coefficient: float) -> boxes.Floats:
+    """Return square boxes whose context squares these are: see `boxes.make_context_squares`."""
+    return boxes.make_context_squares(squares, 1 / (4 * coefficient))
+
+
+def _find_edits(
+    before: Mapping[str, _Sample], edited: Mapping[str, _Sample], samples: pd.DataFrame, run: FinishedRun
+) -> _Edits:
+    """Compare the samples of each frame, and say what a person meant by a difference."""
+    known = set(samples["frame_path"])
+    names, settings = {number: name for name, number in run.config.labels.items()}, run.pairing
+    edits = _Edits([Judgement(path, "reject") for path in before if path not in edited and path in known])
+    changed = {path: sample for path, sample in edited.items() if before.get(path) != sample}
+    for (frame_path, sample), seen in zip(changed.items(), _list_seen(samples, list(changed)), strict=True):
+        old = before.get(frame_path)
+        if old is not None and old.others != sample.others:
+            edits.frames["other_edits"].append(frame_path)
+        if not all(corner.is_integer() for corner in sample.bbox):
+            edits.frames["rounded"].append(frame_path)
+        edits.judgements += _judge_edit(frame_path, old, sample, names[sample.label], seen, settings)
+    return edits
+
+
+class _Seen(NamedTuple):
+    """What a person saw of a frame: the class, the hand (NaN: none), and the size of the frame (NaN: unknown)."""
+
+    class_name: str
+    hand: boxes.Floats
+    size: boxes.Floats
+
+
+def _list_seen(samples: pd.DataFrame, frame_paths: list[str]) -> Iterator[_Seen]:
+    rows = pc.index_in(pa.array(frame_paths, pa.string()), value_set=pa.array(samples["frame_path"], pa.string()))
+    frames = samples.iloc[rows.to_numpy(zero_copy_only=False)]
+    sizes = frames[["width", "height"]].to_numpy(np.float64)
+    return map(_Seen, frames["class_name"].tolist(), pairing.get_boxes(frames, "hand"), sizes)
+
+
+def _judge_edit(
+    frame_path: str, old: _Sample | None, new: _Sample, new_class: str, seen: _Seen, settings: PairingConfig
+) -> Iterator[Judgement]:
+    """Yield what a changed or added sample says."""
+    was_enlarged, is_enlarged = (name in settings.enlarged_classes for name in (seen.class_name, new_class))
+    if old is None or old.bbox != new.bbox:
+        crop = np.array(new.bbox) if np.isnan(seen.size).any() else boxes.clip_boxes(new.bbox, *seen.size)
+        box = _invert_squares(crop, settings.crop_hand_coefficient) if is_enlarged else crop
+        yield Judgement(frame_path, "box", parse_corners(box, "box"), new.bbox if is_enlarged else None)
+    elif was_enlarged != is_enlarged:  # the crop is as it was, though another one would follow from the new class
+        yield Judgement(frame_path, "box", parse_corners(seen.hand, "box"), new.bbox)
+    if new_class != seen.class_name:
+        yield Judgement(frame_path, "label", class_name=new_class)
+
+
+def _note_edits(edits: _Edits) -> list[Note]:
+    keys = "other keys than bbox and label, which no decision holds"
+    others = note_found(
+        "other_edits", edits.frames["other_edits"], f"sample has changed {keys}", f"samples have changed {keys}"
+    )
+    one = "edited box has fractions of pixels, and is rounded outward"
+    many = "edited boxes have fractions of pixels, and are rounded outward"
+    return [*others, *note_found("rounded", edits.frames["rounded"], one, many)]
