@@ -24,7 +24,18 @@ import cv2
 
 import definitions
 import detectime
-from benchmarks import against, against_worlds, cost, disagreement, measure, peers, quality, throughput, world_report
+from benchmarks import (
+    against,
+    against_worlds,
+    cost,
+    disagreement,
+    loading,
+    measure,
+    peers,
+    quality,
+    throughput,
+    world_report,
+)
 from benchmarks.against import CommitError
 from benchmarks.data import Frames
 from benchmarks.worlds import World
@@ -37,7 +48,7 @@ from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.storage.downloads import WeightsError
 
-CHAPTERS = ("cost", "quality", "worlds", "throughput", "rows")
+CHAPTERS = ("cost", "quality", "worlds", "throughput", "loading", "rows")
 
 
 def _resolve(text: str) -> Path:
@@ -106,6 +117,10 @@ def main() -> None:
         if "throughput" in arguments.only:
             print("\n## Scaling on one machine")
             throughput.print_report(contest, settings, arguments.rounds)
+        if "loading" in arguments.only:
+            print("\n## Loading the training set")
+            with measure.use_one_core():
+                loading.print_report(contest, settings, arguments.rounds)
         if "rows" in arguments.only:
             print("\n## Cost of a million frames without detection", flush=True)
             # In a separate process, so that its peak memory counts from zero.

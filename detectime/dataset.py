@@ -1,7 +1,7 @@
 """A training set as a PyTorch dataset: crops cut out of the frames of a run, or read from an export.
 
-Needs the extra ``torch``. Workers of a ``DataLoader`` get arrays, not tables: a million samples take 100 MB, once, and
-are shared by forked workers.
+Needs the extra ``torch``. Workers of a ``DataLoader`` get arrays, not tables: a million samples take 200 MB, which
+forked workers share.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detectime import paths
+from detectime.boxes import Floats
 from detectime.errors import DocumentedError
 from detectime.images import MAX_PIXELS, FrameImage, UnreadableImageError
 from detectime.notes import Note, note_found, shorten_text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # pandas, the detectors' settings …: workers need none of t
 
     from detectime.exports.contract import Export, Format
     from detectime.runs import FinishedRun
+    from detectime.sources.video_index import VideoIndex
     from detectime.storage.store import Store
 
 
@@ -115,8 +117,8 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
     transform
         As given; may be replaced.
     notes
-        Findings: classes without samples, and frames of a run of 0.2, whose files are only compared by their size in
-        pixels.
+        Findings: classes without samples; frames that are stored lying on their side and used like that (`exif:
+        ignore`); and frames of a run of 0.2, whose files are only compared by their size in pixels.
 
     Raises
     ------
@@ -157,7 +159,7 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         self.targets = self.labels if target == "label" else found.samples["index"].to_numpy()
         self._target_count = max(found.numbers) + 1 if target == "label" else len(self.classes)
         self._title = found.place if split is None else f"part {split!r} of {found.place}"
-        self.notes = _note_unchecked(found) + _note_empty_classes(found)
+        self.notes = [*found.notes, *_note_empty_classes(found)]
         self._samples = found.samples
         self._reader = found.reader
         self._reader.check_videos()
@@ -302,9 +304,9 @@ class _CropReader:
     names
         Text: the picture of each sample.
     boxes, sizes
-        int32, shape (samples, 4) and (samples, 2): what is cut out of the picture; its width and height, -1 if unknown.
+        int32, shape (samples, 4) and (samples, 2): what is cut out of the picture; its width and height.
     contents
-        Text: `images.describe_content` of each picture at detection, null if unknown; None for an export.
+        Text: `images.describe_content` of each picture at detection, null where unknown, as in an export.
     stamps
         By video: when it was indexed.
     """
@@ -316,15 +318,14 @@ class _CropReader:
     names: pa.Array
     boxes: NDArray[np.int32]
     sizes: NDArray[np.int32]
-    contents: pa.Array | None
+    contents: pa.Array
     stamps: dict[str, str | None] = field(default_factory=dict)
 
     def select(self, chosen: NDArray[np.bool_]) -> _CropReader:
         """Return the reader of some of the samples."""
         mask = pa.array(chosen)
-        contents = None if self.contents is None else self.contents.filter(mask)
-        names, boxes, sizes = self.names.filter(mask), self.boxes[chosen], self.sizes[chosen]
-        return replace(self, names=names, boxes=boxes, sizes=sizes, contents=contents)
+        names, contents = self.names.filter(mask), self.contents.filter(mask)
+        return replace(self, names=names, boxes=self.boxes[chosen], sizes=self.sizes[chosen], contents=contents)
 
     def read_crops(self, positions: NDArray[np.int64]) -> list[Image.Image]:
         """Read the crops of samples, in this order."""
@@ -350,10 +351,10 @@ class _CropReader:
         for file, position in files.items():
             self.stamps[file] = self.source.make_stamp(file)
             try:
-                content = self.source.index_file(file).content
+                index = self.source.index_file(file)
             except (MissingFrameError, UnreadableImageError) as error:
                 raise self._fail(names[position], str(error)) from error
-            self._check_content(position, names[position], content)
+            self._check_content(position, names[position], index)
 
     def _renew_source(self, names: Sequence[str]) -> None:
         """Index videos again if one was replaced since: its frames are other frames now."""
@@ -370,10 +371,9 @@ class _CropReader:
     ) -> Image.Image:
         if isinstance(image, Exception):
             raise self._fail(name, str(image)) from image
-        if self.contents is not None:
-            self._check_content(position, name, image.content)
+        self._check_content(position, name, image)
         width, height = self.sizes[position].tolist()
-        if width >= 0 and (width, height) != (image.width, image.height):
+        if (width, height) != (image.width, image.height):
             raise self._fail(name, f"it has {image.width} × {image.height} pixels instead of {width} × {height}")
         x1, y1, x2, y2 = self.boxes[position].tolist()
         try:
@@ -382,10 +382,11 @@ class _CropReader:
             raise self._fail(name, str(error)) from error
         return Image.fromarray(np.ascontiguousarray(pixels[y1:y2, x1:x2]))
 
-    def _check_content(self, position: int, name: str, content: str) -> None:
-        known = self.contents[position].as_py() if self.contents is not None else None
-        if known is not None and known != content:
-            raise self._fail(name, f"the file changed since detection (size and CRC-32 {known}, now {content})")
+    def _check_content(self, position: int, name: str, picture: FrameImage | VideoIndex) -> None:
+        known = self.contents[position].as_py()
+        if known is not None and known != picture.content:
+            now = f"size and CRC-32 {known}, now {picture.content}"
+            raise self._fail(name, f"the file changed since detection ({now})")
 
     def _fail(self, name: str, reason: str) -> SampleError:
         return SampleError(f"{self.source.root}: {shorten_text(name)}: {reason}; {self.remedy}")
@@ -412,6 +413,8 @@ class _Collected:
         Names of the parts of the split; empty if there is none.
     split_remedy
         What to do if there is none.
+    notes
+        Findings about all samples.
     """
 
     place: str
@@ -421,6 +424,7 @@ class _Collected:
     numbers: tuple[int, ...]
     splits: tuple[str, ...]
     split_remedy: str
+    notes: list[Note] = field(default_factory=list)
 
     def select(self, split: str | None, only: Only) -> _Collected:
         """Return the samples of a part of the split, or those that were reviewed."""
@@ -470,41 +474,36 @@ def _collect(made: FinishedRun | Export | str | os.PathLike[str], box: Box | Non
 
 
 def _collect_run(run: FinishedRun, box: Box) -> _Collected:
-    from detectime import boxes, pairing, sources, splits
+    from detectime import pairing, sources, splits
 
-    if run.has_new_decisions:
-        raise DatasetError(
-            f"{run.store}: decisions were made since this run was paired; pair it again, which takes seconds: "
-            "outcomes.pair_run(run)"
-        )
+    run.check_paired()
     outcomes = run.outcomes
     samples = outcomes[outcomes["outcome"].isin(SAMPLES)].reset_index(drop=True)
     samples.attrs = {}
     split = splits.read_split(run.store)
     samples = samples.assign(split="") if split is None else splits.assign_splits(samples, split)
-    size = samples[["width", "height"]].to_numpy(np.float64)
-    crop = boxes.clip_boxes(boxes.round_outward(pairing.get_boxes(samples, box)), size[:, 0], size[:, 1])
-    numbers = _number_classes(run, samples)
-    samples = samples.assign(**dict(zip(CORNERS, crop.T, strict=True)), score=samples["hand_score"])
+    sizes, crops = _measure_crops(samples, pairing.get_boxes(samples, box))
+    samples = samples.assign(**dict(zip(CORNERS, crops.T, strict=True)), score=samples["hand_score"])
     data, detection = run.config.data, run.config.detection
     names = pa.array(samples["frame_path"], pa.string())
+    contents = _read_contents(run, names)
     reader = _CropReader(
         source=sources.open_source(data.images, data.source_type),  # not that of the run, which may know older videos
         exif=detection.exif,
         max_pixels=detection.max_pixels,
         remedy=f"restore it, or run detection again with the output {run.store}, and then make the dataset anew",
         names=names,
-        boxes=crop.astype(np.int32),
-        sizes=size.astype(np.int32),
-        contents=_read_contents(run, names),
+        boxes=crops,
+        sizes=sizes,
+        contents=contents,
     )
     parts = () if split is None else tuple(split["split"].unique())
     remedy = f"make one: `detectime split {run.store}`"
-    return _make_collected(str(run.store), samples, reader, numbers, parts, remedy)
+    found = _make_collected(str(run.store), samples, reader, _number_classes(run, samples), parts, remedy)
+    return replace(found, notes=_note_frames(samples, contents, detection.exif))
 
 
 def _collect_export(store: Store, box: Box | None) -> _Collected:
-    from detectime import boxes
     from detectime.exports.export import read_export
     from detectime.exports.registry import find_format
     from detectime.exports.samples_csv import read_samples_csv
@@ -519,22 +518,21 @@ def _collect_export(store: Store, box: Box | None) -> _Collected:
         raise DatasetError(f"{store}: box = {box!r}: this export has the boxes {has_box!r}; give None, or the run")
     samples = read_samples_csv(store)
     samples = samples[samples["kind"].isin(_HANDS)].reset_index(drop=True)
-    size = samples[["width", "height"]].to_numpy(np.float64)
     shown = [f"crop_{corner}" for corner in CORNERS] if is_crop else list(CORNERS)
-    crop = boxes.clip_boxes(boxes.round_outward(samples[shown].to_numpy(np.float64)), size[:, 0], size[:, 1])
-    sides = crop[:, 2:] - crop[:, :2]
+    sizes, crops = _measure_crops(samples, samples[shown].to_numpy(np.float64))
+    sides = crops[:, 2:] - crops[:, :2]
     reader = _CropReader(
         source=_open_pictures(str(store)),
         exif="apply",
         max_pixels=MAX_PIXELS,
         remedy="make the export again in an empty folder",
         names=pa.array(samples["file"], pa.string()),
-        boxes=(np.column_stack([np.zeros_like(sides), sides]) if is_crop else crop).astype(np.int32),
-        sizes=(sides if is_crop else size).astype(np.int32),
-        contents=None,
+        boxes=np.column_stack([np.zeros_like(sides), sides]) if is_crop else crops,
+        sizes=sides if is_crop else sizes,
+        contents=pa.nulls(len(samples), pa.string()),
     )
-    parts = tuple(name for name in samples["split"].unique() if name)
-    samples = samples.assign(**dict(zip(CORNERS, crop.T, strict=True)))
+    parts = tuple(name for name in state["splits"] if name)
+    samples = samples.assign(**dict(zip(CORNERS, crops.T, strict=True)))
     remedy = "export again from a run with a split.csv"
     return _make_collected(str(store), samples, reader, _read_numbers(state, samples), parts, remedy)
 
@@ -558,7 +556,7 @@ def _read_numbers(state: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, 
     """Return the number of each exported class of hands."""
     from detectime.exports.annotations import FACE
 
-    numbers = state.get("numbers", {}) | dict(zip(samples["class_name"], samples["label"].tolist(), strict=True))
+    numbers = state["numbers"] | dict(zip(samples["class_name"], samples["label"].tolist(), strict=True))
     return {name: number for name, number in numbers.items() if not (state["settings"]["faces"] and name == FACE)}
 
 
@@ -589,6 +587,15 @@ def _make_collected(
     return _Collected(place, table, reader, classes, tuple(numbers[name] for name in classes), splits, split_remedy)
 
 
+def _measure_crops(samples: pd.DataFrame, shown: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the width and height of each frame, and its crop in whole pixels: all that a box covers in part."""
+    from detectime import boxes
+
+    sizes = samples[["width", "height"]].to_numpy(np.float64)
+    crops = boxes.clip_boxes(boxes.round_outward(shown), sizes[:, 0], sizes[:, 1])
+    return sizes.astype(np.int32), crops.astype(np.int32)
+
+
 def _number_classes(run: FinishedRun, samples: pd.DataFrame) -> dict[str, int]:
     """Return the number of each wanted class, and of each class that a sample has."""
     vocabulary = run.config.labels
@@ -614,12 +621,18 @@ def _check_choice(key: str, value: object, accepted: Sequence[str | None]) -> No
         raise DatasetError(f"{key} = {value!r}: {suggest_name(str(value), map(str, accepted))}")
 
 
-def _note_unchecked(found: _Collected) -> list[Note]:
-    if found.reader.contents is None:
-        return []
-    frames = found.reader.names.filter(pc.is_null(found.reader.contents)).to_pylist()
+def _note_frames(samples: pd.DataFrame, contents: pa.Array, exif: str) -> list[Note]:
+    """Note frames that may show something else than was detected, or lying on their side."""
+    from detectime.detection import turned_frames
+
+    unchecked = samples.loc[pc.is_null(contents).to_numpy(zero_copy_only=False), "frame_path"].tolist()
     what = "not recorded at detection: a file that changed since is only noticed by its size in pixels"
-    return note_found("unchecked", frames, f"frame has a content {what}", f"frames have contents {what}")
+    notes = note_found("unchecked", unchecked, f"frame has a content {what}", f"frames have contents {what}")
+    if exif == "apply":
+        return notes
+    orientation = pa.array(samples["orientation"].astype("float64"), from_pandas=True)
+    frames = pa.table({"frame_path": pa.array(samples["frame_path"], pa.string()), "orientation": orientation})
+    return notes + turned_frames.note_turned(frames, exif)
 
 
 def _note_empty_classes(found: _Collected) -> list[Note]:

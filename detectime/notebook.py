@@ -37,9 +37,14 @@ from detectime.storage import store as stores
 PARAMETER_CELL = "# Parameters of the run"
 """How a line begins that makes a cell the parameter cell of a notebook."""
 
+ACCEPTED = ("config", *PARAMETERS)
+"""The parameters of notebook 01."""
+
+SAMPLE_OUTPUT = "reports/sample"
+"""Folder of the run on the rendered sample."""
+
 _INJECTED_CELL = "# Parameters"  # the first line of the cell that papermill adds
 _SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
-_SAMPLE_OUTPUT = "reports/sample"
 
 # JupyterLab shows the last cell after Run All. It learns the heights of cells as it draws them, so that a cell may move
 # out of view again. In a notebook that is not trusted nothing is left of a script.
@@ -100,16 +105,31 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     >>> start_notebook({"limit": 100}, ["limit = 100"]).selection.limit  # doctest: +SKIP
     100
     """
-    charts.use_jpeg()
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")  # standard error is red in a notebook
-    show_failed_cells()
+    prepare_kernel()
     settings = load_settings(names, cells)
     show_settings(settings)
     return settings.config
 
 
-def read_parameters(names: Mapping[str, Any], cells: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters of a notebook: `config`, the names in `config.PARAMETERS`, and their old names.
+def prepare_kernel() -> None:
+    """Make figures JPEG, print warnings of the package, and let JupyterLab show the cell that failed.
+
+    Examples
+    --------
+    >>> prepare_kernel()  # doctest: +SKIP
+    """
+    charts.use_jpeg()
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")  # standard error is red in a notebook
+    show_failed_cells()
+
+
+def read_parameters(
+    names: Mapping[str, Any],
+    cells: Sequence[str],
+    accepted: Sequence[str] = ACCEPTED,
+    renamed: Mapping[str, str] = releases.OLD_PARAMETERS,
+) -> dict[str, Any]:
+    """Return the parameters of a notebook.
 
     The parameter cell has a line that begins with `PARAMETER_CELL`, the cell of papermill begins with ``# Parameters``.
     Only the last execution of each counts: a parameter that was deleted from its cell has no value, although the
@@ -121,6 +141,10 @@ def read_parameters(names: Mapping[str, Any], cells: Sequence[str]) -> dict[str,
         ``globals()`` of the notebook.
     cells
         ``In`` of the notebook: the cells executed so far.
+    accepted
+        The names of its parameters.
+    renamed
+        Old names that are accepted too, and the present ones.
 
     Raises
     ------
@@ -148,13 +172,13 @@ def read_parameters(names: Mapping[str, Any], cells: Sequence[str]) -> dict[str,
             assigned[index] = found
             latest[is_injected] = index
     for is_injected, index in latest.items():
-        _check_names(assigned[index], is_injected)
+        _check_names(assigned[index], is_injected, accepted, renamed)
     stale = {name for name, index in assigner.items() if index in assigned and index not in latest.values()}
-    parameters = {name: names[name] for name in ("config", *PARAMETERS) if name in names and name not in stale}
+    parameters = {name: names[name] for name in accepted if name in names and name not in stale}
     for index in sorted(latest.values()):
         # A later cell may use the old name of a parameter for something else, so that `names` has another value.
-        old = {name: _read_literal(cells[index], name) for name in assigned[index] if name in releases.OLD_PARAMETERS}
-        parameters |= old
+        old = [name for name in assigned[index] if name in renamed]
+        parameters |= {name: _read_literal(cells[index], name, renamed[name]) for name in old}
     return parameters
 
 
@@ -206,12 +230,44 @@ def show_settings(settings: NotebookSettings) -> None:
     """
     if settings.missing:
         display({"text/html": _draw_box(settings), "text/plain": _describe_box(settings)}, raw=True)
-    facts = _list_facts(settings)
-    width = max(map(len, facts))
-    text = "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
-    display({"text/html": _draw_facts(facts, settings.config), "text/plain": text}, raw=True)
+    show_facts(_list_facts(settings), config_to_dict(settings.config))
     for note in settings.notes:
         print(note)
+
+
+def show_facts(facts: Mapping[str, str], everything: Mapping[str, Any]) -> None:
+    """Show facts as a table, and folded below it all settings.
+
+    Examples
+    --------
+    >>> show_facts({"output": "out"}, {"limit": 5})  # doctest: +SKIP
+    """
+    width = max(map(len, facts))
+    text = "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+    display({"text/html": _draw_facts(facts, everything), "text/plain": text}, raw=True)
+
+
+def show_box(title: str, *lines: str) -> None:
+    """Show a box that nobody overlooks.
+
+    Examples
+    --------
+    >>> show_box("100 of 108 frames have a sample.", "The samples are in out/hands.json.")  # doctest: +SKIP
+    """
+    first, *others = map(html.escape, lines)
+    page = _BOX.format("<br>".join([f"<b>{html.escape(title)}</b> {first}", *others]))
+    display({"text/html": page, "text/plain": "\n".join([title, *lines])}, raw=True)
+
+
+def is_sample(images: str) -> bool:
+    """Whether the images of a run are the rendered sample, of this or another installation.
+
+    Examples
+    --------
+    >>> is_sample(str(paths.SAMPLE / "TRAIN_DATA")), is_sample("frames")
+    (True, False)
+    """
+    return Path(images).parts[-2:] == _SAMPLE["images"].parts[-2:]
 
 
 def show_result(samples: pd.DataFrame, config: Config) -> None:
@@ -228,21 +284,14 @@ def show_result(samples: pd.DataFrame, config: Config) -> None:
     --------
     >>> show_result(samples, config)  # doctest: +SKIP
     """
-    result = f"{summarize_samples(samples)}."
     frames = "upright frame" if config.detection.pixels == "upright" else "frame as stored"
     place = (
         f"The samples are in {config.data.output}/hands.json, every frame with its reason is in outcomes.csv; boxes "
         f"are in pixels of the {frames}."
     )
-    parts = [f"<b>{html.escape(result)}</b> {html.escape(place)}"]
-    text = f"{result}\n{place}"
-    if config.data.images == str(_SAMPLE["images"]):
-        hint = (
-            "This was the rendered sample, not your data: set images and labels in the parameters, and run all again."
-        )
-        parts.append(html.escape(hint))
-        text += f"\n{hint}"
-    display({"text/html": _BOX.format("<br>".join(parts)), "text/plain": text}, raw=True)
+    hint = "This was the rendered sample, not your data: set images and labels in the parameters, and run all again."
+    hints = [hint] if config.data.images == str(_SAMPLE["images"]) else []
+    show_box(f"{summarize_samples(samples)}.", place, *hints)
 
 
 def show_failed_cells() -> None:
@@ -271,18 +320,19 @@ def _list_assigned(cell: str) -> list[str]:
     return [symbol.get_name() for symbol in symbols if symbol.is_assigned() and not symbol.is_namespace()]
 
 
-def _check_names(assigned: Sequence[str], is_injected: bool) -> None:
+def _check_names(
+    assigned: Sequence[str], is_injected: bool, accepted: Sequence[str], renamed: Mapping[str, str]
+) -> None:
     """Reject a name that is no parameter; papermill only logs it, and a person may have misspelt it."""
-    accepted = ("config", *PARAMETERS)
     for name in assigned:
-        if name in accepted or name in releases.OLD_PARAMETERS or (name.startswith("_") and not is_injected):
+        if name in accepted or name in renamed or (name.startswith("_") and not is_injected):
             continue
         meant, _, names = suggest_name(name, accepted).partition("accepted: ")
         own = "" if is_injected else "(a variable of your own belongs into another cell, or begins with _) "
         raise ConfigError(f"parameter {name}: there is no such parameter; {meant}{own}accepted: {names}")
 
 
-def _read_literal(cell: str, name: str) -> Any:
+def _read_literal(cell: str, name: str, new: str) -> Any:
     """Return the literal that a parameter cell assigns to an old name of a parameter."""
     value: Any = None
     for node in ast.parse(cell).body:
@@ -291,7 +341,6 @@ def _read_literal(cell: str, name: str) -> Any:
             try:
                 value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
             except (ValueError, TypeError, AttributeError):
-                new = releases.OLD_PARAMETERS[name]
                 raise ConfigError(f"parameter {name}: it is the old name of {new}; write {new} = …") from None
     return value
 
@@ -311,7 +360,7 @@ def _choose_sample(config: Config) -> dict[str, str]:
     sample = {name: str(path) for name, path in _SAMPLE.items()}
     outputs = [data.output]
     if not config.is_explicit("data.output"):
-        sample["output"] = os.path.normpath(paths.find_base() / _SAMPLE_OUTPUT)
+        sample["output"] = os.path.normpath(paths.find_base() / SAMPLE_OUTPUT)
         outputs.append(sample["output"])
     return {} if any(_holds_other_run(output) for output in outputs) else sample
 
@@ -321,8 +370,7 @@ def _holds_other_run(output: str) -> bool:
     manifest = read_manifest(stores.open_store(output, reading=True))
     if manifest is None:
         return False
-    images = Path(manifest["configuration"]["data"]["images"])
-    return images.parts[-2:] != _SAMPLE["images"].parts[-2:]
+    return not is_sample(manifest["configuration"]["data"]["images"])
 
 
 def _list_facts(settings: NotebookSettings) -> dict[str, str]:
@@ -338,13 +386,13 @@ def _list_facts(settings: NotebookSettings) -> dict[str, str]:
     }
 
 
-def _draw_facts(facts: Mapping[str, str], config: Config) -> str:
+def _draw_facts(facts: Mapping[str, str], everything: Mapping[str, Any]) -> str:
     rows = "".join(
         f'<tr><th style="{_CELL}">{html.escape(name)}</th><td style="{_CELL}">{html.escape(value)}</td></tr>'
         for name, value in facts.items()
     )
-    everything = yaml.safe_dump(config_to_dict(config), allow_unicode=True, sort_keys=False, width=100)
-    folded = f"<details><summary>All settings</summary><pre>{html.escape(everything)}</pre></details>"
+    text = yaml.safe_dump(dict(everything), allow_unicode=True, sort_keys=False, width=100)
+    folded = f"<details><summary>All settings</summary><pre>{html.escape(text)}</pre></details>"
     return f'<table style="font-size: 13px;">{rows}</table>{folded}'
 
 

@@ -75,6 +75,7 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
             "pixels": pixels,  # which the boxes of all files are in
             "labels_sha256": run.frames.attrs.get("labels_sha256"),
             "decisions_sha256": decisions_sha256,
+            "detection_finished": run.manifest["finished"],
             "detectime": detectime.__version__,
             "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
         }

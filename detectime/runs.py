@@ -180,6 +180,28 @@ class FinishedRun:
         return applied != decision_files.hash_files(decision_files.read_files(self.store))
 
     @property
+    def needs_pairing(self) -> bool:
+        """Whether `outcomes` are out of date: frames were detected, or decisions made, since the last pairing."""
+        record = self.manifest["pairing"] or {}
+        finished = self.manifest["finished"]
+        return bool(record.get("detection_finished", finished) != finished or self.has_new_decisions)
+
+    def check_paired(self) -> None:
+        """Refuse a run whose `outcomes` are out of date.
+
+        Raises
+        ------
+        RunError
+            If frames were detected, or decisions made, since the last pairing.
+        """
+        if self.needs_pairing:
+            what = "decisions were made" if self.has_new_decisions else "frames were detected"
+            raise RunError(
+                f"{self.store}: {what} since this run was paired; pair it again, which takes seconds: "
+                f"`detectime pair {self.store}`, or outcomes.pair_run(run)"
+            )
+
+    @property
     def pairing(self) -> PairingConfig:
         """Settings of the last pairing."""
         return manifest.get_pairing_config(self.manifest)

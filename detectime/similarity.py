@@ -163,7 +163,7 @@ def _find_candidates(values: NDArray[np.uint16], radius: int) -> Iterator[tuple[
     values
         Ascending.
     """
-    begins = np.searchsorted(values, np.arange(_PART_VALUES + 1))
+    begins = np.insert(np.cumsum(np.bincount(values, minlength=_PART_VALUES)), 0, 0)
     masks = np.arange(_PART_VALUES)
     for mask in masks[np.bitwise_count(masks) <= radius].tolist():
         other = values ^ np.uint16(mask)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import buckets
 import cv2
 import numpy as np
 import pandas as pd
@@ -61,7 +62,8 @@ class KnownHands:
     ) -> Iterator[tuple[Shard, pa.Table]]:
         while shards:
             shard = shards.popleft()
-            rows = [self.make_row(*read) for read in read_images(source, shard, max_pixels=10**6)]
+            exif = chosen.config.exif
+            rows = [self.make_row(*read) for read in read_images(source, shard, exif=exif, max_pixels=10**6)]
             yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
 
     def make_row(self, frame_path: str, image: Any) -> dict[str, Any]:
@@ -69,11 +71,11 @@ class KnownHands:
             return make_detection_row(frame_path, outcome="missing")
         left = 20 + sum(frame_path.encode()) % 30
         hand = (left + 0.25, 30.5, left + 40.0, 79.75)
-        size = (image.width, image.height)
-        return make_detection_row(frame_path, [(10, 10, 60, 60)], [hand], size) | {"content": image.content}
+        row = make_detection_row(frame_path, [(10, 10, 60, 60)], [hand], (image.width, image.height))
+        return row | {"content": image.content, "orientation": image.orientation}
 
 
-def detect(images: Path, output: Path, names: list[str], **parameters: Any) -> FinishedRun:
+def detect(images: Path | str, output: Path, names: list[str], **parameters: Any) -> FinishedRun:
     """Make a run over these frames; a frame's group is its folder, or its video, and its class that of the group."""
     groups = [name.rpartition("/")[0] for name in names]
     classes = [CLASSES[sum(group.encode()) % 3] for group in groups]
@@ -202,9 +204,14 @@ def test_a_frame_that_lies_on_its_side_is_cut_upright(run: FinishedRun) -> None:
 
 def test_frames_are_read_as_detection_read_them(tmp_path: Path) -> None:
     names = write_frames(tmp_path / "images", 3, 1)
-    stored = detect(tmp_path / "images", tmp_path / "run", names, exif="ignore")
-    with pytest.raises(SampleError, match=r"it has 120 × 160 pixels instead of 160 × 120"):
-        to_arrays(HandsDataset(stored))  # the engine of this test turned them
+    stored = HandsDataset(detect(tmp_path / "images", tmp_path / "run", names, exif="ignore"))
+    (note,) = (note for note in stored.notes if note.kind == "turned")
+    assert (note.count, note.example) == (1, "person_0/0.jpg")
+    for (image, _), row in zip(stored, stored.samples.to_dict("records"), strict=True):
+        pixels = decode_image((tmp_path / "images" / row["frame_path"]).read_bytes(), exif="ignore")
+        assert pixels.shape[1::-1] == (row["width"], row["height"])
+        assert np.array_equal(image, pixels[row["y1"] : row["y2"], row["x1"] : row["x2"]])
+    assert not [note for note in HandsDataset(tmp_path / "run", only="all").notes if note.kind == "unchecked"]
 
 
 def test_the_hand_is_cut_out_by_option(run: FinishedRun) -> None:
@@ -404,6 +411,18 @@ def test_workers_read_the_same(method: str, kind: str, tmp_path: Path) -> None:
     for _ in range(2):
         found = [pair for values, targets in loader for pair in zip(values.tolist(), targets.tolist(), strict=True)]
         assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("s3_server")
+def test_workers_read_a_bucket(method: str, tmp_path: Path) -> None:
+    bucket, names = buckets.make_bucket(), write_frames(tmp_path / "images", 2)
+    buckets.upload(tmp_path / "images", f"{bucket}/images")
+    dataset = HandsDataset(detect(f"{bucket}/images", tmp_path / "run", names), transform=count_black)
+    expected = [dataset[k] for k in range(len(dataset))]  # so that this process has a connection that it must not share
+    loader = DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=method)
+    found = [pair for values, targets in loader for pair in zip(values.tolist(), targets.tolist(), strict=True)]
+    assert found == expected
 
 
 def test_a_copy_for_a_worker_holds_no_tables(run: FinishedRun) -> None:

@@ -52,6 +52,7 @@ FACE: Box = (100, 100, 150, 150)
 HAND: Box = (160, 100, 200, 150)
 NEAR: Box = (165, 100, 205, 150)  # IoU with HAND .78
 FAR: Box = (300, 300, 340, 360)
+CONFIG = load_config()
 
 
 def decide(
@@ -75,7 +76,7 @@ def apply(
     config: Config | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Apply decisions; returns the samples by frame, and the counts of the notes."""
-    config = config or load_config()
+    config = config or CONFIG
     table, detections = make_frame_table(rows), make_detections_table(*detected)
     merged = merge_decisions(decisions)
     samples, notes = corrections.apply_decisions(table, detections, merged, config.pairing, config)
@@ -709,7 +710,7 @@ detected_rows = st.builds(
 def test_only_decided_rows_change_and_all_boxes_are_inside(
     decisions: list[Decision], found: list[dict[str, Any]], kinds: list[tuple[str, bool]]
 ) -> None:
-    config = load_config()
+    config = CONFIG
     table = make_frame_table(
         {"frame_path": f"{k}.jpg", "class_name": name, "wanted": wanted} for k, (name, wanted) in enumerate(kinds)
     )
@@ -738,7 +739,7 @@ def test_only_decided_rows_change_and_all_boxes_are_inside(
 
 
 def test_nothing_changes_without_decisions() -> None:
-    table, detections, config = make_frame_table(FRAMES), make_detections_table(*DETECTED), load_config()
+    table, detections, config = make_frame_table(FRAMES), make_detections_table(*DETECTED), CONFIG
     samples, notes = corrections.apply_decisions(table, detections, MergedDecisions(), config.pairing, config)
     pd.testing.assert_frame_equal(samples, pairing.pair_frames(table, detections, config.pairing))
     assert notes == []

@@ -31,6 +31,7 @@ from typing import Any
 
 import buckets
 import cv2
+import finished_runs
 import pyarrow.parquet as pq
 import pytest
 from skips import need_extra
@@ -38,9 +39,10 @@ from skips import need_extra
 import definitions
 import detectime
 from detectime import config as configuration
-from detectime import outcomes, paths, runs, schema, sources
+from detectime import outcomes, paths, runs, schema, sources, splits
 from detectime.cli import main as cli
 from detectime.detection import run
+from detectime.exports import export
 from detectime.labels import frame_table
 from tools import document_keys
 
@@ -218,6 +220,8 @@ def sandbox(delivered: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("page", "need"), list(list_passes()))
 def test_code_blocks(page: Path, need: str, sandbox: Path, request: pytest.FixtureRequest) -> None:
     prepare_need(need, sandbox, request)
+    if page.name == "export.md":
+        export_run(sandbox)
     blocks = [block for block in RUN if block.page == page]
     for block in blocks:
         if block.saved_as:
@@ -243,6 +247,17 @@ def prepare_need(need: str, sandbox: Path, request: pytest.FixtureRequest) -> No
         need_extra(need)
     if need == "av":
         write_videos(sandbox / "clips", sandbox / "frames")
+
+
+def export_run(sandbox: Path) -> None:
+    """Make the run `out`, of two frames of each video of the sample, its exports, and what comes back from CVAT."""
+    rows = list(csv.DictReader((paths.SAMPLE / "train.csv").open(encoding="utf-8")))
+    write_csv(sandbox / "few.csv", [row for row in rows if int(row["frame_id"]) <= 2])
+    made = finished_runs.make_run(sandbox / "out", labels=str(sandbox / "few.csv"))
+    splits.split_run(made)
+    export.export_run(made, ["cvat", "huggingface", "imagefolder", "webdataset"], sandbox / "exports")
+    with zipfile.ZipFile(sandbox / "task.zip", "w") as task:
+        task.write(sandbox / "exports" / "cvat" / "annotations.xml", "annotations.xml")
 
 
 def run_commands(block: Block, sandbox: Path) -> str:
@@ -418,8 +433,14 @@ def get_commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def list_all_options() -> set[str]:
-    parsers = [cli.build_parser(), *get_commands().values()]
-    return {option for parser in parsers for action in parser._actions for option in action.option_strings}
+    return list_options_of(cli.build_parser())
+
+
+def list_options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a parser, of its subcommands, and of theirs."""
+    options = {option for action in parser._actions for option in action.option_strings}
+    nested = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return options.union(*(list_options_of(found) for choices in nested for found in choices.values()))
 
 
 def find_wrong_names(page: Path) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import math
+import os
 import tempfile
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
@@ -419,6 +421,16 @@ def test_the_csv_comes_back_exactly(data: ExportData) -> None:
             assert row["score"] == shown["score"] or (math.isnan(row["score"]) and math.isnan(shown["score"]))
 
 
+def test_line_breaks_in_text_do_not_depend_on_the_blocks_of_the_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["line\nbreak" * 20] * 50
+    data = make_data([ONE] * 50, ["ok"], video_name=names)
+    write(data, samples_csv.FORMAT, tmp_path)
+    monkeypatch.setattr(samples_csv, "_LARGEST_ROW", 1000)
+    assert samples_csv.read_samples_csv(open_store(tmp_path))["video_name"].tolist() == names
+
+
 def test_the_csv_is_where_it_belongs(tmp_path: Path) -> None:
     data = make_data(splits=("train",), kept="frames")
     placed = write(data, samples_csv.FORMAT, tmp_path)
@@ -490,6 +502,20 @@ def test_put_many_leaves_earlier_files_whole_if_it_is_stopped(tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         many_files.put_many(store, stop_after_one())
     assert list_files(tmp_path) == {"labels/a.txt": b"new", "labels/b.txt": b"old"}
+
+
+def test_put_many_keeps_the_earlier_file_if_the_new_one_cannot_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = open_store(tmp_path)
+    many_files.put_many(store, [("a.txt", b"old")])
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(StoreError, match=r"a\.txt: cannot be written: No space left on device"):
+        many_files.put_many(store, [("a.txt", b"new")])
+    assert list_files(tmp_path) == {"a.txt": b"old"}
 
 
 def test_put_many_names_the_file_that_cannot_be_written(tmp_path: Path) -> None:

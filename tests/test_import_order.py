@@ -14,8 +14,9 @@ PACKAGE = definitions.ROOT_DIR / "detectime"
 ORDER = [
     *("errors", "paths", "notes", "progress", "settings", "releases", "boxes", "decoding", "images", "schema"),
     *("storage", "sources", "detectors", "config", "labels", "detection", "candidates", "pairing"),
-    *("decisions", "decision_files", "corrections", "runs", "judgements", "similarity", "splits", "thinning", "exports", "outcomes"),
-    *("decision_import", "trace", "dataset", "evaluation", "report", "notebook"),
+    *("decisions", "decision_files", "corrections", "runs", "judgements"),
+    *("similarity", "splits", "thinning", "exports", "outcomes", "decision_import", "cvat_decisions"),
+    *("trace", "dataset", "evaluation", "report", "notebook", "export_notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -47,13 +48,15 @@ INSIDE = {
         "run",
     ],
     "exports": [
-        *("contract", "chunks", "hands_json", "outcomes_csv", "coco", "yolo", "voc", "hagrid_json", "cvat"),
-        *("huggingface", "webdataset", "image_folder", "samples_csv", "dataset_card"),
-        *("registry", "annotations", "pictures", "export"),
+        *("contract", "hands_json", "outcomes_csv", "json_chunks", "markdown", "loading", "many_files"),
+        *("coco", "yolo", "voc", "hagrid_json", "cvat"),
+        *("huggingface", "webdataset", "image_folder", "samples_csv", "contact_sheet", "dataset_card"),
+        *("registry", "picture_names", "selection", "annotations", "chunks", "pictures", "export"),
     ],
+    "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "assignment", "leaks", "run_split"],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
-    "report": ["charts", "html"],
-    "cli": ["projects", "execution", "estimate", "key_help", "info", "lab", "main"],
+    "report": ["charts", "crops", "html"],
+    "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "main"],
 }
 """Packages whose modules have an order too; `__init__` and `__main__` may import all of them."""
 ALLOWED = {("storage.store", f"storage.{name}") for name in ("folder", "bucket", "lease")}

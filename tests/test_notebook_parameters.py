@@ -211,7 +211,7 @@ def test_what_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert facts["configuration"] == str(project / "config.yml")
     assert facts["output"] == str(project / "<b>out")
     assert facts["not the default"] == "selection.limit = 5"
-    for page in (notebook._draw_facts(facts, settings.config), notebook._draw_box(settings)):
+    for page in (notebook._draw_facts(facts, config.config_to_dict(settings.config)), notebook._draw_box(settings)):
         assert "&lt;b&gt;out" in page
         assert "<b>out" not in page
     for text in (notebook._draw_box(settings), notebook._describe_box(settings)):

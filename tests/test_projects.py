@@ -13,7 +13,8 @@ from detectime import paths
 from detectime.cli.projects import ProjectError, init_project
 from detectime.storage.store import StoreError
 
-FILES = ["README.md", "config.yml", "definitions.py", "notebooks/01_get_train_data.ipynb"]
+NOTEBOOKS = [f"notebooks/{name}" for name in (paths.DATA_LOADER, paths.EXPORTER)]
+FILES = ["README.md", "config.yml", "definitions.py", *NOTEBOOKS]
 
 
 def list_files(folder: Path) -> dict[str, bytes]:
@@ -25,7 +26,8 @@ def test_a_new_folder_has_what_jupyterlab_needs(tmp_path: Path) -> None:
     assert init_project(folder) == [folder / name for name in FILES]
     assert sorted(list_files(folder)) == FILES
     assert (folder / "config.yml").read_bytes() == paths.CONFIG.read_bytes()
-    assert (folder / FILES[-1]).read_bytes() == (paths.NOTEBOOKS / paths.DATA_LOADER).read_bytes()
+    for name in NOTEBOOKS:
+        assert (folder / name).read_bytes() == (paths.DELIVERED / name).read_bytes()
     assert 5 <= len((folder / "README.md").read_text().splitlines()) <= 12
 
 
@@ -36,7 +38,7 @@ def test_definitions_are_those_of_the_project(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(tmp_path), "True", str(tmp_path / "data" / "INPUT_DATA" / "train.csv")]
 
 
-def test_other_files_stay_and_the_four_are_never_overwritten(tmp_path: Path) -> None:
+def test_other_files_stay_and_they_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "1.jpg").write_bytes(b"mine")
     init_project(tmp_path)

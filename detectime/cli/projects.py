@@ -39,7 +39,8 @@ def init_project(folder: str | os.PathLike[str]) -> list[Path]:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [path.relative_to(folder).as_posix() for path in init_project(folder)]
-    ['README.md', 'config.yml', 'definitions.py', 'notebooks/01_get_train_data.ipynb']
+    ['README.md', 'config.yml', 'definitions.py', 'notebooks/01_get_train_data.ipynb', \
+'notebooks/02_export_and_split.ipynb']
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 import detectime
+from detectime import sources
 from detectime.config import RunConfig
 from detectime.detection import manifest
 from detectime.exports import contact_sheet, dataset_card, samples_csv
@@ -85,6 +86,7 @@ def export_run(
         raise ExportError("no format is given; see `detectime export --help`")
     target = urls.strip_file_scheme(os.fspath(to))
     _check_place(run, target)
+    run.refresh()
     selection = select_frames(run, config)
     collected = [collect_annotations(run, selection, kind, config) for kind in kinds]
     requests = [_describe_request(kind, each, config) for kind, each in zip(kinds, collected, strict=True)]
@@ -139,6 +141,8 @@ class _Exporter:
     ) -> None:
         self._run, self._kind, self._collected, self._config = run, kind, collected, config
         self._folder, self._settings = folder, settings
+        # Not that of the run, which may have indexed a video before it was replaced.
+        self._source = sources.open_source(run.config.data.images, run.config.data.source_type)
         self._reading = Reading(run.config.detection.exif, run.config.detection.max_pixels)
 
     def export(self, request: dict[str, Any]) -> Export:
@@ -158,6 +162,8 @@ class _Exporter:
                 "format": self._kind.name,
                 "run": str(self._run.store),
                 "settings": dataclasses.asdict(self._config),
+                "numbers": dict(self._collected.data.numbers),
+                "splits": list(self._collected.data.splits),
                 "request": request,
                 "finished": None,
             }
@@ -170,7 +176,7 @@ class _Exporter:
         self._kind.write(data, store)
         samples_csv.write_samples_csv(data, store)
         if self._config.contact_sheet:
-            crops = read_crops(data, self._collected, self._run.source, self._reading)
+            crops = read_crops(data, self._collected, self._source, self._reading)
             contact_sheet.write_contact_sheet(store, crops)
         notes += dataset_card.write_dataset_card(store, data, self._kind, self._config, self._run, notes)
         counts = _count(data, written, self._collected)
@@ -185,7 +191,7 @@ class _Exporter:
         data = self._collected.data
         if data.pictures == "none":
             return data, Written({}, set())
-        written = write_pictures(self._collected, self._kind, store, self._run.source, self._reading, self._settings)
+        written = write_pictures(self._collected, self._kind, store, self._source, self._reading, self._settings)
         if written.failed:
             data = data.select_images(~data.images["frame_path"].isin(written.failed).to_numpy())
         return dataclasses.replace(

@@ -63,17 +63,13 @@ def select_frames(run: FinishedRun, config: ExportConfig) -> Selection:
     Raises
     ------
     ExportError
-        If decisions were made since the run was paired, or there is no split where one is asked for.
+        If there is no split where one is asked for.
     SplitError
         If the split does not fit the samples, or leaks.
     RunError
-        If a table of the run cannot be read.
+        If decisions were made or frames detected since the run was paired, or a table of the run cannot be read.
     """
-    if run.has_new_decisions:
-        raise ExportError(
-            f"{run.store}: decisions were made since this run was paired; pair it again, which takes seconds: "
-            f"`detectime pair {run.store}`, or outcomes.pair_run(run)"
-        )
+    run.check_paired()
     split = _read_split(run, config)
     rows = run.outcomes
     rows.attrs = {}

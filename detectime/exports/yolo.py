@@ -68,7 +68,7 @@ def encode_labels(data: ExportData) -> Iterator[str]:
     objects = data.objects
     image = objects["image"].to_numpy(np.int64)
     boxes = _convert_boxes(data, image)
-    lines = map("{} {:.5f} {:.5f} {:.5f} {:.5f}\n".format, objects["index"].tolist(), *boxes.T.tolist())
+    lines = map("{} {:.8f} {:.8f} {:.8f} {:.8f}\n".format, objects["index"].tolist(), *boxes.T.tolist())
     for count in np.bincount(image, minlength=len(data.images)).tolist():
         yield "".join(itertools.islice(lines, count))
 

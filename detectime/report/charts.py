@@ -192,7 +192,10 @@ def plot_split(samples: pd.DataFrame) -> Figure:
     """
     names = _name_classes(samples)
     counts = count_split(samples).reindex([*names, "all"], fill_value=0)
-    found, groups = (pd.DataFrame(counts.xs(kind, axis="columns", level=1)) for kind in ("samples", "groups"))
+    parts = dict.fromkeys(counts.columns.get_level_values(0))
+    found, groups = (
+        pd.DataFrame({part: counts[part, kind] for part in parts}, counts.index) for kind in ("samples", "groups")
+    )
     labels = [*names.values(), "all"]
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
         size = (11, 1.2 + 0.34 * len(labels))

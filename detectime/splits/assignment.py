@@ -20,7 +20,8 @@ from detectime.splits.stratification import choose_parts
 SHARES: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 """The parts and their shares of the samples of each class."""
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # of the sum of shares
+_TRIES = 8  # of which the best split counts
 
 
 def make_split(
@@ -237,7 +238,7 @@ def _count_samples(wanted: pd.DataFrame, names: NDArray[np.object_]) -> NDArray[
     kinds, class_names = pd.factorize(found["class_name"].to_numpy(dtype=object), sort=True)
     cells = pd.Index(names).get_indexer(pd.Index(found["video_name"])) * (len(class_names) + 1) + kinds
     counts = np.bincount(cells, minlength=len(names) * (len(class_names) + 1)).astype(np.float64)
-    counts = counts.reshape(len(names), -1)
+    counts = counts.reshape(len(names), len(class_names) + 1)
     counts[:, -1] = counts.sum(axis=1) == 0
     return counts
 
@@ -259,15 +260,14 @@ def _assign_units(
     # If its groups lie in several parts already, the larger part: `find_leaks` names them.
     for part in np.argsort(wanted_shares, kind="stable").tolist():
         place[unit[fixed == part]] = part
-    ranks = np.array([_hash_name(name, seed) for name in names[roots]], np.uint64)
+    ranks = np.frombuffer(b"".join(_hash_name(name, seed) for name in names[roots]), np.uint64).reshape(-1, _TRIES)
     part = choose_parts(sums, wanted_shares, place, ranks)[unit]
     return np.where(fixed >= 0, fixed, part)
 
 
-def _hash_name(name: str, seed: int) -> int:
-    """Return a random number that depends on a name, whatever else is there."""
-    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+def _hash_name(name: str, seed: int) -> bytes:
+    """Return random numbers, as bytes, that depend on a name, whatever other names there are."""
+    return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8 * _TRIES).digest()
 
 
 def _check_filled(split: pd.DataFrame, shares: Mapping[str, float], units: Indices) -> None:

@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Indices
 
-_TOLERANCE = 0.3  # a unit that covers a class may balance it so much less than the best one: chance decides
+_TOLERANCE = 0.8  # a unit that covers a class may balance it so much less than the best one: chance decides
 _ROUNDS = 3  # of improvement: later ones change next to nothing
+_MANY = 5000  # units: so many are balanced by one try, and more tries would take long
+_FEW = 120  # units: so few need exchanges, which take long with more
+_EXCHANGES = 100  # at most, per round
+_CHECKED = 20  # pairs that reduce it most: if none may be exchanged, that is the end
 _LEAST_GAIN = 1e-12  # of a move: less is rounding
 
 
@@ -18,7 +22,8 @@ def choose_parts(counts: Floats, shares: Floats, fixed: Indices, ranks: NDArray[
 
     What is minimised is, summed over parts and columns, the squared difference between the part's share of the column
     and its wanted share, divided by the latter. Units are placed one after the other, the largest first, where they
-    reduce it most; then single units are moved as long as that reduces it.
+    reduce it most; then units are moved, and pairs exchanged, as long as that reduces it. The best of a few
+    tries counts.
 
     Parameters
     ----------
@@ -29,7 +34,7 @@ def choose_parts(counts: Floats, shares: Floats, fixed: Indices, ranks: NDArray[
     fixed
         int64, shape (units,): the part of a unit that has one already, or -1.
     ranks
-        uint64, shape (units,): random numbers, which decide between units of about one size.
+        uint64, shape (units, tries): random numbers, which decide between units of about one size.
 
     Returns
     -------
@@ -39,20 +44,14 @@ def choose_parts(counts: Floats, shares: Floats, fixed: Indices, ranks: NDArray[
     Examples
     --------
     >>> counts = np.array([[50, 0], [50, 0], [0, 30], [0, 30]])
-    >>> parts = choose_parts(counts, np.array([0.6, 0.4]), np.full(4, -1), np.arange(4, dtype=np.uint64))
+    >>> parts = choose_parts(counts, np.array([0.6, 0.4]), np.full(4, -1), np.arange(8, dtype=np.uint64).reshape(4, 2))
     >>> parts.tolist()
     [0, 1, 0, 1]
     """
-    balance = _Balance(np.asarray(counts, np.float64), np.asarray(shares, np.float64), fixed)
-    by_rank = np.argsort(ranks, kind="stable")
-    balance.cover_columns(by_rank)
-    balance.place_rest(by_rank)
-    movable = by_rank[fixed[by_rank] < 0]
-    balance.fill_parts(movable)
-    for _ in range(_ROUNDS):
-        if not balance.move_units(movable):
-            break
-    return balance.part
+    counts, shares = np.asarray(counts, np.float64), np.asarray(shares, np.float64)
+    tries = ranks.T if len(counts) <= _MANY else ranks.T[:1]
+    found = [_try_order(_Balance(counts, shares, fixed), np.argsort(rank, kind="stable")) for rank in tries]
+    return min(found, key=lambda balance: balance.rate()).part
 
 
 def measure_deviation(counts: Floats, parts: Indices, shares: Floats) -> Floats:
@@ -81,6 +80,20 @@ def measure_deviation(counts: Floats, parts: Indices, shares: Floats) -> Floats:
     sums = np.stack([fractions[parts == part].sum(axis=0) for part in range(len(shares))])
     deviation: Floats = np.where(fractions.any(axis=0), sums - shares[:, None], 0.0)
     return deviation
+
+
+def _try_order(balance: _Balance, order: Indices) -> _Balance:
+    """Place all units, where chance decides in this order."""
+    movable = order[balance.part[order] < 0]
+    balance.cover_columns(order)
+    balance.place_rest(order)
+    balance.fill_parts(movable)
+    for _ in range(_ROUNDS):
+        has_moved = balance.move_units(movable)
+        has_moved |= len(movable) <= _FEW and balance.exchange_units(movable)
+        if not has_moved:
+            break
+    return balance
 
 
 class _Balance:
@@ -146,6 +159,24 @@ class _Balance:
             has_moved |= best != part
         return has_moved
 
+    def exchange_units(self, units: Indices) -> bool:
+        """Exchange pairs of units of different parts, the best first, as `move_units` does; return if any was."""
+        for done in range(_EXCHANGES):
+            pair = next(filter(self._may_exchange, self._find_exchanges(units)), None)
+            if pair is None:
+                return done > 0
+            parts = [int(self.part[unit]) for unit in pair]
+            for unit, part in zip(pair, parts, strict=True):
+                self._place(unit, part, -1)
+            for unit, part in zip(pair, reversed(parts), strict=True):
+                self._place(unit, part)
+        return True
+
+    def rate(self) -> tuple[int, float]:
+        """Return how many columns parts lack, and what is minimised: less is better."""
+        cost = (self._excess**2).sum(axis=1) / self._shares
+        return int((self._holders == 0).sum()), float(cost.sum())
+
     def _place(self, unit: int, part: int, sign: int = 1) -> None:
         """Put a unit into a part, or with sign -1 take it out."""
         self._excess[part] += sign * self._fractions[unit]
@@ -177,6 +208,34 @@ class _Balance:
         own = self.part[units][:, None]
         out = np.take_along_axis((squares - products) / self._shares, own, axis=1)
         return np.where(np.arange(len(self._shares)) == own, np.inf, (products + squares) / self._shares + out)
+
+    def _find_exchanges(self, units: Indices) -> list[tuple[int, int]]:
+        """Return the pairs of units whose exchange reduces most what is minimised, the best first."""
+        fractions, part = self._fractions[units], self.part[units]
+        products = 2 * fractions @ self._excess.T / self._shares
+        own, other = products[np.arange(len(units)), part], products[:, part]
+        squares = self._squares[units]
+        distances = squares[:, None] + squares - 2 * fractions @ fractions.T
+        change = (
+            other
+            + other.T
+            - own[:, None]
+            - own
+            + distances * (1 / self._shares[part][:, None] + 1 / self._shares[part])
+        )
+        change[part[:, None] >= part] = np.inf  # each pair once, and none of one part
+        best = np.argsort(change, axis=None, kind="stable")[:_CHECKED]
+        best = best[change.ravel()[best] < -_LEAST_GAIN]
+        return [(int(units[row]), int(units[column])) for row, column in zip(*np.divmod(best, len(units)), strict=True)]
+
+    def _may_exchange(self, pair: tuple[int, int]) -> bool:
+        """Return whether no part would lack a column after the exchange of two units."""
+        for unit, other in (pair, pair[::-1]):
+            holders = self._holders[self.part[unit]]
+            left = holders - self._holds[unit] + self._holds[other]
+            if (left[holders > 0] == 0).any():
+                return False
+        return True
 
 
 def _make_fractions(counts: Floats) -> Floats:

@@ -1,0 +1,349 @@
+"""What notebook 02 calls in its kernel: its parameters, checked, and what it says about split, thinning and export."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from IPython.display import Image, Markdown, display
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from detectime import notebook, paths, similarity, thinning
+from detectime.config import list_faults, load_config
+from detectime.detection.manifest import read_manifest
+from detectime.errors import ConfigError
+from detectime.exports import contact_sheet, dataset_card, samples_csv
+from detectime.exports.contract import Export, ExportConfig, make_export_config
+from detectime.exports.registry import find_format
+from detectime.notes import Note
+from detectime.runs import FinishedRun
+from detectime.schema import SAMPLES
+from detectime.settings import CHECKED, Count, Names, list_defaults, list_field_names
+from detectime.splits.assignment import SHARES, check_shares
+from detectime.splits.shares import parse_shares
+from detectime.storage.store import open_store
+
+EXPORTS = "exports"
+"""Folder of the exports in that of the run, if no other is given."""
+
+_FRONT_MATTER = "---\n"
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class _Parameters:
+    """The parameters of notebook 02 beside those of `ExportConfig`."""
+
+    output: str | None = None
+    to: str | None = None
+    formats: Names = ("imagefolder",)
+    shares: dict[str, float] = dataclasses.field(default_factory=lambda: dict(SHARES))
+    seed: int = 0
+    column: str | None = None
+    workers: Count | None = None
+
+
+ACCEPTED = (*list_field_names(_Parameters), *list_field_names(ExportConfig))
+"""The parameters of notebook 02."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """The settings of notebook 02.
+
+    Attributes
+    ----------
+    output
+        The folder of the run.
+    to
+        Where the exports go: each has a folder of the name of its format in it.
+    formats
+        Names of `exports.registry.FORMATS`.
+    shares, seed, column
+        Of the split: see `splits.split_run`.
+    workers
+        Processes that write pictures; None: one per core.
+    export
+        What is exported.
+    """
+
+    output: str
+    to: str
+    formats: tuple[str, ...]
+    shares: Mapping[str, float]
+    seed: int
+    column: str | None
+    workers: int | None
+    export: ExportConfig
+
+
+def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSettings:
+    """Read the parameters of notebook 02 and show them; see `notebook.prepare_kernel` for what else is done.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+
+    Raises
+    ------
+    ConfigError, ExportError, SplitError
+        As `load_settings`.
+
+    Examples
+    --------
+    >>> start_notebook({"thin": 20}, ["thin = 20"]).export.thin  # doctest: +SKIP
+    20
+    """
+    notebook.prepare_kernel()
+    settings = load_settings(names, cells)
+    notebook.show_facts(_list_facts(settings), _list_everything(settings))
+    return settings
+
+
+def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSettings:
+    """Return the settings that the parameters of notebook 02 describe; None means the default.
+
+    Without `output`, it is the run that the project's ``config.yml`` names or, if there is none, that of the rendered
+    sample. Without `to`, the exports go to the folder ``exports`` in it. Relative paths are relative to
+    `paths.find_base`.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is unknown, a value is not accepted, or there is no run.
+    ExportError
+        If there is no such format.
+    SplitError
+        If the shares are not valid.
+
+    Examples
+    --------
+    >>> settings = load_settings({"output": "/runs/out", "formats": "coco, yolo"}, [])
+    >>> settings.to, settings.formats, settings.export.thin
+    ('/runs/out/exports', ('coco', 'yolo'), None)
+    """
+    given = notebook.read_parameters(names, cells, ACCEPTED, {})
+    given = {name: value for name, value in given.items() if value is not None}
+    export = make_export_config({name: given.pop(name) for name in list_field_names(ExportConfig) if name in given})
+    parameters = _check_parameters(given)
+    check_shares(parameters.shares)
+    dataset_card.check_license(export.license)
+    for name in parameters.formats:
+        find_format(name)
+    output = _find_output(parameters.output)
+    return ExportSettings(
+        output=output,
+        to=f"{output.rstrip('/')}/{EXPORTS}" if parameters.to is None else _resolve(parameters.to),
+        formats=parameters.formats,
+        shares=parameters.shares,
+        seed=parameters.seed,
+        column=parameters.column,
+        workers=parameters.workers,
+        export=export,
+    )
+
+
+def describe_leakage(samples: pd.DataFrame, notes: Sequence[Note]) -> str:
+    """Say what the split was checked for.
+
+    Parameters
+    ----------
+    samples, notes
+        What `splits.split_run` returned; it raises an error if the split leaks.
+
+    Examples
+    --------
+    >>> rows = {"outcome": "paired", "video_name": ["a", "b"], "split": ["train", "test"]}
+    >>> print(describe_leakage(pd.DataFrame(rows), []))
+    2 samples of 2 groups were compared: no group, no frame and no near-duplicate crop is in two parts.
+    """
+    if samples["split"].nunique() < 2:
+        return "The set is not split: nothing can leak."
+    kinds = {note.kind for note in notes}
+    found = samples[samples["outcome"].isin(SAMPLES)]
+    what = "no group, no frame and no near-duplicate crop is in two parts"
+    if "similar" in kinds:
+        what = "no group and no frame is in two parts, but near-duplicate crops are, which allow_similar allows"
+    unknown = kinds & {"unknown_hash", "unknown_content"}
+    but = " Some could not be compared: see the notes." if unknown else ""
+    return f"{len(found):,} samples of {found['video_name'].nunique():,} groups were compared: {what}.{but}"
+
+
+def preview_thinning(run: FinishedRun, export: ExportConfig) -> pd.DataFrame:
+    """Return the samples of a run with `redundant`: whether thinning leaves them out.
+
+    Parameters
+    ----------
+    run
+        The run.
+    export
+        `thin`, of which None stands for `similarity.SIMILAR_BITS` here; `every` and `only`.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the outcomes, and the column `redundant` (bool).
+
+    Raises
+    ------
+    RunError
+        If the tables of the run cannot be read.
+    """
+    outcomes = run.outcomes
+    chosen = outcomes["outcome"].isin(SAMPLES)
+    if export.only == "reviewed":
+        chosen &= outcomes["decision"].notna()
+    samples = outcomes[chosen].reset_index(drop=True)
+    hashes, has_hash = similarity.read_sample_hashes(run, samples)
+    redundant = thinning.mark_redundant(samples, hashes, has_hash, bits=_get_bits(export))
+    return samples.assign(redundant=redundant | thinning.mark_every(samples, export.every))
+
+
+def describe_thinning(samples: pd.DataFrame, export: ExportConfig) -> str:
+    """Say how many samples thinning leaves out, or would leave out.
+
+    Parameters
+    ----------
+    samples, export
+        What `preview_thinning` returned and got.
+
+    Examples
+    --------
+    >>> samples = pd.DataFrame({"redundant": [True, False, False]})
+    >>> print(describe_thinning(samples, ExportConfig(thin=20, every=2)))
+    thin = 20, every = 2: left out are 1 of 3 samples.
+    >>> print(describe_thinning(samples, ExportConfig()))
+    thin is not set, so that all samples are exported; thin = 31 would leave out 1 of 3.
+    """
+    count = f"{int(samples['redundant'].sum()):,} of {len(samples):,}"
+    every = f", every = {export.every}" if export.every > 1 else ""
+    if export.thin is not None:
+        return f"thin = {export.thin}{every}: left out are {count} samples."
+    kept = f"only one sample in {export.every} is exported" if every else "all samples are exported"
+    return f"thin is not set, so that {kept}; thin = {_get_bits(export)}{every} would leave out {count}."
+
+
+def read_exported(export: Export) -> pd.DataFrame:
+    """Return the samples of an export: rows of its ``samples.csv``, without faces and further hands.
+
+    Raises
+    ------
+    ExportError, StoreError
+        As `samples_csv.read_samples_csv`.
+    """
+    rows = samples_csv.read_samples_csv(open_store(export.folder, reading=True))
+    return rows[rows["kind"] == "sample"].reset_index(drop=True)
+
+
+def show_card(export: Export) -> None:
+    """Show the dataset card of an export without its metadata, and its contact sheet, if it has one.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> show_card(export)  # doctest: +SKIP
+    """
+    store = open_store(export.folder, reading=True)
+    text = (store.get(dataset_card.FILE_NAME) or b"").decode()
+    if text.startswith(_FRONT_MATTER):
+        text = text.removeprefix(_FRONT_MATTER).partition(f"\n{_FRONT_MATTER}")[2]
+    text = "\n".join(line for line in text.splitlines() if not line.endswith(f"({contact_sheet.FILE_NAME})"))
+    display(Markdown(text))
+    sheet = store.get(contact_sheet.FILE_NAME)
+    if sheet is not None:
+        display(Image(data=sheet, format="jpeg"))
+
+
+def show_result(exports: Sequence[Export], run: FinishedRun) -> None:
+    """Show where the exports are, and how they are loaded; for the rendered sample, also what to do next.
+
+    Parameters
+    ----------
+    exports
+        What `exports.export.export_run` returned.
+    run
+        The run.
+
+    Examples
+    --------
+    >>> show_result(exports, run)  # doctest: +SKIP
+    """
+    places = [f"{export.format}: {export.folder}" for export in exports]
+    lines = ["The README.md in each folder has the lines that load it. The folders:", *places]
+    if notebook.is_sample(run.config.data.images):
+        lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
+    samples = exports[0].counts["samples"]
+    notebook.show_box(f"{samples:,} {'sample' if samples == 1 else 'samples'} exported.", *lines)
+
+
+def _check_parameters(given: Mapping[str, Any]) -> _Parameters:
+    values = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    if isinstance(values.get("shares"), str):
+        values["shares"] = parse_shares(values["shares"])
+    try:
+        parameters = _Parameters(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(list_faults(error))) from error
+    if not parameters.formats:
+        raise ConfigError("formats: none is given; accepted: such as imagefolder, or a list")
+    return parameters
+
+
+def _find_output(output: str | None) -> str:
+    """Return the folder of the run: as given, that of the project's configuration, or that of the rendered sample."""
+    if output is not None:
+        return _resolve(output)
+    places = [load_config().data.output, _resolve(notebook.SAMPLE_OUTPUT)]
+    for place in places:
+        if read_manifest(open_store(place, reading=True)) is not None:
+            return place
+    raise ConfigError(
+        f"output: there is no run in {' and '.join(places)}; run notebook {paths.DATA_LOADER} first, or set output to "
+        "the folder of a run"
+    )
+
+
+def _resolve(path: str) -> str:
+    """Return a path as `load_config` does: absolute, relative to `paths.find_base`, and URLs as they are."""
+    return load_config(parameters={"output": path}).data.output
+
+
+def _get_bits(export: ExportConfig) -> int:
+    return similarity.SIMILAR_BITS if export.thin is None else export.thin
+
+
+def _list_facts(settings: ExportSettings) -> dict[str, str]:
+    """Return what is shown of the settings at first sight."""
+    everything = _list_everything(settings)
+    defaults = list_defaults(_Parameters) | list_defaults(ExportConfig)
+    shown = ("output", "to", "formats")
+    changed = [
+        f"{name} = {value!r}" for name, value in everything.items() if name not in shown and value != defaults[name]
+    ]
+    return {
+        "run": settings.output,
+        "exports": settings.to,
+        "formats": ", ".join(settings.formats),
+        "not the default": ", ".join(changed) or "nothing",
+    }
+
+
+def _list_everything(settings: ExportSettings) -> dict[str, Any]:
+    """Return all parameters as plain values."""
+    values: dict[str, Any] = dataclasses.asdict(settings)
+    export = values.pop("export")
+    return {**values, "formats": list(settings.formats), "shares": dict(settings.shares), **export}
