@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detectime import outcomes, pairing, runs
+from detectime.detection.manifest import RunError
 from detectime.errors import ConfigError
 from detectime.exports.annotations import FACE
 from detectime.exports.contract import ExportConfig, ExportError, make_export_config
@@ -397,7 +398,7 @@ def test_decisions_are_exported_after_pairing_again(own: FinishedRun, tmp_path: 
     frame = own.outcomes.loc[own.outcomes["outcome"].isin(SAMPLES), "frame_path"].iloc[0]
     log = DecisionLog(own.store, "anna")
     log.append(judge_frame(own, frame, "anna", "box", box=(10.5, 20.25, 110.0, 220.0)))
-    with pytest.raises(ExportError, match="pair it again"):
+    with pytest.raises(RunError, match="decisions were made since this run was paired; pair it again"):
         export_run(own, ["csv"], tmp_path / "to")
     outcomes.pair_run(own)
     rows = export(own, "csv", tmp_path / "to")

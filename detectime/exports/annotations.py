@@ -15,7 +15,7 @@ from detectime import boxes, pairing
 from detectime.boxes import Flags, Floats, Integers
 from detectime.candidates import FlatBoxes, find_candidates
 from detectime.config import NO_GESTURE
-from detectime.exports.contract import ExportConfig, ExportData, ExportError, Format
+from detectime.exports.contract import NO_SPLIT, ExportConfig, ExportData, ExportError, Format
 from detectime.exports.picture_names import name_pictures
 from detectime.exports.selection import Selection, read_detections_of
 from detectime.notes import Note, note_found
@@ -94,6 +94,8 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
     objects = _list_objects(selection, hands, faces, config, classes, box)
     images, objects = _list_images(selection.frames, objects, numbers, pictures)
     about = {"detectime": detectime.__version__, "output": str(run.store), "exported": run.manifest["finished"]}
+    if selection.parts != (NO_SPLIT,):
+        about["split"] = _describe_split(run)
     data = ExportData(images, objects, classes, numbers, selection.parts, pictures, about)
     rows = _find_rows(images, selection.frames)
     notes = [*selection.notes, *_note_turned_frames(selection.frames, pictures, run)]
@@ -148,6 +150,17 @@ def _check_classes(kind: Format, classes: Sequence[str]) -> None:
                 f"classes {first!r} and {name!r} differ only by case or by Unicode form, so that their files would be "
                 "one on many systems; rename one in section labels"
             )
+
+
+def _describe_split(run: FinishedRun) -> str:
+    """Say how the split was made, a sentence."""
+    made = run.manifest.get("split")
+    if not made:
+        return "The parts are those of split.csv."
+    if made["column"] is not None:
+        return f"The parts are those of the column {made['column']} of the labels."
+    shares = ", ".join(f"{name} {share:g}" for name, share in made["shares"].items())
+    return f"Made by detectime from the shares {shares}, stratified by class, with the seed {made['seed']}."
 
 
 # -- what was detected in the frames

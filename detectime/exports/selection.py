@@ -14,11 +14,9 @@ from detectime import similarity, splits, thinning
 from detectime.boxes import Flags
 from detectime.config import NO_GESTURE
 from detectime.exports.contract import NO_SPLIT, ExportConfig, ExportError
-from detectime.notes import Note, note_found
+from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
-
-_USUAL_PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,8 @@ def select_frames(run: FinishedRun, config: ExportConfig) -> Selection:
     )
     if split is not None:
         notes += _check_leaks(run, frames, is_sample[chosen], contents, config)
-    return Selection(frames, is_sample[chosen], contents, _list_parts(split), tuple(notes), thinned)
+    parts = (NO_SPLIT,) if split is None else tuple(splits.order_parts(split["split"]))
+    return Selection(frames, is_sample[chosen], contents, parts, tuple(notes), thinned)
 
 
 def read_detections_of(run: FinishedRun, columns: Sequence[str], frames: pd.DataFrame) -> pa.Table:
@@ -131,17 +130,11 @@ def _find_redundant(run: FinishedRun, samples: pd.DataFrame, config: ExportConfi
     notes: list[Note] = []
     if config.thin is not None:
         hashes, has_hash = similarity.read_sample_hashes(run, samples)
-        redundant |= np.asarray(thinning.mark_redundant(samples, hashes, has_hash, bits=config.thin), bool)
-        notes = _note_unknown_hashes(samples, has_hash)
+        redundant |= thinning.mark_redundant(samples, hashes, has_hash, bits=config.thin)
+        notes = thinning.note_redundant(samples, redundant, has_hash)
     if config.every > 1:
-        redundant |= np.asarray(thinning.mark_every(samples, config.every), bool)
+        redundant |= thinning.mark_every(samples, config.every)
     return redundant, notes
-
-
-def _note_unknown_hashes(samples: pd.DataFrame, has_hash: Flags) -> list[Note]:
-    frames = samples.loc[~has_hash, "frame_path"].tolist()
-    why = "not compared with others by `thin`: its crop has no stored hash (a run of 0.2, or a box that a person drew)"
-    return note_found("no_hash", frames, f"sample is {why}", f"samples are {why.replace('its crop has', 'they have')}")
 
 
 def _read_split(run: FinishedRun, config: ExportConfig) -> pd.DataFrame | None:
@@ -152,14 +145,6 @@ def _read_split(run: FinishedRun, config: ExportConfig) -> pd.DataFrame | None:
     if split is None and config.split:
         raise ExportError(f"split = true: {run.store} has no split.csv; make one: `detectime split {run.store}`")
     return split
-
-
-def _list_parts(split: pd.DataFrame | None) -> tuple[str, ...]:
-    if split is None:
-        return (NO_SPLIT,)
-    found = split["split"].unique().tolist()
-    usual = [name for name in _USUAL_PARTS if name in found]
-    return (*usual, *sorted(set(found) - set(usual)))
 
 
 def _check_leaks(

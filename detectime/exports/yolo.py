@@ -39,7 +39,7 @@ def write_yolo(data: ExportData, store: Store) -> None:
     StoreError
         If a file cannot be written.
     """
-    # What Ultralytics keeps of the labels: some releases compare only sizes, and other boxes have texts of equal length.
+    # What Ultralytics keeps of earlier labels: some releases compare only sizes, which other boxes do not change.
     store.delete(f"{join_path(_LABELS, split)}.cache" for split in data.splits)
     files = zip(_name_label_files(data), encode_labels(data), strict=True)
     put_many(store, ((name, text.encode()) for name, text in files))

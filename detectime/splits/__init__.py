@@ -1,7 +1,7 @@
 """Splits of a training set into parts, such as train, val and test, that have no group in common and do not leak."""
 
 from detectime.splits.assignment import assign_splits, make_split
-from detectime.splits.counts import count_split
+from detectime.splits.counts import count_split, order_parts
 from detectime.splits.leaks import check_leaks, find_leaks, find_links
 from detectime.splits.run_split import split_run
 from detectime.splits.split_file import SplitError, read_split, write_split
@@ -14,6 +14,7 @@ __all__ = [
     "find_leaks",
     "find_links",
     "make_split",
+    "order_parts",
     "read_split",
     "split_run",
     "write_split",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from detectime import similarity
+from detectime.detection import manifest
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.splits import leaks
@@ -73,6 +74,8 @@ def split_run(
             found = leaks.find_leaks(kept, links)
             notes += leaks.refuse_leaks(found, allow_similar=allow_similar, place=place)
         write_split(run.store, split)
+        run.manifest["split"] = {"shares": dict(shares), "seed": seed, "column": column}
+        manifest.write_manifest(run.store, run.manifest)
     if column is None and "split" in outcomes:
         notes.append(
             Note("unused_column", 1, 'The column split of the labels is not used; to take it: column = "split".')
