@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from detectime import boxes, pairing
+from detectime import boxes, pairing, similarity
 from detectime.boxes import Flags, Floats, Integers
 from detectime.config import NO_GESTURE
 from detectime.decisions import SAME_BOX, Action, Decision, DecisionError, check_reviewer
@@ -84,6 +84,8 @@ def import_cvat(
     pictures, notes = _match_pictures(found.images, exported, os.fspath(file))
     if export_folder is not None:
         notes += _note_absent(exported, pictures)
+        pictures, changed = _drop_changed(run, pictures)
+        notes += changed
     drawn = _list_gestures(found, pictures, run, os.fspath(file))
     _check_losses(found, pictures, os.fspath(file))
     choice = _choose_boxes(drawn, pictures)
@@ -152,11 +154,22 @@ def _read_export(run: FinishedRun, folder: str | os.PathLike[str]) -> pd.DataFra
             f"{folder}: frames of this export are not in {run.store}: {format_names(unknown)}; give the run that was "
             f"exported, {state['run']}"
         )
-    exported = pictures[["frame_path", "width", "height"]].copy()
+    exported = pictures[["frame_path", "width", "height", "content"]].copy()
     exported[list(CORNERS)] = samples[list(CORNERS)].to_numpy()
     is_sample = samples["kind"].notna().to_numpy()
     exported["class_name"] = np.where(is_sample, samples["class_name"].to_numpy(object), classes.to_numpy(object))
     return exported.reset_index()
+
+
+def _drop_changed(run: FinishedRun, pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
+    """Leave out pictures whose frame was detected again, with another content, since it was exported."""
+    present = similarity.read_contents(run, pictures)
+    is_known = (pictures["content"] != "").to_numpy() & np.array([content is not None for content in present], bool)
+    is_changed = is_known & (pictures["content"].to_numpy(object) != present)
+    frames = pictures["frame_path"][is_changed].tolist()
+    why = "changed since the export; nothing is decided of"
+    found = note_found("changed", frames, f"frame {why} it", f"frames {why} them")
+    return pictures[~is_changed].reset_index(drop=True), found
 
 
 # -- which picture is which

@@ -81,6 +81,7 @@ def make_data(
             "width": np.full(count, size[0], np.int64),
             "height": np.full(count, size[1], np.int64),
             **_list_crops(pictures, size, kept),
+            "content": pd.array([f"{number}-5eed" for number in range(count)], "str"),
             "decision": pd.array(["keep" if number % 2 else "" for number in range(count)], "str"),
         }
     )

@@ -125,6 +125,14 @@ def test_only_reviewed_samples(run: FinishedRun, tmp_path: Path) -> None:
     assert len(export(run, "csv", tmp_path, only="reviewed")) == 0
 
 
+def test_missed_frames_go_to_people_who_draw_the_hand(run: FinishedRun, tmp_path: Path) -> None:
+    rows = export(run, "cvat", tmp_path, only="missed")
+    missed = run.outcomes[~run.outcomes["outcome"].isin(SAMPLES) & run.outcomes["wanted"]]
+    assert sorted(rows["frame_path"]) == sorted(missed["frame_path"])
+    assert len(rows) >= 4
+    assert rows["x1"].isna().all()
+
+
 def test_thinning_leaves_out_and_counts(run: FinishedRun, tmp_path: Path) -> None:
     everything = export(run, "csv", tmp_path / "all")
     (made,) = export_run(run, ["csv"], tmp_path / "third", ExportConfig(every=3))
@@ -300,6 +308,8 @@ def test_the_images_are_no_place_for_an_export(own: FinishedRun) -> None:
         ("imagefolder", {"faces": True}, "faces = true"),
         ("coco", {"images": "none", "blur_faces": True}, "blur_faces = true"),
         ("coco", {"split": True}, r"no split\.csv"),
+        ("cvat", {"box": "bbox"}, "box = bbox: cvat accepts hand"),
+        ("coco", {"only": "missed"}, "only = missed: coco accepts all, reviewed"),
         ("cocoa", {}, "did you mean 'coco'"),
     ],
 )
@@ -352,8 +362,7 @@ def test_a_killed_export_is_finished_by_the_same_call(
     whole, killed = list_files(tmp_path / "whole" / name), list_files(to / name)
     for files in (whole, killed):
         files.pop("export.json")
-    partial = {file for file in killed if Path(file).name.startswith(".detectime-partial-")}
-    assert {file: content for file, content in killed.items() if file not in partial} == whole
+    assert killed == whole
 
 
 HOSTILE = """

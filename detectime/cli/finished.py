@@ -123,19 +123,12 @@ class _FormatsHelp(argparse.RawDescriptionHelpFormatter):
 
 
 def _parse_shares(text: str) -> dict[str, float]:
-    """Parse ``train=0.8,test=0.2``."""
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        try:
-            shares[name.strip()] = float(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: accepted: names and shares, such as train=0.8,val=0.1,test=0.1"
-            )
-    return shares
+    from detectime import splits
+
+    try:
+        return splits.parse_shares(text)
+    except splits.SplitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 # -- the commands
@@ -163,8 +156,8 @@ def _list_decisions(arguments: argparse.Namespace) -> None:
     if len(merged.contradictions):
         print("\nContradictions; the latest decision counts:")
         print(merged.contradictions.head(_SHOWN_CONTRADICTIONS).to_string(index=False))
-    if run.has_new_decisions:
-        print(f"Some are newer than the last pairing: detectime pair {run.store}")
+    if run.needs_pairing:
+        print(f"Not all are applied yet: detectime pair {run.store}")
 
 
 def _import_decisions(arguments: argparse.Namespace) -> None:
@@ -199,11 +192,13 @@ def _split(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from detectime import runs
+    from detectime.config import NO_VALUE
     from detectime.exports.contract import ExportConfig, make_export_config
     from detectime.exports.export import export_run
 
     names = [field.name for field in dataclasses.fields(ExportConfig)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given = {name: None if value is NO_VALUE else value for name, value in given.items()}
     run = runs.open_run(paths.find_output(arguments.output))
     config = make_export_config(given)
     for export in export_run(run, arguments.formats, arguments.to, config, workers=arguments.workers):

@@ -49,9 +49,9 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str)
 
 def _choose_metavar(name: str, hint: Any) -> str:
     known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE"}
-    if name in known:
-        return known[name]
     kinds = _list_kinds(hint)
+    if name in known and not _list_words(hint):
+        return known[name]
     return next((label for kind, label in ((bool, "BOOL"), (int, "N"), (float, "X")) if kind in kinds), "VALUE")
 
 
@@ -77,6 +77,8 @@ def _list_kinds(hint: Any) -> set[type]:
 
 def _list_words(hint: Any) -> tuple[Any, ...]:
     """Return the words that a key accepts, if it accepts words."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return tuple(word for part in typing.get_args(hint) for word in _list_words(part))
     return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 
 

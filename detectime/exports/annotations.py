@@ -40,8 +40,6 @@ class Collected:
         The neutral table.
     faces
         One array of faces per picture, float64, shape (faces, 4), in pixels of the frame; empty if none are blurred.
-    contents
-        One `images.describe_content` per picture, as it was at detection; None where unknown.
     notes
         Findings.
     thinned
@@ -50,7 +48,6 @@ class Collected:
 
     data: ExportData
     faces: list[Floats]
-    contents: list[str | None]
     notes: tuple[Note, ...]
     thinned: dict[str, int]
 
@@ -93,24 +90,32 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
     box = config.box or ("bbox" if pictures == "crops" else kind.box)
     objects = _list_objects(selection, hands, faces, config, classes, box)
     images, objects = _list_images(selection.frames, objects, numbers, pictures)
+    rows = _find_rows(images, selection.frames)
+    contents = selection.contents.to_numpy(dtype=object)[rows]
+    images["content"] = np.array([content or "" for content in contents], dtype=object)
     about = {"detectime": detectime.__version__, "output": str(run.store), "exported": run.manifest["finished"]}
     if selection.parts != (NO_SPLIT,):
         about["split"] = _describe_split(run)
     data = ExportData(images, objects, classes, numbers, selection.parts, pictures, about)
-    rows = _find_rows(images, selection.frames)
     notes = [*selection.notes, *_note_turned_frames(selection.frames, pictures, run)]
     if pictures != "crops":
         notes += _note_other_hands(selection.frames, hands, config)
     if config.blur_faces:
         notes += _note_blurring(selection, faces)
-    contents = selection.contents.to_numpy(dtype=object)[rows].tolist()
     blurred = _group_corners(faces, len(selection.frames), rows) if config.blur_faces else []
-    return Collected(data, blurred, contents, tuple(notes), selection.thinned)
+    return Collected(data, blurred, tuple(notes), selection.thinned)
 
 
 def _check_settings(kind: Format, config: ExportConfig, pictures: str) -> None:
-    if pictures not in kind.accepted_images:
-        raise ExportError(f"images = {pictures}: {kind.name} accepts {', '.join(kind.accepted_images)}")
+    box = config.box or kind.box
+    wanted = [
+        ("images", pictures, kind.accepted_images),
+        ("box", box, kind.accepted_boxes),
+        ("only", config.only, kind.accepted_only),
+    ]
+    for key, value, accepted in wanted:
+        if value not in accepted:
+            raise ExportError(f"{key} = {value}: {kind.name} accepts {', '.join(accepted)}")
     if config.faces and pictures == "crops":
         raise ExportError(
             f"faces = true: {kind.name} with images = {pictures} holds no boxes in frames; set it to false"

@@ -197,7 +197,7 @@ class Chunks:
         frame, faces = images[0], self._collected.faces
         return FrameTask(
             frame_path=frame["frame_path"],
-            content=self._collected.contents[row],
+            content=frame["content"] or None,
             width=frame["width"],
             height=frame["height"],
             images=images,

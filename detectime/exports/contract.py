@@ -42,8 +42,9 @@ class ExportConfig:
     images: Literal["crops", "frames", "none"] | None = None
     """crops: a picture of each box | frames: whole frames, copied or cut out of videos and archives | none: tables
     alone; null: what suits the format."""
-    only: Literal["all", "reviewed"] = "all"
-    """all: every sample | reviewed: samples that a person decided on."""
+    only: Literal["all", "reviewed", "missed"] = "all"
+    """all: every sample | reviewed: samples that a person decided on | missed: decoded frames without a sample, for
+    people to draw the hand in; cvat alone."""
     split: bool | None = None
     """Use the split.csv of the run; null: if there is one."""
     allow_similar: bool = False
@@ -120,6 +121,7 @@ class ExportData:
         - `width`, `height` (int64): of the frame in pixels, as it is exported.
         - `crop_x1`, `crop_y1`, `crop_x2`, `crop_y2` (int64): what of the frame the picture shows; the whole frame if
           frames are exported.
+        - `content` (str): `images.describe_content` of the frame's file at detection; empty where unknown.
         - `decision` (str): of a person, such as ``keep`` or ``box+label``; empty if there is none.
     objects
         One row per box, ordered by picture; a picture may have none:
@@ -209,8 +211,8 @@ class Format:
         One sentence for ``--help`` and the documentation.
     box, images
         Defaults of `ExportConfig.box` and `ExportConfig.images`.
-    accepted_images
-        Values of `ExportConfig.images` that it can hold.
+    accepted_images, accepted_boxes, accepted_only
+        Values of `ExportConfig.images`, `box` and `only` that it can hold.
     write
         Writes everything but pictures: ``write(data, store)``. It is called when all pictures are written, and may be
         called again after a kill.
@@ -236,6 +238,8 @@ class Format:
     write_shard: ShardWriter | None = None
     name_shard: Callable[[str, int, int], str] | None = None
     find_fault: Callable[[str], str | None] = lambda class_name: None
+    accepted_boxes: tuple[str, ...] = ("hand", "bbox")
+    accepted_only: tuple[str, ...] = ("all", "reviewed")
 
 
 @dataclass(frozen=True)

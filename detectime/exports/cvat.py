@@ -189,4 +189,6 @@ FORMAT = Format(
     write=write_cvat,
     name_picture=_name_picture,
     find_fault=find_fault,
+    accepted_boxes=("hand",),
+    accepted_only=("all", "reviewed", "missed"),
 )

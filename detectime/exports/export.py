@@ -24,6 +24,7 @@ from detectime.exports import contact_sheet, dataset_card, samples_csv
 from detectime.exports.annotations import Collected, collect_annotations
 from detectime.exports.chunks import Written, delete_records
 from detectime.exports.contract import Export, ExportConfig, ExportData, ExportError, Format
+from detectime.exports.many_files import delete_partials
 from detectime.exports.pictures import Reading, read_crops, write_pictures
 from detectime.exports.registry import find_format
 from detectime.exports.selection import select_frames
@@ -171,6 +172,7 @@ class _Exporter:
             return self._write(store, state)
 
     def _write(self, store: Store, state: dict[str, Any]) -> Export:
+        delete_partials(store)
         data, written = self._write_pictures(store)
         notes = [*self._collected.notes, *_note_failed(written)]
         self._kind.write(data, store)

@@ -51,6 +51,22 @@ def put_many(store: Store, files: Iterable[tuple[str, bytes]]) -> None:
         written.result()
 
 
+def delete_partials(store: Store) -> None:
+    """Delete what a killed `put_many` left; call it only while nothing is written to the store.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     delete_partials(open_store(folder))
+    """
+    if isinstance(store, FolderStore):
+        for partial in store.folder.glob(f"{_PARTIAL}*"):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
 def _write_files(root: Path, files: Iterable[tuple[str, bytes]]) -> None:
     partial = f"{root}/{_PARTIAL}{uuid.uuid4().hex}"
     made: set[str] = set()

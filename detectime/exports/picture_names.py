@@ -35,7 +35,7 @@ def name_pictures(frame_paths: Iterable[str]) -> list[str]:
     Examples
     --------
     >>> name_pictures(["anna/0001.jpg", "anna_0001.jpg"])
-    ['anna-0001-4a5d8ec4b9', 'anna_0001-6c1a3b8e79']
+    ['anna-0001-e1557f0677', 'anna_0001-5bae87a8c7']
     """
     names: list[str] = []
     seen: dict[str, str] = {}

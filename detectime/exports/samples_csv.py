@@ -32,6 +32,7 @@ _TYPES = {
     **{f"crop_{corner}": pa.int64() for corner in CORNERS},
     "score": pa.float64(),
     "kind": pa.string(),
+    "content": pa.string(),
     "decision": pa.string(),
 }
 """The columns of the file, in their order."""
@@ -66,12 +67,12 @@ def write_samples_csv(data: ExportData, store: Store) -> None:
     >>> frame = {"file": "v/1.jpg", "name": "v-1", "frame_path": "v/1.jpg", "video_name": "v", "frame_id": 1}
     >>> size = {"width": 640, "height": 480, "crop_x1": 0, "crop_y1": 0, "crop_x2": 640, "crop_y2": 480}
     >>> box = {"class_name": "ok", "x1": 0.5, "y1": 1.25, "x2": 20.0, "y2": 30.0, "score": 0.75, "kind": "sample"}
-    >>> images = pd.DataFrame([{**frame, **size, "split": "train", "decision": ""}])
+    >>> images = pd.DataFrame([{**frame, **size, "split": "train", "content": "9-af", "decision": ""}])
     >>> data = ExportData(images, pd.DataFrame([{"image": 0, **box}]), ("ok",), {"ok": 4}, ("train",))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_samples_csv(data, open_store(folder))
     ...     print(open(f"{folder}/samples.csv").readlines()[1], end="")
-    "v/1.jpg","v-1","v/1.jpg","v",1,"ok",4,"train",0.5,1.25,20,30,640,480,0,0,640,480,0.75,"sample",""
+    "v/1.jpg","v-1","v/1.jpg","v",1,"ok",4,"train",0.5,1.25,20,30,640,480,0,0,640,480,0.75,"sample","9-af",""
     """
     table = _make_table(data)
     with store.writing(FILE_NAME) as file:

@@ -26,8 +26,8 @@ class Selection:
     Attributes
     ----------
     frames
-        Rows of the outcomes table in its order, numbered from 0, with `split`: frames with a sample, and with
-        `no_gesture` also detected frames of that class without one.
+        Rows of the outcomes table in its order, numbered from 0, with `split`: frames with a sample; with `no_gesture`
+        also detected frames of that class without one; of `missed` frames only those without one.
     is_sample
         bool, shape (frames,): whether the frame has a sample.
     contents
@@ -113,12 +113,12 @@ def read_detections_of(run: FinishedRun, columns: Sequence[str], frames: pd.Data
 
 
 def _choose_rows(rows: pd.DataFrame, config: ExportConfig) -> tuple[Flags, Flags]:
-    """Return which rows have a sample, and which are frames without a gesture that an export holds all the same."""
+    """Return which rows are exported with their sample, and which without one."""
     is_sample = rows["outcome"].isin(SAMPLES).to_numpy()
-    is_background = np.zeros(len(rows), bool)
-    if config.no_gesture:
-        is_detected = (rows["width"].notna() & rows["wanted"] & (rows["outcome"] != Outcome.REJECTED)).to_numpy()
-        is_background = (rows["class_name"] == NO_GESTURE).to_numpy() & is_detected & ~is_sample
+    is_empty = (rows["width"].notna() & rows["wanted"] & (rows["outcome"] != Outcome.REJECTED)).to_numpy() & ~is_sample
+    if config.only == "missed":
+        return np.zeros(len(rows), bool), is_empty
+    is_background = is_empty & (rows["class_name"] == NO_GESTURE).to_numpy() & config.no_gesture
     if config.only == "reviewed":
         is_reviewed = rows["decision"].notna().to_numpy()
         is_sample, is_background = is_sample & is_reviewed, is_background & is_reviewed

@@ -155,19 +155,19 @@ def plot_gallery(
     reading = config.detection
     images = read_images(source, shown["frame_path"], exif=reading.exif, max_pixels=reading.max_pixels)
     for (above, below), (_, sample), (_, image) in zip(cells, shown.iterrows(), images, strict=True):
-        above.set_title(_make_plain(sample["frame_path"]), fontsize=8)
+        above.set_title(make_plain(sample["frame_path"]), fontsize=8)
         try:
             pixels = _read_pixels(image)
         except (MissingFrameError, UnreadableImageError) as error:
-            _write_text(above, sample["error"] if isinstance(sample["error"], str) else str(error))
+            write_text(above, sample["error"] if isinstance(sample["error"], str) else str(error))
             continue
         if pixels.shape[:2] != (sample["height"], sample["width"]):
-            _write_text(above, "changed since detection")
+            write_text(above, "changed since detection")
             continue
         _draw_frame(above, pixels, sample, found.get(sample["frame_path"], ([], [])), config.pairing)
         if below is not None and sample["outcome"] in SAMPLES:
             _draw_crop(below, pixels, sample)
-    figure.suptitle(_make_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(make_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
     if found:
         is_enlarged = any(_is_enlarged(sample) for _, sample in shown.iterrows())
         figure.legend(handles=_make_legend(is_enlarged), loc="upper right", ncols=4, fontsize=8, frameon=False)
@@ -254,7 +254,7 @@ def plot_distributions(samples: pd.DataFrame) -> Figure:
         ax.set_title(title, fontsize=10)
     if paired.empty:
         for ax in axes.flat:
-            _write_text(ax, "no samples")
+            write_text(ax, "no samples")
         return figure
     data = _describe_hands(paired, _name_classes(samples))
     videos = paired.groupby(["class_name", "video_name"]).size()
@@ -296,7 +296,7 @@ def _draw_parts(ax: Axes, table: pd.DataFrame) -> None:
     left = np.zeros(len(table))
     for k, name in enumerate(table):
         values = table[name].to_numpy(dtype=float)
-        ax.barh(range(len(table)), values, left=left, color=_PARTS[k % len(_PARTS)], label=_make_plain(str(name)))
+        ax.barh(range(len(table)), values, left=left, color=_PARTS[k % len(_PARTS)], label=make_plain(str(name)))
         left += values
 
 
@@ -412,7 +412,7 @@ def _group_boxes(detections: pa.Table, frame_paths: Iterable[str], config: Pairi
 def _draw_frame(ax: Axes, frame: RGB, sample: pd.Series, found: _Found, config: PairingConfig) -> None:
     """Draw a frame with its detections in thin lines, and the pair of its sample in thick ones."""
     height, width = frame.shape[:2]
-    scale = _show_image(ax, frame)
+    scale = show_image(ax, frame)
     faces, hands = (np.array([[box[corner] for corner in CORNERS] for box in side]).reshape(-1, 4) for side in found)
     is_sample = sample["outcome"] in SAMPLES
     # Without a pair, the squares of the last step of pairing.
@@ -445,10 +445,10 @@ def _is_enlarged(sample: pd.Series) -> bool:
 
 def _draw_crop(ax: Axes, frame: RGB, sample: pd.Series) -> None:
     x1, y1, x2, y2 = pairing.get_boxes(sample, "bbox").astype(int)
-    _show_image(ax, frame[y1:y2, x1:x2])
+    show_image(ax, frame[y1:y2, x1:x2])
 
 
-def _show_image(ax: Axes, image: RGB) -> float:
+def show_image(ax: Axes, image: RGB) -> float:
     """Show an image as a thumbnail, and return its scale."""
     height, width = image.shape[:2]
     scale = float(min(1.0, _THUMBNAIL / max(height, width)))
@@ -476,12 +476,12 @@ def _make_legend(with_bbox: bool) -> list[Line2D]:
     return handles
 
 
-def _write_text(ax: Axes, text: str) -> None:
+def write_text(ax: Axes, text: str) -> None:
     """Write text in the middle of axes."""
     ax.text(
         0.5,
         0.5,
-        _make_plain(text, 120),
+        make_plain(text, 120),
         ha="center",
         va="center",
         wrap=True,
@@ -491,7 +491,7 @@ def _write_text(ax: Axes, text: str) -> None:
     )
 
 
-def _make_plain(text: str, length: int = 34) -> str:
+def make_plain(text: str, length: int = 34) -> str:
     """Return text that a figure can show: one line, only glyphs of the font, no formulas, cut at the start if long."""
     shown = "".join(c if _has_glyph(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
     return (shown if len(shown) <= length else "…" + shown[1 - length :]).replace("$", r"\$")
@@ -506,8 +506,8 @@ def _name_classes(table: pd.DataFrame) -> dict[str, str]:
     """Return the name of each class in figures, in the order of the labels; names are unique."""
     kinds = table[["label", "class_name"]].drop_duplicates().sort_values("label")
     return {
-        name: _make_plain(name)
+        name: make_plain(name)
         if len(name) <= 30 and all(map(_has_glyph, name))
-        else f"{_make_plain(name, 20)} ({label})"
+        else f"{make_plain(name, 20)} ({label})"
         for label, name in kinds.itertuples(index=False)
     }

@@ -113,7 +113,7 @@ def _draw_rows(run: FinishedRun, rows: Sequence[_Row], blur_faces: bool) -> Figu
     for ax in axes.flat:
         ax.set_axis_off()
     for row, cells in zip(rows, axes, strict=True):
-        label = "\n".join(charts._make_plain(line, 20) for line in row.name.splitlines())
+        label = "\n".join(charts.make_plain(line, 20) for line in row.name.splitlines())
         cells[0].text(-0.08, 0.5, label, ha="right", va="center", fontsize=9, transform=cells[0].transAxes)
         goes = row.samples["redundant"].tolist() if "redundant" in row.samples else [None] * len(row.samples)
         for ax, crop, is_redundant in zip(cells, _read_crops(run, row.samples, blur_faces), goes, strict=False):
@@ -127,9 +127,9 @@ def _draw_rows(run: FinishedRun, rows: Sequence[_Row], blur_faces: bool) -> Figu
 
 def _draw_crop(ax: Axes, crop: RGB | None) -> None:
     if crop is None or not crop.size:
-        charts._write_text(ax, "cannot be read")
+        charts.write_text(ax, "cannot be read")
     else:
-        scale = charts._show_image(ax, crop)
+        scale = charts.show_image(ax, crop)
         height, width = (side * scale for side in crop.shape[:2])
         half = max(height, width) / 2  # square axes, so that names and titles are in line
         ax.set(xlim=(width / 2 - half, width / 2 + half), ylim=(height / 2 + half, height / 2 - half))

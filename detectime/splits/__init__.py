@@ -4,6 +4,7 @@ from detectime.splits.assignment import assign_splits, make_split
 from detectime.splits.counts import count_split, order_parts
 from detectime.splits.leaks import check_leaks, find_leaks, find_links
 from detectime.splits.run_split import split_run
+from detectime.splits.shares import parse_shares
 from detectime.splits.split_file import SplitError, read_split, write_split
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "find_links",
     "make_split",
     "order_parts",
+    "parse_shares",
     "read_split",
     "split_run",
     "write_split",
