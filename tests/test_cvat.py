@@ -778,7 +778,7 @@ def test_a_frame_that_occurs_twice_is_refused(run: FinishedRun, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("kind", "config", "reason"),
     [
-        ("cvat", ExportConfig(box="bbox"), "holds crops instead of hands"),
+        ("coco", ExportConfig(box="bbox"), "holds crops instead of hands"),
         ("imagefolder", ExportConfig(box="hand"), "holds pictures of crops; export with `images: frames`"),
     ],
 )
