@@ -191,7 +191,7 @@ class PictureWorker:
         """Return the pictures of a frame, or why there are none."""
         try:
             return list(self._make_pictures(task, frame)), None
-        except (UnreadableImageError, MissingFrameError, FrameChangedError) as error:
+        except (UnreadableImageError, MissingFrameError) as error:
             return [], str(error)
 
     def _name_picture(self, picture: Picture) -> tuple[str, bytes]:
@@ -204,9 +204,7 @@ class PictureWorker:
         Raises
         ------
         MissingFrameError, UnreadableImageError
-            If there is no frame.
-        FrameChangedError
-            If it is not the frame that detection ran on.
+            If there is no frame, or it is not the one that detection ran on.
         """
         if isinstance(frame, MissingFrameError | UnreadableImageError):
             raise frame
@@ -223,10 +221,6 @@ class PictureWorker:
         for row, objects in zip(task.images, task.objects, strict=True):
             cut = pixels[row["crop_y1"] : row["crop_y2"], row["crop_x1"] : row["crop_x2"]]
             yield Picture(row, objects, encode_picture(cut, suffix), suffix)
-
-
-class FrameChangedError(Exception):
-    """A frame that is not the one that detection ran on; the message says how it differs."""
 
 
 def encode_picture(pixels: RGB, suffix: str) -> bytes:
@@ -254,9 +248,9 @@ def encode_picture(pixels: RGB, suffix: str) -> bytes:
 
 def _check_frame(image: FrameImage, task: FrameTask) -> None:
     if task.content is not None and image.content != task.content:
-        raise FrameChangedError("the file changed since detection; run again to detect it again")
+        raise UnreadableImageError("the file changed since detection; run again to detect it again")
     if (image.width, image.height) != (task.width, task.height):
-        raise FrameChangedError(
+        raise UnreadableImageError(
             f"the frame has {image.width} x {image.height} pixels, and had {task.width} x {task.height} at detection; "
             "run again to detect it again"
         )
