@@ -29,6 +29,7 @@ from benchmarks import (
     against_worlds,
     cost,
     disagreement,
+    exporting,
     loading,
     measure,
     peers,
@@ -48,7 +49,7 @@ from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.storage.downloads import WeightsError
 
-CHAPTERS = ("cost", "quality", "worlds", "throughput", "loading", "rows")
+CHAPTERS = ("cost", "quality", "worlds", "throughput", "exporting", "loading", "rows")
 
 
 def _resolve(text: str) -> Path:
@@ -117,6 +118,12 @@ def main() -> None:
         if "throughput" in arguments.only:
             print("\n## Scaling on one machine")
             throughput.print_report(contest, settings, arguments.rounds)
+        if "exporting" in arguments.only:
+            print("\n## Exporting the training set")
+            with measure.use_one_core():
+                exporting.print_report(contest, settings, arguments.rounds)
+            subprocess.run([sys.executable, "-m", "benchmarks.exporting"], check=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.similar"], check=True)
         if "loading" in arguments.only:
             print("\n## Loading the training set")
             with measure.use_one_core():

@@ -35,8 +35,8 @@ def print_report(frames: Frames, settings: Config, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         with contextlib.redirect_stdout(io.StringIO()):  # progress
-            run = _make_run(frames, settings, frames.images, folder / "folder")
-            packed = _make_run(frames, settings, _pack_frames(frames, folder), folder / "archive")
+            run = make_run(frames, settings, frames.images, folder / "folder")
+            packed = make_run(frames, settings, _pack_frames(frames, folder), folder / "archive")
             (export,) = export_run(run, ["imagefolder"], folder / "exports")
         crops = sorted({path.parent.parent for path in Path(export.folder).rglob("*.jpg")})
         datasets: dict[str, Any] = {
@@ -67,7 +67,7 @@ def _time_crop(dataset: Any) -> float:
     return 1000 * measure.time_cpu(lambda: [sum(loader) for _ in range(EPOCHS)]) / EPOCHS / len(dataset)
 
 
-def _make_run(frames: Frames, settings: Config, images: Path, output: Path) -> FinishedRun:
+def make_run(frames: Frames, settings: Config, images: Path, output: Path) -> FinishedRun:
     """Detect and pair all frames of a table."""
     data = dataclasses.replace(settings.data, images=str(images), labels=str(frames.labels), output=str(output))
     config = dataclasses.replace(settings, data=data)

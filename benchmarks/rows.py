@@ -111,6 +111,15 @@ def make_boxes(random: np.random.Generator, count: int) -> pa.ListArray:
     return wrap_each(struct)
 
 
+def write_labels(rows: int, folder: Path) -> Path:
+    """Write the labels of imagined frames."""
+    labels = folder / "train.csv"
+    with labels.open("w") as file:
+        file.write("video_name,frame_id,class_name,frame_path\n")
+        file.writelines(f"{format_frame_path(k)[:11]},{k},ok,{format_frame_path(k)}\n" for k in range(rows))
+    return labels
+
+
 def list_stages(rows: int, folder: Path) -> dict[str, list[Step]]:
     """Return the steps of each process: names and functions; each function takes what the previous one returned."""
     labels, output = folder / "train.csv", str(folder / "run")
@@ -166,9 +175,7 @@ def main() -> None:
         return
     table: list[tuple[str, str, str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        with Path(folder, "train.csv").open("w") as file:
-            file.write("video_name,frame_id,class_name,frame_path\n")
-            file.writelines(f"{format_frame_path(k)[:11]},{k},ok,{format_frame_path(k)}\n" for k in range(rows))
+        write_labels(rows, Path(folder))
         for stage in list_stages(rows, Path(folder)):
             command = [sys.executable, "-m", "benchmarks.rows", str(rows), folder, stage]
             printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
