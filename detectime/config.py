@@ -287,6 +287,15 @@ _EXPECTED = {
 }
 
 
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+"""The name and the words of a limit, by pydantic's name of the fault."""
+
+
 def load_config(
     path: str | os.PathLike[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -414,7 +423,7 @@ def list_faults(error: ValidationError) -> list[str]:
     ...     SelectionConfig(limit=0)
     ... except ValidationError as error:
     ...     print(*list_faults(error))
-    limit = 0: Input should be greater than or equal to 1
+    limit = 0: accepted: at least 1
     """
     return [_describe_fault(fault) for fault in error.errors()]
 
@@ -571,6 +580,9 @@ def _describe_fault(fault: Any) -> str:
         reason = str(fault["ctx"]["error"])
     elif fault["type"] == "literal_error":
         reason = suggest_name(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
+    elif fault["type"] in _LIMITS:
+        name, words = _LIMITS[fault["type"]]
+        reason = f"accepted: {words} {fault['ctx'][name]:g}"
     else:
         reason = _EXPECTED.get(fault["type"], str(fault["msg"]))
     if not location:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -99,11 +100,20 @@ def test_crops_show_the_pixels_of_the_bbox(run: FinishedRun, tmp_path: Path) -> 
         assert np.abs(crop.astype(int) - frame[y1:y2, x1:x2]).mean() < 3
 
 
-def test_frames_are_copied_byte_by_byte(run: FinishedRun, tmp_path: Path) -> None:
-    rows = export(run, "coco", tmp_path)
-    for row in rows.to_dict("records")[::9]:
-        copied = (tmp_path / "coco" / "images" / Path(row["file"]).name).read_bytes()
-        assert copied == (SAMPLE / "TRAIN_DATA" / row["frame_path"]).read_bytes()
+def test_frames_are_copied_without_what_tells_of_a_person(own: FinishedRun, tmp_path: Path) -> None:
+    images = Path(own.config.data.images)
+    plain, tagged = own.outcomes.loc[own.outcomes["outcome"].isin(SAMPLES), "frame_path"].tolist()[:2]
+    exif = Image.Exif()
+    exif[0x010F] = "PhoneOfAnna"
+    Image.open(images / tagged).save(images / tagged, exif=exif, comment=b"Anna", quality="keep")
+    changed = make_run(tmp_path / "again", images=str(images), classes="stop")
+    rows = export(changed, "coco", tmp_path).set_index("frame_path")
+    folder = tmp_path / "coco"
+    assert (folder / rows.loc[plain, "file"]).read_bytes() == (images / plain).read_bytes()
+    copied = (folder / rows.loc[tagged, "file"]).read_bytes()
+    assert b"Anna" in (images / tagged).read_bytes()
+    assert b"Anna" not in copied
+    assert np.array_equal(decode_image(copied), decode_image((images / tagged).read_bytes()))
 
 
 def test_no_gesture_adds_further_hands_and_frames_without_a_gesture(run: FinishedRun, tmp_path: Path) -> None:
@@ -245,8 +255,10 @@ def test_frames_that_changed_or_are_gone_are_named(own: FinishedRun, name: str, 
     (images / paths[1]).write_bytes(encode_image(np.zeros((480, 640, 3), np.uint8), "JPEG"))
     (made,) = export_run(own, [name], tmp_path / "to")
     assert made.counts["failed"] == 2
-    (note,) = [note for note in made.notes if note.kind == "not_exported"]
-    assert note.count == 2
+    notes = [note for note in made.notes if note.kind == "not_exported"]
+    assert sorted(note.example for note in notes if note.example) == sorted(paths[:2])
+    listed = pd.read_csv(Path(made.folder) / "not_exported.csv")
+    assert listed["frame_path"].tolist() == sorted(paths[:2])
     assert set(read_rows(made.folder)["frame_path"]) == set(paths) - set(paths[:2])
     shutil.copyfile(SAMPLE / "TRAIN_DATA" / paths[0], images / paths[0])
     (again,) = export_run(own, [name], tmp_path / "to")
@@ -265,6 +277,76 @@ def test_the_same_call_writes_the_same_bytes(run: FinishedRun, name: str, tmp_pa
     for files in (one, two):
         files.pop("export.json")
     assert one == two
+
+
+@pytest.mark.parametrize("name", ["coco", "webdataset"])
+def test_an_absent_source_costs_nothing_that_was_exported(own: FinishedRun, name: str, tmp_path: Path) -> None:
+    images = Path(own.config.data.images)
+    path = own.outcomes.loc[own.outcomes["outcome"].isin(SAMPLES), "frame_path"].iloc[0]
+    (images / path).unlink()
+    (first,) = export_run(own, [name], tmp_path / "to")
+    before = list_files(Path(first.folder))
+    images.rename(tmp_path / "unmounted")
+    (again,) = export_run(own, [name], tmp_path / "to")
+    after = list_files(Path(first.folder))
+    assert again.counts == first.counts
+    for files in (before, after):
+        files.pop("export.json")
+    assert after == before
+    with pytest.raises(ExportError, match=r"no frame could be exported.*are the images at"):
+        export_run(own, [name], tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["coco", "webdataset"])
+def test_a_file_that_was_deleted_is_written_again(run: FinishedRun, name: str, tmp_path: Path) -> None:
+    (made,) = export_run(run, [name], tmp_path)
+    before = list_files(Path(made.folder))
+    file = next(file for file in Path(made.folder).rglob("*") if file.suffix in (".jpg", ".tar"))
+    file.unlink()
+    export_run(run, [name], tmp_path)
+    after = list_files(Path(made.folder))
+    for files in (before, after):
+        files.pop("export.json")
+    assert after == before
+
+
+def test_a_licence_is_added_without_writing_pictures_again(run: FinishedRun, tmp_path: Path) -> None:
+    export_run(run, ["coco"], tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "coco" / "images").rglob("*")}
+    (made,) = export_run(run, ["coco"], tmp_path, ExportConfig(license="mit", sources="Rendered", contact_sheet=True))
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert "license: mit" in (tmp_path / "coco" / "README.md").read_text()
+    assert (tmp_path / "coco" / "contact_sheet.jpg").is_file()
+    assert not [note for note in made.notes if "licence" in note.text]
+
+
+def test_two_calls_do_not_mix(run: FinishedRun, tmp_path: Path) -> None:
+    from detectime.storage.store import StoreError
+
+    export_run(run, ["csv"], tmp_path)
+    with open_store(tmp_path / "csv").lock(), pytest.raises(StoreError, match="another run is writing"):
+        export_run(run, ["csv"], tmp_path, ExportConfig(every=2, overwrite=True))
+    assert os.listdir(tmp_path) == ["csv"]
+
+
+def test_chunks_are_of_one_part_and_full(run: FinishedRun) -> None:
+    from detectime.exports import chunks
+    from detectime.exports.annotations import collect_annotations
+    from detectime.exports.selection import select_frames
+
+    collected = collect_annotations(run, select_frames(run, ExportConfig()), FORMATS["webdataset"], ExportConfig())
+    images = collected.data.images
+    images["split"] = ["train" if k % 3 else "test" for k in range(len(images))]
+    data = dataclasses.replace(collected.data, splits=("train", "test"))
+    cut = chunks.Chunks(
+        dataclasses.replace(collected, data=data), FORMATS["webdataset"], open_store("/nowhere", reading=True)
+    )
+    assert cut.files == ["train-000000.tar", "test-000000.tar"]
+    tasks = [cut.popleft() for _ in range(2)]
+    assert [{image["split"] for task in chunk for image in task.images} for chunk in tasks] == [{"train"}, {"test"}]
+    for task in (task for chunk in tasks for task in chunk):
+        assert task.images[0]["frame_path"] == task.frame_path
+        assert [each[0]["class_name"] for each in task.objects] == [image["class_name"] for image in task.images]
 
 
 def test_a_finished_export_is_left_alone(run: FinishedRun, tmp_path: Path) -> None:
@@ -308,6 +390,7 @@ def test_the_images_are_no_place_for_an_export(own: FinishedRun) -> None:
         ("imagefolder", {"faces": True}, "faces = true"),
         ("coco", {"images": "none", "blur_faces": True}, "blur_faces = true"),
         ("coco", {"split": True}, r"no split\.csv"),
+        ("csv", {"contact_sheet": True}, "contact_sheet = true"),
         ("cvat", {"box": "bbox"}, "box = bbox: cvat accepts hand"),
         ("coco", {"only": "missed"}, "only = missed: coco accepts all, reviewed"),
         ("cocoa", {}, "did you mean 'coco'"),
@@ -319,6 +402,13 @@ def test_what_cannot_be_is_refused_before_work(
     with pytest.raises(ExportError, match=reason):
         export_run(run, [name], tmp_path / "to", ExportConfig(**settings))
     assert not (tmp_path / "to").exists()
+
+
+def test_numbers_out_of_range_are_refused_in_our_words(run: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="thin = 200: accepted: at most 128"):
+        make_export_config({"thin": 200})
+    with pytest.raises(ConfigError, match="workers = 0: accepted: at least 1"):
+        export_run(run, ["csv"], tmp_path, workers=0)
 
 
 def test_settings_are_checked_by_name() -> None:
@@ -442,6 +532,16 @@ def test_export_json_says_what_was_asked_for(run: FinishedRun, tmp_path: Path) -
     assert state["run"] == str(run.store)
     with pytest.raises(ExportError, match="this is no export"):
         read_export(tmp_path)
+
+
+def test_hagrid_is_read_back_with_all_classes(run: FinishedRun, tmp_path: Path) -> None:
+    (made,) = export_run(run, ["hagrid"], tmp_path)
+    folder = Path(made.folder)
+    again = make_run(
+        tmp_path / "again", images=str(folder / "hagrid_dataset"), labels=str(folder / "hagrid_annotations")
+    )
+    assert sorted(again.frames["class_name"].unique()) == ["mute", "ok", "stop"]
+    assert len(again.frames) == made.counts["samples"]
 
 
 def test_a_run_of_an_earlier_release_is_exported(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ INSIDE = {
     "exports": [
         *("contract", "hands_json", "outcomes_csv", "json_chunks", "markdown", "loading", "many_files"),
         *("coco", "yolo", "voc", "hagrid_json", "cvat"),
-        *("huggingface", "webdataset", "image_folder", "samples_csv", "contact_sheet", "dataset_card"),
-        *("registry", "picture_names", "selection", "annotations", "chunks", "pictures", "export"),
+        *("huggingface", "webdataset", "image_folder", "samples_csv", "contact_sheet", "dataset_card", "failed_csv"),
+        *("registry", "picture_names", "selection", "annotations", "export_folder", "chunks", "pictures", "export"),
     ],
     "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "assignment", "leaks", "run_split"],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],

@@ -155,7 +155,7 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
     ("parameters", "reason"),
     [
         ({"crop_coeficient": 2}, "parameter crop_coeficient: there is no such parameter; did you mean 'crop_coeff"),
-        ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: Input should be greater than 0"),
+        ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: accepted: more than 0"),
         ({"detector_type": "retinaf"}, "did you mean 'retinaface'?"),
         ({"classes": "stop,stp"}, "'stp' is not a label; did you mean 'stop'?"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: no such file"),

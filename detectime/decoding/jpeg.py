@@ -16,6 +16,7 @@ from detectime.decoding.contract import RGB, Header, UnreadableImageError, check
 from detectime.decoding.naming import CONVERTED
 
 SIGNATURE = b"\xff\xd8"
+_PERSONAL = (0xE1, 0xED, 0xFE)  # Exif and XMP, IPTC, comments
 
 _TRUNCATED = "truncated: the JPEG's data ends early"
 _TRUNCATED_HEADER = "truncated: the JPEG ends in its header"
@@ -62,6 +63,32 @@ def read_header(encoded: bytes, max_pixels: int) -> Header:
     """
     with _name_converted(encoded):
         return _read_header(encoded, max_pixels)
+
+
+def drop_metadata(encoded: bytes) -> bytes:
+    """Return a JPEG without Exif, XMP, IPTC and comments, such as place and camera; its pixels stay as they are.
+
+    Parameters
+    ----------
+    encoded
+        A whole file. What lies behind its end, such as a second picture, is dropped too.
+
+    Examples
+    --------
+    >>> import cv2, numpy as np
+    >>> plain = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    >>> drop_metadata(plain[:2] + b"\xff\xfe\x00\x06Anna" + plain[2:]) == plain
+    True
+    """
+    parts, position = [], 0
+    for marker, segment, end in _read_segments(encoded):
+        if marker in _PERSONAL:
+            start = end - len(segment) - 4
+            parts.append(encoded[position:start])
+            position = end
+        elif marker == _END:
+            return b"".join([*parts, encoded[position:end]])
+    return b"".join([*parts, encoded[position:]])
 
 
 def _read_header(encoded: bytes, max_pixels: int) -> Header:

@@ -83,7 +83,7 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
         If the detections of the run cannot be read.
     """
     pictures = config.images or kind.images
-    _check_settings(kind, config, pictures)
+    check_settings(kind, config)
     classes, numbers = _list_classes(run, config)
     _check_classes(kind, classes)
     hands, faces = _read_boxes(run, selection)
@@ -93,20 +93,33 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
     rows = _find_rows(images, selection.frames)
     contents = selection.contents.to_numpy(dtype=object)[rows]
     images["content"] = np.array([content or "" for content in contents], dtype=object)
-    about = {"detectime": detectime.__version__, "output": str(run.store), "exported": run.manifest["finished"]}
+    about = {"detectime": detectime.__version__, "output": str(run.store), "finished": run.manifest["finished"]}
     if selection.parts != (NO_SPLIT,):
         about["split"] = _describe_split(run)
     data = ExportData(images, objects, classes, numbers, selection.parts, pictures, about)
+    fault = kind.find_data_fault(data)
+    if fault:
+        raise ExportError(f"{kind.name}: {fault}")
     notes = [*selection.notes, *_note_turned_frames(selection.frames, pictures, run)]
     if pictures != "crops":
         notes += _note_other_hands(selection.frames, hands, config)
+    if config.no_gesture:
+        notes += _note_undetected(run)
     if config.blur_faces:
         notes += _note_blurring(selection, faces)
     blurred = _group_corners(faces, len(selection.frames), rows) if config.blur_faces else []
     return Collected(data, blurred, tuple(notes), selection.thinned)
 
 
-def _check_settings(kind: Format, config: ExportConfig, pictures: str) -> None:
+def check_settings(kind: Format, config: ExportConfig) -> None:
+    """Refuse settings that do not fit a format.
+
+    Raises
+    ------
+    ExportError
+        If the format cannot hold what is asked for; the message names the setting and what is accepted.
+    """
+    pictures = config.images or kind.images
     box = config.box or kind.box
     wanted = [
         ("images", pictures, kind.accepted_images),
@@ -122,6 +135,8 @@ def _check_settings(kind: Format, config: ExportConfig, pictures: str) -> None:
         )
     if config.blur_faces and pictures == "none":
         raise ExportError("blur_faces = true: with images = none no picture is written; choose crops or frames")
+    if config.contact_sheet and pictures == "none":
+        raise ExportError("contact_sheet = true: with images = none no picture is written; choose crops or frames")
 
 
 def _list_classes(run: FinishedRun, config: ExportConfig) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -141,12 +156,11 @@ def _list_classes(run: FinishedRun, config: ExportConfig) -> tuple[tuple[str, ..
 
 
 def _check_classes(kind: Format, classes: Sequence[str]) -> None:
-    for name in classes:
-        fault = kind.find_fault(name)
-        if fault:
-            raise ExportError(
-                f"class {name!r}: {kind.name} cannot hold this name: {fault}; rename it in section labels"
-            )
+    faults = [(name, fault) for name in classes if (fault := kind.find_fault(name))]
+    if faults:
+        lines = [f"class {name!r}: {kind.name} cannot hold this name: {fault}" for name, fault in faults]
+        remedy = "rename it in section labels of config.yml and in the labels, and run again"
+        raise ExportError("\n".join([*lines[:-1], f"{lines[-1]}; {remedy}"]))
     folded: dict[str, str] = {}
     for name in classes:
         first = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
@@ -322,6 +336,14 @@ def _note_other_hands(frames: pd.DataFrame, hands: _Boxes, config: ExportConfig)
         "them as the class no_gesture"
     )
     return note_found("other_hands", paths, f"further hand is {why}", f"further hands are {why}")
+
+
+def _note_undetected(run: FinishedRun) -> list[Note]:
+    """Note frames labelled no_gesture that were not wanted, so that nobody knows which hands they show."""
+    frames = run.frames
+    paths = frames.loc[(frames["class_name"] == NO_GESTURE) & ~frames["wanted"], "frame_path"].tolist()
+    why = "labelled no_gesture, not detected and so not exported; to take them, run again with no_gesture in `classes`"
+    return note_found("undetected", paths, f"frame is {why}", f"frames are {why}")
 
 
 def _note_blurring(selection: Selection, faces: _Boxes) -> list[Note]:

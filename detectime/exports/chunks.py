@@ -1,7 +1,7 @@
 """The pictures of an export cut into chunks: what a worker gets, and the record of what became of it.
 
 The record of a chunk appears when all its pictures are there. An export that was killed goes on with the chunks that
-have none.
+have none, and with the frames that failed.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from detectime.boxes import Floats
+from detectime.boxes import Floats, Integers
 from detectime.detection.engines.contract import LostShard
 from detectime.exports.annotations import Collected
 from detectime.exports.contract import ExportError, Format
@@ -78,36 +78,48 @@ class Written:
 class Chunks:
     """The chunks without a record, as a queue of the local engine: see `engines.contract.ShardQueue`.
 
+    The frames that failed in an earlier call are tried again, if their source has them now.
+
     Parameters
     ----------
     collected, kind
         What is exported, and the format.
     store
         The folder of the export.
+    read_contents
+        Returns the present content of each frame, None if it cannot be read: see `sources.reading.read_contents`.
 
     Attributes
     ----------
     frames, pending
-        The number of frames, and of those whose chunk has no record.
+        The number of frames, and of those that a worker has still to write.
     written
         What became of the pictures so far.
     """
 
-    def __init__(self, collected: Collected, kind: Format, store: Store) -> None:
-        self._collected, self._store = collected, store
+    def __init__(
+        self,
+        collected: Collected,
+        kind: Format,
+        store: Store,
+        read_contents: Callable[[Sequence[str]], Iterable[tuple[str, str | None]]] = lambda frame_paths: (),
+    ) -> None:
+        self._collected, self._store, self._read_contents = collected, store, read_contents
+        self._is_whole = kind.write_shard is not None  # a chunk is one file
         images, objects = collected.data.images, collected.data.objects
         self._image_starts = _find_starts(images["frame_path"].to_numpy())
         self._object_starts = np.searchsorted(objects["image"].to_numpy(), np.arange(len(images) + 1))
         self.frames = len(self._image_starts) - 1
-        self._bounds = self._cut()
-        self._files = self._name_files(kind)
+        self._chunks = self._cut()
+        self.files = self._name_files(kind)
         self.written = Written({}, set())
+        self._kept: dict[int, dict[str, Any]] = {}  # records of chunks of which only failed frames are tried again
         done = self._read_records()
-        self._numbers = deque(number for number in range(len(self._bounds)) if number not in done)
+        self._numbers = deque(number for number in range(len(self._chunks)) if number not in done)
         self._returned: deque[tuple[FrameTask, ...]] = deque()
         self._lost: dict[int, dict[str, str]] = {}
         self._losses: Counter[int] = Counter()
-        self.pending = sum(self._bounds[number][1] - self._bounds[number][0] for number in self._numbers)
+        self.pending = sum(self._count_pending(number) for number in self._numbers)
 
     def __len__(self) -> int:
         return len(self._returned) + len(self._numbers)
@@ -121,11 +133,10 @@ class Chunks:
 
     def finish(self, tasks: Sequence[FrameTask], result: pa.Table) -> int:
         """Record what became of a chunk; return its number of frames."""
-        number = tasks[0].chunk
         reasons = zip(tasks, result["failed"].to_pylist(), strict=True)
         failed = {task.frame_path: reason for task, reason in reasons if reason is not None}
         pngs = [name for names in result["pngs"].to_pylist() for name in names]
-        return self._record(number, failed, pngs)
+        return self._record(tasks[0].chunk, failed, pngs)
 
     def return_lost(self, tasks: Sequence[FrameTask], lost: LostShard) -> int:
         """Put a chunk back whose worker died, without the frame that the worker was processing.
@@ -149,27 +160,23 @@ class Chunks:
             return 0
         return self._record(number, {}, [])
 
-    def _cut(self) -> list[tuple[int, int]]:
-        """Return the first frame of each chunk and the one after its last; a chunk lies in one part of the split."""
+    def _cut(self) -> list[Integers]:
+        """Return the frames of each chunk: it lies in one part of the split."""
         images = self._collected.data.images.iloc[self._image_starts[:-1]]
         split = images["split"].to_numpy()
-        pixels = (images["width"] * images["height"]).tolist()
-        bounds: list[tuple[int, int]] = []
-        first = total = 0
-        for k in range(self.frames):
-            is_full = k - first >= _CHUNK_FRAMES or total + pixels[k] > _CHUNK_PIXELS
-            if k > first and (is_full or split[k] != split[first]):
-                bounds.append((first, k))
-                first, total = k, 0
-            total += pixels[k]
-        return [*bounds, (first, self.frames)] if self.frames else []
+        pixels = (images["width"] * images["height"]).to_numpy(np.int64)
+        return [
+            chunk
+            for part in self._collected.data.splits
+            for chunk in _cut_frames(np.flatnonzero(split == part), pixels)
+        ]
 
     def _name_files(self, kind: Format) -> list[str]:
         """Return the file of each chunk; empty texts if each picture has its own."""
         if kind.name_shard is None:
-            return [""] * len(self._bounds)
+            return [""] * len(self._chunks)
         split = self._collected.data.images["split"].to_numpy()
-        parts = [str(split[self._image_starts[first]]) for first, _ in self._bounds]
+        parts = [str(split[self._image_starts[chunk[0]]]) for chunk in self._chunks]
         counts, seen = Counter(parts), Counter[str]()
         names = []
         for part in parts:
@@ -178,23 +185,28 @@ class Chunks:
         return names
 
     def _make_tasks(self, number: int) -> tuple[FrameTask, ...]:
-        first, last = self._bounds[number]
-        start, end = int(self._image_starts[first]), int(self._image_starts[last])
-        images: list[Any] = self._collected.data.images.iloc[start:end].to_dict("records")
-        begin = int(self._object_starts[start])
-        objects: list[Any] = self._collected.data.objects.iloc[begin : self._object_starts[end]].to_dict("records")
-        starts = (self._object_starts[start : end + 1] - begin).tolist()
-        per_image = [objects[low:high] for low, high in itertools.pairwise(starts)]
-        limits = (self._image_starts[first : last + 1] - start).tolist()
-        return tuple(
-            self._make_task(number, start + low, images[low:high], per_image[low:high])
-            for low, high in itertools.pairwise(limits)
+        frames = self._chunks[number]
+        counts = self._image_starts[frames + 1] - self._image_starts[frames]
+        rows = _join_ranges(self._image_starts[frames], counts)
+        images: list[Any] = self._collected.data.images.iloc[rows].to_dict("records")
+        sizes = self._object_starts[rows + 1] - self._object_starts[rows]
+        taken = _join_ranges(self._object_starts[rows], sizes)
+        objects: list[Any] = self._collected.data.objects.iloc[taken].to_dict("records")
+        per_image = _group(objects, sizes)
+        faces = self._collected.faces
+        tasks = tuple(
+            self._make_task(number, shown, boxes, faces[start] if faces else np.empty((0, 4)))
+            for shown, boxes, start in zip(
+                _group(images, counts), _group(per_image, counts), self._image_starts[frames].tolist(), strict=True
+            )
         )
+        retried = self._kept[number]["retried"] if number in self._kept else None
+        return tasks if retried is None else tuple(task for task in tasks if task.frame_path in retried)
 
     def _make_task(
-        self, number: int, row: int, images: list[dict[str, Any]], objects: list[list[dict[str, Any]]]
+        self, number: int, images: list[dict[str, Any]], objects: list[list[dict[str, Any]]], faces: Floats
     ) -> FrameTask:
-        frame, faces = images[0], self._collected.faces
+        frame = images[0]
         return FrameTask(
             frame_path=frame["frame_path"],
             content=frame["content"] or None,
@@ -202,31 +214,79 @@ class Chunks:
             height=frame["height"],
             images=images,
             objects=objects,
-            faces=faces[row] if faces else np.empty((0, 4)),
+            faces=faces,
             chunk=number,
-            file=self._files[number],
+            file=self.files[number],
         )
 
+    def _count_pending(self, number: int) -> int:
+        return len(self._kept[number]["retried"]) if number in self._kept else len(self._chunks[number])
+
     def _record(self, number: int, failed: dict[str, str], pngs: list[str]) -> int:
-        record = {"failed": failed | self._lost.pop(number, {}), "pngs": pngs}
-        self._store.put(f"{_RECORDS}/{number:06}.json", json.dumps(record).encode())
+        count = self._count_pending(number)
+        kept = self._kept.pop(number, {"failed": {}, "pngs": [], "retried": set()})
+        earlier = {path: reason for path, reason in kept["failed"].items() if path not in kept["retried"]}
+        record = {"failed": earlier | failed | self._lost.pop(number, {}), "pngs": [*kept["pngs"], *pngs]}
+        self._store.put(_name_record(number), json.dumps(record).encode())
         self._add(record)
-        first, last = self._bounds[number]
-        return last - first
+        return count
 
     def _add(self, record: dict[str, Any]) -> None:
         self.written.failed.update(record["failed"])
         self.written.pngs.update(record["pngs"])
 
     def _read_records(self) -> set[int]:
-        """Add the records of chunks that were finished without a failure; return their numbers."""
+        """Add the records of finished chunks in which no frame is to be tried again; return their numbers."""
         done = set()
         for name, content in self._store.contents(self._store.names(_RECORDS)):
-            record = json.loads(content or b"{}")
-            if record and not record["failed"]:  # frames that failed are tried again
+            number, record = int(name.rpartition("/")[2].removesuffix(".json")), json.loads(content or b"{}")
+            if not record:
+                continue
+            recovered = self._find_recovered(record["failed"])
+            if not recovered:
                 self._add(record)
-                done.add(int(name.rpartition("/")[2].removesuffix(".json")))
+                done.add(number)
+            elif not self._is_whole:
+                self._kept[number] = record | {"retried": recovered}
         return done
+
+    def _find_recovered(self, failed: dict[str, str]) -> set[str]:
+        """Return the frames that failed, and whose source has now what detection ran on."""
+        if not failed:
+            return set()
+        images = self._collected.data.images
+        rows = images[images["frame_path"].isin(failed)]
+        expected = dict(zip(rows["frame_path"], rows["content"], strict=True))
+        present = self._read_contents(list(failed))
+        return {path for path, content in present if content is not None and expected.get(path) in ("", content)}
+
+
+def _cut_frames(frames: Integers, pixels: Integers) -> Iterator[Integers]:
+    """Cut frames into chunks of limited number and size."""
+    first = total = 0
+    for k, size in enumerate(pixels[frames].tolist()):
+        if k > first and (k - first >= _CHUNK_FRAMES or total + size > _CHUNK_PIXELS):
+            yield frames[first:k]
+            first, total = k, 0
+        total += size
+    if len(frames):
+        yield frames[first:]
+
+
+def _join_ranges(starts: Integers, counts: Integers) -> Integers:
+    """Return the numbers from each start on, as many as its count."""
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + np.arange(int(counts.sum())) - before
+
+
+def _group(values: list[Any], counts: Integers) -> list[list[Any]]:
+    """Return lists of as many values as each count says."""
+    rest = iter(values)
+    return [list(itertools.islice(rest, count)) for count in counts.tolist()]
+
+
+def _name_record(number: int) -> str:
+    return f"{_RECORDS}/{number:06}.json"
 
 
 def delete_records(store: Store) -> None:

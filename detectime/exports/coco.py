@@ -93,7 +93,7 @@ def _cut(rows: Integers) -> Iterator[Integers]:
 
 
 def _describe_set(data: ExportData) -> dict[str, Any]:
-    known = {"version": data.about.get("detectime"), "date_created": data.about.get("exported")}
+    known = {"version": data.about.get("detectime"), "date_created": data.about.get("finished")}
     found = {key: value for key, value in known.items() if value is not None}
     return {"description": "Hands that show gestures, exported by detectime", **found}
 

@@ -140,8 +140,8 @@ class ExportData:
     pictures
         ``crops``, ``frames`` or ``none``.
     about
-        Facts about the run and the export as plain JSON values, such as `detectime`, the version, `output`, and
-        `exported`, when (ISO 8601).
+        Facts about the run as plain JSON values: `detectime`, the version; `output`; `finished`, when detection ended
+        (ISO 8601); `split`, how it was made, a sentence.
     """
 
     images: pd.DataFrame
@@ -226,6 +226,8 @@ class Format:
         Returns the path of such a file: ``name_shard(split, index, count)``.
     find_fault
         Says why the format cannot hold a class of this name: ``find_fault(class_name)``; None if it can.
+    find_data_fault
+        Says why it cannot hold something else, such as the name of a part of the split; None if it can.
     """
 
     name: str
@@ -238,6 +240,7 @@ class Format:
     write_shard: ShardWriter | None = None
     name_shard: Callable[[str, int, int], str] | None = None
     find_fault: Callable[[str], str | None] = lambda class_name: None
+    find_data_fault: Callable[[ExportData], str | None] = lambda data: None
     accepted_boxes: tuple[str, ...] = ("hand", "bbox")
     accepted_only: tuple[str, ...] = ("all", "reviewed")
 

@@ -131,6 +131,23 @@ def _find_character_fault(text: str) -> str | None:
     return f"XML 1.0 cannot hold the character U+{ord(found[0]):04X}" if found else None
 
 
+def find_path_fault(data: ExportData) -> str | None:
+    """Say which path of a frame the format cannot hold; None if it holds all, as those of exported pictures.
+
+    Examples
+    --------
+    >>> images = pd.DataFrame({"file": ["a.jpg", "bell\\a.jpg"]})
+    >>> print(find_path_fault(ExportData(images, images, (), {})))
+    'bell\\x07.jpg': XML 1.0 cannot hold the character U+0007; rename the file, or export with images = frames
+    """
+    if data.pictures != "none":
+        return None
+    faults = ((file, fault) for file in data.images["file"].tolist() if (fault := _find_character_fault(file)))
+    for file, fault in faults:
+        return f"{shorten_text(file)}: {fault}; rename the file, or export with images = frames"
+    return None
+
+
 def _name_picture(row: Mapping[str, Any]) -> str:
     return f"{PICTURES}/{row['name']}"
 
@@ -191,4 +208,5 @@ FORMAT = Format(
     find_fault=find_fault,
     accepted_boxes=("hand",),
     accepted_only=("all", "reviewed", "missed"),
+    find_data_fault=find_path_fault,
 )

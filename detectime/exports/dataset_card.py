@@ -69,7 +69,13 @@ def check_license(license_name: str | None) -> None:
 
 
 def write_dataset_card(
-    store: Store, data: ExportData, kind: Format, settings: ExportConfig, run: FinishedRun, notes: Sequence[Note] = ()
+    store: Store,
+    data: ExportData,
+    kind: Format,
+    settings: ExportConfig,
+    run: FinishedRun,
+    notes: Sequence[Note] = (),
+    digest: str = "",
 ) -> list[Note]:
     """Write ``README.md``: what the data set is, and what made it.
 
@@ -87,6 +93,9 @@ def write_dataset_card(
         The run that was exported.
     notes
         Findings of the export: known limits of the set.
+    digest
+        Of what is exported. `datasets` caches a folder by its name and the metadata here: with another digest it reads
+        the folder anew.
 
     Returns
     -------
@@ -118,7 +127,7 @@ def write_dataset_card(
         "Known limits": _describe_limits(data, settings, outcomes, notes),
         "Versions": _describe_versions(data, run.manifest),
     }
-    front = yaml.safe_dump(_make_metadata(data, kind, settings), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_make_metadata(data, kind, settings, digest), sort_keys=False, allow_unicode=True)
     lines = ["---", *front.rstrip("\n").split("\n"), "---"]
     for title, section in sections.items():
         lines += ["", f"## {title}", "", *section] if title else ["", *section]
@@ -129,7 +138,7 @@ def write_dataset_card(
 # The front matter.
 
 
-def _make_metadata(data: ExportData, kind: Format, settings: ExportConfig) -> dict[str, Any]:
+def _make_metadata(data: ExportData, kind: Format, settings: ExportConfig, digest: str) -> dict[str, Any]:
     """Return the metadata that the hub reads."""
     values: dict[str, Any] = {"pretty_name": f"Hand gestures, {_count(len(data.classes), 'class', 'classes')}"}
     if settings.license is not None:
@@ -139,7 +148,8 @@ def _make_metadata(data: ExportData, kind: Format, settings: ExportConfig) -> di
     values["tags"] = list(_TAGS)
     files = _list_data_files(data, kind)
     if files:
-        values["configs"] = [{"config_name": "default", "data_files": files}]
+        about = {"description": f"sha256 {digest}"} if digest else {}
+        values["configs"] = [{"config_name": "default", **about, "data_files": files}]
     return values
 
 
@@ -335,7 +345,6 @@ def _describe_versions(data: ExportData, run: Manifest) -> list[str]:
         "run made by": f"detectime {run['made_by']}",
         "run finished": run["finished"],
         "exported by": f"detectime {data.about['detectime']}" if "detectime" in data.about else None,
-        "exported": data.about.get("exported"),
         "sha256 of the labels": run["frames"].get("labels_sha256"),
         "sha256 of hands.json": (run["pairing"] or {}).get("hands_sha256"),
     }

@@ -112,6 +112,7 @@ def _make_records(data: ExportData, rows: Integers) -> dict[str, dict[str, Any]]
     found = zip(_list_objects(data, rows), *(images[name].tolist() for name in columns), strict=True)
     return {
         name: {
+            "detectime": True,  # so that `labels.hagrid` takes the names of classes as they are
             "bboxes": boxes,
             "labels": labels,
             "user_id": video_name,

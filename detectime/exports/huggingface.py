@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from detectime.exports.contract import ExportData, ExportError, ExportHead, Format, Picture, split_folder
+from detectime.exports.contract import ExportData, ExportHead, Format, Picture, split_folder
 from detectime.schema import CORNERS
 from detectime.storage.store import Store
 
@@ -44,23 +44,31 @@ _FACTS: dict[str, pa.DataType] = {
 def name_shard(split: str, index: int, count: int) -> str:
     """Return the path of a file of a part of the split.
 
-    Raises
-    ------
-    ExportError
-        If `datasets` accepts no split of this name.
-
     Examples
     --------
     >>> name_shard("val", 0, 12), name_shard("", 3, 4)
     ('data/val-00000-of-00012.parquet', 'data/train-00003-of-00004.parquet')
     """
-    name = split_folder(split, NO_SPLIT_NAME)
-    if name == "all" or not re.fullmatch(r"\w+(\.\w+)*", name):  # `all` stands for every split there
-        raise ExportError(
-            f"split {split!r}: `datasets` cannot hold a split of this name; accepted: letters, digits and _, but not "
-            "'all'; rename it in split.csv"
-        )
-    return f"data/{name}-{index:05}-of-{count:05}.parquet"
+    return f"data/{split_folder(split, NO_SPLIT_NAME)}-{index:05}-of-{count:05}.parquet"
+
+
+def find_split_fault(data: ExportData) -> str | None:
+    """Say why `datasets` cannot hold a part of the split; None if it can.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> find_split_fault(ExportData(pd.DataFrame(), pd.DataFrame(), (), {}, ("train", "fold-1")))  # doctest: +ELLIPSIS
+    "split 'fold-1': `datasets` cannot hold a part of this name; accepted: letters, digits and _, but not 'all'; ..."
+    """
+    for split in data.splits:
+        name = split_folder(split, NO_SPLIT_NAME)
+        if name == "all" or not re.fullmatch(r"\w+(\.\w+)*", name):  # `all` stands for every part there
+            return (
+                f"split {split!r}: `datasets` cannot hold a part of this name; accepted: letters, digits and _, but "
+                "not 'all'; rename it in split.csv"
+            )
+    return None
 
 
 def write_shard(store: Store, file: str, pictures: Sequence[Picture], head: ExportHead) -> None:
@@ -279,4 +287,5 @@ FORMAT = Format(
     write=write_tables,
     write_shard=write_shard,
     name_shard=name_shard,
+    find_data_fault=find_split_fault,
 )

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from detectime.exports import huggingface
 from detectime.exports.contract import ExportData, ExportHead, Format, join_path, split_folder
+from detectime.exports.huggingface import find_split_fault
 from detectime.storage.store import Store
 
 METADATA_FILE = "metadata.parquet"
@@ -124,4 +125,5 @@ FORMAT = Format(
     write=write_metadata,
     name_picture=name_picture,
     find_fault=find_fault,
+    find_data_fault=find_split_fault,
 )

@@ -18,6 +18,7 @@ from PIL import Image
 
 from detectime.boxes import round_outward
 from detectime.config import RunConfig
+from detectime.decoding import jpeg
 from detectime.detection.engines import local
 from detectime.detection.engines.contract import DEFAULT_LIMITS, Limits, LostShard
 from detectime.exports.annotations import Collected
@@ -29,7 +30,7 @@ from detectime.images import RGB, FrameImage, UnreadableImageError, blur_boxes, 
 from detectime.progress import Progress
 from detectime.schema import CORNERS
 from detectime.sources.contract import MissingFrameError, ReadFrame, Source
-from detectime.sources.reading import read_images
+from detectime.sources.reading import read_contents, read_images
 from detectime.storage.store import Store, StoreError, open_store
 
 _STORE_ERROR = b"store_error"  # metadata key of a result
@@ -77,7 +78,8 @@ def write_pictures(
     EngineError
         If no worker can start.
     """
-    chunks = Chunks(collected, kind, store)
+    read = partial(read_contents, source, max_pixels=reading.max_pixels)
+    chunks = Chunks(collected, kind, store, read)
     head = ExportHead(collected.data.classes, collected.data.numbers, collected.data.pictures)
     make_worker = partial(PictureWorker, str(store), kind.name, reading, head)
     workers = settings.workers or local.count_available_cores()
@@ -214,7 +216,7 @@ class PictureWorker:
             assert isinstance(frame, bytes)
             if task.content is None:
                 image.read_pixels()  # nobody knows yet whether it can be decoded
-            yield Picture(task.images[0], task.objects[0], frame, ".jpg")
+            yield Picture(task.images[0], task.objects[0], jpeg.drop_metadata(frame), ".jpg")
             return
         suffix = ".png" if isinstance(frame, bytes) and frame.startswith(_PNG) else ".jpg"
         pixels = blur_boxes(image.read_pixels(), task.faces)

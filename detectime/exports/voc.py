@@ -135,6 +135,23 @@ def _escape(text: str) -> str:
     return escape(text, {"\r": "&#13;"})  # parsers turn a plain one into a line feed
 
 
+def find_path_fault(data: ExportData) -> str | None:
+    """Say which path of a frame the format cannot hold; None if it holds all, as those of exported pictures.
+
+    Examples
+    --------
+    >>> images = pd.DataFrame({"file": ["a.jpg", "bell\\a.jpg"]})
+    >>> print(find_path_fault(ExportData(images, images, (), {})))
+    'bell\\x07.jpg': XML 1.0 cannot hold the character U+0007; rename the file, or export with images = frames
+    """
+    if data.pictures != "none":
+        return None
+    faults = ((file, fault) for file in data.images["file"].tolist() if (fault := _find_character_fault(file)))
+    for file, fault in faults:
+        return f"{shorten_text(file)}: {fault}; rename the file, or export with images = frames"
+    return None
+
+
 def _name_picture(row: Mapping[str, Any]) -> str:
     return f"{_PICTURES}/{row['name']}"
 
@@ -148,4 +165,5 @@ FORMAT = Format(
     write=write_voc,
     name_picture=_name_picture,
     find_fault=find_fault,
+    find_data_fault=find_path_fault,
 )

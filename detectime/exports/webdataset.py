@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectime.exports.contract import ExportData, ExportHead, Format, Picture, split_folder
+from detectime.exports.huggingface import find_split_fault
 from detectime.storage.store import Store
 
 NO_SPLIT_NAME = "train"
@@ -119,4 +120,5 @@ FORMAT = Format(
     write=write_classes,
     write_shard=write_shard,
     name_shard=name_shard,
+    find_data_fault=find_split_fault,
 )

@@ -22,6 +22,10 @@ from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.listing import Listing
 from detectime.storage import urls
 
+EXPORT_MARK = b'"detectime":'
+"""Key of the records in files that `exports.hagrid_json` wrote."""
+
+_FIRST_BYTES = 4096  # of a file, in which its first record begins
 _ROUNDING = 1e-6  # a box may extend this far past the image without counting as clipped
 _STEM = r"(?s)^(?:.*/)?([^/]*?)(?:\.[^./]*)?$"
 _FOLDER = r"(?s)^(?:.*/)?([^/]*)/[^/]*$"
@@ -77,8 +81,8 @@ def read_annotations(
     >>> table.loc[0, ["frame_path", "video_name", "class_name", TRUTH]].tolist()
     ['train/peace/7f3a.jpg', 'ann', 'victory', '[[0.25, 0.5, 0.5, 0.75]]']
     """
-    wanted = _choose_classes(classes, labels)
     files = sorted(Path(annotations).rglob("*.json"))
+    wanted = _choose_classes(files, classes, labels)
     chosen = [file for file in files if file.stem in wanted]
     if not chosen:
         raise TableError(
@@ -123,18 +127,33 @@ def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, 
     ...     hash_annotations(folder, {"ok": "ok"}, ["ok"])[:16]
     'e1c21030d91b48cd'
     """
-    wanted = _choose_classes(classes, labels)
+    files = sorted(Path(annotations).rglob("*.json"))
+    wanted = _choose_classes(files, classes, labels)
     hashes = {}
-    for file in Path(annotations).rglob("*.json"):
+    for file in files:
         if file.stem in wanted:
             hashes[file.relative_to(annotations).as_posix()] = hash_labels(file)
     return _combine_hashes(hashes)
 
 
-def _choose_classes(classes: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
-    """Return the classes that are in the vocabulary: HaGRID's name of each, and the vocabulary's."""
+def _choose_classes(files: Iterable[Path], classes: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
+    """Return the classes that are in the vocabulary: HaGRID's name of each, and the vocabulary's.
+
+    An export of detectime has the names of the vocabulary.
+    """
     vocabulary = set(labels)
+    if any(_is_export(file) for file in files):
+        return {name: name for name in labels}
     return {theirs: ours for theirs, ours in classes.items() if ours in vocabulary}
+
+
+def _is_export(file: Path) -> bool:
+    """Whether `exports.hagrid_json` wrote a file: its records name the frame."""
+    try:
+        with file.open("rb") as opened:
+            return EXPORT_MARK in opened.read(_FIRST_BYTES)
+    except OSError:
+        return False  # reading it will tell
 
 
 def _combine_hashes(hashes: Mapping[str, str]) -> str:

@@ -116,6 +116,16 @@ class BucketStore:
         paths = (entry["name"] for entry in entries if entry["type"] == "file")
         return sorted(f"{prefix}/{path.removeprefix(f'{folder}/')}" for path in paths if path != folder)
 
+    def list_root(self) -> list[str]:
+        """Return the sorted names of the files and folders at the root."""
+        with self._convert_errors("listed", ""):
+            try:
+                entries = self._fs.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return []
+        names = (path.rstrip("/").rpartition("/")[2] for path in entries)
+        return sorted(name for name in names if name and not self._root.endswith(f"/{name}"))
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; names that do not exist are ignored."""
         self._check_lease()

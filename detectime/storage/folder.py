@@ -159,6 +159,15 @@ class FolderStore:
         except OSError as error:
             raise StoreError(f"{self.folder / prefix}: cannot be listed: {error.strerror}") from error
 
+    def list_root(self) -> list[str]:
+        """Return the sorted names of the files and folders at the root, without partly written ones."""
+        try:
+            return sorted(name for name in os.listdir(self.folder) if not name.startswith(_PARTIAL))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be listed: {error.strerror}") from error
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; names that do not exist are ignored."""
         for name in names:

@@ -65,6 +65,10 @@ class Store(Protocol):
         """Return the sorted names of the files in the folder `prefix`, without partly written ones."""
         ...
 
+    def list_root(self) -> list[str]:
+        """Return the sorted names of the files and folders at the root, without partly written ones."""
+        ...
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; names that do not exist are ignored."""
         ...
