@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import buckets
 import cv2
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from PIL import Image
+from skips import need_extra
 
 from detectime import outcomes, pairing, runs
 from detectime.detection.manifest import RunError
@@ -557,3 +559,47 @@ def test_pictures_are_no_larger_than_needed(run: FinishedRun, tmp_path: Path) ->
     assert len(rows)
     file = next((tmp_path / "webdataset").glob("*.tar"))
     assert io.BytesIO(file.read_bytes()).getbuffer().nbytes < 20_000_000
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("name", ["huggingface", "imagefolder", "webdataset"])
+def test_datasets_reads_a_new_export_under_an_old_name(
+    run: FinishedRun, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cache knows a folder by its name and the metadata of its card."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = need_extra("datasets")
+    counts = []
+    for every in (1, 4):
+        (made,) = export_run(run, [name], tmp_path, ExportConfig(every=every, overwrite=True))
+        loaded = datasets.load_dataset(made.folder, cache_dir=str(tmp_path / "cache"))
+        counts.append((loaded["train"].num_rows, made.counts["pictures"]))
+    assert counts[0][0] == counts[0][1] > counts[1][0] == counts[1][1]
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("name", ["coco", "webdataset", "csv"])
+def test_a_bucket_holds_what_a_folder_does(s3_server: str, run: FinishedRun, name: str, tmp_path: Path) -> None:
+    bucket = buckets.make_bucket()
+    export_run(run, [name], tmp_path)
+    (made,) = export_run(run, [name], f"{bucket}/exports")
+    stored = {file.removeprefix(f"exports/{name}/"): content for file, content in buckets.read_stored(bucket).items()}
+    local = list_files(tmp_path / name)
+    for files in (stored, local):
+        files.pop("export.json")
+    assert stored == local
+    (again,) = export_run(run, [name], f"{bucket}/exports")
+    assert again.counts == made.counts
+    with pytest.raises(ExportError, match="give another folder"):
+        export_run(run, [name], f"{bucket}/exports", ExportConfig(every=2, overwrite=True))
+
+
+@pytest.mark.extra
+def test_a_bucket_with_something_else_is_refused(s3_server: str, run: FinishedRun, tmp_path: Path) -> None:
+    bucket = buckets.make_bucket()
+    (tmp_path / "hello.txt").write_text("mine")
+    buckets.upload(tmp_path, f"{bucket}/exports/coco")
+    buckets.upload(tmp_path, f"{bucket}/exports/csv/folder")
+    for name, other in (("coco", "hello.txt"), ("csv", "folder")):
+        with pytest.raises(ExportError, match=f"something else, '{other}'"):
+            export_run(run, [name], f"{bucket}/exports")

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from PIL import Image
 from skips import need_extra
 
 from detectime.exports import huggingface, image_folder, webdataset
-from detectime.exports.contract import ExportData, ExportError, ExportHead, Format, Picture
+from detectime.exports.contract import ExportData, ExportHead, Format, Picture
 from detectime.exports.loading import FOLDER, LOADING
 from detectime.storage.store import Store, open_store
 
@@ -181,9 +182,13 @@ def test_row_groups_are_small_enough_for_streaming_and_pictures_are_not_compress
 
 
 @pytest.mark.parametrize("split", ["a b", "a/b", "all", "a-b", "."])
-def test_a_split_that_datasets_cannot_hold_is_refused(split: str) -> None:
-    with pytest.raises(ExportError, match=r"rename it in split\.csv"):
-        huggingface.name_shard(split, 0, 1)
+@pytest.mark.parametrize("kind", [huggingface, webdataset, image_folder])
+def test_a_split_that_datasets_cannot_hold_is_told(kind: ModuleType, split: str) -> None:
+    fault = kind.FORMAT.find_data_fault(make_data(splits=("train", split)))
+    assert fault is not None
+    assert f"split {split!r}" in fault
+    assert "rename it in split.csv" in fault
+    assert kind.FORMAT.find_data_fault(make_data(splits=("train", "val"))) is None
 
 
 @settings(deadline=None, max_examples=60)
