@@ -38,6 +38,7 @@ def make_random_detections(frames: int) -> pa.Table:
     hands = random.choice([0, 1, 2, 3], frames, p=[0.05, 0.6, 0.25, 0.1])
     columns = {
         "frame_path": pa.array([f"{k:07d}.jpg" for k in range(frames)]),
+        "content": pa.nulls(frames, pa.string()),
         "outcome": pa.array(["ok"] * frames),
         "error": pa.nulls(frames, pa.string()),
         "width": pa.array(np.full(frames, 640, np.int32)),

@@ -3,7 +3,7 @@
 python -m benchmarks.similar [SAMPLES]
 
 Crops of a video are a random pattern with noise, in some videos little and in others much, so that a part of the
-samples is redundant, and hardly any crops of two videos are alike.
+samples is redundant, and hardly any crops of two videos are alike. In still videos, all crops of all videos are alike.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SAMPLES = 175_000  # as many as the contest has
 FRAMES_PER_VIDEO = 70
 CLASSES = 34
 MOST_NOISE = 0.3  # share of the bits
+STILL_NOISE = 0.02  # of still videos
 ROUNDS = 3
 
 
@@ -55,6 +56,12 @@ def make_hashes(count: int, random: np.random.Generator) -> Hashes:
     noise = random.uniform(0, MOST_NOISE, videos).repeat(FRAMES_PER_VIDEO)[:count]
     flipped = random.random((count, 256), dtype=np.float32) < noise[:, None]
     return np.packbits(patterns ^ flipped, axis=1).view(np.uint64)
+
+
+def make_still_hashes(count: int, random: np.random.Generator) -> Hashes:
+    """Return the hashes of one hand that does not move."""
+    flipped = random.random((count, 256), dtype=np.float32) < STILL_NOISE
+    return np.packbits(random.integers(0, 2, 256, dtype=np.uint8) ^ flipped, axis=1).view(np.uint64)
 
 
 def make_detections(count: int, random: np.random.Generator) -> pa.Table:
@@ -97,6 +104,7 @@ def print_report(samples: pd.DataFrame, run: Any) -> None:
     split, _ = splits.make_split(samples, links=links)
     assigned = splits.assign_splits(samples, split)
     redundant = thinning.mark_redundant(samples, hashes, has_hash)
+    still = make_still_hashes(len(samples), np.random.default_rng(0))
     work: dict[str, Callable[[], object]] = {
         "reading the hashes (`read_sample_hashes`)": partial(similarity.read_sample_hashes, run, samples),
         f"thinning (`mark_redundant`), {redundant.mean():.0%} redundant": partial(
@@ -106,6 +114,7 @@ def print_report(samples: pd.DataFrame, run: Any) -> None:
         f"similar groups (`find_links`), {len(links):,} pairs": partial(
             splits.find_links, samples, contents, hashes, has_hash
         ),
+        "similar groups of still videos": partial(splits.find_links, samples, contents, still, has_hash),
         "splitting (`make_split`)": partial(splits.make_split, samples, links=links),
         "leaks (`check_leaks`)": partial(splits.check_leaks, assigned, contents, hashes, has_hash),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,15 @@ from detectime import boxes, pairing
 from detectime.boxes import Flags, Floats, Integers
 from detectime.candidates import find_candidates
 from detectime.config import Config, PairingConfig
-from detectime.decisions import SAME_BOX, Decision, MergedDecisions, holds, list_corners
+from detectime.decisions import (
+    SAME_BOX,
+    Decision,
+    MergedDecisions,
+    find_contradictions,
+    holds,
+    list_corners,
+    note_contradictions,
+)
 from detectime.notes import Note, note_found
 from detectime.schema import CORNERS, DECISION_COLUMNS, SAMPLES, Outcome
 
@@ -77,6 +85,20 @@ _STATES = {
 """Findings, for one frame and for several, in the order in which they are told."""
 
 
+class Corrected(NamedTuple):
+    """The outcomes of a run with the decisions of people."""
+
+    samples: pd.DataFrame
+    """As `pairing.pair_frames` returns them, with `decision`, what counts (the action, ``label``, or both, joined by a
+    plus sign), `decided_by`, who (two people joined by a comma), and `decided_at`, when."""
+    notes: list[Note]
+    """Contradictions, and what does not count."""
+    counting: list[Decision]
+    """The decisions that were applied."""
+    contradictions: pd.DataFrame
+    """Of the decisions that hold: see `decisions.find_contradictions`."""
+
+
 class _Findings:
     """Frames by finding, one of `_STATES`, each frame once."""
 
@@ -124,7 +146,7 @@ class _Judged:
 
 def apply_decisions(
     table: pd.DataFrame, detections: pa.Table, decisions: MergedDecisions, settings: PairingConfig, config: Config
-) -> tuple[pd.DataFrame, list[Note]]:
+) -> Corrected:
     """Pair the frames of a run, and apply what people decided of them.
 
     A decision counts as long as the content of its frame is that which was judged, or one of them is unknown.
@@ -143,19 +165,13 @@ def apply_decisions(
     table
         The frame table, with `wanted`.
     detections
-        As for `pairing.pair_frames`, and with the column `content`.
+        As for `pairing.pair_frames`.
     decisions
         What `decisions.merge_decisions` returned.
     settings
         Of pairing.
     config
         The configuration of the run: the vocabulary, the wanted classes, and which pixels its boxes are in.
-
-    Returns
-    -------
-    samples, notes
-        As `pairing.pair_frames` returns them, with `decision`, what counts (the action, ``label``, or both, joined by a
-        plus sign), `decided_by`, who (two people joined by a comma), and `decided_at`, when; and what does not count.
 
     Raises
     ------
@@ -174,13 +190,14 @@ def apply_decisions(
     >>> table = pd.DataFrame({"frame_path": ["a.jpg"], "class_name": "ok", "label": 4, "wanted": True})
     >>> drawn = Decision("2027-01-02", "anna", "box", "a.jpg", None, None, "ok", (10.5, 20, 30, 40))
     >>> decisions, config = merge_decisions([drawn]), load_config()
-    >>> samples, notes = apply_decisions(table, detections, decisions, config.pairing, config)
+    >>> samples = apply_decisions(table, detections, decisions, config.pairing, config).samples
     >>> samples.loc[0, ["outcome", "decision", "decided_by"]].tolist(), pairing.get_boxes(samples, "bbox").tolist()
     (['corrected', 'box', 'anna'], [[10.0, 20.0, 30.0, 40.0]])
     """
     findings = _Findings()
     contents = _find_contents(detections, decisions)
     hands, labels = (_select_holding(found, contents, findings) for found in (decisions.hands, decisions.labels))
+    holding = MergedDecisions(hands, labels)
     chosen_labels = _choose_labels(table, labels, config, findings)
     relabelled = _apply_labels(table, detections, chosen_labels, config, findings)
     samples = pairing.pair_frames(relabelled, detections, settings)
@@ -190,7 +207,9 @@ def apply_decisions(
     _mark_relabelled(samples, table, chosen_labels)
     counting = [*((int(judged.row[k]), judged.decisions[k]) for k in (*placed, *rejected)), *chosen_labels.items()]
     _write_decisions(samples, counting)
-    return samples, findings.list_notes()
+    contradictions = find_contradictions(holding)
+    notes = [*note_contradictions(contradictions), *findings.list_notes()]
+    return Corrected(samples, notes, [decision for _, decision in counting], contradictions)
 
 
 def _find_contents(detections: pa.Table, decisions: MergedDecisions) -> dict[str, str | None]:

@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from detectime import boxes, pairing, similarity
+from detectime import boxes, pairing
 from detectime.boxes import Flags, Floats, Integers
 from detectime.config import NO_GESTURE
 from detectime.decisions import SAME_BOX, Action, Decision, DecisionError, check_reviewer
-from detectime.exports import cvat, export, samples_csv
+from detectime.exports import export, samples_csv
 from detectime.exports.annotations import FACE
-from detectime.exports.picture_names import name_pictures
-from detectime.judgements import Judgement, judge_frames
+from detectime.judgements import Judgement, judge_frames, list_changed, note_unread
 from detectime.labels.cvat import CvatAnnotations, read_cvat
 from detectime.labels.tables import format_names
 from detectime.notes import Note, note_found
 from detectime.runs import FinishedRun
-from detectime.schema import CORNERS, SAMPLES
-from detectime.storage.store import open_store
+from detectime.schema import CORNERS
+from detectime.storage.store import has_file, open_store
 
+_DEFAULT_EXPORT = "exports/cvat"  # in the folder of a run, where notebook 02 writes it
 _MOVED = 0.01  # pixels from which a corner counts as moved: CVAT keeps two decimals
 _SAME_IOU = 1e-6  # difference up to which two boxes overlap a third alike
 
@@ -37,11 +37,12 @@ def import_cvat(
     *,
     reviewed: bool = False,
 ) -> tuple[list[Decision], list[Note]]:
-    """Make decisions of what a team changed in CVAT. Nothing is written.
+    """Make decisions of what a team changed in CVAT. Nothing is written: see `decision_import.import_decisions`.
 
     Of each picture, the box of a gesture that overlaps the exported one most is compared with it. A box that was moved
     or drawn gives `box`, one that was deleted `reject`, and another class `label`. Pictures that are not in the file,
-    such as those of other jobs, give no decision.
+    such as those of other jobs, give no decision; nor do frames that changed, or on which somebody decided, since they
+    were exported.
 
     Parameters
     ----------
@@ -52,9 +53,10 @@ def import_cvat(
     reviewer
         Who decided.
     export_folder
-        The export that was corrected; None: the samples of the run as they are now, if nothing changed since.
+        The export that was corrected; None: ``exports/cvat`` in the folder of the run.
     reviewed
-        Every picture in the file was looked at: boxes that nobody changed give `keep`.
+        Every picture in the file was looked at: boxes that nobody changed give `keep`, and pictures that have none, as
+        they were exported, `reject`: there is no hand to draw.
 
     Returns
     -------
@@ -68,8 +70,8 @@ def import_cvat(
     ExportError
         If the export cannot be read.
     DecisionError
-        If the file does not fit the export or the run: no picture is known, one has another size or occurs twice, a
-        label is no class, or boxes were lost on their way into CVAT.
+        If the export is not found, or the file does not fit it or the run: no picture is known, one has another size or
+        occurs twice, a label is no class, or boxes were lost on their way into CVAT.
 
     Examples
     --------
@@ -80,18 +82,18 @@ def import_cvat(
     """
     reviewer = check_reviewer(reviewer)
     found = read_cvat(file)
-    exported = _list_samples(run) if export_folder is None else _read_export(run, export_folder)
+    exported, finished = _read_export(run, _find_export(run) if export_folder is None else export_folder)
     pictures, notes = _match_pictures(found.images, exported, os.fspath(file))
-    if export_folder is not None:
-        notes += _note_absent(exported, pictures)
-        pictures, changed = _drop_changed(run, pictures)
-        notes += changed
+    notes += _note_absent(exported, pictures)
+    pictures, changed = _drop_changed(run, pictures)
     drawn = _list_gestures(found, pictures, run, os.fspath(file))
     _check_losses(found, pictures, os.fspath(file))
     choice = _choose_boxes(drawn, pictures)
-    judgements = _list_judgements(pictures, choice, reviewed=reviewed)
-    decisions = judge_frames(run, judgements, reviewer, shown=_list_shown(run, pictures))
-    return decisions, [*found.notes, *notes, *_note_choices(pictures, choice)]
+    judgements, decided = _drop_decided(run, _list_judgements(pictures, choice, reviewed=reviewed), finished)
+    shown, pinned = _list_shown(run, pictures, judgements)
+    decisions = judge_frames(run, judgements, reviewer, shown=shown)
+    notes += [*changed, *decided, *pinned, *_note_choices(pictures, choice), *note_unread(decisions)]
+    return decisions, [*found.notes, *notes]
 
 
 @dataclass(frozen=True)
@@ -119,21 +121,18 @@ class _Choice:
 # -- what was exported: one row per picture with its `file`, frame, class, box (NaN without a sample) and size
 
 
-def _list_samples(run: FinishedRun) -> pd.DataFrame:
-    """Return the frames of a run as they would be exported now."""
-    outcomes = run.outcomes
-    table = outcomes[outcomes["width"].notna()]
-    is_sample = table["outcome"].isin(SAMPLES).to_numpy()
-    hand = np.where(is_sample[:, None], pairing.get_boxes(table, "hand"), np.nan)
-    names = [f"{cvat.PICTURES}/{name}" for name in name_pictures(table["frame_path"])]
-    exported = table[["frame_path", "class_name", "width", "height"]].assign(file=names)
-    exported[list(CORNERS)] = boxes.clip_boxes(hand, table["width"], table["height"])
-    return exported.reset_index(drop=True)
+def _find_export(run: FinishedRun) -> str:
+    folder = f"{run.store}/{_DEFAULT_EXPORT}"
+    if not has_file(run.store, f"{_DEFAULT_EXPORT}/{samples_csv.FILE_NAME}"):
+        raise DecisionError(f"{folder}: there is no export; give --export DIR, the export that went to CVAT")
+    return folder
 
 
-def _read_export(run: FinishedRun, folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return the pictures of an export."""
+def _read_export(run: FinishedRun, folder: str | os.PathLike[str]) -> tuple[pd.DataFrame, str]:
+    """Return the pictures of an export, and when it was finished."""
     state = export.read_export(folder)
+    if state["finished"] is None:
+        raise DecisionError(f"{folder}: this export is not finished; the same `detectime export` finishes it")
     if state["settings"]["box"] == "bbox":
         raise DecisionError(
             f"{folder}: this export holds crops instead of hands (box = bbox), from which no hand follows; export with "
@@ -158,18 +157,25 @@ def _read_export(run: FinishedRun, folder: str | os.PathLike[str]) -> pd.DataFra
     exported[list(CORNERS)] = samples[list(CORNERS)].to_numpy()
     is_sample = samples["kind"].notna().to_numpy()
     exported["class_name"] = np.where(is_sample, samples["class_name"].to_numpy(object), classes.to_numpy(object))
-    return exported.reset_index()
+    return exported.reset_index(), str(state["started"])
 
 
 def _drop_changed(run: FinishedRun, pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
     """Leave out pictures whose frame was detected again, with another content, since it was exported."""
-    present = similarity.read_contents(run, pictures)
-    is_known = (pictures["content"] != "").to_numpy() & np.array([content is not None for content in present], bool)
-    is_changed = is_known & (pictures["content"].to_numpy(object) != present)
-    frames = pictures["frame_path"][is_changed].tolist()
+    frames = list_changed(run, pictures)
     why = "changed since the export; nothing is decided of"
     found = note_found("changed", frames, f"frame {why} it", f"frames {why} them")
-    return pictures[~is_changed].reset_index(drop=True), found
+    return pictures[~pictures["frame_path"].isin(frames)].reset_index(drop=True), found
+
+
+def _drop_decided(run: FinishedRun, judgements: list[Judgement], finished: str) -> tuple[list[Judgement], list[Note]]:
+    """Leave out judgements about frames on which somebody decided after they were exported."""
+    later = {decision.frame_path for decision in run.decisions.decisions if decision.at > finished}
+    frames = list(dict.fromkeys(judgement.frame_path for judgement in judgements if judgement.frame_path in later))
+    why = "decided on after the export was made, which stands: what CVAT says of"
+    rest = "does not count; export again to change it"
+    found = note_found("decided", frames, f"frame was {why} it {rest}", f"frames were {why} them {rest}")
+    return [judgement for judgement in judgements if judgement.frame_path not in later], found
 
 
 # -- which picture is which
@@ -350,7 +356,7 @@ def _list_judgements(pictures: pd.DataFrame, choice: _Choice, *, reviewed: bool)
     had_box, has_box = ~np.isnan(before[:, 0]), ~np.isnan(after[:, 0])
     is_equal = np.abs(after - before).max(axis=1, initial=0) <= _MOVED
     kinds: dict[Action, Flags] = {
-        "reject": had_box & ~has_box,
+        "reject": ~has_box & (had_box | reviewed),
         "box": has_box & ~is_equal,
         "keep": is_equal & reviewed,
         "label": has_box & (choice.class_name != pictures["class_name"].to_numpy(object)),
@@ -368,16 +374,26 @@ def _list_judgements(pictures: pd.DataFrame, choice: _Choice, *, reviewed: bool)
     ]
 
 
-def _list_shown(run: FinishedRun, pictures: pd.DataFrame) -> pd.DataFrame:
-    """Return the outcomes of the pictures as they were exported; the crop stays where the hand is still the same."""
+def _list_shown(
+    run: FinishedRun, pictures: pd.DataFrame, judgements: Iterable[Judgement]
+) -> tuple[pd.DataFrame, list[Note]]:
+    """Return the outcomes of the pictures as they were exported; the crop stays where the hand is still the same.
+
+    Kept boxes that are not the present ones are noted.
+    """
     outcomes = run.outcomes.set_index("frame_path", drop=False).loc[pictures["frame_path"]].reset_index(drop=True)
     exported, hand = pictures[list(CORNERS)].to_numpy(), pairing.get_boxes(outcomes, "hand")
     is_equal = np.abs(exported - hand).max(axis=1, initial=0) <= _MOVED
+    kept = {judgement.frame_path for judgement in judgements if judgement.action == "keep"}
+    pinned = [path for path in pictures["frame_path"][~is_equal].tolist() if path in kept]
+    one = "kept box is not what pairing gives today: it is pinned as it was exported"
+    many = "kept boxes are not what pairing gives today: they are pinned as they were exported"
     crop = np.where(is_equal[:, None], pairing.get_boxes(outcomes, "bbox"), np.nan)
     for k, corner in enumerate(CORNERS):
         outcomes[f"hand_{corner}"], outcomes[f"bbox_{corner}"] = exported[:, k], crop[:, k]
     outcomes["class_name"] = pictures["class_name"].to_numpy(object)
-    return outcomes
+    outcomes["content"] = pictures["content"].replace("", None).to_numpy(object)
+    return outcomes, note_found("pinned", pinned, one, many)
 
 
 def _note_choices(pictures: pd.DataFrame, choice: _Choice) -> list[Note]:

@@ -7,9 +7,11 @@ forked workers share.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -44,7 +46,7 @@ class MissingTorchError(DocumentedError, ModuleNotFoundError):
 
 try:
     import torch
-    from torch.utils.data import Dataset, Sampler
+    from torch.utils.data import Dataset, Sampler, Subset
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -105,6 +107,9 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         itself. None: ``bbox``, or the boxes that the export has.
     only
         ``all`` samples, or those that a person has ``reviewed``.
+    allow_similar
+        With the `split` of a run, near-duplicates and frames of one video may lie in different parts; a note counts
+        them. An export was checked when it was made.
 
     Attributes
     ----------
@@ -118,16 +123,22 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         As given; may be replaced.
     notes
         Findings: classes without samples; frames that are stored lying on their side and used like that (`exif:
-        ignore`); and frames of a run of 0.2, whose files are only compared by their size in pixels.
+        ignore`); frames of a run of 0.2, whose files are only compared by their size in pixels; and, with a
+        `split`, near-duplicates that are allowed or were not looked for.
 
     Raises
     ------
     DatasetError
-        If this is neither a run nor an export with pictures, it holds no such sample, there is no such part of a split,
-        or decisions were made since the run was paired.
+        If this is neither a run nor an export with pictures, it holds no such sample, or there is no such part of a
+        split.
     SampleError
         If videos are gone, or changed since detection. Other frames are checked when they are read.
-    RunError, SplitError, SourceError, StoreError
+    SplitError
+        With a `split`: if the same frame, or near-duplicates, are in two parts of it, as an edited ``split.csv`` may
+        have it; see `splits.check_leaks`.
+    RunError
+        If decisions were made, or frames detected, since the run was paired.
+    RunError, SourceError, StoreError
         If files of the run cannot be read.
 
     Examples
@@ -147,11 +158,14 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         target: Target = "index",
         box: Box | None = None,
         only: Only = "all",
+        allow_similar: bool = False,
     ) -> None:
         _check_choice("target", target, get_args(Target))
         _check_choice("box", box, (None, *get_args(Box)))
         _check_choice("only", only, get_args(Only))
-        found = _collect(made, box).select(split, only)
+        everything = _collect(made, box)
+        found = everything.select(split, only)
+        leaks = [] if split is None else everything.check_leaks(allow_similar)
         self.transform = transform
         self.classes = list(found.classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
@@ -159,7 +173,7 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         self.targets = self.labels if target == "label" else found.samples["index"].to_numpy()
         self._target_count = max(found.numbers) + 1 if target == "label" else len(self.classes)
         self._title = found.place if split is None else f"part {split!r} of {found.place}"
-        self.notes = [*found.notes, *_note_empty_classes(found)]
+        self.notes = [*found.notes, *leaks, *_note_empty_classes(found)]
         self._samples = found.samples
         self._reader = found.reader
         self._reader.check_videos()
@@ -182,6 +196,8 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         ------
         IndexError
             If there are not so many samples.
+        DatasetError
+            If the index is not a whole number, such as a slice.
         SampleError
             If its frame is gone, cannot be decoded, or has changed since detection.
         """
@@ -192,7 +208,8 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
 
         Frames of a batch that are in one video or archive are read in their order, so that it is opened once.
         """
-        positions = np.arange(len(self))[np.asarray(indices, np.int64)]  # checks them, and counts from the end
+        found = np.array([_check_index(index) for index in indices], np.int64)
+        positions = np.arange(len(self))[found]  # checks them, and counts from the end
         images: list[Any] = self._reader.read_crops(positions)
         if self.transform is not None:
             images = [self.transform(image) for image in images]
@@ -214,8 +231,13 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         table: pd.DataFrame = self._samples.to_pandas()
         return table
 
-    def class_weights(self) -> torch.Tensor:
+    def class_weights(self, per_group: int | None = None) -> torch.Tensor:
         """Return weights that make up for unequal numbers of samples, for ``torch.nn.CrossEntropyLoss``.
+
+        Parameters
+        ----------
+        per_group
+            As for the `GroupSampler` of the training loop: classes are counted as it draws them. None: all samples.
 
         Returns
         -------
@@ -223,8 +245,14 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
             float32, one per value of the target: as many as `classes`, or for labels one more than the largest number.
             Inversely proportional to the number of samples, with a mean of 1 over the classes that have some; 0 for
             those that have none.
+
+        Raises
+        ------
+        DatasetError
+            If `per_group` is not a positive number.
         """
-        counts = np.bincount(self.targets, minlength=self._target_count)
+        drawn = None if per_group is None else _share_draws(_number_groups(self.groups), per_group)
+        counts = np.bincount(self.targets, drawn, self._target_count)
         weights = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
         return torch.from_numpy((weights / weights[counts > 0].mean()).astype(np.float32))
 
@@ -237,7 +265,7 @@ class GroupSampler(Sampler[int]):  # type: ignore[misc, unused-ignore]
     Parameters
     ----------
     dataset
-        Has `groups`.
+        Has `groups`, or is a ``torch.utils.data.Subset`` of such a one.
     per_group
         Most samples of a group in an epoch.
     seed
@@ -251,7 +279,7 @@ class GroupSampler(Sampler[int]):  # type: ignore[misc, unused-ignore]
     Raises
     ------
     DatasetError
-        If `per_group` is not a positive number.
+        If `per_group` is not a positive number, or the dataset has no groups.
 
     Examples
     --------
@@ -262,10 +290,8 @@ class GroupSampler(Sampler[int]):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self, dataset: Any, per_group: int, seed: int = 0) -> None:
-        if per_group < 1:
-            raise DatasetError(f"per_group = {per_group}: accepted: a whole number from 1 on")
-        groups = pa.array(np.asarray(dataset.groups, object), pa.string())
-        self._codes = groups.dictionary_encode().indices.to_numpy()
+        self._codes = _number_groups(_get_groups(dataset))
+        _check_per_group(per_group)
         counts = np.bincount(self._codes)
         self._starts = np.cumsum(counts) - counts
         self._count = int(np.minimum(counts, per_group).sum())
@@ -286,6 +312,45 @@ class GroupSampler(Sampler[int]):  # type: ignore[misc, unused-ignore]
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that is drawn next, to resume training as if it had not been interrupted."""
         self.epoch = epoch
+
+
+def _get_groups(dataset: Any) -> NDArray[np.object_]:
+    """Return the group of each sample of a dataset, or of a subset of one."""
+    if isinstance(dataset, Subset):
+        return _get_groups(dataset.dataset)[np.asarray(dataset.indices, np.int64)]
+    if not hasattr(dataset, "groups"):
+        raise DatasetError(
+            f"dataset: a {type(dataset).__name__} has no `groups`; give a HandsDataset, or a Subset of one"
+        )
+    return np.asarray(dataset.groups, object)
+
+
+def _number_groups(groups: NDArray[np.object_]) -> NDArray[np.int32]:
+    """Return the number of each sample's group."""
+    numbers: NDArray[np.int32] = pa.array(groups, pa.string()).dictionary_encode().indices.to_numpy()
+    return numbers
+
+
+def _share_draws(codes: NDArray[np.int32], per_group: int) -> Floats:
+    """Return how often each sample is drawn per epoch, if so many samples of its group are."""
+    _check_per_group(per_group)
+    shares: Floats = np.minimum(1.0, per_group / np.bincount(codes))[codes]
+    return shares
+
+
+def _check_per_group(per_group: object) -> None:
+    if isinstance(per_group, bool) or not isinstance(per_group, int | np.integer) or per_group < 1:
+        raise DatasetError(f"per_group = {per_group!r}: accepted: a whole number from 1 on")
+
+
+def _check_index(index: object) -> int:
+    """Refuse what is no whole number: numpy would round it down, or read several samples."""
+    try:
+        return operator.index(index)  # type: ignore[arg-type]
+    except TypeError:
+        raise DatasetError(
+            f"index {index!r}: accepted: a whole number; for a part: torch.utils.data.Subset(dataset, range(100))"
+        ) from None
 
 
 # -- reading crops
@@ -395,6 +460,11 @@ class _CropReader:
 # -- what a run or an export holds
 
 
+def _find_none(_: bool) -> list[Note]:
+    """Check nothing: the parts of an export were checked when it was made."""
+    return []
+
+
 @dataclass(frozen=True)
 class _Collected:
     """All samples of a run or of an export.
@@ -415,6 +485,8 @@ class _Collected:
         What to do if there is none.
     notes
         Findings about all samples.
+    check_leaks
+        Refuses a split that leaks, unless near-duplicates are allowed, and returns notes.
     """
 
     place: str
@@ -425,9 +497,12 @@ class _Collected:
     splits: tuple[str, ...]
     split_remedy: str
     notes: list[Note] = field(default_factory=list)
+    check_leaks: Callable[[bool], list[Note]] = _find_none
 
     def select(self, split: str | None, only: Only) -> _Collected:
         """Return the samples of a part of the split, or those that were reviewed."""
+        if not len(self.samples):
+            raise DatasetError(f"{self.place}: there is no sample in it: no frame has a hand of a wanted class")
         chosen = np.ones(len(self.samples), bool)
         if split is not None:
             self._check_split(split)
@@ -459,9 +534,12 @@ def _collect(made: FinishedRun | Export | str | os.PathLike[str], box: Box | Non
 
     if isinstance(made, runs.FinishedRun):
         return _collect_run(made, box or "bbox")
+    if not isinstance(made, Export | str | os.PathLike):
+        raise DatasetError(f"{made!r}: accepted: the folder of a run or of an export, a finished run, or an Export")
     place = made.folder if isinstance(made, Export) else os.fspath(made)
     if not urls.is_remote(place) and not os.path.isdir(urls.strip_file_scheme(place)):
-        raise DatasetError(f"{place}: there is no such folder; give the folder of a run or of an export")
+        what = "this is a file" if os.path.exists(urls.strip_file_scheme(place)) else "there is no such folder"
+        raise DatasetError(f"{place}: {what}; give the folder of a run or of an export")
     store = stores.open_store(place, reading=True)
     if stores.has_file(store, _EXPORT_FILE):
         return _collect_export(store, box)
@@ -500,7 +578,18 @@ def _collect_run(run: FinishedRun, box: Box) -> _Collected:
     parts = () if split is None else tuple(split["split"].unique())
     remedy = f"make one: `detectime split {run.store}`"
     found = _make_collected(str(run.store), samples, reader, _number_classes(run, samples), parts, remedy)
-    return replace(found, notes=_note_frames(samples, contents, detection.exif))
+    notes = _note_frames(samples, contents, detection.exif)
+    return replace(found, notes=notes, check_leaks=partial(_check_leaks, run, samples, contents))
+
+
+def _check_leaks(run: FinishedRun, samples: pd.DataFrame, contents: pa.Array, allow_similar: bool) -> list[Note]:
+    """Refuse samples of a run that are alike in two parts of its split."""
+    from detectime import similarity, splits
+
+    hashes, has_hash = similarity.read_sample_hashes(run, samples)
+    found = np.array(contents.to_pylist(), dtype=object)
+    notes: list[Note] = splits.check_leaks(samples, found, hashes, has_hash, allow_similar=allow_similar)
+    return notes
 
 
 def _collect_export(store: Store, box: Box | None) -> _Collected:

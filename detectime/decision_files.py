@@ -83,7 +83,7 @@ class DecisionLog:
     def append(self, *decisions: Decision) -> None:
         """Append decisions; they are on disk, or in the bucket, when this returns.
 
-        A clock that is set back does not change their order: times never decrease within a file.
+        A clock that is set back does not change their order: times always increase within a file.
 
         Raises
         ------
@@ -94,8 +94,8 @@ class DecisionLog:
         """
         if not decisions:
             return
-        self._check(decisions)
-        times = list(itertools.accumulate((decision.at for decision in decisions), max, initial=self._last))[1:]
+        decisions = self._check(decisions)
+        times = list(itertools.accumulate((each.at for each in decisions), _increase, initial=self._last))[1:]
         lines = [_encode(dataclasses.replace(each, at=at)) for each, at in zip(decisions, times, strict=True)]
         if self.name is None:
             self.name = find_free_name(self._store, f"{FOLDER}/{_make_file_stem(self.reviewer)}", _ENDING)
@@ -106,7 +106,9 @@ class DecisionLog:
             raise
         self._last = times[-1]
 
-    def _check(self, decisions: Sequence[Decision]) -> None:
+    def _check(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+        """Return decisions as they will be read."""
+        checked = []
         for decision in decisions:
             if decision.reviewer != self.reviewer:
                 raise DecisionError(
@@ -114,23 +116,27 @@ class DecisionLog:
                     "each person"
                 )
             try:
-                _decode(_encode(decision))
+                checked.append(_decode(_encode(decision)))
             except (_NewerError, ValueError, TypeError) as error:
                 raise DecisionError(f"{decision.frame_path}: this decision cannot be stored: {error}") from error
+        return tuple(checked)
 
 
-def read_decisions(store: Store) -> tuple[list[Decision], list[Note]]:
-    """Read all decisions of a run.
+def read_decisions(store: Store, frame_path: str | None = None) -> tuple[list[Decision], list[Note]]:
+    """Read the decisions of a run.
 
     Parameters
     ----------
     store
         The folder of the run.
+    frame_path
+        Only decisions about this frame, many times as fast; None: all.
 
     Returns
     -------
     decisions, notes
-        In the order of the files' names and of their lines; and the lines and files that cannot be used.
+        In the order of the files' names and of their lines; and the lines and files that cannot be used, if all are
+        read.
 
     Raises
     ------
@@ -145,7 +151,11 @@ def read_decisions(store: Store) -> tuple[list[Decision], list[Note]]:
     ...     read_decisions(open_store(folder))
     ([], [])
     """
-    return parse_decisions(read_files(store))
+    files = read_files(store)
+    if frame_path is None:
+        return parse_decisions(files)
+    decisions, _ = parse_decisions({name: _select_lines(content, frame_path) for name, content in files.items()})
+    return [decision for decision in decisions if decision.frame_path == frame_path], []
 
 
 def read_files(store: Store) -> dict[str, bytes]:
@@ -208,6 +218,12 @@ def parse_decisions(files: Mapping[str, bytes]) -> tuple[list[Decision], list[No
     return decisions, [*notes, *note_found("not_read", others, one, many)]
 
 
+def _select_lines(content: bytes, frame_path: str) -> bytes:
+    """Return the lines that may be about a frame, in either way in which JSON writes its path."""
+    written = {json.dumps(frame_path, ensure_ascii=is_ascii).encode() for is_ascii in (False, True)}
+    return b"\n".join(line for line in content.split(b"\n") if any(path in line for path in written))
+
+
 class _Fault(NamedTuple):
     """A line that cannot be used."""
 
@@ -263,7 +279,7 @@ def _note_faults(name: str, faults: Sequence[_Fault]) -> list[Note]:
 
 def _encode(decision: Decision) -> bytes:
     """Return a decision as a line."""
-    return json.dumps({"version": _VERSION} | dataclasses.asdict(decision), ensure_ascii=False).encode() + b"\n"
+    return json.dumps({"version": _VERSION} | vars(decision), ensure_ascii=False).encode() + b"\n"
 
 
 def _decode(line: bytes) -> Decision:
@@ -301,7 +317,7 @@ def _decode(line: bytes) -> Decision:
     )
     needed = NEEDED.get(action)
     if needed and getattr(found, needed) is None:
-        raise ValueError(f"a decision to {action} needs {needed}")
+        raise ValueError(f"`{action}` needs the key `{needed}`")
     if found.pixels not in _PIXELS:
         raise ValueError(f"pixels = {found.pixels!r}; accepted: {', '.join(_PIXELS)}")
     return found
@@ -328,6 +344,15 @@ def _parse_time(text: str) -> str:
     if time.tzinfo is None:
         raise ValueError(f"at = {text!r} has no time zone")
     return time.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def _increase(last: str, at: str) -> str:
+    """Return a time, or the microsecond after the last one if it is not later."""
+    if at > last:
+        return at
+    return (datetime.datetime.fromisoformat(last) + datetime.timedelta(microseconds=1)).isoformat(
+        timespec="microseconds"
+    )
 
 
 def _make_file_stem(reviewer: str) -> str:

@@ -1,11 +1,11 @@
-"""Edits found in a ``hands.json``, as decisions."""
+"""Edits found in a ``hands.json``, as decisions; and imports, whatever the file: each file is imported once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,16 +17,22 @@ import pyarrow.compute as pc
 
 from detectime import boxes, outcomes, pairing
 from detectime.config import PairingConfig
+from detectime.decision_files import DecisionLog
 from detectime.decisions import Corners, Decision, DecisionError, check_reviewer, parse_corners
+from detectime.detection import manifest
 from detectime.exports import hands_json
-from detectime.judgements import Judgement, judge_frames
+from detectime.judgements import Judgement, judge_frames, list_changed, note_unread
 from detectime.notes import Note, note_found, shorten_text
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS
 from detectime.storage import urls
+from detectime.storage.store import has_file
 
 _KEYS = {"frame_path", "label", "bbox"}
 _MOST_SHOWN = 20  # faults in a message
+
+Found = tuple[list[Decision], list[Note]]
+"""What was found in a file: decisions, and notes."""
 
 
 class _Sample(NamedTuple):
@@ -46,22 +52,131 @@ class _Edits:
     frames: dict[str, list[str]] = field(default_factory=lambda: {"other_edits": [], "rounded": []})
 
 
-def import_hands_json(
-    run: FinishedRun, file: str | os.PathLike[str] | None = None, *, reviewer: str
-) -> tuple[list[Decision], list[Note]]:
-    """Make decisions of the edits in a ``hands.json``. Nothing is written: see `decision_files.DecisionLog`.
+def import_decisions(
+    run: FinishedRun, file: str | os.PathLike[str] | None, reviewer: str, find: Callable[[], Found]
+) -> Found:
+    """Find decisions in a file, store them, and pair the run again, while no other process works in its folder.
 
-    The file is compared with what it was edited from. A changed box gives `box`, a changed label `label`, a removed
-    sample `reject`, and an added one `box`. Once the decisions are stored and the run is paired again, its
-    ``hands.json`` has the same samples as the edited one.
+    The import is recorded in ``run.json``, and the same content is not imported twice. To take an import back, move its
+    file out of ``decisions/``, and pair the run again.
 
     Parameters
     ----------
     run
         What `runs.open_run` returned.
     file
-        The edited file: the name of one in the folder of the run, such as ``hands.20270102T030405Z.json``, or a path or
-        URL; None: the present ``hands.json``.
+        As for `import_hands_json`, or what CVAT exported.
+    reviewer
+        Who decided.
+    find
+        Finds the decisions of this person in the file: calls `import_hands_json` or `cvat_decisions.import_cvat`.
+
+    Returns
+    -------
+    decisions, notes
+        What `find` returned.
+
+    Raises
+    ------
+    DecisionError
+        If the file was imported before, and all that `find` raises.
+    StoreError
+        If the folder cannot be written to, or another process is working in it. Nothing is stored then.
+
+    Examples
+    --------
+    >>> from detectime.cvat_decisions import import_cvat
+    >>> from detectime.runs import open_run
+    >>> run = open_run("output")  # doctest: +SKIP
+    >>> import_decisions(run, "task.zip", "anna", lambda: import_cvat(run, "task.zip", "anna"))  # doctest: +SKIP
+    """
+    reviewer = check_reviewer(reviewer)
+    with outcomes.lock_run(run):
+        path, content = read_file(run, file)
+        digest = hashlib.sha256(content).hexdigest()
+        _refuse_imported(run, path, digest)
+        decisions, notes = find()
+        log = DecisionLog(run.store, reviewer)
+        log.append(*decisions)
+        _record_import(run, {"sha256": digest, "file": path, "reviewer": reviewer, "decisions": log.name})
+        outcomes.pair_locked_run(run)
+    return decisions, notes
+
+
+def read_file(run: FinishedRun, file: str | os.PathLike[str] | None) -> tuple[str, bytes]:
+    """Find and read a file that is to be imported.
+
+    Parameters
+    ----------
+    run
+        The run.
+    file
+        A path or URL or, where there is no such file, the name of one in the folder of the run, such as
+        ``hands.20270102T030405Z.json``; None: the ``hands.json`` of the run.
+
+    Returns
+    -------
+    path, content
+        Of the file that was found.
+
+    Raises
+    ------
+    DecisionError
+        If there is none, or it cannot be read.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> read_file(open_run("output"), None)  # doctest: +SKIP
+    ('output/hands.json', b'[...]')
+    """
+    name = hands_json.FILE_NAME if file is None else os.fspath(file)
+    if file is None or ("/" not in name and not os.path.exists(name)):
+        content = run.store.get(name)
+        if content is not None:
+            return f"{run.store}/{name}", content
+    if file is None:
+        raise DecisionError(f"{run.store}/{name}: there is no such file; give the edited one")
+    try:
+        is_remote = urls.is_remote(name)
+        return name, urls.read_url(name) if is_remote else Path(urls.strip_file_scheme(name)).read_bytes()
+    except OSError as error:
+        raise DecisionError(f"{name}: the file cannot be read: {urls.describe_error(error)}") from error
+
+
+def _refuse_imported(run: FinishedRun, path: str, digest: str) -> None:
+    """Refuse a file whose decisions are there already."""
+    earlier = outcomes.find_import(run, digest)
+    if earlier is not None and earlier["decisions"] is not None and has_file(run.store, earlier["decisions"]):
+        raise DecisionError(
+            f"{path}: {earlier['reviewer']} imported this content at {earlier['at']}; nothing was decided. To import "
+            f"it anew, take that import back first: move {run.store}/{earlier['decisions']} elsewhere"
+        )
+
+
+def _record_import(run: FinishedRun, record: Mapping[str, Any]) -> None:
+    """Record an import in the manifest, and drop the note that asks for it."""
+    made = run.manifest
+    others = [earlier for earlier in made.get("imported", []) if earlier["sha256"] != record["sha256"]]
+    made["imported"] = [*others, {**record, "at": manifest.format_now()}]
+    kept = f" is kept as {os.path.basename(record['file'])};"
+    made["notes"]["pairing"] = [note for note in made["notes"].get("pairing", []) if kept not in note["text"]]
+    manifest.write_manifest(run.store, made)
+
+
+def import_hands_json(run: FinishedRun, file: str | os.PathLike[str] | None = None, *, reviewer: str) -> Found:
+    """Make decisions of the edits in a ``hands.json``. Nothing is written: see `import_decisions`.
+
+    The file is compared with what it was edited from; a frame whose content changed since is left out. A changed box
+    gives `box`, a changed label `label`, a removed sample `reject`, and an added one `box`. Once the decisions are
+    stored and the run is paired again, its ``hands.json`` has the same samples as the edited one.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned.
+    file
+        The edited file: see `read_file`.
     reviewer
         Who edited it.
 
@@ -74,7 +189,8 @@ def import_hands_json(
     ------
     DecisionError
         If the file cannot be read, is no list of samples, or a sample is not one that could be in it: the message lists
-        the first twenty with their positions.
+        the first twenty with their positions. If no sample is left in it while there were some; or if more than half of
+        the samples differ and what it was edited from is not known.
     RunError
         If the tables of the run cannot be read.
 
@@ -86,41 +202,54 @@ def import_hands_json(
     >>> DecisionLog(run.store, "anna").append(*decisions)  # doctest: +SKIP
     """
     check_reviewer(reviewer)
-    name, content, is_present = _read_edited(run, file)
+    path, content = read_file(run, file)
+    is_present = content == run.store.get(hands_json.FILE_NAME)
     if is_present and hashlib.sha256(content).hexdigest() == (run.manifest["pairing"] or {}).get("hands_sha256"):
-        return [], [Note("unedited", 1, f"{name} is as it was written: there is nothing to decide.")]
+        return [], [Note("unedited", 1, f"The file {path} is as it was written: there is nothing to decide.")]
     samples = run.outcomes
-    edited = _parse_edited(content, name, samples, run.config.labels)
-    written, notes = _find_written(run, None if is_present else name)
+    edited = _parse_edited(content, path, samples, run.config.labels)
+    written, notes = _find_written(run, None if is_present else os.path.basename(path))
     if written is None:
-        before = _parse_samples(b"".join(hands_json.encode_samples(samples)))
+        before = _parse_samples(json.loads(b"".join(hands_json.encode_samples(samples))))
     else:
         before = _parse_samples(written)
-        samples = _restore_samples(samples, before, run)
+        samples = _restore_samples(samples, written, before, run)
+    _refuse_mass_edit(path, before, edited, is_known=written is not None)
     edits = _find_edits(before, edited, samples, run)
-    decisions = judge_frames(run, edits.judgements, reviewer, shown=samples)
-    return decisions, [*notes, *_note_edits(edits)]
+    judgements, changed = _drop_changed(run, edits.judgements, samples)
+    decisions = judge_frames(run, judgements, reviewer, shown=samples)
+    return decisions, [*notes, *_note_edits(edits), *changed, *note_unread(decisions)]
 
 
-def _read_edited(run: FinishedRun, file: str | os.PathLike[str] | None) -> tuple[str, bytes, bool]:
-    """Return the name of the edited file, its content, and whether it is the present ``hands.json``."""
-    present = run.store.get(hands_json.FILE_NAME)
-    if file is None:
-        if present is None:
-            raise DecisionError(f"{run.store}/{hands_json.FILE_NAME}: there is no such file; give the edited one")
-        return hands_json.FILE_NAME, present, True
-    path = os.fspath(file)
-    content = run.store.get(path) if "/" not in path else None
-    if content is None:
-        content = _read_path(path)
-    return path.rpartition("/")[2], content, content == present
+def _refuse_mass_edit(
+    path: str, before: Mapping[str, _Sample], edited: Mapping[str, _Sample], *, is_known: bool
+) -> None:
+    """Refuse a file that nobody can have meant: its samples are gone, or it is of something else."""
+    if before and not edited:
+        raise DecisionError(
+            f"{path}: no sample is left of {len(before):,}, which would reject them all; nothing was decided. Restore "
+            "the file, or reject the frames in a viewer or by judgements"
+        )
+    frames = before.keys() | edited.keys()
+    differ = sum(before.get(frame_path) != edited.get(frame_path) for frame_path in frames)
+    if not is_known and differ > len(frames) / 2:
+        raise DecisionError(
+            f"{path}: {differ:,} of {len(frames):,} samples differ from the present ones, and what the file was edited "
+            "from is not known; nothing was decided. Put the file that it was edited from beside the run, as "
+            f"{outcomes.name_written_file('hands.<time>.json')}, or make the edits in the present hands.json"
+        )
 
 
-def _read_path(path: str) -> bytes:
-    try:
-        return urls.read_url(path) if urls.is_remote(path) else Path(urls.strip_file_scheme(path)).read_bytes()
-    except OSError as error:
-        raise DecisionError(f"{path}: the edited file cannot be read: {urls.describe_error(error)}") from error
+def _drop_changed(
+    run: FinishedRun, judgements: Iterable[Judgement], samples: pd.DataFrame
+) -> tuple[list[Judgement], list[Note]]:
+    """Leave out judgements about frames that have other content now than when the file was written."""
+    judgements = list(judgements)
+    judged = samples[samples["frame_path"].isin([each.frame_path for each in judgements])]
+    changed = list_changed(run, judged)
+    kept = [judgement for judgement in judgements if judgement.frame_path not in set(changed)]
+    why = "changed since the file was written; nothing is decided of"
+    return kept, note_found("changed", changed, f"edited frame {why} it", f"edited frames {why} them")
 
 
 def _parse_edited(content: bytes, name: str, samples: pd.DataFrame, labels: Mapping[str, int]) -> dict[str, _Sample]:
@@ -195,14 +324,19 @@ def _make_sample(entry: Mapping[str, Any]) -> _Sample:
     return _Sample(int(entry["label"]), parse_corners(entry["bbox"], "bbox"), others)
 
 
-def _parse_samples(content: bytes) -> dict[str, _Sample]:
-    """Return the samples of a file that detectime wrote, by frame."""
-    return {entry["frame_path"]: _make_sample(entry) for entry in json.loads(content)}
+def _parse_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, _Sample]:
+    """Return the samples that detectime wrote, by frame."""
+    samples = ({key: value for key, value in row.items() if key != "content"} for row in rows if "bbox" in row)
+    return {sample["frame_path"]: _make_sample(sample) for sample in samples}
 
 
-def _find_written(run: FinishedRun, kept: str | None) -> tuple[bytes | None, list[Note]]:
+def _find_written(run: FinishedRun, kept: str | None) -> tuple[list[dict[str, Any]] | None, list[Note]]:
     """Return what a file was edited from, the present ``hands.json`` or one that was kept; None if it is unknown."""
-    written = outcomes.find_written_samples(run) if kept is None else run.store.get(outcomes.name_written_file(kept))
+    if kept is None:
+        written = outcomes.find_written_samples(run)
+    else:
+        content = run.store.get(outcomes.name_written_file(kept))
+        written = None if content is None else json.loads(content)
     if written is not None:
         return written, []
     text = (
@@ -212,12 +346,16 @@ def _find_written(run: FinishedRun, kept: str | None) -> tuple[bytes | None, lis
     return None, [Note("compared_with_present", 1, text)]
 
 
-def _restore_samples(samples: pd.DataFrame, before: Mapping[str, _Sample], run: FinishedRun) -> pd.DataFrame:
-    """Return outcomes with the hand, crop and class of each frame as a person saw them in the file.
+def _restore_samples(
+    samples: pd.DataFrame, written: Iterable[Mapping[str, Any]], before: Mapping[str, _Sample], run: FinishedRun
+) -> pd.DataFrame:
+    """Return outcomes with the hand, crop, class and content of each frame as a person saw them in the file.
 
     The hand of another box than the present one follows from the crop.
     """
     shown = samples[["frame_path", "class_name", "width", "height"]].copy()
+    contents = {row["frame_path"]: row.get("content") for row in written}
+    shown["content"] = np.array([contents.get(path) for path in shown["frame_path"].tolist()], object)
     crops = np.full((len(shown), 4), np.nan)
     rows = pc.index_in(pa.array(list(before), pa.string()), value_set=pa.array(shown["frame_path"], pa.string()))
     is_known = rows.is_valid().to_numpy(zero_copy_only=False)

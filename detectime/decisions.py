@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import math
@@ -101,17 +102,12 @@ class MergedDecisions:
         By frame, those about its hand (`keep`, `reject`, `choose_hand`, `box`), the oldest first: the last one counts.
     labels
         By frame, those about its class, likewise.
-    contradictions
-        One row per pair of people whose last words about a frame contradict each other: `frame_path`; `aspect`,
-        ``hand`` or ``label``; `reviewer`, `decision`, `at` of the one that counts; `other_reviewer`, `other_decision`,
-        `other_at`. All are text.
     notes
-        Findings: lines that cannot be read, and contradictions.
+        Findings: lines that cannot be read.
     """
 
-    hands: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
-    labels: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
-    contradictions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(_CONTRADICTION)))
+    hands: Mapping[str, Sequence[Decision]] = field(default_factory=dict)
+    labels: Mapping[str, Sequence[Decision]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
@@ -230,18 +226,79 @@ def merge_decisions(decisions: Iterable[Decision], notes: Iterable[Note] = ()) -
     >>> box = (10.0, 10.0, 20.0, 20.0)
     >>> anna = Decision("2027-01-02T03:04:05.000000+00:00", "anna", "keep", "a.jpg", None, box, "ok")
     >>> ben = Decision("2027-01-02T03:04:06.000000+00:00", "ben", "reject", "a.jpg", None, box, "ok")
-    >>> merged = merge_decisions([ben, anna])
-    >>> merged.hands["a.jpg"][-1].reviewer, merged.contradictions["other_reviewer"].tolist()
-    ('ben', ['anna'])
+    >>> merge_decisions([ben, anna]).hands["a.jpg"][-1].reviewer
+    'ben'
     """
     live = _drop_undone(sorted(dict.fromkeys(decisions), key=lambda decision: decision.at))
     hands, labels = (
         _group_by_frame(decision for decision in live if (decision.action == "label") == is_label)
         for is_label in (False, True)
     )
-    contradictions = [*_find_contradictions("hand", hands), *_find_contradictions("label", labels)]
-    table = pd.DataFrame(contradictions, columns=list(_CONTRADICTION), dtype=object)
-    return MergedDecisions(hands, labels, table, (*notes, *_note_contradictions(table)))
+    return MergedDecisions(hands, labels, tuple(notes))
+
+
+def describe_decisions(decisions: Iterable[Decision], counting: Iterable[Decision]) -> list[dict[str, Any]]:
+    """Return decisions as plain values for JSON, the oldest first, each with `counts`.
+
+    Parameters
+    ----------
+    decisions
+        Any, also those that were undone.
+    counting
+        Those that pairing applied.
+
+    Examples
+    --------
+    >>> decision = Decision(format_time(), "anna", "reject", "a.jpg", None, None, "ok")
+    >>> [(values["action"], values["counts"]) for values in describe_decisions([decision], [])]
+    [('reject', False)]
+    """
+    applied = set(counting)
+    ordered = sorted(decisions, key=lambda decision: decision.at)
+    return [dataclasses.asdict(decision) | {"counts": decision in applied} for decision in ordered]
+
+
+def find_contradictions(merged: MergedDecisions) -> pd.DataFrame:
+    """Find people whose last words about the same content of a frame contradict the decision that counts.
+
+    Parameters
+    ----------
+    merged
+        Decisions that hold: of a frame with other content than the present one, nobody's word counts.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair of people and frame: `frame_path`; `aspect`, ``hand`` or ``label``; `reviewer`, `decision`,
+        `at` of the one that counts; `other_reviewer`, `other_decision`, `other_at`. All are text.
+
+    Examples
+    --------
+    >>> box = (10.0, 10.0, 20.0, 20.0)
+    >>> anna = Decision("2027-01-02T03:04:05.000000+00:00", "anna", "keep", "a.jpg", None, box, "ok")
+    >>> ben = Decision("2027-01-02T03:04:06.000000+00:00", "ben", "reject", "a.jpg", None, box, "ok")
+    >>> find_contradictions(merge_decisions([anna, ben]))[["reviewer", "other_reviewer"]].to_numpy().tolist()
+    [['ben', 'anna']]
+    """
+    rows = [*_list_contradictions("hand", merged.hands), *_list_contradictions("label", merged.labels)]
+    return pd.DataFrame(rows, columns=list(_CONTRADICTION), dtype=object)
+
+
+def note_contradictions(table: pd.DataFrame) -> list[Note]:
+    """Make a note of what `find_contradictions` found; none if there is nothing.
+
+    Examples
+    --------
+    >>> note_contradictions(find_contradictions(MergedDecisions()))
+    []
+    """
+    described = [
+        f"{frame_path}: {reviewer}: {decision}, {other}: {other_decision}"
+        for frame_path, _, reviewer, decision, _, other, other_decision, _ in table.head(1).itertuples(index=False)
+    ]
+    one = "contradiction between two people's decisions: the latest counts"
+    many = "contradictions between two people's decisions: the latest count"
+    return [Note("contradiction", len(table), one if len(table) == 1 else many, text) for text in described]
 
 
 def _is_finite(value: Any) -> bool:
@@ -282,8 +339,8 @@ def _group_by_frame(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, 
     return {frame_path: tuple(found) for frame_path, found in grouped.items()}
 
 
-def _find_contradictions(aspect: str, grouped: Mapping[str, Sequence[Decision]]) -> list[tuple[str, ...]]:
-    """Return rows of `MergedDecisions.contradictions`."""
+def _list_contradictions(aspect: str, grouped: Mapping[str, Sequence[Decision]]) -> list[tuple[str, ...]]:
+    """Return rows of `find_contradictions`."""
     pairs = list(_pair_last_words(grouped))
     if not pairs:
         return []
@@ -298,10 +355,9 @@ def _find_contradictions(aspect: str, grouped: Mapping[str, Sequence[Decision]])
 def _pair_last_words(grouped: Mapping[str, Sequence[Decision]]) -> Iterator[tuple[Decision, Decision]]:
     """Yield for each frame the decision that counts with the last word of each other person on the same content."""
     for decisions in grouped.values():
-        if len(decisions) > 1:
-            counts = decisions[-1]
-            others = {decision.reviewer: decision for decision in decisions if decision.reviewer != counts.reviewer}
-            yield from ((counts, other) for other in others.values() if holds(other, counts.content))
+        counts = decisions[-1]
+        said = [each for each in decisions if each.reviewer != counts.reviewer and holds(each, counts.content)]
+        yield from ((counts, other) for other in {each.reviewer: each for each in said}.values())
 
 
 def _find_other_hands(pairs: Sequence[tuple[Decision, Decision]]) -> Flags:
@@ -323,13 +379,3 @@ def _describe(decision: Decision) -> str:
         return f"label {decision.class_name}"
     box = decision.hand or decision.judged_box
     return f"{decision.action} {'nothing' if box is None else [round(corner) for corner in box]}"
-
-
-def _note_contradictions(table: pd.DataFrame) -> list[Note]:
-    described = [
-        f"{frame_path}: {reviewer}: {decision}, {other}: {other_decision}"
-        for frame_path, _, reviewer, decision, _, other, other_decision, _ in table.head(1).itertuples(index=False)
-    ]
-    one = "contradiction between two people's decisions: the latest counts"
-    many = "contradictions between two people's decisions: the latest count"
-    return [Note("contradiction", len(table), one if len(table) == 1 else many, text) for text in described]

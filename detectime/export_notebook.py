@@ -18,13 +18,14 @@ from detectime.config import list_faults, load_config
 from detectime.detection.manifest import read_manifest
 from detectime.errors import ConfigError
 from detectime.exports import contact_sheet, dataset_card, samples_csv
+from detectime.exports.annotations import check_settings
 from detectime.exports.contract import Export, ExportConfig, make_export_config
 from detectime.exports.registry import find_format
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES
 from detectime.settings import CHECKED, Count, Names, list_defaults, list_field_names
-from detectime.splits.assignment import SHARES, check_shares
+from detectime.splits.assignment import check_shares
 from detectime.splits.shares import parse_shares
 from detectime.storage.store import open_store
 
@@ -41,8 +42,8 @@ class _Parameters:
     output: str | None = None
     to: str | None = None
     formats: Names = ("imagefolder",)
-    shares: dict[str, float] = dataclasses.field(default_factory=lambda: dict(SHARES))
-    seed: int = 0
+    shares: dict[str, float] | None = None
+    seed: int | None = None
     column: str | None = None
     workers: Count | None = None
 
@@ -74,8 +75,8 @@ class ExportSettings:
     output: str
     to: str
     formats: tuple[str, ...]
-    shares: Mapping[str, float]
-    seed: int
+    shares: Mapping[str, float] | None
+    seed: int | None
     column: str | None
     workers: int | None
     export: ExportConfig
@@ -122,7 +123,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     ConfigError
         If a parameter is unknown, a value is not accepted, or there is no run.
     ExportError
-        If there is no such format.
+        If there is no such format, or it cannot hold what is asked for.
     SplitError
         If the shares are not valid.
 
@@ -136,10 +137,11 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     given = {name: value for name, value in given.items() if value is not None}
     export = make_export_config({name: given.pop(name) for name in list_field_names(ExportConfig) if name in given})
     parameters = _check_parameters(given)
-    check_shares(parameters.shares)
+    if parameters.shares is not None:
+        check_shares(parameters.shares)
     dataset_card.check_license(export.license)
     for name in parameters.formats:
-        find_format(name)
+        check_settings(find_format(name), export)
     output = _find_output(parameters.output)
     return ExportSettings(
         output=output,
@@ -173,21 +175,23 @@ def describe_leakage(samples: pd.DataFrame, notes: Sequence[Note]) -> str:
     found = samples[samples["outcome"].isin(SAMPLES)]
     what = "no group, no frame and no near-duplicate crop is in two parts"
     if "similar" in kinds:
-        what = "no group and no frame is in two parts, but near-duplicate crops are, which allow_similar allows"
+        alike = "near-duplicate crops, or parts of one video"
+        what = f"no group and no frame is in two parts, but {alike}, are, which allow_similar allows"
     unknown = kinds & {"unknown_hash", "unknown_content"}
     but = " Some could not be compared: see the notes." if unknown else ""
     return f"{len(found):,} samples of {found['video_name'].nunique():,} groups were compared: {what}.{but}"
 
 
 def preview_thinning(run: FinishedRun, export: ExportConfig) -> pd.DataFrame:
-    """Return the samples of a run with `redundant`: whether thinning leaves them out.
+    """Return the samples that an export chooses from, with `redundant`: whether it leaves them out.
 
     Parameters
     ----------
     run
         The run.
     export
-        `thin`, of which None stands for `similarity.SIMILAR_BITS` here; `every` and `only`.
+        `thin`, `every` and `only`. If neither `thin` nor `every` is set, it is shown what `thin` would do at
+        `similarity.SIMILAR_BITS`.
 
     Returns
     -------
@@ -203,10 +207,14 @@ def preview_thinning(run: FinishedRun, export: ExportConfig) -> pd.DataFrame:
     chosen = outcomes["outcome"].isin(SAMPLES)
     if export.only == "reviewed":
         chosen &= outcomes["decision"].notna()
+    elif export.only == "missed":
+        chosen[:] = False
     samples = outcomes[chosen].reset_index(drop=True)
-    hashes, has_hash = similarity.read_sample_hashes(run, samples)
-    redundant = thinning.mark_redundant(samples, hashes, has_hash, bits=_get_bits(export))
-    return samples.assign(redundant=redundant | thinning.mark_every(samples, export.every))
+    redundant = thinning.mark_every(samples, export.every)
+    if export.thin is not None or export.every == 1:
+        hashes, has_hash = similarity.read_sample_hashes(run, samples)
+        redundant |= thinning.mark_redundant(samples, hashes, has_hash, bits=_get_bits(export))
+    return samples.assign(redundant=redundant)
 
 
 def describe_thinning(samples: pd.DataFrame, export: ExportConfig) -> str:
@@ -225,12 +233,14 @@ def describe_thinning(samples: pd.DataFrame, export: ExportConfig) -> str:
     >>> print(describe_thinning(samples, ExportConfig()))
     thin is not set, so that all samples are exported; thin = 31 would leave out 1 of 3.
     """
+    if export.only == "missed":
+        return "only = missed: frames without a sample are exported, and none is left out."
     count = f"{int(samples['redundant'].sum()):,} of {len(samples):,}"
-    every = f", every = {export.every}" if export.every > 1 else ""
-    if export.thin is not None:
-        return f"thin = {export.thin}{every}: left out are {count} samples."
-    kept = f"only one sample in {export.every} is exported" if every else "all samples are exported"
-    return f"thin is not set, so that {kept}; thin = {_get_bits(export)}{every} would leave out {count}."
+    given = [] if export.thin is None else [f"thin = {export.thin}"]
+    given += [f"every = {export.every}"] if export.every > 1 else []
+    if given:
+        return f"{', '.join(given)}: left out are {count} samples."
+    return f"thin is not set, so that all samples are exported; thin = {_get_bits(export)} would leave out {count}."
 
 
 def read_exported(export: Export) -> pd.DataFrame:
@@ -298,6 +308,9 @@ def _check_parameters(given: Mapping[str, Any]) -> _Parameters:
         parameters = _Parameters(**values)
     except ValidationError as error:
         raise ConfigError("\n".join(list_faults(error))) from error
+    for name in parameters.formats:
+        if len(name.split()) > 1:
+            raise ConfigError(f"formats = {name!r}: separate names by commas: {', '.join(name.split())}")
     if not parameters.formats:
         raise ConfigError("formats: none is given; accepted: such as imagefolder, or a list")
     return parameters
@@ -346,4 +359,5 @@ def _list_everything(settings: ExportSettings) -> dict[str, Any]:
     """Return all parameters as plain values."""
     values: dict[str, Any] = dataclasses.asdict(settings)
     export = values.pop("export")
-    return {**values, "formats": list(settings.formats), "shares": dict(settings.shares), **export}
+    shares = None if settings.shares is None else dict(settings.shares)
+    return {**values, "formats": list(settings.formats), "shares": shares, **export}

@@ -23,7 +23,7 @@ from detectime.notes import Note, note_found
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome, TableVersionError
 from detectime.storage import run_tables
-from detectime.storage.store import Store, rename_to_free_name
+from detectime.storage.store import Store, StoreError, rename_to_free_name
 
 _WITHOUT_DETECTIONS = (
     (Outcome.MISSING, "frame is missing", "frames are missing"),
@@ -38,7 +38,8 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
 
     What people decided is applied: see `corrections.apply_decisions`. No frames are read. A ``hands.json`` that was
     edited by hand is not overwritten: it is renamed to ``hands.<time>.json``, and a note counts the differences. What
-    it was edited from is kept beside it as ``hands.<time>.written.json``, for `decision_import`.
+    it was edited from is kept beside it as ``hands.<time>.written.json``, for `decision_import`: see
+    `find_written_samples`.
 
     Parameters
     ----------
@@ -59,36 +60,93 @@ def pair_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.Data
     StoreError
         If the folder cannot be written to, or another process is working in it.
     """
-    store = run.store
-    with store.lock():
+    with lock_run(run):
+        return pair_locked_run(run, settings)
+
+
+@contextlib.contextmanager
+def lock_run(run: FinishedRun) -> Iterator[None]:
+    """Keep other processes out of the folder of a run during the block, and reload what they changed before.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written to, or another process is working in it.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> run = open_run("output")  # doctest: +SKIP
+    >>> with lock_run(run):  # doctest: +SKIP
+    ...     samples = pair_locked_run(run)
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run.store.lock())
+        except StoreError as error:
+            reason = str(error).partition(": wait for it")[0]  # another `output` is no remedy here
+            raise StoreError(f"{reason}; nothing was changed. Wait until it is done, then try again") from error
         run.refresh()
-        if settings is None:
-            settings = run.pairing
-        samples, decided, decisions_sha256 = run.pair_frames(settings)
-        before = store.get(hands_json.FILE_NAME)
-        edited = [] if before is None else _keep_edited_file(store, before, samples, run)
-        pixels = run.config.detection.pixels
-        run_tables.write_outcomes(store, samples, pixels)
-        outcomes_csv.write_outcomes_csv(samples, f"{store}/{outcomes_csv.FILE_NAME}")
-        record = {
-            **pairing.describe_pairing(settings),
-            "pixels": pixels,  # which the boxes of all files are in
-            "labels_sha256": run.frames.attrs.get("labels_sha256"),
-            "decisions_sha256": decisions_sha256,
-            "detection_finished": run.manifest["finished"],
-            "detectime": detectime.__version__,
-            "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
-        }
-        found = [
-            *edited,
-            *decided,
-            *_note_frames_without_detections(samples),
-            *_note_other_hands(samples),
-            *_note_ineffective_scores(settings, run.manifest),
-        ]
-        manifest.replace_notes(run.manifest, "pairing", found)
-        _write_samples(store, samples, run.manifest, record)
+        yield
+
+
+def pair_locked_run(run: FinishedRun, settings: PairingConfig | None = None) -> pd.DataFrame:
+    """Do what `pair_run` does, within `lock_run`."""
+    store = run.store
+    if settings is None:
+        settings = run.pairing
+    paired = run.pair_frames(settings)
+    samples = paired.samples
+    before = store.get(hands_json.FILE_NAME)
+    edited = [] if before is None else _keep_edited_file(store, before, samples, run)
+    pixels = run.config.detection.pixels
+    run_tables.write_outcomes(store, samples, pixels)
+    outcomes_csv.write_outcomes_csv(samples, f"{store}/{outcomes_csv.FILE_NAME}")
+    record = {
+        **pairing.describe_pairing(settings),
+        "pixels": pixels,  # which the boxes of all files are in
+        "labels_sha256": run.frames.attrs.get("labels_sha256"),
+        "decisions_sha256": paired.decisions_sha256,
+        "detection_finished": run.manifest["finished"],
+        "detectime": detectime.__version__,
+        "previous_sha256": None if before is None or edited else hashlib.sha256(before).hexdigest(),
+    }
+    found = [
+        *edited,
+        *paired.notes,
+        *_note_frames_without_detections(samples),
+        *_note_other_hands(samples),
+        *_note_ineffective_scores(settings, run.manifest),
+    ]
+    manifest.replace_notes(run.manifest, "pairing", found)
+    run.manifest.setdefault("imported", [])  # see `find_import`
+    _write_samples(store, samples, run.manifest, record)
     return samples
+
+
+def find_import(run: FinishedRun, digest: str) -> dict[str, Any] | None:
+    """Return the record of an import of decisions from a file, if it was imported.
+
+    Parameters
+    ----------
+    run
+        The run.
+    digest
+        The sha256 of the file, in hexadecimal.
+
+    Returns
+    -------
+    dict or None
+        `sha256`; `file`, its name; `reviewer`; `at`, when (ISO 8601); and `decisions`, the file that holds them, None
+        if there were none.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> find_import(open_run("output"), "180d5ca7")  # doctest: +SKIP
+    """
+    imports: list[dict[str, Any]] = run.manifest.get("imported", [])
+    return next((record for record in imports if record["sha256"] == digest), None)
 
 
 def summarize_samples(samples: pd.DataFrame) -> str:
@@ -193,9 +251,11 @@ def _keep_edited_file(store: Store, content: bytes, samples: pd.DataFrame, run: 
     kept = rename_to_free_name(store, name, f"hands.{manifest.format_file_time(at)}", ".json")
     edited_from = find_written_samples(run)
     if edited_from is not None:
-        store.put(name_written_file(kept), edited_from)
+        store.put(name_written_file(kept), json.dumps(edited_from, ensure_ascii=False).encode())
     if _holds_samples(content, samples):
         text = f"The edited {name} ({summary}) is kept as {kept}; the new {name} has the same samples."
+    elif find_import(run, digest):
+        text = f"The edited {name} ({summary}) is kept as {kept}; it was imported as decisions."
     else:
         command = f"detectime decisions import {shlex.quote(str(store))} {kept}"
         text = (
@@ -223,29 +283,42 @@ def _holds_samples(content: bytes, samples: pd.DataFrame) -> bool:
     return False
 
 
-def find_written_samples(run: FinishedRun) -> bytes | None:
-    """Return the content that ``hands.json`` had when it was written, even if it was edited or deleted since.
+def find_written_samples(run: FinishedRun) -> list[dict[str, Any]] | None:
+    """Return the samples that ``hands.json`` had when it was written, even if it was edited or deleted since.
 
     Returns
     -------
-    bytes or None
-        None if the outcomes that it was made from are lost. 0.2 did not record a hash that could tell; its outcomes are
-        trusted.
+    list of dict, or None
+        Its samples, each with `content`, that of the frame then; and the `frame_path` and `content` of each frame
+        without a sample. None if the outcomes that it was made from are lost. 0.2 did not record a hash that could
+        tell; its outcomes are trusted.
 
     Examples
     --------
     >>> from detectime.runs import open_run
-    >>> find_written_samples(open_run("output"))[:1]  # doctest: +SKIP
-    b'['
+    >>> find_written_samples(open_run("output"))[0]["bbox"]  # doctest: +SKIP
+    [182, 100, 284, 221]
     """
     record = run.manifest["pairing"] or {}
     known = {record.get("hands_sha256"), record.get("previous_sha256")}
-    content = None
+    found = None
     for written in _read_written_outcomes(run):
         content = b"".join(hands_json.encode_samples(written))
+        found = content, written
         if hashlib.sha256(content).hexdigest() in known:
-            return content
-    return None if record.get("hands_sha256") else content
+            return _add_contents(*found)
+    return None if found is None or record.get("hands_sha256") else _add_contents(*found)
+
+
+def _add_contents(content: bytes, written: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the samples of a ``hands.json`` with their contents, and rows of the frames without a sample."""
+    samples: list[dict[str, Any]] = json.loads(content)
+    if "content" not in written.columns[written.columns.get_loc("outcome") :]:  # of an earlier release
+        return samples
+    texts = (text if isinstance(text, str) and text else None for text in written["content"].tolist())
+    contents = dict(zip(written["frame_path"].tolist(), texts, strict=True))
+    rows = [sample | {"content": contents.pop(sample["frame_path"])} for sample in samples]
+    return [*rows, *({"frame_path": path, "content": text} for path, text in contents.items() if text)]
 
 
 def _read_written_outcomes(run: FinishedRun) -> Iterator[pd.DataFrame]:

@@ -108,6 +108,7 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
         One row per row of `table`, in the same order: its columns, followed by
 
         - `outcome`, one of `schema.Outcome`, and `error`, why detection failed (text; NaN where it did not);
+        - `content`, of the frame's file at detection: see `images.describe_content` (text; NaN where unknown);
         - `width`, `height` of the frame in pixels, and its stored `orientation` (float64, NaN where unknown);
         - `faces`, `hands`: numbers of boxes (int64);
         - `overlap`, square pixels (float64, NaN where no pair was compared);
@@ -131,8 +132,8 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
     --------
     >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
     >>> hand = face | {"x1": 350.5, "x2": 370, "detector": "mediapipe", "stage": "near"}
-    >>> row = {"frame_path": "a.jpg", "outcome": "ok", "error": None, "width": 640, "height": 480, "orientation": 1}
-    >>> detections = pa.Table.from_pylist([row | {"faces": [face], "hands": [hand]}])
+    >>> row = {"frame_path": "a.jpg", "outcome": "ok", "error": None, "content": "5-3610a686", "orientation": 1}
+    >>> detections = pa.Table.from_pylist([row | {"width": 640, "height": 480, "faces": [face], "hands": [hand]}])
     >>> table = pd.DataFrame({"frame_path": ["a.jpg"], "class_name": ["ok"], "wanted": [True]})
     >>> samples = pair_frames(table, detections, PairingConfig())
     >>> samples.loc[0, "outcome"], samples.loc[0, "found_by"]
@@ -519,7 +520,8 @@ def _pair_chunk(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
     faces, hands = candidates.faces, candidates.hands
     pairs = pair_candidates(candidates, config)
     detected = detections["outcome"].to_pandas().to_numpy(dtype=object)
-    columns: dict[str, object] = {"outcome": _name_outcomes(detected, pairs), "error": detections["error"].to_pandas()}
+    columns: dict[str, object] = {"outcome": _name_outcomes(detected, pairs)}
+    columns |= {name: detections[name].to_pandas() for name in ("error", "content")}
     for name in ("width", "height", "orientation"):
         columns[name] = detections[name].to_pandas().to_numpy(dtype=np.float64)
     columns |= {"faces": pairs.face_counts, "hands": pairs.hand_counts, "overlap": pairs.overlap}

@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from detectime import corrections, decision_files, pairing, sources
 from detectime.config import Config, PairingConfig
-from detectime.decisions import MergedDecisions, merge_decisions
+from detectime.decisions import Decision, MergedDecisions, find_contradictions, merge_decisions
 from detectime.detection import manifest, shards
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detection.shards import DamagedError
 from detectime.labels import frame_table
 from detectime.labels.tables import TableError, rename_reserved_columns
 from detectime.notes import Note
-from detectime.schema import DECISION_COLUMNS, DETECTIONS_FILE, OUTCOME_COLUMNS, PAIRING_COLUMNS
+from detectime.schema import DECISION_COLUMNS, DETECTIONS_FILE, OUTCOME_COLUMNS, OUTCOMES_FILE, PAIRING_COLUMNS
 from detectime.sources.contract import Source, SourceError
 from detectime.storage import run_tables, urls
 from detectime.storage import store as stores
-from detectime.storage.store import Store
+from detectime.storage.store import Store, has_file
 
 
-class PairedFrames(NamedTuple):
-    """The outcomes of a run, with the decisions of people."""
+@dataclass(frozen=True)
+class PairedFrames:
+    """The outcomes of a run, with the decisions of people.
+
+    Attributes
+    ----------
+    samples
+        As `corrections.apply_decisions` returns them.
+    notes
+        Findings about decisions, and renamed columns.
+    decisions_sha256
+        Of the files of decisions that were applied; None if there are none.
+    counting
+        The decisions that were applied.
+    contradictions
+        Between them and those of others: see `decisions.find_contradictions`.
+    """
 
     samples: pd.DataFrame
-    """As `corrections.apply_decisions` returns them."""
     notes: list[Note]
-    """Findings about decisions, and renamed columns."""
     decisions_sha256: str | None
-    """Of the files of decisions that were applied; None if there are none."""
+    counting: list[Decision]
+    contradictions: pd.DataFrame
 
 
 class FinishedRun:
@@ -138,9 +152,12 @@ class FinishedRun:
 
     @property
     def outcomes(self) -> pd.DataFrame:
-        """The outcomes table that `outcomes.pair_run` wrote; if it does not exist, the frames are paired now."""
+        """The outcomes table that `outcomes.pair_run` wrote; if it does not exist, the frames are paired now.
+
+        Columns that an earlier release did not write are null.
+        """
         stored = run_tables.read_outcomes(self.store)
-        return self.pair_frames(self.pairing).samples if stored is None else _add_decision_columns(stored)
+        return self.pair_frames(self.pairing).samples if stored is None else _add_new_columns(stored)
 
     def pair_frames(self, settings: PairingConfig) -> PairedFrames:
         """Pair the frames and apply the decisions of people; nothing is written.
@@ -155,12 +172,12 @@ class FinishedRun:
         files = decision_files.read_files(self.store)
         if not files:
             samples = pairing.pair_frames(self.frames, self.detections, settings)
-            return PairedFrames(samples, self._renamed, None)
+            return PairedFrames(samples, self._renamed, None, [], find_contradictions(MergedDecisions()))
         decisions = merge_decisions(*decision_files.parse_decisions(files))
-        detections = self.read_detections((*PAIRING_COLUMNS, "content"))
-        samples, notes = corrections.apply_decisions(self.frames, detections, decisions, settings, self.config)
-        found = [*self._renamed, *decisions.notes, *notes]
-        return PairedFrames(samples, found, decision_files.hash_files(files))
+        found = corrections.apply_decisions(self.frames, self.detections, decisions, settings, self.config)
+        notes = [*self._renamed, *decisions.notes, *found.notes]
+        digest = decision_files.hash_files(files)
+        return PairedFrames(found.samples, notes, digest, found.counting, found.contradictions)
 
     @property
     def decisions(self) -> MergedDecisions:
@@ -180,22 +197,34 @@ class FinishedRun:
         return applied != decision_files.hash_files(decision_files.read_files(self.store))
 
     @property
+    def has_new_detections(self) -> bool:
+        """Whether frames were detected since the last pairing."""
+        finished, record = self.manifest["finished"], self.manifest["pairing"]
+        if record is None:  # never paired, or begun again with `redetect`
+            return has_file(self.store, OUTCOMES_FILE)
+        return bool(record.get("detection_finished", finished) != finished)
+
+    @property
     def needs_pairing(self) -> bool:
         """Whether `outcomes` are out of date: frames were detected, or decisions made, since the last pairing."""
-        record = self.manifest["pairing"] or {}
-        finished = self.manifest["finished"]
-        return bool(record.get("detection_finished", finished) != finished or self.has_new_decisions)
+        return self.has_new_detections or self.has_new_decisions
 
-    def check_paired(self) -> None:
+    def check_paired(self, *, with_decisions: bool = True) -> None:
         """Refuse a run whose `outcomes` are out of date.
+
+        Parameters
+        ----------
+        with_decisions
+            If false, decisions may be newer than the last pairing.
 
         Raises
         ------
         RunError
             If frames were detected, or decisions made, since the last pairing.
         """
-        if self.needs_pairing:
-            what = "decisions were made" if self.has_new_decisions else "frames were detected"
+        has_new_detections = self.has_new_detections
+        if has_new_detections or (with_decisions and self.has_new_decisions):
+            what = "frames were detected" if has_new_detections else "decisions were made"
             raise RunError(
                 f"{self.store}: {what} since this run was paired; pair it again, which takes seconds: "
                 f"`detectime pair {self.store}`, or outcomes.pair_run(run)"
@@ -259,11 +288,15 @@ def _read_finished(store: Store) -> Manifest:
     return found
 
 
-def _add_decision_columns(samples: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns of decisions to outcomes that were written before there were any."""
-    if tuple(samples.columns[-len(DECISION_COLUMNS) :]) == DECISION_COLUMNS:
+def _add_new_columns(samples: pd.DataFrame) -> pd.DataFrame:
+    """Add columns, null, to outcomes that were written before there were any of that name."""
+    names = samples.columns.tolist()
+    own = names[names.index("outcome") :]  # those before are of the frame table
+    missing = [name for name in ("content", *DECISION_COLUMNS) if name not in own]
+    if not missing:
         return samples
-    renamed, _ = rename_reserved_columns(samples, DECISION_COLUMNS)
-    for name in DECISION_COLUMNS:
-        renamed[name] = pa.nulls(len(samples), pa.string()).to_pandas().array
+    renamed, _ = rename_reserved_columns(samples, missing)
+    nulls = pa.nulls(len(samples), pa.string()).to_pandas().array
+    for name in missing:
+        renamed.insert(names.index("error") + 1 if name == "content" else len(renamed.columns), name, nulls)
     return renamed

@@ -40,7 +40,7 @@ DECISION_COLUMNS = ("decision", "decided_by", "decided_at")
 """Columns of the outcomes table that say what a person decided, who and when; null where nobody did."""
 
 OUTCOME_COLUMNS = (
-    *("outcome", "error", "width", "height", "orientation", "faces", "hands"),
+    *("outcome", "error", "content", "width", "height", "orientation", "faces", "hands"),
     *("overlap", "fallback", "found_by", "other_hand", "face_score", "hand_score"),
     *(f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS),
     *DECISION_COLUMNS,
@@ -181,7 +181,7 @@ _DETECTIONS_2 = DETECTIONS.set(
 ).with_metadata({**DETECTIONS.metadata, _VERSION: b"2"})
 """The detections table of 0.3 before its release."""
 
-PAIRING_COLUMNS = ("frame_path", "outcome", "error", "width", "height", "orientation", "faces", "hands")
+PAIRING_COLUMNS = ("frame_path", "outcome", "error", "content", "width", "height", "orientation", "faces", "hands")
 """The columns that pairing reads: a million rows of the others take most of a gigabyte."""
 
 _PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")

@@ -26,11 +26,15 @@ its side in 28 or fewer (three of four); crops of different recordings differ in
 WORDS = 4
 """A hash is an array of so many uint64."""
 
+PARTS = 16
+"""Parts of a hash, of 16 bits each."""
+
 Hashes = NDArray[np.uint64]
 Batch = tuple[Indices, Indices, Indices]
 
 _SAME_HAND = 0.5  # IoU of a sample's hand and a detected one, from which the hash of the latter is that of the sample
-_PARTS = 16  # of a hash, of 16 bits each
+_LABEL_BITS = 40  # labels are less than 2**40
+_FEW = 8  # candidates: so few are compared without seeking those of another label
 _PART_VALUES = 1 << 16
 _CHUNK = 1 << 20  # candidates that are compared at a time
 
@@ -115,14 +119,15 @@ def find_similar_pairs(hashes: Hashes, labels: NDArray[np.integer], bits: int = 
 
     Two hashes that differ in few bits differ in even fewer in one of their parts: at most ``bits // 16`` in one of 16.
     So only pairs with such parts are compared. 175,000 random hashes take a few seconds at the default; the time grows
-    with the square of their number, and tenfold with every 16 bits.
+    with the square of their number, and tenfold with every 16 bits. Many similar hashes of one label take no more.
 
     Parameters
     ----------
     hashes
         uint64, shape (N, 4).
     labels
-        Integers, shape (N,), such as the number of each hash's video.
+        Integers from 0 to 2**40, shape (N,), such as the number of each hash's video. The caller may change them
+        between two batches: pairs whose labels have become equal are not sought any more.
     bits
         Largest number of different bits.
 
@@ -138,42 +143,61 @@ def find_similar_pairs(hashes: Hashes, labels: NDArray[np.integer], bits: int = 
     >>> [(a.tolist(), b.tolist(), d.tolist()) for a, b, d in find_similar_pairs(hashes, np.arange(3), bits=2)]
     [([0], [1], [2])]
     """
-    parts = np.ascontiguousarray(hashes).view(np.uint16)
-    for part in range(_PARTS):
-        order = np.argsort(parts[:, part], kind="stable")
-        words = np.ascontiguousarray(hashes[order].T)
-        for first, second in _find_candidates(parts[order, part], bits // _PARTS):
+    parts = split_hashes(hashes)
+    for part in range(PARTS):
+        order = np.lexsort((labels, parts[:, part]))
+        words, own = np.ascontiguousarray(hashes[order].T), labels[order]
+        for first, second in _find_candidates(parts[order, part], own, bits // PARTS):
             close = _select_close(words, first, second, bits)
             first, second = order[first[close]], order[second[close]]
-            kept = labels[first] != labels[second]
-            first, second = first[kept], second[kept]
             # A pair may have several such parts: the first of them yields it.
-            new = _find_first_part(parts[first], parts[second], bits // _PARTS) == part
+            new = _find_first_part(parts[first], parts[second], bits // PARTS) == part
+            new &= labels[first] != labels[second]
             if new.any():
                 first, second = first[new], second[new]
                 distance = count_different_bits(hashes[first], hashes[second])
                 yield np.minimum(first, second), np.maximum(first, second), distance
 
 
-def _find_candidates(values: NDArray[np.uint16], radius: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of positions whose values differ in at most `radius` bits, each pair once.
+def split_hashes(hashes: Hashes) -> NDArray[np.uint16]:
+    """Return the parts of hashes, uint16, shape (N, 16).
+
+    Examples
+    --------
+    >>> split_hashes(np.array([[2**16, 0, 0, 5]], np.uint64))[0, [1, 12]].tolist()
+    [1, 5]
+    """
+    return np.ascontiguousarray(hashes).view(np.uint16).reshape(-1, PARTS)
+
+
+def _find_candidates(
+    values: NDArray[np.uint16], labels: NDArray[np.integer], radius: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """Yield pairs of positions of different labels whose values differ in at most `radius` bits, each pair once.
 
     Parameters
     ----------
-    values
-        Ascending.
+    values, labels
+        Ascending by value, then by label.
     """
     begins = np.insert(np.cumsum(np.bincount(values, minlength=_PART_VALUES)), 0, 0)
+    keys = values.astype(np.int64) << _LABEL_BITS | labels  # ascending: where each label of each value begins and ends
     masks = np.arange(_PART_VALUES)
     for mask in masks[np.bitwise_count(masks) <= radius].tolist():
-        other = values ^ np.uint16(mask)
-        if mask:
-            rows = np.flatnonzero(values < other)  # the other way round it is the same pair
-            first, last = begins[other[rows]], begins[other[rows].astype(np.int64) + 1]
-        else:
-            rows = np.arange(len(values))
-            first, last = rows + 1, begins[values.astype(np.int64) + 1]
-        yield from _expand_ranges(rows, first, last)
+        other = (values ^ np.uint16(mask)).astype(np.int64)
+        rows = np.flatnonzero(values < other) if mask else np.arange(len(values))  # the other way round: the same pair
+        own = other[rows] << _LABEL_BITS | labels[rows]
+        last, first = begins[other[rows] + 1], begins[other[rows]]
+        if not mask:
+            first = np.searchsorted(keys, own, side="right")
+        large = np.flatnonzero(last - first > _FEW)
+        start, stop = first.copy(), first.copy()  # of those with the same label
+        start[large] = np.searchsorted(keys, own[large])
+        stop[large] = np.searchsorted(keys, own[large], side="right")
+        for begin, end in ((first, start), (stop, last)) if mask else ((first, last),):
+            for a, b in _expand_ranges(rows, begin, end):
+                differ = np.flatnonzero(labels[a] != labels[b])
+                yield a[differ], b[differ]
 
 
 def _expand_ranges(rows: Indices, first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 import detectime
 from detectime import config as configuration
-from detectime import decisions, pairing, splits
+from detectime import corrections, decisions, pairing, sources, splits
 from detectime.decision_files import read_decisions
 from detectime.errors import DocumentedError
 from detectime.labels.tables import rename_reserved_columns
@@ -24,6 +24,7 @@ from detectime.notes import shorten_text
 from detectime.runs import FinishedRun
 from detectime.schema import (
     CORNERS,
+    DECISION_COLUMNS,
     DETECTIONS,
     DETECTIONS_FILE,
     FRAMES_FILE,
@@ -34,6 +35,8 @@ from detectime.schema import (
     Outcome,
     upgrade_table,
 )
+from detectime.sources import archive
+from detectime.storage import urls
 
 Trace = dict[str, Any]
 """What `trace_frame` returns."""
@@ -45,7 +48,6 @@ _PAIR_FACTS = ("overlap", "fallback", "found_by", "other_hand")
 _PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
 _NEIGHBOURS = 25  # names on each side of an unknown one, in sorted order, that may have been meant
 _COMPARED = 1000  # files in the same folder, or of the same name in others, that may have been meant
-_INDENT = 14  # characters of the first column of a formatted trace
 
 
 class UntracedFrameError(DocumentedError, LookupError):
@@ -72,13 +74,13 @@ def trace_frame(run: FinishedRun, frame_path: str) -> Trace:
 
         - `frame_path`, and `output`, the folder of the run;
         - `outcome`: its `name`, the `sentence` that explains it, the `error` of detection, and the `decision` that was
-          applied, or None;
+          applied, `decided_by` whom and `decided_at` what time, or None;
         - `sample`: `class_name`, `label` and `bbox`, integers, as in ``hands.json``, and the `hand`; None if the frame
           has no sample;
         - `split`: the part of the split that its group is in; None if there is no ``split.csv``, or the group is not in
           it;
         - `frame`: its row of the frame table, before decisions;
-        - `source`: `images` and `source_type`, where the frame was read from;
+        - `source`: `images` and `source_type`, ``folder``, ``archives`` or ``videos``, where the frame was read from;
         - `detection`: its row of the detections table, None if it was not detected. Each of `faces` and `hands` has x1,
           y1, x2, y2 in pixels of the frame, score, detector and stage; a hand also has landmarks (21 × [x, y, z]),
           presence, handedness, proposal and crop_hash (in hexadecimal), None where they are unknown;
@@ -86,8 +88,9 @@ def trace_frame(run: FinishedRun, frame_path: str) -> Trace:
           ``stored``; and what it chose, whatever people decided: `face`, `hand` and `square` (x1, y1, x2, y2),
           `overlap` in square pixels, `fallback`, `found_by` and `other_hand`, None where there is none;
         - `decisions`: what people decided of it, the oldest first, also what no longer counts: the lines of their files
-          and `counts`, whether it is the latest of its kind about the present content of the frame;
-        - `has_new_decisions`: whether the run is to be paired again, so that `outcome` and `sample` have all decisions;
+          and `counts`, whether pairing applies it;
+        - `needs_pairing`: whether frames were detected or decisions made since the run was paired, so that `outcome`
+          and `sample` may be others once it is paired again;
         - `detectors`: revision and weights (file name → sha256) of each;
         - `configuration`: the keys whose value differs from the default of this release;
         - `versions` of detectime: `made_by`, which began the run, `detectime`, which wrote it last, and `this`;
@@ -112,7 +115,7 @@ def trace_frame(run: FinishedRun, frame_path: str) -> Trace:
         "sample": _describe_sample(outcome),
         "split": _find_split(run, outcome["video_name"]),
         "frame": frame.to_dict("records")[0],
-        "source": {"images": run.config.data.images, "source_type": run.config.data.source_type},
+        "source": {"images": run.config.data.images, "source_type": _name_source_type(run)},
         "detection": _describe_detection(detection),
         "pairing": {
             **pairing.describe_pairing(settings),
@@ -120,8 +123,8 @@ def trace_frame(run: FinishedRun, frame_path: str) -> Trace:
             **{kind: _get_box(paired, kind) for kind in _PAIR_BOXES},
             **{fact: paired.get(fact) for fact in _PAIR_FACTS},
         },
-        "decisions": _list_decisions(run, frame_path, detection),
-        "has_new_decisions": run.has_new_decisions,
+        "decisions": _list_decisions(run, frame, detection),
+        "needs_pairing": run.needs_pairing,
         "detectors": made["detectors"],
         "configuration": configuration.list_differences(dataclasses.replace(run.config, pairing=settings)),
         "versions": {"made_by": made["made_by"], "detectime": made["detectime"], "this": detectime.__version__},
@@ -141,17 +144,19 @@ def format_trace(trace: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> outcome = {"name": "no_face", "sentence": "No face was found.", "error": None}
+    >>> outcome = {"name": "no_face", "sentence": "No face was found.", "error": None, "decision": None}
     >>> print(format_trace({"frame_path": "anna/1.jpg", "outcome": outcome, "split": "train", "decisions": []}))
     anna/1.jpg: no_face. No face was found.
-    split         train
-    decisions     none
+    split      train
+    decisions  none
     """
     outcome = trace["outcome"]
-    facts = (
-        line for name, value in trace.items() if name not in (_KEY, "outcome") for line in _list_facts(name, value)
-    )
-    return "\n".join([f"{trace[_KEY]}: {outcome['name']}. {outcome['error'] or outcome['sentence']}", *facts])
+    facts = {name: value for name, value in trace.items() if name not in (_KEY, "outcome")}
+    if outcome["decision"]:
+        facts = {"decision": f"{outcome['decision']} by {outcome['decided_by']}, {outcome['decided_at']}", **facts}
+    width = max(map(len, facts), default=0) + 2
+    lines = (line for name, value in facts.items() for line in _list_facts(name, value, width))
+    return "\n".join([f"{trace[_KEY]}: {outcome['name']}. {outcome['error'] or outcome['sentence']}", *lines])
 
 
 # -- reading
@@ -214,16 +219,21 @@ def _pair_frame(frame: pd.DataFrame, detection: pa.Table, settings: configuratio
     return {str(name): value for name, value in samples.iloc[0].items()}
 
 
-def _list_decisions(run: FinishedRun, frame_path: str, detection: pa.Table) -> list[dict[str, Any]]:
+def _list_decisions(run: FinishedRun, frame: pd.DataFrame, detection: pa.Table) -> list[dict[str, Any]]:
     """Return the decisions about a frame, each with `counts`."""
-    found = [decision for decision in read_decisions(run.store)[0] if decision.frame_path == frame_path]
-    content = detection["content"][0].as_py() if len(detection) else None
+    found, _ = read_decisions(run.store, str(frame[_KEY].iloc[0]))
     merged = decisions.merge_decisions(found)
-    last = []
-    for kind in (merged.hands, merged.labels):
-        last += [decision for decision in kind.get(frame_path, ()) if decisions.holds(decision, content)][-1:]
-    ordered = sorted(found, key=lambda decision: decision.at)
-    return [dataclasses.asdict(decision) | {"counts": decision in last} for decision in ordered]
+    applied = corrections.apply_decisions(frame, detection.select(PAIRING_COLUMNS), merged, run.pairing, run.config)
+    return decisions.describe_decisions(found, applied.counting)
+
+
+def _name_source_type(run: FinishedRun) -> str:
+    data = run.config.data
+    if data.source_type is not None:
+        return data.source_type
+    if sources.are_videos(data.images):
+        return "videos"
+    return "archives" if archive.find_archives(urls.strip_file_scheme(data.images)).are_the_source else "folder"
 
 
 def _find_split(run: FinishedRun, group: str) -> str | None:
@@ -255,8 +265,8 @@ def _suggest_frame(frame_path: str, names: pa.ChunkedArray) -> str:
 
 def _describe_outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
     kind = _KINDS[outcome["outcome"]]
-    decision = outcome.get("decision")
-    return {"name": kind.value, "sentence": kind.sentence, "error": outcome["error"], "decision": decision}
+    decided = {name: outcome.get(name) for name in DECISION_COLUMNS}
+    return {"name": kind.value, "sentence": kind.sentence, "error": outcome["error"], **decided}
 
 
 def _describe_sample(outcome: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -310,11 +320,11 @@ def _make_plain(value: Any) -> Any:
 # -- formatting
 
 
-def _list_facts(name: str, value: Any) -> Iterator[str]:
-    """Yield the lines of a fact: the first has its name."""
+def _list_facts(name: str, value: Any, width: int) -> Iterator[str]:
+    """Yield the lines of a fact: the first has its name, in a column of this width."""
     lines = list(_list_lines(value)) or ["none"]
-    yield f"{name:<{_INDENT}}{lines[0]}".rstrip()
-    yield from (f"{'':<{_INDENT}}{line}" for line in lines[1:])
+    yield f"{name:<{width}}{lines[0]}".rstrip()
+    yield from (f"{'':<{width}}{line}" for line in lines[1:])
 
 
 def _list_lines(value: Any) -> Iterator[str]:

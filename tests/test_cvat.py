@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -15,6 +16,8 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import LABELS, measure_memory
 from export_data import CLASS_NAMES, TEXTS, Shown, draw_data, make_data, make_many, place_pictures
@@ -22,6 +25,7 @@ from finished_runs import make_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detectime.config import PairingConfig
 from detectime.cvat_decisions import import_cvat
 from detectime.decision_files import DecisionLog
 from detectime.decisions import Decision, DecisionError
@@ -32,11 +36,13 @@ from detectime.exports.samples_csv import read_samples_csv
 from detectime.judgements import judge_frame
 from detectime.labels.cvat import CvatAnnotations, read_cvat
 from detectime.labels.tables import TableError
+from detectime.notes import Note
 from detectime.outcomes import pair_run
 from detectime.pairing import get_boxes
 from detectime.paths import SAMPLE
 from detectime.runs import FinishedRun, open_run
-from detectime.schema import CORNERS, SAMPLES
+from detectime.schema import CORNERS, DETECTIONS, SAMPLES
+from detectime.storage import run_tables
 from detectime.storage.store import open_store
 
 HOLDABLE = CLASS_NAMES.filter(lambda name: exports.find_fault(name) is None)
@@ -420,9 +426,9 @@ def test_a_place_without_a_file_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Detect and pair the sample once."""
+    """Detect and pair the sample once, and export it for CVAT without pictures to where an import looks for it."""
     output = tmp_path_factory.mktemp("made") / "run"
-    make_run(output)
+    export_run(make_run(output), ["cvat"], output / "exports", ExportConfig(images="none"))
     return output
 
 
@@ -535,6 +541,18 @@ def read_hands(run: FinishedRun) -> dict[str, dict[str, Any]]:
     return {row["frame_path"]: row for row in json.loads(run.store.get("hands.json") or b"")}
 
 
+def import_task(run: FinishedRun, task: Task, folder: Path, **options: Any) -> tuple[list[Decision], list[Note]]:
+    """Import a task of some of the exported pictures."""
+    decisions, notes = import_cvat(run, task.write(folder), "anna", **options)
+    return decisions, [note for note in notes if note.kind != "absent"]
+
+
+def export_missed(run: FinishedRun, folder: Path) -> str:
+    """Export the frames without a sample; returns the folder."""
+    (export,) = export_run(run, ["cvat"], folder / "missed", ExportConfig(images="none", only="missed"))
+    return export.folder
+
+
 def refuse_import(run: FinishedRun, task: Task, folder: Path, **options: Any) -> str:
     """Import what must be refused; returns the message."""
     with pytest.raises(DecisionError) as refusal:
@@ -607,7 +625,7 @@ def test_a_box_of_a_frame_without_a_sample(run: FinishedRun, tmp_path: Path) -> 
     class_name = run.outcomes.set_index("frame_path").loc[first, "class_name"]
     task.pictures[first].boxes = [(class_name, (5.0, 6.0, 50.0, 60.0))]
     task.pictures[second].boxes = [("dislike", (5.0, 6.0, 50.0, 60.0)), ("no_gesture", (100.0, 100.0, 140.0, 140.0))]
-    decisions, notes = import_cvat(run, task.write(tmp_path), "anna")
+    decisions, notes = import_task(run, task, tmp_path, export_folder=export_missed(run, tmp_path))
     assert list_actions(decisions) == [(first, "box"), (second, "box"), (second, "label")]
     assert decisions[0].judged_box is None
     assert notes == []
@@ -636,7 +654,7 @@ def test_the_box_that_overlaps_the_exported_one_most_counts(run: FinishedRun, tm
     ((label, (x1, y1, x2, y2)),) = seen.boxes
     away = (0.0, 0.0, 20.0, 20.0)
     task.pictures[name].boxes = [("stop", away), (label, (x1, y1, x2 + 9, y2)), (label, (x1, y1, x2 + 30, y2))]
-    decisions, notes = import_cvat(run, task.write(tmp_path), "anna")
+    decisions, notes = import_task(run, task, tmp_path)
     assert [(decision.action, decision.box) for decision in decisions] == [
         ("box", tuple(round(corner, 2) for corner in (x1, y1, x2 + 9, y2)))
     ]
@@ -644,11 +662,14 @@ def test_the_box_that_overlaps_the_exported_one_most_counts(run: FinishedRun, tm
 
 
 def test_hands_without_a_gesture_do_not_count(run: FinishedRun, tmp_path: Path) -> None:
-    task = make_task(run, "paired", "no_hand", count=1)
-    sample, without = task.pictures
+    task = make_task(run, count=1)
+    (sample,) = task.pictures
     task.pictures[sample].boxes.append(("no_gesture", (0.0, 0.0, 20.0, 20.0)))
+    assert import_task(run, task, tmp_path) == ([], [])
+    task = make_task(run, "no_hand", count=1)
+    (without,) = task.pictures
     task.pictures[without].boxes = [("no_gesture", (0.0, 0.0, 20.0, 20.0)), ("face", (50.0, 0.0, 90.0, 20.0))]
-    assert import_cvat(run, task.write(tmp_path), "anna") == ([], [])
+    assert import_task(run, task, tmp_path, export_folder=export_missed(run, tmp_path)) == ([], [])
 
 
 def test_a_sample_that_shows_no_gesture(run: FinishedRun, tmp_path: Path) -> None:
@@ -656,7 +677,7 @@ def test_a_sample_that_shows_no_gesture(run: FinishedRun, tmp_path: Path) -> Non
     relabelled, deleted = task.pictures
     task.pictures[relabelled].boxes = [("no_gesture", box) for _, box in task.pictures[relabelled].boxes]
     task.pictures[deleted].boxes = [("no_gesture", (0.0, 0.0, 20.0, 20.0))]  # another hand, elsewhere
-    decisions, _ = import_cvat(run, task.write(tmp_path), "anna")
+    decisions, _ = import_task(run, task, tmp_path)
     assert list_actions(decisions) == [(relabelled, "label"), (deleted, "reject")]
     assert decisions[0].class_name == "no_gesture"
 
@@ -673,7 +694,7 @@ def test_pictures_that_are_not_clear_are_named_and_not_decided(run: FinishedRun,
     ]
     task.pictures[elsewhere].boxes = [("like", (0.0, 0.0, 9.0, 9.0)), ("like", (0.0, 20.0, 9.0, 29.0))]
     task.pictures[copied].boxes *= 2  # pasted twice: one box all the same
-    decisions, notes = import_cvat(run, task.write(tmp_path), "anna", reviewed=True)
+    decisions, notes = import_task(run, task, tmp_path, reviewed=True)
     assert list_actions(decisions) == [(copied, "keep")]
     assert [(note.kind, note.count, note.example) for note in notes] == [
         ("rotated", 1, rotated),
@@ -707,8 +728,6 @@ def test_pictures_are_found_in_other_folders(
     file = upload(exported).write(tmp_path, prefix, subset)
     decisions, notes = import_cvat(run, file, "anna", exported, reviewed=True)
     assert (len(decisions), notes) == (100, [])
-    with_the_run, _ = import_cvat(run, file, "anna", reviewed=True)
-    assert list_actions(with_the_run) == list_actions(decisions)
 
 
 @pytest.mark.parametrize("prefix", ["", "data/TRAIN_DATA/"])
@@ -723,7 +742,7 @@ def test_other_frames_of_the_same_name_are_not_taken(run: FinishedRun, tmp_path:
     task = make_task(run, count=2)
     stranger = f"elsewhere/{next(iter(task.pictures))}"
     task.pictures[stranger] = Seen((640, 480), [])
-    decisions, notes = import_cvat(run, task.write(tmp_path), "anna")
+    decisions, notes = import_task(run, task, tmp_path)
     assert decisions == []
     assert [(note.kind, note.example) for note in notes] == [("unknown", stranger)]
 
@@ -806,8 +825,113 @@ def test_what_was_shown_is_judged_also_after_the_run_changed(run: FinishedRun, e
     name = next(iter(task.pictures))
     row = paths.loc[f"images/{name}"]
     shown = tuple(row[list(CORNERS)])
-    DecisionLog(run.store, "ben").append(judge_frame(run, row["frame_path"], "ben", "box", box=(1.0, 1.0, 9.0, 9.0)))
-    pair_run(run)
+    pair_run(run, PairingConfig(crop_coefficient=0.2))
+    assert run.outcomes.set_index("frame_path").loc[row["frame_path"], "outcome"] == "apart"
     task.pictures[name].boxes = []
     decisions, _ = import_cvat(run, task.write(tmp_path), "anna", exported)
     assert [(decision.action, decision.judged_box) for decision in decisions] == [("reject", shown)]
+
+
+# -- what changed since the export
+
+
+def replace_detections(run: FinishedRun, frame_path: str, **values: Any) -> None:
+    """Give a frame other values in the detections table, as if it was detected again."""
+    rows = run.read_detections().to_pylist()
+    for row in rows:
+        if row["frame_path"] == frame_path:
+            row |= values
+    with run.store.writing("detections.parquet") as file:
+        pq.write_table(pa.Table.from_pylist(rows, DETECTIONS), file)
+
+
+def test_without_the_export_nothing_is_imported(run: FinishedRun, tmp_path: Path) -> None:
+    """Today's samples are not what was exported: boxes that nobody moved would count as drawn."""
+    task = make_task(run)
+    shutil.rmtree(tmp_path / "run" / "exports")
+    assert "exports/cvat: there is no export; give --export DIR" in refuse_import(run, task, tmp_path)
+    assert len(task.pictures) == 3
+
+
+def test_an_export_that_is_not_finished_is_refused(run: FinishedRun, tmp_path: Path) -> None:
+    file = tmp_path / "run" / "exports" / "cvat" / "export.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"finished": None}))
+    assert "this export is not finished" in refuse_import(run, make_task(run), tmp_path)
+
+
+def test_a_changed_frame_is_left_out_and_named(run: FinishedRun, tmp_path: Path) -> None:
+    task = make_task(run)
+    changed, *others = task.pictures
+    replace_detections(run, changed, content="5-3610a686")
+    decisions, notes = import_task(run, task, tmp_path, reviewed=True)
+    assert [decision.frame_path for decision in decisions] == others
+    assert [(note.kind, note.example) for note in notes] == [("changed", changed)]
+
+
+def test_the_content_is_that_of_the_export(run: FinishedRun, exported: Path, tmp_path: Path) -> None:
+    rows = read_samples_csv(open_store(exported)).set_index("frame_path")["content"]
+    frame_path = rows.index[0]
+    replace_detections(run, frame_path, content=None)
+    decisions, _ = import_cvat(run, upload(exported).write(tmp_path), "anna", exported, reviewed=True)
+    assert {decision.frame_path: decision.content for decision in decisions} == rows.to_dict()
+
+
+def test_who_decided_after_the_export_is_not_overridden(run: FinishedRun, tmp_path: Path) -> None:
+    task = make_task(run)
+    decided, moved, kept = task.pictures
+    log = DecisionLog(run.store, "ben")
+    log.append(judge_frame(run, decided, "ben", "reject"), judge_frame(run, moved, "ben", "keep"))
+    pair_run(run)
+    task.pictures[moved].boxes = [(task.pictures[moved].boxes[0][0], (1.0, 2.0, 30.0, 40.0))]
+    decisions, notes = import_task(run, task, tmp_path, reviewed=True)
+    assert list_actions(decisions) == [(kept, "keep")]
+    assert [(note.kind, note.count, note.example) for note in notes] == [("decided", 2, decided)]
+    assert "2 frames were decided on after the export was made" in str(notes[0])
+    early = dataclasses.replace(log_first(run), at="2020-01-02T03:04:05.000000+00:00")
+    run.store.delete(run.store.names("decisions"))
+    DecisionLog(run.store, "ben").append(early)  # before the export: what CVAT says is newer
+    assert len(import_task(run, task, tmp_path, reviewed=True)[0]) == 3
+
+
+def log_first(run: FinishedRun) -> Decision:
+    return run.decisions.decisions[0]
+
+
+def test_kept_boxes_that_pairing_would_not_give_today_are_counted(run: FinishedRun, tmp_path: Path) -> None:
+    task = make_task(run)
+    moved = next(iter(task.pictures))
+    samples = run.outcomes
+    samples.loc[samples["frame_path"] == moved, "hand_x1"] += 1
+    run_tables.write_outcomes(run.store, samples)
+    _, notes = import_task(run, task, tmp_path, reviewed=True)
+    assert [(note.kind, note.count, note.example) for note in notes] == [("pinned", 1, moved)]
+
+
+def test_a_missed_frame_that_was_looked_at_has_no_hand(run: FinishedRun, tmp_path: Path) -> None:
+    task = make_task(run, "no_hand")
+    folder = export_missed(run, tmp_path)
+    assert import_task(run, task, tmp_path, export_folder=folder)[0] == []
+    decisions, _ = import_task(run, task, tmp_path, export_folder=folder, reviewed=True)
+    assert {(decision.action, decision.judged_box) for decision in decisions} == {("reject", None)}
+    DecisionLog(run.store, "anna").append(*decisions)
+    pair_run(run)
+    left = read_samples_csv(open_store(export_missed(run, tmp_path / "again")))["frame_path"]
+    assert set(left).isdisjoint(task.pictures)
+    assert len(left)
+
+
+def test_a_rejected_frame_is_missed_until_somebody_says_that_it_has_no_hand(run: FinishedRun, tmp_path: Path) -> None:
+    task = make_task(run, count=1)
+    (frame_path,) = task.pictures
+    early = dataclasses.replace(judge_frame(run, frame_path, "ben", "reject"), at="2020-01-02T03:04:05.000000+00:00")
+    DecisionLog(run.store, "ben").append(early)
+    pair_run(run)
+    folder = export_missed(run, tmp_path)
+    assert frame_path in set(read_samples_csv(open_store(folder))["frame_path"])
+    task.pictures[frame_path].boxes = []
+    decisions, _ = import_task(run, task, tmp_path, export_folder=folder, reviewed=True)
+    DecisionLog(run.store, "anna").append(*decisions)
+    pair_run(run)
+    assert run.outcomes.set_index("frame_path").loc[frame_path, "outcome"] == "rejected"
+    left = read_samples_csv(open_store(export_missed(run, tmp_path / "again")))["frame_path"]
+    assert frame_path not in set(left)

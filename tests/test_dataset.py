@@ -32,6 +32,7 @@ from detectime.config import RunConfig, load_config
 from detectime.decisions import Decision, format_time
 from detectime.detection import run as detection_run
 from detectime.detection.engines.contract import Shard, ShardQueue
+from detectime.detection.manifest import RunError
 from detectime.detectors.registry import Chosen
 from detectime.exports.export import export_run
 from detectime.images import RGB, decode_image
@@ -40,7 +41,7 @@ from detectime.runs import FinishedRun
 from detectime.schema import DETECTIONS
 from detectime.sources.contract import Source
 from detectime.sources.reading import read_images
-from detectime.splits import write_split
+from detectime.splits import SplitError, write_split
 
 torch = need_extra("torch")
 v2 = need_extra("torchvision.transforms.v2")
@@ -287,6 +288,22 @@ def test_a_part_of_the_split(run: FinishedRun) -> None:
         HandsDataset(run, split="vall")
 
 
+def test_a_split_that_leaks_is_refused(tmp_path: Path) -> None:
+    """A copy was added in another folder, and a person put both folders into different parts."""
+    names = write_frames(tmp_path / "images")
+    shutil.copy(tmp_path / "images" / names[0], tmp_path / "images" / names[-1])
+    run = detect(tmp_path / "images", tmp_path / "run", names)
+    groups = sorted({name.partition("/")[0] for name in names})
+    write_split(run.store, pd.DataFrame({"video_name": groups, "split": ["train"] * 5 + ["val"]}))
+    for given in (run, str(run.store)):
+        with pytest.raises(SplitError, match=f"hold the same frame: '{names[0]}' and '{names[-1]}'"):
+            HandsDataset(given, split="train", allow_similar=True)
+    assert len(HandsDataset(run)) == len(names)  # nothing is tested with
+    write_split(run.store, pd.DataFrame({"video_name": groups, "split": ["val"] + ["train"] * 4 + ["val"]}))
+    notes = HandsDataset(run, split="train").notes
+    assert "unknown_hash" in {note.kind for note in notes}
+
+
 def decide(run: FinishedRun, frame_path: str, action: Any, **more: Any) -> None:
     log = decision_files.DecisionLog(run.store, "anna")
     log.append(Decision(format_time(), "anna", action, frame_path, None, None, "ok", **more))
@@ -295,7 +312,7 @@ def decide(run: FinishedRun, frame_path: str, action: Any, **more: Any) -> None:
 def test_decisions_count_once_the_run_is_paired(run: FinishedRun) -> None:
     first, second, *_ = read_hands(run)
     decide(run, first["frame_path"], "box", box=(100.0, 50.0, 130.0, 90.0))
-    with pytest.raises(DatasetError, match=r"made since this run was paired; .*outcomes\.pair_run\(run\)"):
+    with pytest.raises(RunError, match=r"made since this run was paired; .*outcomes\.pair_run\(run\)"):
         HandsDataset(run)
     outcomes.pair_run(run)
     dataset = HandsDataset(run, box="hand")
@@ -497,9 +514,43 @@ def test_a_loader_draws_by_groups(run: FinishedRun) -> None:
     assert sum(len(targets) for _, targets in loader) == 12
 
 
-def test_a_number_that_draws_nothing_is_refused() -> None:
-    with pytest.raises(DatasetError, match="per_group = 0: accepted: a whole number from 1 on"):
-        GroupSampler(SimpleNamespace(groups=GROUPS), per_group=0)
+@pytest.mark.parametrize("number", [0, -1, 2.5, "2", True, None])
+def test_a_number_that_draws_nothing_is_refused(number: Any) -> None:
+    with pytest.raises(DatasetError, match=f"per_group = {number!r}: accepted: a whole number from 1 on"):
+        GroupSampler(SimpleNamespace(groups=GROUPS), per_group=number)
+
+
+def test_weights_beside_a_sampler_are_those_of_what_it_draws(run: FinishedRun) -> None:
+    """A long video counts no more than the sampler draws of it."""
+    dataset = HandsDataset(run)
+    dataset._samples = dataset._samples.set_column(1, "video_name", pa.array(["long"] * 21 + ["b", "b", "c"]))
+    dataset.targets = np.array([0] * 14 + [2] * 7 + [2, 2, 3])
+    weights = dataset.class_weights(per_group=3)
+    sampler = GroupSampler(dataset, per_group=3)
+    drawn = np.bincount(dataset.targets[[index for _ in range(600) for index in sampler]], minlength=6) / 600
+    expected = [2, 0, 1 + 2, 1, 0, 0]  # of the long video, three samples in the ratio 2 : 1
+    np.testing.assert_allclose(drawn, expected, atol=0.15)
+    found = weights.numpy() * expected
+    np.testing.assert_allclose(found[[0, 2, 3]], found[0], rtol=1e-5)
+    assert not torch.equal(weights, dataset.class_weights())
+    with pytest.raises(DatasetError, match="per_group = 0"):
+        dataset.class_weights(0)
+
+
+def test_a_subset_is_drawn_by_groups(run: FinishedRun) -> None:
+    dataset = HandsDataset(run)
+    subset = torch.utils.data.Subset(dataset, [0, 1, 2, 23, 22])
+    drawn = draw(GroupSampler(subset, per_group=1))
+    assert {dataset.groups[subset.indices[index]] for index in drawn} == {"person_0", "person_5"}
+    assert len(drawn) == 2
+    with pytest.raises(DatasetError, match="a list has no `groups`; give a HandsDataset, or a Subset of one"):
+        GroupSampler([1, 2], per_group=1)
+
+
+@pytest.mark.parametrize("index", [1.7, slice(1, 3), None, "1"])
+def test_an_index_that_is_no_number_is_refused(index: Any, run: FinishedRun) -> None:
+    with pytest.raises(DatasetError, match=r"accepted: a whole number; for a part: torch\.utils.data.Subset"):
+        HandsDataset(run)[index]
 
 
 # -- exports
@@ -560,6 +611,26 @@ def test_an_unfinished_export_is_refused(run: FinishedRun, tmp_path: Path) -> No
 
 
 # -- what is refused
+
+
+@pytest.mark.parametrize("made", [None, 7, b"run"])
+def test_what_is_no_place_is_refused(made: Any) -> None:
+    with pytest.raises(DatasetError, match="accepted: the folder of a run or of an export"):
+        HandsDataset(made)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(DatasetError, match="this is a file; give the folder of a run or of an export"):
+        HandsDataset(tmp_path / "run.json")
+
+
+def test_a_run_without_samples_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(b"no picture")
+    run = detect(tmp_path, tmp_path / "run", ["a/1.jpg"])
+    with pytest.raises(DatasetError, match="there is no sample in it: no frame has a hand of a wanted class"):
+        HandsDataset(run)
 
 
 def test_what_is_no_training_set_is_refused(run: FinishedRun, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from conftest import (
     make_detections_table,
     make_frame_table,
 )
+from finished_runs import make_run
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -35,10 +38,22 @@ from skips import need_extra
 
 from detectime import corrections, decision_files, outcomes, pairing, runs
 from detectime.boxes import compute_iou
+from detectime.cli.finished import note_old_report
+from detectime.cli.main import _mark_pairing, main
 from detectime.config import Config, PairingConfig, load_config
 from detectime.decision_files import DecisionLog, read_decisions
-from detectime.decision_import import import_hands_json
-from detectime.decisions import Action, Corners, Decision, DecisionError, MergedDecisions, merge_decisions
+from detectime.decision_import import import_decisions, import_hands_json, read_file
+from detectime.decisions import (
+    Action,
+    Corners,
+    Decision,
+    DecisionError,
+    MergedDecisions,
+    find_contradictions,
+    merge_decisions,
+    note_contradictions,
+)
+from detectime.detection.manifest import RunError
 from detectime.exports import hands_json
 from detectime.judgements import Judgement, judge_frame, judge_frames
 from detectime.paths import SAMPLE
@@ -79,7 +94,7 @@ def apply(
     config = config or CONFIG
     table, detections = make_frame_table(rows), make_detections_table(*detected)
     merged = merge_decisions(decisions)
-    samples, notes = corrections.apply_decisions(table, detections, merged, config.pairing, config)
+    samples, notes, *_ = corrections.apply_decisions(table, detections, merged, config.pairing, config)
     assert pairing.count_outcomes(samples).loc["all", "frames"] == len(table)
     return samples.set_index("frame_path", drop=False), {note.kind: note.count for note in notes}
 
@@ -183,6 +198,29 @@ def test_a_clock_that_is_set_back_does_not_change_the_order(tmp_path: Path) -> N
     assert not merge_decisions(found)
 
 
+def test_decisions_of_one_time_are_told_apart(tmp_path: Path) -> None:
+    """Equal lines would count once: the second keep would vanish."""
+    log = append(tmp_path, decide("keep", second=50))
+    log.append(decide("undo", second=10), decide("keep", second=10))
+    found, _ = read_decisions(stores.open_store(tmp_path))
+    assert [decision.at[-15:-6] for decision in found] == ["50.000000", "50.000001", "50.000002"]
+    assert list_counting(merge_decisions(found)) == [("anna", "keep")]
+    later = dataclasses.replace(decide("reject"), at="2027-01-02T05:03:50+02:00")  # the time of the first
+    log.append(later)
+    assert read_decisions(stores.open_store(tmp_path))[0][-1].at == "2027-01-02T03:03:50.000000+00:00"
+
+
+def test_the_decisions_of_one_frame_are_read_alone(tmp_path: Path) -> None:
+    name = 'ä "b".jpg'
+    log = append(tmp_path, decide("keep", "a.jpg"), decide("keep", name, second=1), decide("undo", name, second=2))
+    assert log.name is not None
+    with (tmp_path / log.name).open("ab") as file:  # as other programs write JSON
+        escaped = {"version": 1, **dataclasses.asdict(decide("reject", name, second=3))}
+        file.write(json.dumps(escaped).encode() + b'\n{"version": 1, "at"')
+    found, _ = read_decisions(stores.open_store(tmp_path), name)
+    assert [decision.action for decision in found] == ["keep", "undo", "reject"]
+
+
 def test_after_a_failed_write_another_file_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = append(tmp_path, decide("keep", second=0))
 
@@ -248,7 +286,7 @@ FIELDS = {"version": 1, **dataclasses.asdict(decide("keep"))}
         ({**FIELDS, "judged_box": [1, 2, 3, float("nan")]}, "broken", "judged_box"),
         ({**FIELDS, "judged_box": [1, 2, 3, True]}, "broken", "judged_box"),
         ({**FIELDS, "judged_box": [1, 2, 3, 10**400]}, "broken", ""),
-        ({**FIELDS, "action": "box"}, "broken", "needs box"),
+        ({**FIELDS, "action": "box"}, "broken", "`box` needs the key `box`"),
         ({**FIELDS, "pixels": "turned"}, "broken", "upright, stored"),
         ({**FIELDS, "action": "praise"}, "newer", "'praise' is not known"),
         ({**FIELDS, "version": 2}, "newer", "version 2"),
@@ -390,16 +428,36 @@ def test_the_latest_that_was_not_undone_counts(decisions: list[Decision], counti
 )
 def test_contradictions_are_listed(first: Decision, second: Decision, contradicts: bool) -> None:
     later = dataclasses.replace(second, reviewer="ben", at=decide("keep", second=9).at)
-    merged = merge_decisions([first, later])
-    table = merged.contradictions
+    table = find_contradictions(merge_decisions([first, later]))
     assert len(table) == contradicts
     if contradicts:
         assert table.loc[0, ["frame_path", "reviewer", "other_reviewer"]].tolist() == ["a.jpg", "ben", "anna"]
-        (note,) = merged.notes
+        (note,) = note_contradictions(table)
         assert note.example is not None
         assert note.example.startswith("a.jpg: ben: ")
     same_person = merge_decisions([first, dataclasses.replace(later, reviewer="anna")])
-    assert len(same_person.contradictions) == 0
+    assert find_contradictions(same_person).empty
+
+
+def test_a_word_on_other_content_hides_no_contradiction() -> None:
+    said = [
+        decide("keep", by="ben", content="1-a", second=0),
+        decide("keep", by="ben", content="2-b", second=1),
+        decide("reject", content="1-a", second=2),
+    ]
+    assert find_contradictions(merge_decisions(said))["other_decision"].tolist() == ["keep [160, 100, 200, 150]"]
+
+
+def test_only_decisions_that_hold_contradict_each_other() -> None:
+    said = [
+        decide("keep", by="ben", content="1-a", second=0),
+        decide("reject", content="1-a", second=1),
+        decide("keep", content="2-b", second=2),
+    ]
+    rows = [{"frame_path": "a.jpg"}]
+    for content, count in (("1-a", 1), ("2-b", 0), ("3-c", 0)):
+        _, notes = apply(said, rows, [make_detection_row("a.jpg", [FACE], [HAND]) | {"content": content}])
+        assert notes.get("contradiction", 0) == count
 
 
 # -- applying: hands
@@ -521,6 +579,7 @@ def test_a_rejected_box_is_asked_again_if_there_is_another(
     detected = [make_detection_row("a.jpg", [FACE], hands)]
     samples, notes = apply(decisions, [{"frame_path": "a.jpg"}], detected)
     assert samples.loc["a.jpg", "outcome"] == outcome
+    notes.pop("contradiction", None)
     assert notes == ({"asked_again": 1} if asked else {})
     assert pd.isna(samples.loc["a.jpg", "decision"]) == bool(asked)
 
@@ -716,7 +775,7 @@ def test_only_decided_rows_change_and_all_boxes_are_inside(
     )
     detections = make_detections_table(*(row | {"frame_path": f"{k}.jpg"} for k, row in enumerate(found)))
     merged = merge_decisions(decisions)
-    samples, notes = corrections.apply_decisions(table, detections, merged, config.pairing, config)
+    samples, notes, *_ = corrections.apply_decisions(table, detections, merged, config.pairing, config)
     plain = pairing.pair_frames(table, detections, config.pairing)
     undecided = ~samples["frame_path"].isin(merged.hands.keys() | merged.labels.keys())
     pd.testing.assert_frame_equal(samples[undecided], plain[undecided])
@@ -735,12 +794,12 @@ def test_only_decided_rows_change_and_all_boxes_are_inside(
     json.loads(b"".join(hands_json.encode_samples(samples)))
     # Every decided frame that is wanted shows its decision, or a note tells why not.
     silent = ~undecided & samples["wanted"] & samples["decision"].isna()
-    assert sum(note.count for note in notes if note.kind != "unchecked") >= silent.sum()
+    assert sum(note.count for note in notes if note.kind not in ("unchecked", "contradiction")) >= silent.sum()
 
 
 def test_nothing_changes_without_decisions() -> None:
     table, detections, config = make_frame_table(FRAMES), make_detections_table(*DETECTED), CONFIG
-    samples, notes = corrections.apply_decisions(table, detections, MergedDecisions(), config.pairing, config)
+    samples, notes, *_ = corrections.apply_decisions(table, detections, MergedDecisions(), config.pairing, config)
     pd.testing.assert_frame_equal(samples, pairing.pair_frames(table, detections, config.pairing))
     assert notes == []
 
@@ -892,7 +951,7 @@ def test_two_people_decide_and_the_run_is_detected_again_with_other_boxes(output
     notes = {note.kind: note for note in opened.notes}
     assert notes["asked_again"].example == better
     assert notes["contradiction"].count == 1
-    table = opened.decisions.contradictions
+    table = opened.pair_frames(opened.pairing).contradictions
     assert table[["frame_path", "reviewer", "other_reviewer"]].to_numpy().tolist() == [[disputed, "ben", "anna"]]
 
 
@@ -983,11 +1042,11 @@ def test_a_kept_crop_of_a_person_is_kept(output: Path) -> None:
     [
         (Judgement("nowhere.jpg", "keep"), "have no such frame"),
         (Judgement("stop_01/0001.jpg", "kep"), "did you mean 'keep'"),  # type: ignore[arg-type]
-        (Judgement("stop_01/0001.jpg", "box"), "needs box"),
-        (Judgement("stop_01/0001.jpg", "label"), "needs class_name"),
+        (Judgement("stop_01/0001.jpg", "box"), "`box` needs the argument `box`"),
+        (Judgement("stop_01/0001.jpg", "label"), "`label` needs the argument `class_name`"),
         (Judgement("stop_01/0001.jpg", "label", class_name="stp"), "did you mean 'stop'"),
-        (Judgement("stop_01/0001.jpg", "keep", class_name="stop"), "class_name does not belong to keep"),
-        (Judgement("stop_01/0001.jpg", "reject", box=HAND), "box does not belong to reject"),
+        (Judgement("stop_01/0001.jpg", "keep", class_name="stop"), "`class_name` does not belong to `keep`"),
+        (Judgement("stop_01/0001.jpg", "reject", box=HAND), "`box` does not belong to `reject`"),
         (Judgement("stop_01/0001.jpg", "box", box=(1, 2, 3)), "four finite numbers"),  # type: ignore[arg-type]
         (Judgement("stop_01/0001.jpg", "box", box=(1, 2, float("inf"), 4)), "four finite numbers"),
         (Judgement("stop_01/0001.jpg", "box", box=(10, 2, 3, 4)), "x1 must be less than x2"),
@@ -1001,6 +1060,82 @@ def test_a_judgement_that_cannot_be_is_refused(output: Path, judgement: Judgemen
         judge_frames(runs.open_run(output), [good, judgement], "anna")
     assert message in str(refusal.value)
     assert "  2. " in str(refusal.value)
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run over 30 frames, whose contents are known."""
+    output = tmp_path_factory.mktemp("detected") / "run"
+    make_run(output, limit=30)
+    return output
+
+
+@pytest.fixture
+def fresh(detected: Path, tmp_path: Path) -> Path:
+    """Return a copy of a run of this version."""
+    return Path(shutil.copytree(detected, tmp_path / "fresh"))
+
+
+def replace_contents(output: Path, content: str, *frame_paths: str) -> None:
+    """Give frames another content in the detections, as a re-run does whose files changed."""
+    rows = runs.open_run(output).read_detections().to_pylist()
+    rows = [row | {"content": content} if row["frame_path"] in frame_paths else row for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows, DETECTIONS), output / "detections.parquet")
+
+
+def list_sample_paths(output: Path) -> list[str]:
+    return list(read_samples(output))
+
+
+def test_the_outcomes_have_the_content_of_each_frame(fresh: Path) -> None:
+    opened = runs.open_run(fresh)
+    found = opened.outcomes.dropna(subset="content").set_index("frame_path")["content"].to_dict()
+    stored = opened.read_detections(["frame_path", "content"]).to_pylist()
+    assert found == {row["frame_path"]: row["content"] for row in stored}
+    old = run_tables.read_outcomes(opened.store)
+    assert old is not None
+    run_tables.write_outcomes(opened.store, old.drop(columns="content"))
+    assert opened.outcomes["content"].isna().all()
+    assert opened.outcomes.columns.tolist() == old.columns.tolist()
+    frame_path = list_sample_paths(fresh)[0]
+    assert judge_frame(opened, frame_path, "anna", "keep").content == found[frame_path]
+
+
+def test_a_judgement_is_about_what_was_shown(fresh: Path) -> None:
+    frame_path = list_sample_paths(fresh)[0]
+    opened = runs.open_run(fresh)
+    samples = opened.outcomes
+    replace_contents(fresh, "1-a", frame_path)
+    (made,) = judge_frames(opened, [Judgement(frame_path, "keep")], "anna", shown=samples)
+    assert made.content == samples.set_index("frame_path")["content"][frame_path] != "1-a"
+
+
+def test_a_run_that_was_detected_again_is_paired_before_it_is_judged(fresh: Path) -> None:
+    frame_path = list_sample_paths(fresh)[0]
+    opened = runs.open_run(fresh)
+    DecisionLog(opened.store, "ben").append(judge_frame(opened, frame_path, "ben", "keep"))
+    judge_frame(opened, frame_path, "anna", "keep")  # newer decisions are fine
+    file = fresh / "run.json"
+    made = json.loads(file.read_text())
+    for changed in ({"finished": "2030-01-02T03:04:05+00:00"}, {"pairing": None}):  # as `redetect` leaves it
+        file.write_text(json.dumps(made | changed))
+        with pytest.raises(RunError, match="frames were detected since this run was paired; pair it again"):
+            judge_frame(runs.open_run(fresh), frame_path, "anna", "keep")
+
+
+def test_a_chosen_hand_is_one_that_was_detected(fresh: Path) -> None:
+    opened = runs.open_run(fresh)
+    frame_path = list_sample_paths(fresh)[0]
+    (row,) = (row for row in opened.read_detections().to_pylist() if row["frame_path"] == frame_path)
+    hand = [row["hands"][0][corner] for corner in ("x1", "y1", "x2", "y2")]
+    made = judge_frame(opened, frame_path, "anna", "choose_hand", box=[corner + 0.75 for corner in hand])
+    assert made.box == tuple(hand)
+    nearest = re.escape(str([round(corner, 2) for corner in hand]))
+    with pytest.raises(DecisionError, match=f"no such hand was detected; the nearest is {nearest}"):
+        judge_frame(opened, frame_path, "anna", "choose_hand", box=[corner + 1.25 for corner in hand])
+    without = opened.outcomes.query("hands == 0 and outcome == 'no_hand'")["frame_path"].iloc[0]
+    with pytest.raises(DecisionError, match="no hand was detected in this frame; draw one"):
+        judge_frame(opened, without, "anna", "choose_hand", box=hand)
 
 
 # -- edits of hands.json
@@ -1091,9 +1226,11 @@ def test_edits_are_compared_with_what_was_edited(output: Path) -> None:
     decisions, notes = import_hands_json(opened, kept.name, reviewer="anna")
     assert ([(one.action, one.frame_path) for one in decisions], notes) == ([("box", frame_path)], [])
     written.unlink()  # as earlier releases left it
+    with pytest.raises(DecisionError, match=r"53 of 99 samples differ .* not known; nothing was decided. Put the file"):
+        import_hands_json(opened, kept.name, reviewer="anna")
+    outcomes.pair_run(opened, PairingConfig())
     decisions, (note,) = import_hands_json(opened, kept.name, reviewer="anna")
-    assert note.kind == "compared_with_present"
-    assert len(decisions) > 1
+    assert (note.kind, [one.action for one in decisions]) == ("compared_with_present", ["box"])
 
 
 def test_an_edit_of_0_2_is_imported(tmp_path: Path) -> None:
@@ -1117,6 +1254,185 @@ def test_what_no_decision_holds_is_told(output: Path) -> None:
     decisions, notes = import_hands_json(runs.open_run(output), reviewer="anna")
     assert [(note.kind, note.count) for note in notes] == [("other_edits", 2), ("rounded", 1)]
     assert [decision.action for decision in decisions] == ["box"]
+
+
+def test_an_edit_of_a_frame_that_changed_since_is_left_out(fresh: Path) -> None:
+    """The old picture's box must not come onto the new picture."""
+    added = runs.open_run(fresh).outcomes.query("outcome == 'no_hand'").iloc[0]
+    changed, edited, _, also = (row["frame_path"] for row in edit(fresh, lambda rows: move_and_add(rows, added))[:4])
+    outcomes.pair_run(runs.open_run(fresh))
+    (kept,) = (file.name for file in fresh.glob("hands.2*Z.json"))
+    replace_contents(fresh, "1-a", changed, added["frame_path"])
+    opened = runs.open_run(fresh)
+    decisions, notes = import_hands_json(opened, kept, reviewer="anna")
+    assert [decision.frame_path for decision in decisions] == [edited]
+    assert [(note.kind, note.count, note.example) for note in notes] == [("changed", 2, changed)]
+    assert also not in {decision.frame_path for decision in decisions}
+    outcomes.pair_run(opened)  # with the new contents: what the file was edited from stays known
+    assert import_hands_json(opened, kept, reviewer="anna")[1] == notes
+
+
+def move_and_add(rows: list[dict[str, Any]], added: Any) -> None:
+    for row in rows[:2]:
+        row["bbox"] = [1, 2, 33, 44]
+    bare = {name: added[name] for name in ("frame_path", "video_name")}
+    rows.append({**bare, "frame_id": int(added["frame_id"]), "label": int(added["label"]), "bbox": [5, 5, 50, 50]})
+
+
+def import_file(output: Path, file: str | None = None, reviewer: str = "anna") -> list[Decision]:
+    opened = runs.open_run(output)
+    find = partial(import_hands_json, opened, file, reviewer=reviewer)
+    return import_decisions(opened, file, reviewer, find)[0]
+
+
+def test_a_file_is_imported_once_and_its_note_goes(output: Path) -> None:
+    frame_path = edit(output, lambda rows: rows[3].update(bbox=[1, 2, 33, 44]))[3]["frame_path"]
+    outcomes.pair_run(runs.open_run(output))
+    (kept,) = (file.name for file in output.glob("hands.2*Z.json"))
+    assert [note.kind for note in runs.open_run(output).notes] == ["edited"]
+    (decision,) = import_file(output, kept)
+    assert read_samples(output)[frame_path]["bbox"] == [1, 2, 33, 44]
+    assert [note.kind for note in runs.open_run(output).notes] == []
+    (record,) = runs.open_run(output).manifest["imported"]
+    assert (record["reviewer"], Path(record["file"]).name) == ("anna", kept)
+    with pytest.raises(DecisionError, match=rf"{kept}: anna imported this content at 20.*; nothing was decided"):
+        import_file(output, kept, reviewer="ben")
+    assert read_decisions(stores.open_store(output))[0] == [decision]
+    (output / record["decisions"]).unlink()  # takes the import back
+    outcomes.pair_run(runs.open_run(output))
+    assert read_samples(output)[frame_path]["bbox"] != [1, 2, 33, 44]
+    assert len(import_file(output, kept)) == 1
+
+
+def test_an_imported_file_that_is_set_aside_does_not_ask_for_an_import(output: Path) -> None:
+    edit(output, lambda rows: rows[3].update(bbox=[1, 2, 33, 44], comment="which no decision holds"))
+    import_file(output)
+    (note,) = (note for note in runs.open_run(output).notes if note.kind == "edited")
+    assert "; it was imported as decisions" in str(note)
+
+
+def test_a_locked_folder_is_left_as_it_is(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(output, lambda rows: rows.pop())
+    monkeypatch.setattr(FolderStore, "lock", partialmethod(FolderStore.lock, patience=0.1))
+    with FolderStore(output).lock(), pytest.raises(StoreError, match="another run is writing") as refusal:
+        import_file(output)
+    assert "nothing was changed. Wait until it is done, then try again" in str(refusal.value)
+    assert "output`" not in str(refusal.value)
+    assert not (output / "decisions").exists()
+    assert len(import_file(output)) == 1
+
+
+def test_an_emptied_file_is_refused(output: Path) -> None:
+    (output / "hands.json").write_bytes(b"[]")
+    with pytest.raises(DecisionError, match="no sample is left of 99, which would reject them all; nothing was deci"):
+        import_hands_json(runs.open_run(output), reviewer="anna")
+
+
+# -- the command line
+
+
+def call(*arguments: object, capsys: pytest.CaptureFixture[str], status: int = 0) -> str:
+    """Run the command in this process; returns what it printed."""
+    assert main([str(argument) for argument in arguments]) == status
+    printed = capsys.readouterr()
+    return printed.err if status else printed.out
+
+
+def test_the_command_imports_once_and_says_what_of(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("decisions", "import", output, "--reviewer", "anna")
+    told = call(*command, capsys=capsys).splitlines()
+    assert told[:3] == [
+        f"Importing {output}/hands.json",
+        f"Note: The file {output}/hands.json is as it was written: there is nothing to decide.",
+        "Nothing was decided",
+    ]
+    edit(output, lambda rows: rows[3].update(bbox=[1, 2, 33, 44]))
+    kept = shutil.copy(output / "hands.json", output / "edited.json")
+    assert "1 decision of anna in" in call(*command, capsys=capsys)
+    assert "anna imported this content at" in call(*command[:3], kept, *command[3:], capsys=capsys, status=1)
+    task = output / "task.zip"
+    task.write_bytes(b"PK")
+    assert "task.zip: cannot be read" in call(*command[:3], task, capsys=capsys, status=1)
+
+
+def test_the_command_lists_what_does_not_count_and_all_contradictions(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("decisions", "list", output, capsys=capsys) == f"No decisions in {output}/decisions\n"
+    opened = runs.open_run(output)
+    paths = list_sample_paths(output)[:25]
+    for name, action in (("ben", "keep"), ("anna", "reject")):
+        said = [Judgement(path, action) for path in paths]  # type: ignore[arg-type]
+        DecisionLog(opened.store, name).append(*judge_frames(opened, said, name))
+    stale = dataclasses.replace(judge_frame(opened, paths[0], "ben", "keep"), content="1-a", frame_path="gone.jpg")
+    DecisionLog(opened.store, "ben").append(stale)
+    told = call("decisions", "list", output, capsys=capsys)
+    assert told.startswith("anna  reject  25\nben  keep  26\nNote: 25 contradictions between")
+    assert "Note: 1 decided frame is not in the labels" in told
+    assert told.count("keep [") == 20 + 1
+    assert "… and 5 more: --all" in told
+    assert told.splitlines()[-1] == f"Not all are applied yet: detectime pair {output}"
+    assert call("decisions", "list", output, "--all", capsys=capsys).count("keep [") == 25 + 1
+    every = json.loads(call("decisions", "list", output, "--json", capsys=capsys))
+    assert [values["counts"] for values in every] == [False] * 25 + [True] * 25 + [False]
+
+
+def test_info_tells_who_decided(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "decisions  " not in call("info", output, capsys=capsys)
+    opened = runs.open_run(output)
+    paths = list_sample_paths(output)
+    log = DecisionLog(opened.store, "anna")
+    log.append(*judge_frames(opened, [Judgement(path, "keep") for path in paths[:2]], "anna"))
+    DecisionLog(opened.store, "ben").append(judge_frame(opened, paths[0], "ben", "keep"))
+    told = call("info", output, capsys=capsys)
+    assert f"decisions  2 of anna, 1 of ben; not all are applied yet: detectime pair {output}\n" in told
+    assert str(log.name) in told
+    outcomes.pair_run(opened)
+    assert "decisions  2 of anna, 1 of ben\n" in call("info", output, capsys=capsys)
+
+
+def test_info_of_a_run_of_0_2_counts_its_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    told = call("info", folder, capsys=capsys)
+    assert "99 of 108 gesture frames have a sample" in told
+    made = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(made | {"finished": None}))
+    told = call("info", folder, capsys=capsys)
+    assert re.search(r"detection  \d+ rows of the frame table have a saved result", told)
+
+
+def test_a_report_of_another_pairing_says_so(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stores.open_store(output)
+    notebook = json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+    store.put("report.ipynb", notebook)
+    assert note_old_report(store) == []  # nobody knows which pairing it shows
+    store.put("report.ipynb", _mark_pairing(notebook, store))
+    assert note_old_report(store) == []
+    opened = runs.open_run(output)
+    DecisionLog(opened.store, "anna").append(judge_frame(opened, list_sample_paths(output)[0], "anna", "reject"))
+    for command in ("pair", "report"):
+        told = call(command, output, capsys=capsys)
+        assert "Note: Decisions or another pairing came after report.ipynb; `detectime run` with the same" in told
+
+
+def test_a_path_counts_before_a_file_of_that_name_in_the_run(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = runs.open_run(output)
+    monkeypatch.chdir(tmp_path)
+    assert read_file(opened, "hands.json")[0] == read_file(opened, None)[0] == f"{output}/hands.json"
+    (tmp_path / "hands.json").write_bytes(b"[1]")
+    assert read_file(opened, "hands.json") == ("hands.json", b"[1]")
+
+
+def test_frames_that_cannot_be_read_are_counted(output: Path, tmp_path: Path) -> None:
+    file = output / "run.json"
+    made = json.loads(file.read_text())
+    made["configuration"]["data"]["images"] = str(tmp_path / "moved away")
+    file.write_text(json.dumps(made))
+    edited = edit(output, lambda rows: [row.update(bbox=[1, 2, 33, 44]) for row in rows[:2]])
+    _, (note,) = import_hands_json(runs.open_run(output), reviewer="anna")
+    assert (note.kind, note.count, note.example) == ("unread", 2, edited[0]["frame_path"])
 
 
 @pytest.mark.parametrize(
@@ -1156,7 +1472,7 @@ def test_a_file_that_is_no_list_is_refused(output: Path, content: bytes, message
 
 
 def test_a_file_that_is_not_there_is_refused(output: Path) -> None:
-    with pytest.raises(DecisionError, match=r"hands\.9\.json: the edited file cannot be read"):
+    with pytest.raises(DecisionError, match=r"hands\.9\.json: the file cannot be read"):
         import_hands_json(runs.open_run(output), "hands.9.json", reviewer="anna")
     (output / "hands.json").unlink()
     with pytest.raises(DecisionError, match="there is no such file"):

@@ -53,7 +53,7 @@ INSIDE = {
         *("huggingface", "webdataset", "image_folder", "samples_csv", "contact_sheet", "dataset_card", "failed_csv"),
         *("registry", "picture_names", "selection", "annotations", "export_folder", "chunks", "pictures", "export"),
     ],
-    "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "assignment", "leaks", "run_split"],
+    "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "leaks", "assignment", "run_split"],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
     "report": ["charts", "crops", "html"],
     "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "main"],

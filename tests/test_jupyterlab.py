@@ -203,7 +203,6 @@ def test_a_kernel_without_detectime_is_told_in_view(other_kernel: None, page: An
     run_all(page)
 
     errors = page.locator(ERROR)
-    page.screenshot(path="/tmp/shot.png")
     assert errors.count() == 1, errors.all_text_contents()
     text = errors.first.inner_text()
     assert "detectime is not installed for this kernel" in text

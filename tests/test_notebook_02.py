@@ -83,8 +83,8 @@ def test_none_is_the_default() -> None:
     assert {names[name] for name in notebook._list_assigned(cell)} == {None}
     settings = load_settings(names | {"output": "/runs/out"}, ["", cell])
     assert settings.export == ExportConfig()
-    assert (settings.to, settings.formats, settings.seed) == ("/runs/out/exports", ("imagefolder",), 0)
-    assert settings.shares == {"train": 0.8, "val": 0.1, "test": 0.1}
+    assert (settings.to, settings.formats, settings.seed) == ("/runs/out/exports", ("imagefolder",), None)
+    assert settings.shares is None
 
 
 def test_every_setting_is_a_parameter() -> None:
@@ -113,6 +113,9 @@ def test_shares_are_text_or_a_dict(shares: Any) -> None:
         ({"thin": 300}, ConfigError, "thin = 300"),
         ({"seed": "x"}, ConfigError, "seed = 'x'"),
         ({"formats": ""}, ConfigError, "formats: none is given"),
+        ({"formats": "coco yolo"}, ConfigError, "formats = 'coco yolo': separate names by commas: coco, yolo"),
+        ({"images": "none"}, ExportError, "images = none: imagefolder accepts"),
+        ({"formats": "coco,imagefolder", "faces": True}, ExportError, "faces = true: imagefolder with images = crops"),
         ({"formats": "cocoa"}, ExportError, "format 'cocoa': did you mean 'coco'?"),
         ({"license": "CC BY"}, ConfigError, "license = 'CC BY'"),
         ({"shares": "train"}, SplitError, "shares = 'train': accepted: names and shares"),
@@ -156,7 +159,7 @@ def test_what_is_said_of_leaks() -> None:
         clean == "2 samples of 2 groups were compared: no group, no frame and no near-duplicate crop is in two parts."
     )
     allowed = export_notebook.describe_leakage(samples, [Note("similar", 1, "pair of groups")])
-    assert "but near-duplicate crops are" in allowed
+    assert "but near-duplicate crops, or parts of one video, are, which allow_similar allows" in allowed
     assert "no near-duplicate" not in allowed
     for kind in ("unknown_hash", "unknown_content"):
         assert "could not be compared" in export_notebook.describe_leakage(samples, [Note(kind, 1, "sample")])
@@ -166,9 +169,12 @@ def test_what_is_said_of_leaks() -> None:
 @pytest.mark.parametrize("settings", [{"thin": 60}, {"every": 3}, {"thin": 31, "every": 2}])
 def test_the_preview_is_what_the_export_leaves_out(settings: dict[str, Any], run: FinishedRun, tmp_path: Path) -> None:
     export = ExportConfig(**settings)
-    previewed = export_notebook.preview_thinning(run, export if "thin" in settings else ExportConfig(thin=0, every=3))
+    previewed = export_notebook.preview_thinning(run, export)
     (done,) = export_run(run, ["csv"], tmp_path / "to", export)
     assert done.counts["thinned"] == previewed["redundant"].sum() > 0
+    given = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    left_out = f"{given}: left out are {done.counts['thinned']} of {len(previewed)} samples."
+    assert export_notebook.describe_thinning(previewed, export) == left_out
     exported = export_notebook.read_exported(done)
     assert exported["frame_path"].tolist() == previewed.loc[~previewed["redundant"], "frame_path"].tolist()
 
@@ -178,6 +184,14 @@ def test_the_preview_is_of_reviewed_samples_only(run: FinishedRun) -> None:
     DecisionLog(run.store, "anna").append(judge_frame(run, frame, "anna", "keep"))
     outcomes.pair_run(run)
     assert export_notebook.preview_thinning(run, ExportConfig(only="reviewed"))["frame_path"].tolist() == [frame]
+
+
+def test_nothing_is_thinned_of_frames_without_a_sample(run: FinishedRun) -> None:
+    export = ExportConfig(only="missed")
+    previewed = export_notebook.preview_thinning(run, export)
+    assert previewed.empty
+    assert "frames without a sample are exported" in export_notebook.describe_thinning(previewed, export)
+    assert crops.plot_redundant(run, previewed) is None
 
 
 def read_labels(figure: Any) -> list[str]:

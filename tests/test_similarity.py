@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from detectime.images import describe_content, hash_crop
 from detectime.paths import SAMPLE
 from detectime.runs import FinishedRun
 from detectime.similarity import count_different_bits, find_similar_pairs
+from detectime.splits import find_links
 
 FROZEN = Path(__file__).parent / "frozen" / "0.2.0" / "default"
 NEAR, FAR = (100, 100, 200, 200), (400, 100, 500, 200)
@@ -169,6 +172,54 @@ def test_pairs_are_those_of_brute_force(bits: int) -> None:
 def test_pairs_of_few_hashes(count: int, groups: int, bits: int, seed: int) -> None:
     hashes, labels = make_similar(count, seed, 40), np.random.default_rng(seed).integers(0, groups, count)
     assert sorted(collect_pairs(hashes, labels, bits)) == sorted(find_by_brute_force(hashes, labels, bits))
+
+
+def make_still(count: int, group_size: int, patterns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return hashes of groups in which all crops are alike, and the group of each; groups share a few patterns."""
+    random = np.random.default_rng(seed)
+    groups = np.arange(count) // group_size
+    bits = random.integers(0, 2, (patterns, 256), dtype=np.uint8)[groups % patterns]
+    for position in random.integers(0, 256, (6, count)):
+        bits[np.arange(count), position] ^= 1
+    return np.packbits(bits, axis=1).view(np.uint64), groups
+
+
+@settings(max_examples=20, deadline=None)
+@given(patterns=st.integers(1, 4), group_size=st.integers(10, 150), bits=st.sampled_from([8, 12, 31]))
+def test_pairs_of_still_videos(patterns: int, group_size: int, bits: int) -> None:
+    hashes, groups = make_still(300, group_size, patterns)
+    assert sorted(collect_pairs(hashes, groups, bits)) == sorted(find_by_brute_force(hashes, groups, bits))
+
+
+@pytest.mark.parametrize(("count", "group_size", "patterns"), [(20_000, 20_000, 1), (20_000, 300, 1), (20_000, 300, 5)])
+def test_still_videos_are_linked_at_once(count: int, group_size: int, patterns: int) -> None:
+    """All pairs of alike crops would be up to 200 million."""
+    hashes, groups = make_still(count, group_size, patterns)
+    samples = pd.DataFrame({"frame_path": [f"{k:05}" for k in range(count)], "video_name": groups.astype(str)})
+    began = time.process_time()
+    links = find_links(samples, [None] * count, hashes, np.ones(count, bool))
+    assert time.process_time() - began < 4
+    assert len(links) == len(set(groups)) - min(patterns, len(set(groups)))  # a tree per pattern
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(2, 60), groups=st.integers(2, 12), seed=st.integers(0, 2**32))
+def test_links_connect_what_all_pairs_connect(count: int, groups: int, seed: int) -> None:
+    hashes, labels = make_similar(count, seed, 40), np.random.default_rng(seed).integers(0, groups, count)
+    samples = pd.DataFrame({"frame_path": [f"{k:02}" for k in range(count)], "video_name": labels.astype(str)})
+    links = find_links(samples, [None] * count, hashes, np.ones(count, bool))
+    linked = zip(links["group"].astype(int), links["other_group"].astype(int), strict=True)
+    pairs = {(int(labels[a]), int(labels[b])) for a, b, _ in find_by_brute_force(hashes, labels, 31)}
+    assert find_units(groups, linked) == find_units(groups, pairs)
+
+
+def find_units(groups: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the least group that pairs connect with each."""
+    units = list(range(groups))
+    for a, b in pairs:
+        low, high = sorted((units[a], units[b]))
+        units = [low if unit == high else unit for unit in units]
+    return units
 
 
 def test_equal_hashes_are_pairs_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import shutil
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
 from detectime import outcomes, runs, splits
+from detectime.detection import manifest
 from detectime.report import charts
 from detectime.runs import FinishedRun
 from detectime.similarity import count_different_bits
@@ -70,7 +72,9 @@ def get_parts(split: pd.DataFrame) -> dict[str, str]:
 
 
 def make_links(*pairs: tuple[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(pairs, columns=["group", "other_group"])
+    links = pd.DataFrame(pairs, columns=["group", "other_group"])
+    frames = {name.replace("group", "frame_path"): links[name] + "/1.jpg" for name in links}
+    return links.assign(kind="similar", **frames)
 
 
 # -- assigning groups
@@ -132,6 +136,23 @@ def test_new_groups_make_up_for_what_is_missing() -> None:
         "train",
     ]
     assert notes == []
+
+
+@pytest.mark.parametrize(("classes", "each"), [(34, 1), (34, 3), (18, 4), (6, 2)])
+def test_more_classes_than_groups_cover_leave_the_shares_as_they_are(classes: int, each: int) -> None:
+    """A run grows a few groups at a time, and each new one has a class that val or test lacks."""
+    random, groups = np.random.default_rng(0), {}
+    earlier: pd.DataFrame | None = None
+    for count in (12, 18, 24, 60):
+        while len(groups) < count:
+            chosen = random.choice(classes, each, replace=False)
+            groups[f"v{len(groups):02d}"] = {f"class {k}": int(random.integers(5, 10)) for k in chosen}
+        samples = make_samples(groups)
+        earlier, notes = splits.make_split(samples, earlier=earlier)
+        shares = splits.assign_splits(samples, earlier)["split"].value_counts(normalize=True)
+        assert shares["train"] > 0.65
+    assert shares.to_dict() == pytest.approx(dict(SHARES), abs=0.1)
+    assert all("go where a class is lacking" in str(note) for note in notes if note.kind == "share")
 
 
 def test_the_seed_decides() -> None:
@@ -226,14 +247,16 @@ def test_a_class_in_two_groups_can_be_tested() -> None:
 def test_no_part_is_empty_if_there_are_enough_groups() -> None:
     """Two videos of each of three classes cannot cover three parts, but fill them."""
     split, notes = splits.make_split(make_even(6, CLASSES))
-    assert split["split"].value_counts().to_dict() == {"train": 3, "test": 2, "val": 1}
+    assert split["split"].value_counts().to_dict() == {"train": 4, "val": 1, "test": 1}
     assert [note.kind for note in notes].count("class_not_in_part") == 3
     assert [note.kind for note in notes].count("share") == 3
 
 
 @pytest.mark.parametrize(("count", "empty"), [(1, "val and test"), (2, "val")])
 def test_fewer_groups_than_parts_are_refused(count: int, empty: str) -> None:
-    with pytest.raises(SplitError, match=f"leave {empty} empty; give fewer parts than train, val, test, or add videos"):
+    with pytest.raises(
+        SplitError, match=f"leaves? {empty} empty; give fewer parts than train, val, test, or add videos"
+    ):
         splits.make_split(make_even(count))
     assert len(splits.make_split(make_even(2), {"train": 0.8, "test": 0.2})[0]) == 2
     assert get_parts(splits.make_split(make_even(1), {"train": 1})[0]) == {"v00": "train"}
@@ -277,8 +300,26 @@ def test_a_group_follows_the_one_that_has_a_part() -> None:
 
 def test_ties_that_leave_a_part_empty_are_refused() -> None:
     pairs = [(f"v{k:02d}", f"v{k + 1:02d}") for k in range(8)]
-    with pytest.raises(SplitError, match=r"10 groups of frames .*, tied to 2 by .* leave val empty; .* allow_similar"):
-        splits.make_split(make_even(10), links=make_links(*pairs))
+    links = make_links(*pairs)
+    with pytest.raises(SplitError, match=r"10 groups of frames .*, tied to 2 by .* leave val empty;") as refusal:
+        splits.make_split(make_even(10), links=links)
+    assert "(the first: 'v00' and 'v01' hold near-duplicate crops, 'v00/1.jpg' and 'v01/1.jpg')" in str(refusal.value)
+    assert "allow_similar = true" in str(refusal.value)
+    with pytest.raises(SplitError, match="leave val empty") as refusal:
+        splits.make_split(make_even(10), links=links.assign(kind="same_content"))
+    assert "allow_similar" not in str(refusal.value)
+
+
+def test_a_group_that_is_not_wanted_now_fills_its_part() -> None:
+    earlier = pd.DataFrame({"video_name": ["v00", "v01", "gone"], "split": ["train", "val", "test"]})
+    split, notes = splits.make_split(make_even(2), earlier=earlier)
+    assert get_parts(split)["gone"] == "test"
+    assert "gone" in {note.kind for note in notes}
+
+
+def test_one_group_leaves_parts_empty() -> None:
+    with pytest.raises(SplitError, match=r"^1 group of frames \(video_name\) leaves val and test empty"):
+        splits.make_split(make_even(1))
 
 
 # -- shares and columns
@@ -672,6 +713,22 @@ def test_equal_pictures_in_given_parts_are_refused(run: FinishedRun, column: str
         assert [note.example for note in notes if note.kind == "similar"]
 
 
+def test_a_new_group_between_two_parts_is_named_first(run: FinishedRun) -> None:
+    """The parts of the earlier groups need not change: the new one is left out, or divided."""
+    samples = run.outcomes[run.outcomes["outcome"] == "paired"]
+    like, ok = find_names(run)
+    *_, bridge, other = samples.loc[samples["video_name"] == "mute_01", "frame_path"]
+    copy_hand(run, "content", like, bridge)
+    copy_hand(run, "content", ok, other)
+    rest = dict.fromkeys(set(samples["video_name"]) - {"mute_01"}, "train") | {"ok_02": "test"}
+    run.store.put("split.csv", "".join(["video_name,split\n", *(f"{k},{v}\n" for k, v in rest.items())]).encode())
+    with pytest.raises(SplitError, match="'mute_01' is new and alike with groups of several parts: leave it out, or"):
+        splits.split_run(run, HALVES)
+    run.store.put("split.csv", (run.store.get("split.csv") or b"") + b"mute_01,train\n")
+    with pytest.raises(SplitError, match=r"\. Put both groups of each pair into one part, in split\.csv"):
+        splits.split_run(run, HALVES)
+
+
 def test_equal_frames_without_a_sample_do_not_leak(run: FinishedRun) -> None:
     samples = run.outcomes
     without = samples[samples["wanted"] & ~samples["outcome"].eq("paired")]
@@ -680,26 +737,139 @@ def test_equal_frames_without_a_sample_do_not_leak(run: FinishedRun) -> None:
     groups = [path.partition("/")[0] for path in (first, second)]
     run.store.put("split.csv", f"video_name,split\n{groups[0]},train\n{groups[1]},test\n".encode())
     splits.split_run(run, HALVES)
-    run.store.delete(["split.csv"])
+
+
+def test_equal_frames_without_a_sample_tie_no_groups(run: FinishedRun) -> None:
+    """Videos begin with a black frame: tied by it, all would be in one part."""
+    samples = run.outcomes
+    without = samples[samples["wanted"] & ~samples["outcome"].eq("paired")]
+    first, *others = without.drop_duplicates("video_name")["frame_path"]
+    assert len(others) > 1
+    for other in others:
+        copy_hand(run, "content", first, other)
     _, notes = splits.split_run(run, HALVES)
-    assert "tied" in {note.kind for note in notes}  # a person may correct them tomorrow
+    assert notes == []
 
 
-def test_a_column_of_the_labels_is_used_or_named(run: FinishedRun) -> None:
+def read_made(run: FinishedRun) -> dict[str, Any]:
+    """Return what run.json says of the split."""
+    made = runs.open_run(str(run.store)).manifest["split"]
+    assert made["sha256"] == hashlib.sha256(run.store.get("split.csv") or b"").hexdigest()
+    return {key: value for key, value in made.items() if key != "sha256"}
+
+
+def forget_group(run: FinishedRun, name: str) -> None:
+    """Take a group out of split.csv, as if the run had grown by it."""
+    lines = (run.store.get("split.csv") or b"").splitlines(keepends=True)
+    run.store.put("split.csv", b"".join(line for line in lines if not line.startswith(name.encode())))
+
+
+def test_the_shares_of_a_split_are_remembered(run: FinishedRun) -> None:
+    splits.split_run(run, {"train": 0.4, "test": 0.6}, seed=3)
+    forget_group(run, "ok_01,")
+    samples, notes = splits.split_run(run)
+    assert set(samples["split"]) == {"train", "test"}
+    (note,) = [note for note in notes if note.kind == "shares_of_run"]
+    assert str(note) == "The shares are those with which split.csv was made: train 0.4, test 0.6."
+    assert read_made(run) == {"shares": {"train": 0.4, "test": 0.6}, "seed": 3, "column": None, "edited": True}
+    run.store.delete(["split.csv"])
+    samples, _ = splits.split_run(run)
+    assert set(samples["split"]) == set(SHARES)  # without split.csv, the default
+
+
+def test_the_record_says_what_made_the_split(run: FinishedRun) -> None:
+    splits.split_run(run, HALVES, seed=1)
+    made = {"shares": HALVES, "seed": 1, "column": None, "edited": False}
+    assert read_made(run) == made
+    _, notes = splits.split_run(run, {"train": 0.7, "test": 0.3}, seed=2)
+    assert "The seed has no effect: all groups are in split.csv." in map(str, notes)
+    assert read_made(run) == made
+    assert "unused_seed" not in {note.kind for note in splits.split_run(run, HALVES)[1]}
+
+
+def test_the_record_says_that_a_person_edited_the_split(run: FinishedRun) -> None:
+    splits.split_run(run, HALVES)
+    content = run.store.get("split.csv") or b""
+    run.store.put(
+        "split.csv", content.replace(b"like_01,train", b"like_01,test").replace(b"ok_02,train", b"ok_02,test")
+    )
+    assert run.store.get("split.csv") != content
+    for _ in range(2):
+        splits.split_run(run)
+        assert read_made(run)["edited"]
+
+
+def test_a_split_of_a_person_alone_has_no_record(run: FinishedRun) -> None:
+    splits.split_run(run, HALVES)
+    run.manifest["split"] = None
+    manifest.write_manifest(run.store, run.manifest)
+    splits.split_run(run, HALVES)
+    assert runs.open_run(str(run.store)).manifest["split"] is None
+
+
+def add_column(run: FinishedRun, parts: Any) -> FinishedRun:
+    """Return the run with the column `split` in its labels."""
     frames = run.frames
-    parts = np.where(frames["video_name"].str.endswith("1"), "train", "test")
     table = frames.assign(split=parts)
     table.attrs = frames.attrs
     run_tables.write_frames(run.store, table)
     run = runs.open_run(str(run.store))
     outcomes.pair_run(run)
+    return run
+
+
+def test_a_column_sets_an_edited_split_aside(run: FinishedRun) -> None:
+    run = add_column(run, np.where(run.frames["video_name"].str.endswith("1"), "train", "test"))
+    groups = sorted(set(run.outcomes.loc[run.outcomes["wanted"], "video_name"]))
+    edited = "video_name,split\n" + "".join(f"{name},test\n" for name in groups)
+    run.store.put("split.csv", edited.encode())
+    _, notes = splits.split_run(run, column="split")
+    (note,) = [note for note in notes if note.kind == "moved"]
+    assert note.count == sum(name.endswith("1") for name in groups)
+    (kept,) = {path.name for path in Path(str(run.store)).glob("split.*")} - {"split.csv"}
+    assert kept in str(note)
+    assert run.store.get(kept) == edited.encode()
+    assert read_made(run) == {"shares": None, "seed": None, "column": "split", "edited": False}
+    assert splits.split_run(run, column="split")[1] == []  # nothing moves
+    forget_group(run, "ok_01,")
+    splits.split_run(run, HALVES)
+    assert read_made(run) == {"shares": HALVES, "seed": 0, "column": None, "edited": True}
+    assert len(list(Path(str(run.store)).glob("split.*"))) == 2
+
+
+def test_a_column_with_one_part_is_noted(run: FinishedRun) -> None:
+    _, notes = splits.split_run(add_column(run, "train"), column="split")
+    assert "All groups are in one part, train: nothing is left to test with." in map(str, notes)
+
+
+def test_what_a_person_wrote_beside_the_parts_is_kept(run: FinishedRun) -> None:
+    groups = sorted(set(run.outcomes.loc[run.outcomes["wanted"], "video_name"]))
+    edited = "split;remark;video_name\r\n" + f"train;good light;{groups[0]}\r\n\r\ntest;;{groups[1]}"
+    run.store.put("split.csv", edited.encode())
+    splits.split_run(run, HALVES)
+    content = (run.store.get("split.csv") or b"").decode()
+    assert content.startswith(f"{edited}\r\n")
+    assert sorted(line.rpartition(";")[2] for line in content.splitlines()[1:] if line) == groups
+    splits.split_run(run, HALVES)
+    assert (run.store.get("split.csv") or b"").decode() == content
+
+
+@pytest.mark.parametrize("name", ["OK_01", "ok_01 ", " ok_01"])
+def test_a_name_that_differs_by_blanks_or_case_is_refused(run: FinishedRun, name: str) -> None:
+    run.store.put("split.csv", f"video_name,split\n{name},test\n".encode())
+    with pytest.raises(SplitError, match=rf"split\.csv: the run has no group '{name}', but 'ok_01'; correct the name"):
+        splits.split_run(run, HALVES)
+
+
+def test_a_column_of_the_labels_is_used_or_named(run: FinishedRun) -> None:
+    run = add_column(run, np.where(run.frames["video_name"].str.endswith("1"), "train", "test"))
     _, notes = splits.split_run(run, HALVES)
     assert [str(note) for note in notes] == [
         'The column split of the labels is not used; to take it: column = "split".'
     ]
     samples, notes = splits.split_run(run, column="split")
     assert (samples["split"] == np.where(samples["video_name"].str.endswith("1"), "train", "test")).all()
-    assert notes == []
+    assert {note.kind for note in notes} <= {"moved"}
     read = splits.read_split(run.store)
     assert read is not None
     assert get_parts(read)["ok_02"] == "test"
@@ -710,7 +880,7 @@ def test_a_run_of_0_2_is_split_and_says_what_is_not_checked(tmp_path: Path) -> N
     samples, notes = splits.split_run(run, HALVES)
     found = {note.kind: note.count for note in notes}
     assert found["unknown_hash"] == samples["outcome"].eq("paired").sum()
-    assert found["unknown_content"] == len(samples)
+    assert found["unknown_content"] == samples["outcome"].eq("paired").sum()
 
 
 # -- the figure
@@ -727,7 +897,8 @@ def test_the_figure_shows_groups_of_each_class_and_part(classes: int) -> None:
     assert [label.get_text() for label in left.get_yticklabels()] == [*names, "rare", "all"]
     texts = sorted(right.texts, key=lambda text: text.xy[1])
     counts = splits.count_split(samples).xs("groups", axis="columns", level=1)
-    for row, name in enumerate([*names, "rare", "all"]):
+    assert len(texts) == classes + 1  # none for "all", which has no bar there
+    for row, name in enumerate([*names, "rare"]):
         assert texts[row].get_text() == " · ".join(map(str, counts.loc[name]))
     assert texts[classes].get_text() == "1 · 0 · 0"
     assert texts[classes].get_color() != texts[0].get_color()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_the_facts_are_those_of_the_tables(run: FinishedRun) -> None:
     assert found["detectors"] == run.manifest["detectors"]
     assert found["configuration"] == {"selection.limit": 30, "run.workers": 2}
     assert found["versions"] == dict.fromkeys(("made_by", "detectime", "this"), detectime.__version__)
-    assert found["source"]["images"] == run.config.data.images
+    assert found["source"] == {"images": run.config.data.images, "source_type": "folder"}
     assert (found["started"], found["finished"]) == (run.manifest["started"], run.manifest["finished"])
 
 
@@ -149,7 +150,7 @@ def test_decisions_show_and_those_that_count_are_marked(run: FinishedRun) -> Non
     decide(run, frame_path, "label", "carl", class_name="mute")
     decide(run, frame_path, "undo", "carl")
     before = trace(run, frame_path)
-    assert before["has_new_decisions"]
+    assert before["needs_pairing"]
     assert before["outcome"]["name"] == "paired"
     told = [(each["reviewer"], each["action"], each["counts"]) for each in before["decisions"]]
     assert told == [
@@ -158,7 +159,7 @@ def test_decisions_show_and_those_that_count_are_marked(run: FinishedRun) -> Non
     ]
     outcomes.pair_run(run)
     found = trace(run, frame_path)
-    assert not found["has_new_decisions"]
+    assert not found["needs_pairing"]
     assert (found["outcome"]["name"], found["outcome"]["decision"]) == ("corrected", "box+label")
     assert found["sample"] | {"hand": None} == {
         "class_name": "ok",
@@ -169,9 +170,37 @@ def test_decisions_show_and_those_that_count_are_marked(run: FinishedRun) -> Non
     assert found["sample"]["bbox"] == [10, 20, 30, 40]
     assert found["frame"]["class_name"] == "stop"
     assert found["pairing"]["hand"] == chosen
+    assert found["outcome"]["decided_by"] == "ben, anna"
     text = format_trace(found)
     assert text.startswith(f"{frame_path}: corrected. ")
-    assert "ben" in text
+    assert re.search(r"^decision +box\+label by ben, anna, 20", text, re.MULTILINE)
+    names = [line.split("  ")[0] for line in text.splitlines()[1:] if not line.startswith(" ")]
+    assert {"needs_pairing", "configuration", "decision"} <= set(names)  # each is apart from its value
+
+
+def test_a_decision_that_pairing_does_not_apply_does_not_count(run: FinishedRun) -> None:
+    frame_path = next(iter(read_hands(run)))
+    decide(run, frame_path, "box", box=(5000.0, 20.0, 5010.0, 40.0))  # outside the frame
+    decide(run, frame_path, "label", class_name="wave")  # no class
+    assert [each["counts"] for each in trace(run, frame_path)["decisions"]] == [False, False]
+
+
+def test_frames_detected_since_the_pairing_are_told(run: FinishedRun) -> None:
+    file = Path(str(run.store), "run.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"finished": "2030-01-02T03:04:05+00:00"}))
+    assert trace(runs.open_run(str(run.store)), next(iter(read_hands(run))))["needs_pairing"]
+
+
+@pytest.mark.slow
+def test_the_decisions_of_a_frame_are_found_among_many(run: FinishedRun) -> None:
+    frame_path = next(iter(read_hands(run)))
+    others = [Decision(format_time(k), "anna", "keep", f"{k}.jpg", None, None, "stop") for k in range(124_000)]
+    lines = b"".join(decision_files._encode(each) for each in others)
+    run.store.append("decisions/anna-1.jsonl", lines)
+    decide(run, frame_path, "reject")
+    began = time.process_time()
+    assert [each["action"] for each in trace(run, frame_path)["decisions"]] == ["reject"]
+    assert time.process_time() - began < 2
 
 
 def test_a_decision_about_other_content_does_not_count(run: FinishedRun) -> None:
@@ -224,9 +253,9 @@ def test_the_text_has_a_line_per_fact(run: FinishedRun) -> None:
     text = format_trace(trace(run, next(iter(read_hands(run)))))
     assert "palm_detection.onnx" in text
     assert "landmarks" not in text
-    assert "decisions     none" in text.splitlines()
+    assert "decisions      none" in text.splitlines()
     assert all(line == line.rstrip() for line in text.splitlines())
-    assert any(line.startswith("sample        class_name: stop") for line in text.splitlines())
+    assert any(line.startswith("sample         class_name: stop") for line in text.splitlines())
 
 
 @pytest.mark.slow

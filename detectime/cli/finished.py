@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import getpass
 import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detectime import paths
 from detectime.notes import Note
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from detectime.runs import FinishedRun
+    from detectime.storage.store import Store
+
+REPORT_NOTEBOOK = "report.ipynb"
+"""The executed notebook in the folder of a run."""
+MADE_FROM = "detectime"
+"""Key in the metadata of that notebook: the `hands_sha256` of the pairing that it shows."""
 _SHOWN_CONTRADICTIONS = 20
+_CVAT_ENDINGS = (".xml", ".zip")
 
 
 def add_commands(add: Callable[..., Any]) -> None:
@@ -41,14 +55,18 @@ def _add_output(command: Any) -> None:
 def _add_decisions(add: Callable[..., Any]) -> None:
     command = add("decisions", _list_decisions, "list what people decided of the frames of a run, or import it")
     actions = command.add_subparsers(metavar="ACTION", required=True)
-    action = actions.add_parser("list", help="count the decisions, and list those that contradict each other")
+    action = actions.add_parser(
+        "list", help="count the decisions, and list those that do not count and those that contradict each other"
+    )
     action.set_defaults(execute=_list_decisions)
     _add_output(action)
+    action.add_argument("--all", action="store_true", help="list all contradictions, not only the first 20")
+    action.add_argument("--json", action="store_true", help="print every decision, and whether it counts, as JSON")
     action = actions.add_parser(
         "import",
         help="turn edits of hands.json, or what came back from CVAT, into decisions, and pair again",
         description="Turn edits of hands.json, or what came back from CVAT, into decisions, and pair the run again. "
-        "Frames without a difference are left as they are.",
+        "Frames without a difference are left as they are. A file is imported once.",
     )
     action.set_defaults(execute=_import_decisions)
     _add_output(action)
@@ -59,9 +77,13 @@ def _add_decisions(add: Callable[..., Any]) -> None:
         help="an edited hands.json, or CVAT's .xml or .zip (default: OUTPUT/hands.json)",
     )
     action.add_argument("--reviewer", metavar="NAME", help="whose decisions they are (default: the name of the user)")
-    action.add_argument("--export", metavar="DIR", help="the export that went to CVAT (default: found by file names)")
     action.add_argument(
-        "--reviewed", action="store_true", help="CVAT: every picture was looked at, so that a box that stayed is kept"
+        "--export", metavar="DIR", help="CVAT: the export that went there (default: exports/cvat in OUTPUT)"
+    )
+    action.add_argument(
+        "--reviewed",
+        action="store_true",
+        help="CVAT: every picture was looked at, so that a box that stayed is kept, and a picture without one has none",
     )
 
 
@@ -77,10 +99,10 @@ def _add_split(add: Callable[..., Any]) -> None:
         "--shares",
         metavar="SHARES",
         type=_parse_shares,
-        help="shares of the samples (default: train=0.8,val=0.1,test=0.1)",
+        help="shares of the samples (default: those of split.csv, or train=0.8,val=0.1,test=0.1)",
     )
     command.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="another one gives another split (default: 0)"
+        "--seed", metavar="N", type=int, help="another one gives another split (default: that of split.csv, or 0)"
     )
     command.add_argument("--column", metavar="NAME", help="take the parts from this column of the labels instead")
     command.add_argument(
@@ -135,55 +157,74 @@ def _parse_shares(text: str) -> dict[str, float]:
 
 
 def _pair(arguments: argparse.Namespace) -> None:
-    _pair_run(paths.find_output(arguments.output))
+    from detectime import outcomes, runs
+
+    run = runs.open_run(paths.find_output(arguments.output))
+    _print_paired(run, outcomes.pair_run(run))
 
 
 def _list_decisions(arguments: argparse.Namespace) -> None:
     from detectime import runs
+    from detectime.decision_files import read_decisions
+    from detectime.decisions import describe_decisions
 
     run = runs.open_run(paths.find_output(arguments.output))
-    merged = run.decisions
-    if not merged.decisions:
-        print(f"No decisions in {run.store}/decisions")
+    decisions, _ = read_decisions(run.store)
+    paired = run.pair_frames(run.pairing)
+    if arguments.json:
+        print(json.dumps(describe_decisions(decisions, paired.counting), indent=4, ensure_ascii=False))
         return
-    counts: dict[tuple[str, str], int] = {}
-    for decision in merged.decisions:
-        key = decision.reviewer, decision.action
-        counts[key] = counts.get(key, 0) + 1
+    if not decisions:
+        print(f"No decisions in {run.store}/decisions")
+    counts = Counter((decision.reviewer, decision.action) for decision in run.decisions.decisions)
     for (reviewer, action), count in sorted(counts.items()):
         print(f"{reviewer}  {action}  {count:,}")
-    _print_notes(merged.notes)
-    if len(merged.contradictions):
-        print("\nContradictions; the latest decision counts:")
-        print(merged.contradictions.head(_SHOWN_CONTRADICTIONS).to_string(index=False))
-    if run.needs_pairing:
+    _print_notes(paired.notes)
+    _print_contradictions(paired.contradictions, None if arguments.all else _SHOWN_CONTRADICTIONS)
+    if run.has_new_decisions:
         print(f"Not all are applied yet: detectime pair {run.store}")
 
 
-def _import_decisions(arguments: argparse.Namespace) -> None:
-    from detectime import cvat_decisions, decision_files, decision_import, runs
+def _print_contradictions(table: pd.DataFrame, shown: int | None) -> None:
+    if table.empty:
+        return
+    print("\nContradictions; the latest decision counts:")
+    print(table.head(len(table) if shown is None else shown).to_string(index=False))
+    if shown is not None and len(table) > shown:
+        print(f"… and {len(table) - shown:,} more: --all")
 
-    output = paths.find_output(arguments.output)
-    run = runs.open_run(output)
+
+def _import_decisions(arguments: argparse.Namespace) -> None:
+    from detectime import cvat_decisions, decision_import, runs
+
+    run = runs.open_run(paths.find_output(arguments.output))
     reviewer = arguments.reviewer or getpass.getuser()
     file = arguments.file
-    if file is not None and file.lower().endswith((".xml", ".zip")):
-        found, notes = cvat_decisions.import_cvat(run, file, reviewer, arguments.export, reviewed=arguments.reviewed)
-    else:
-        found, notes = decision_import.import_hands_json(run, file, reviewer=reviewer)
+
+    path, _ = decision_import.read_file(run, file)
+
+    def find() -> decision_import.Found:
+        if path.lower().endswith(_CVAT_ENDINGS):
+            return cvat_decisions.import_cvat(run, path, reviewer, arguments.export, reviewed=arguments.reviewed)
+        return decision_import.import_hands_json(run, file, reviewer=reviewer)
+
+    print(f"Importing {os.path.abspath(path) if os.path.exists(path) else path}")
+    found, notes = decision_import.import_decisions(run, file, reviewer, find)
     _print_notes(notes)
-    decision_files.DecisionLog(run.store, reviewer).append(*found)
-    print(f"{len(found):,} decisions of {reviewer} in {run.store}/decisions")
-    _pair_run(output)
+    if found:
+        count = "1 decision" if len(found) == 1 else f"{len(found):,} decisions"
+        print(f"{count} of {reviewer} in {run.store}/decisions")
+    else:
+        print("Nothing was decided")
+    _print_paired(run, run.outcomes)
 
 
 def _split(arguments: argparse.Namespace) -> None:
     from detectime import runs, splits
 
     run = runs.open_run(paths.find_output(arguments.output))
-    shares = {} if arguments.shares is None else {"shares": arguments.shares}
     samples, notes = splits.split_run(
-        run, seed=arguments.seed, column=arguments.column, allow_similar=arguments.allow_similar, **shares
+        run, arguments.shares, arguments.seed, column=arguments.column, allow_similar=arguments.allow_similar
     )
     _print_notes(notes)
     print(splits.count_split(samples).to_string())
@@ -201,11 +242,17 @@ def _export(arguments: argparse.Namespace) -> None:
     given = {name: None if value is NO_VALUE else value for name, value in given.items()}
     run = runs.open_run(paths.find_output(arguments.output))
     config = make_export_config(given)
-    for export in export_run(run, arguments.formats, arguments.to, config, workers=arguments.workers):
-        _print_notes(export.notes)
+    exports = export_run(run, arguments.formats, arguments.to, config, workers=arguments.workers)
+    _print_notes(dict.fromkeys(note for export in exports for note in export.notes))  # formats share most of them
+    for export in exports:
         counts = export.counts
-        failed = f"; {counts['failed']:,} frames could not be exported" if counts["failed"] else ""
-        print(f"{export.folder}: {counts['samples']:,} samples, {counts['pictures']:,} pictures{failed}")
+        parts = [_count(counts["samples"], "sample"), _count(counts["pictures"], "picture")]
+        parts += [f"{_count(counts['failed'], 'frame')} not exported"] if counts["failed"] else []
+        print(f"{export.folder}: {', '.join(parts)}")
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def _trace(arguments: argparse.Namespace) -> None:
@@ -215,14 +262,38 @@ def _trace(arguments: argparse.Namespace) -> None:
     print(json.dumps(found, indent=4, ensure_ascii=False) if arguments.json else trace.format_trace(found))
 
 
-def _pair_run(output: str) -> None:
-    from detectime import outcomes, runs
+def _print_paired(run: FinishedRun, samples: pd.DataFrame) -> None:
+    from detectime import outcomes
 
-    run = runs.open_run(output)
-    samples = outcomes.pair_run(run)
-    _print_notes(run.notes)
+    _print_notes([*run.notes, *note_old_report(run.store)])
     print(f"Samples: {run.store}/hands.json")
     print(outcomes.summarize_samples(samples))
+
+
+def note_old_report(store: Store, notebook: bytes | None = None) -> list[Note]:
+    """Note that an executed notebook shows another pairing than the last one of its run; none if that is unknown.
+
+    Parameters
+    ----------
+    store
+        The folder of the run.
+    notebook
+        The content of the executed notebook; None: that in the folder, if there is one.
+    """
+    from detectime.detection.manifest import read_manifest
+
+    content = store.get(REPORT_NOTEBOOK) if notebook is None else notebook
+    found = read_manifest(store) if content else None
+    shown = None
+    if content is not None and found is not None:
+        with contextlib.suppress(ValueError, AttributeError):  # whatever it is, it is no notebook of a run
+            shown = json.loads(content).get("metadata", {}).get(MADE_FROM, {}).get("hands_sha256")
+    if found is None or shown in (None, (found["pairing"] or {}).get("hands_sha256")):
+        return []
+    text = (
+        f"Decisions or another pairing came after {REPORT_NOTEBOOK}; `detectime run` with the same options renews it."
+    )
+    return [Note("old_report", 1, text)]
 
 
 def _print_notes(notes: Iterable[Note]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from detectime.config import DetectionConfig, list_differences
+from detectime.decision_files import FOLDER, hash_files, parse_decisions, read_files
+from detectime.decisions import merge_decisions
 from detectime.detection import manifest as manifests
 from detectime.detection.manifest import Manifest, RunError
 from detectime.detection.shards import SHARDS, DamagedError, Results
@@ -16,7 +19,7 @@ from detectime.schema import TableVersionError
 from detectime.storage import run_tables, urls
 from detectime.storage.store import Store, open_store
 
-_FOLDERS = (".", SHARDS)  # of the files of a run
+_FOLDERS = (".", SHARDS, FOLDER)  # of the files of a run
 _SHOWN_FILES = 20
 
 
@@ -69,9 +72,25 @@ def _describe_state(store: Store, manifest: Manifest) -> str:
         "detection": _count_detections(store, manifest),
     }
     if manifest["finished"]:
-        samples = run_tables.read_outcomes(store)
-        facts["samples"] = "not paired yet" if samples is None else summarize_samples(samples)
-    return _align(facts)
+        facts["samples"] = _summarize_samples(store)
+    decisions = _count_decisions(store, manifest)
+    return _align(facts | {"decisions": decisions} if decisions else facts)
+
+
+def _summarize_samples(store: Store) -> str:
+    samples = run_tables.read_outcomes(store)
+    if samples is None:  # of 0.2
+        samples = run_tables.read_outcomes_csv(store)
+    return "not paired yet" if samples is None else summarize_samples(samples)
+
+
+def _count_decisions(store: Store, manifest: Manifest) -> str:
+    """Say who decided, and whether all of it is applied; empty if nobody did."""
+    files = read_files(store)
+    counts = Counter(decision.reviewer for decision in merge_decisions(*parse_decisions(files)).decisions)
+    people = ", ".join(f"{count:,} of {reviewer}" for reviewer, count in counts.most_common())
+    is_new = hash_files(files) != (manifest["pairing"] or {}).get("decisions_sha256")
+    return f"{people or 'none'}; not all are applied yet: detectime pair {store}" if is_new else people
 
 
 def _count_detections(store: Store, manifest: Manifest) -> str:
@@ -81,7 +100,9 @@ def _count_detections(store: Store, manifest: Manifest) -> str:
         saved = len(Results(store))
     except (DamagedError, TableVersionError) as error:
         return str(error)
-    return f"{saved:,} of {manifest['frames'].get('rows', 0):,} rows of the frame table have a saved result"
+    rows = manifest["frames"].get("rows")  # 0.2 did not record it
+    total = "" if rows is None else f" of {rows:,}"
+    return f"{saved:,}{total} rows of the frame table have a saved result"
 
 
 def _describe_settings(manifest: Manifest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import re
@@ -13,20 +14,22 @@ import tempfile
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import detectime
 from detectime import config as configuration
 from detectime import paths
 from detectime.cli import finished
 from detectime.cli.execution import NotebookError, execute_notebook
+from detectime.cli.finished import REPORT_NOTEBOOK, note_old_report
 from detectime.cli.options import add_section
 from detectime.errors import ConfigError, DocumentedError
 from detectime.settings import suggest_name
 
+if TYPE_CHECKING:
+    from detectime.storage.store import Store
+
 _OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
-REPORT_NOTEBOOK = "report.ipynb"
-"""The executed notebook in the folder of a run."""
 REPORT_PAGE = "report.html"
 _FAILED_NOTEBOOK = "report.failed.ipynb"
 _DEMO = "reports/demo"
@@ -333,10 +336,20 @@ def _execute(given: dict[str, Any], notebook: Path) -> str:
             _keep_failed(error, executed, output)
             raise
         store = open_store(output)
-        store.put(REPORT_NOTEBOOK, executed.read_bytes())
+        store.put(REPORT_NOTEBOOK, _mark_pairing(executed.read_bytes(), store))
         store.delete([_FAILED_NOTEBOOK])
     print(f"The executed notebook: {output}/{REPORT_NOTEBOOK}")
     return output
+
+
+def _mark_pairing(notebook: bytes, store: Store) -> bytes:
+    """Say in the metadata of an executed notebook which pairing it shows."""
+    from detectime.detection.manifest import read_manifest
+
+    content, found = json.loads(notebook), read_manifest(store)
+    if found and found["pairing"]:
+        content["metadata"][finished.MADE_FROM] = {"hands_sha256": found["pairing"]["hands_sha256"]}
+    return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _announce_rest() -> None:
@@ -364,7 +377,8 @@ def _write_page(output: str, to: str | None) -> str:
 
     folder, name = os.path.split(output) if output.endswith(".ipynb") else (output, REPORT_NOTEBOOK)
     notebook, page = os.path.join(folder, name), to or os.path.join(folder, REPORT_PAGE)
-    content = open_store(folder or ".", reading=True).get(name)
+    store = open_store(folder or ".", reading=True)
+    content = store.get(name)
     if content is None:
         if not is_remote(folder) and not os.path.isdir(folder or "."):
             raise ReportError(f"{folder}: there is no such folder; give the `output` of a run, or an executed notebook")
@@ -372,6 +386,8 @@ def _write_page(output: str, to: str | None) -> str:
             f"{notebook}: there is no executed notebook; run `detectime run` once more with this output, which writes "
             "it, or give a notebook that was executed and saved in JupyterLab"
         )
+    for note in note_old_report(store, content):
+        print(f"Note: {note}")
     with tempfile.TemporaryDirectory(prefix="detectime-") as temporary:
         if is_remote(notebook):
             copy = Path(temporary, name)

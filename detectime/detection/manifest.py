@@ -57,6 +57,7 @@ def make_manifest(config: Config, detectors: Mapping[str, Any]) -> Manifest:
         "frames": {},  # sha256 of the labels, number of rows
         "outcomes": {},  # counts of detection outcomes
         "split": None,  # how split.csv was made: shares, seed, or the column of the labels
+        "imported": [],  # files whose edits became decisions: see `outcomes.find_import`
         "pairing": None,  # rule and settings of the last pairing, sha256 of its hands.json
         "notes": {stage: [] for stage in _STAGES},
     }

@@ -274,6 +274,8 @@ class _Run:
         _check_frames_exist(self.table, self.source, self.unreachable)
         self._prepare_detectors()
         fresh = manifest.make_manifest(self.config, self.chosen.fingerprints()) | {"redetect": True}
+        existing = manifest.read_manifest(self.store) or {}
+        fresh |= {key: existing[key] for key in ("split", "imported") if key in existing}  # they outlive detections
         results = Results(self.store)
         if len(results):
             if not results.is_compact:

@@ -379,7 +379,7 @@ def _read_undamaged_columns(file: pq.ParquetFile, number: int) -> pa.Table | Non
         with contextlib.suppress(pa.ArrowException, OSError):
             file.read_row_group(number, columns=[name], use_threads=False)
             undamaged.append(name)
-    if not set(PAIRING_COLUMNS) - {"orientation"} <= set(undamaged):
+    if not set(PAIRING_COLUMNS) - {"orientation", "content"} <= set(undamaged):
         return None
     return upgrade_table(file.read_row_group(number, columns=undamaged, use_threads=False))
 

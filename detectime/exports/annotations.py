@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 import detectime
-from detectime import boxes, pairing
+from detectime import boxes, pairing, splits
 from detectime.boxes import Flags, Floats, Integers
 from detectime.candidates import FlatBoxes, find_candidates
 from detectime.config import NO_GESTURE
@@ -176,10 +176,12 @@ def _describe_split(run: FinishedRun) -> str:
     made = run.manifest.get("split")
     if not made:
         return "The parts are those of split.csv."
+    is_edited = made.get("edited") or made.get("sha256") not in (None, splits.hash_split(run.store))
+    end = ", and edited by hand since." if is_edited else "."
     if made["column"] is not None:
-        return f"The parts are those of the column {made['column']} of the labels."
+        return f"The parts are those of the column {made['column']} of the labels{end}"
     shares = ", ".join(f"{name} {share:g}" for name, share in made["shares"].items())
-    return f"Made by detectime from the shares {shares}, stratified by class, with the seed {made['seed']}."
+    return f"Made by detectime from the shares {shares}, stratified by class, with the seed {made['seed']}{end}"
 
 
 # -- what was detected in the frames

@@ -153,10 +153,16 @@ class _Exporter:
                 "numbers": dict(self._collected.data.numbers),
                 "splits": list(self._collected.data.splits),
                 "request": self._request,
+                "started": self._find_start(earlier),
                 "finished": None,
             }
             write_state(store, state)
             return self._write(store, state)
+
+    def _find_start(self, earlier: dict[str, Any] | None) -> str:
+        """Return when this export began, perhaps in a call that was killed."""
+        is_same = earlier is not None and earlier["request"] == self._request
+        return str(earlier["started"]) if is_same and earlier is not None else manifest.format_now()
 
     def _write(self, store: Store, state: dict[str, Any]) -> Export:
         delete_partials(store)

@@ -37,7 +37,8 @@ def read_export(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `format`, `settings`, `counts`, `notes`, and `finished`, when (ISO 8601); None if it is not finished.
+        `format`, `settings`, `counts`, `notes`, `started` and `finished`, when (ISO 8601); the latter is None if it is
+        not finished.
 
     Raises
     ------

@@ -27,7 +27,8 @@ class Selection:
     ----------
     frames
         Rows of the outcomes table in its order, numbered from 0, with `split`: frames with a sample; with `no_gesture`
-        also detected frames of that class without one; of `missed` frames only those without one.
+        also detected frames of that class without one; of `missed` frames only those without one, unless a person
+        confirmed that there is no hand.
     is_sample
         bool, shape (frames,): whether the frame has a sample.
     contents
@@ -71,7 +72,7 @@ def select_frames(run: FinishedRun, config: ExportConfig) -> Selection:
     split = _read_split(run, config)
     rows = run.outcomes
     rows.attrs = {}
-    is_sample, is_background = _choose_rows(rows, config)
+    is_sample, is_background = _choose_rows(run, rows, config)
     samples = rows[is_sample].reset_index(drop=True)
     redundant, notes = _find_redundant(run, samples, config)
     thinned = {str(name): int(count) for name, count in samples.loc[redundant, "class_name"].value_counts().items()}
@@ -79,9 +80,7 @@ def select_frames(run: FinishedRun, config: ExportConfig) -> Selection:
     chosen[np.flatnonzero(is_sample)[redundant]] = False
     frames = rows[chosen].reset_index(drop=True)
     frames = frames.assign(split=NO_SPLIT) if split is None else splits.assign_splits(frames, split)
-    contents = pd.Series(
-        read_detections_of(run, ["frame_path", "content"], frames)["content"].to_pylist(), dtype=object
-    )
+    contents = _list_contents(run, frames)
     if split is not None:
         notes += _check_leaks(run, frames, is_sample[chosen], contents, config)
     parts = (NO_SPLIT,) if split is None else tuple(splits.order_parts(split["split"]))
@@ -112,17 +111,40 @@ def read_detections_of(run: FinishedRun, columns: Sequence[str], frames: pd.Data
     return pa.concat_tables([detections, last]).take(rows.fill_null(len(detections)))
 
 
-def _choose_rows(rows: pd.DataFrame, config: ExportConfig) -> tuple[Flags, Flags]:
+def _list_contents(run: FinishedRun, frames: pd.DataFrame) -> pd.Series:
+    """Return the content of each frame at detection, None where it is unknown."""
+    contents = frames["content"].astype(object).where(frames["content"].notna(), None)
+    if not contents.isna().any():
+        return contents
+    stored = read_detections_of(run, ["frame_path", "content"], frames)["content"].to_pylist()
+    return contents.where(contents.notna(), pd.Series(stored, contents.index, dtype=object))
+
+
+def _choose_rows(run: FinishedRun, rows: pd.DataFrame, config: ExportConfig) -> tuple[Flags, Flags]:
     """Return which rows are exported with their sample, and which without one."""
     is_sample = rows["outcome"].isin(SAMPLES).to_numpy()
-    is_empty = (rows["width"].notna() & rows["wanted"] & (rows["outcome"] != Outcome.REJECTED)).to_numpy() & ~is_sample
+    is_rejected = (rows["outcome"] == Outcome.REJECTED).to_numpy()
+    is_empty = (rows["width"].notna() & rows["wanted"]).to_numpy() & ~is_sample
     if config.only == "missed":
-        return np.zeros(len(rows), bool), is_empty
-    is_background = is_empty & (rows["class_name"] == NO_GESTURE).to_numpy() & config.no_gesture
+        return np.zeros(len(rows), bool), is_empty & ~_mark_confirmed(run, rows, is_rejected)
+    is_background = is_empty & ~is_rejected & (rows["class_name"] == NO_GESTURE).to_numpy() & config.no_gesture
     if config.only == "reviewed":
         is_reviewed = rows["decision"].notna().to_numpy()
         is_sample, is_background = is_sample & is_reviewed, is_background & is_reviewed
     return is_sample, is_background
+
+
+def _mark_confirmed(run: FinishedRun, rows: pd.DataFrame, is_rejected: Flags) -> Flags:
+    """Return the rows without a sample of which a person said that they have no hand.
+
+    A frame whose box was rejected still needs another one, unless somebody saw it without a box, and drew none.
+    """
+    is_confirmed = rows["decision"].str.contains("keep|reject", na=False).to_numpy(bool)
+    if not (is_confirmed & is_rejected).any():
+        return is_confirmed
+    seen = {path for path, found in run.decisions.hands.items() if found[-1].judged_box is None}
+    marked: Flags = is_confirmed & (~is_rejected | rows["frame_path"].isin(seen).to_numpy())
+    return marked
 
 
 def _find_redundant(run: FinishedRun, samples: pd.DataFrame, config: ExportConfig) -> tuple[Flags, list[Note]]:

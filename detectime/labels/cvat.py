@@ -32,6 +32,7 @@ _REMEDY = "in CVAT export the task with the format `CVAT for images 1.1`"
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
 _ROUNDING = 0.01  # pixels by which a box may leave its picture without counting as clipped: CVAT keeps two decimals
 _TAG = "tag"
+_PICTURE = ("its picture", "their pictures")
 _SIZE = re.compile("[1-9][0-9]{0,6}")
 _ZIP = b"PK"
 _READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # RuntimeError: encrypted
@@ -283,9 +284,9 @@ def _collect_annotations(found: _Columns) -> CvatAnnotations:
     is_clipped = is_used & (np.abs(corners - inside).max(axis=1, initial=0) > _ROUNDING)
     names = images["name"].to_numpy(object)
     notes = [
-        *_note_boxes("rotated", names[image[is_rotated]], "rotated and not used: straighten it in CVAT"),
-        *_note_boxes("no_area", names[image[is_empty]], "without an area inside its picture and not used"),
-        *_note_boxes("clipped", names[image[is_clipped]], "partly outside its picture and clipped to it"),
+        *_note_boxes("rotated", names[image[is_rotated]], "rotated and not used: straighten {} in CVAT", "it", "them"),
+        *_note_boxes("no_area", names[image[is_empty]], "without an area inside {} and not used", *_PICTURE),
+        *_note_boxes("clipped", names[image[is_clipped]], "partly outside {} and clipped to it", *_PICTURE),
         *_note_other_shapes(found.others, names),
     ]
     images["unused"] = _count_unused(image[~is_used], found.others, len(images))
@@ -299,8 +300,8 @@ def _count_unused(of_boxes: Integers, others: Mapping[str, list[int]], count: in
     return np.bincount(np.concatenate([of_boxes, *rows]), minlength=count)
 
 
-def _note_boxes(kind: str, names: NDArray[np.object_], what: str) -> list[Note]:
-    return note_found(kind, names.tolist(), f"box is {what}", f"boxes are {what}")
+def _note_boxes(kind: str, names: NDArray[np.object_], what: str, of_one: str, of_many: str) -> list[Note]:
+    return note_found(kind, names.tolist(), f"box is {what.format(of_one)}", f"boxes are {what.format(of_many)}")
 
 
 def _note_other_shapes(others: Mapping[str, list[int]], names: NDArray[np.object_]) -> list[Note]:

@@ -187,7 +187,7 @@ def plot_split(samples: pd.DataFrame) -> Figure:
     >>> rows = {"video_name": ["a", "b"], "outcome": "paired", "split": ["train", "test"]}
     >>> figure = plot_split(pd.DataFrame(rows).assign(label=4, class_name="ok"))
     >>> [text.get_text() for text in figure.axes[1].texts]
-    ['1 · 1', '1 · 1']
+    ['1 · 1']
     >>> plt.close(figure)
     """
     names = _name_classes(samples)
@@ -202,7 +202,7 @@ def plot_split(samples: pd.DataFrame) -> Figure:
         figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, dpi=_DPI, layout="constrained")
     _draw_parts(left, found.div(np.maximum(found.sum(axis=1), 1), axis=0))
     _draw_parts(right, groups[:-1])  # beside the sum, the classes could not be seen
-    _write_group_counts(right, groups)
+    _write_group_counts(right, groups[:-1])
     left.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), xlabel="share of the samples")
     left.set_yticks(range(len(labels)), labels)
     left.xaxis.set_major_formatter(PercentFormatter(1))

@@ -5,7 +5,7 @@ from detectime.splits.counts import count_split, order_parts
 from detectime.splits.leaks import check_leaks, find_leaks, find_links
 from detectime.splits.run_split import split_run
 from detectime.splits.shares import parse_shares
-from detectime.splits.split_file import SplitError, read_split, write_split
+from detectime.splits.split_file import SplitError, hash_split, read_split, write_split
 
 __all__ = [
     "SplitError",
@@ -14,6 +14,7 @@ __all__ = [
     "count_split",
     "find_leaks",
     "find_links",
+    "hash_split",
     "make_split",
     "order_parts",
     "parse_shares",

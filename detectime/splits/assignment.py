@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from detectime.candidates import Indices
 from detectime.notes import Note, shorten_text
 from detectime.splits import shortcomings
 from detectime.splits.counts import USUAL_PARTS, are_samples, order_parts
+from detectime.splits.leaks import ALLOWED, KINDS
 from detectime.splits.split_file import FILE_NAME, SplitError, check_case, check_part_name
 from detectime.splits.stratification import choose_parts
 
@@ -78,25 +79,24 @@ def make_split(
     wanted = _select_wanted(samples)
     if column is not None:
         split = _sort_split(_read_column(wanted, column), USUAL_PARTS)
-        return split, shortcomings.note_classes(assign_splits(wanted, split))
+        notes = shortcomings.note_classes(assign_splits(wanted, split))
+        return split, [*shortcomings.note_only_part(split), *notes]
     check_shares(shares)
     names = np.unique(wanted["video_name"].to_numpy(dtype=object)).astype(object)
     fixed = _find_fixed(names, shares, earlier)
     units = _join_groups(names, links)
     part = _assign_units(_count_samples(wanted, names), units, names, shares, fixed, seed)
     split = pd.DataFrame({"video_name": names, "split": np.array(list(shares), dtype=object)[part]}, dtype=str)
-    _check_filled(split, shares, units)
+    gone = split[:0] if earlier is None else earlier[~earlier["video_name"].isin(names)]
+    _check_filled({*split["split"], *gone["split"]}, shares, units, links)
     assigned = assign_splits(wanted, split)
     notes = [
         *shortcomings.note_tied(names[units != np.arange(len(units))], links),
         *shortcomings.note_shares(assigned, shares),
         *shortcomings.note_classes(assigned, shares),
+        *shortcomings.note_gone(gone["video_name"]),
     ]
-    if earlier is not None:
-        gone = earlier[~earlier["video_name"].isin(names)]
-        notes += shortcomings.note_gone(gone["video_name"])
-        split = pd.concat([split, gone], ignore_index=True)
-    return _sort_split(split, tuple(shares)), notes
+    return _sort_split(pd.concat([split, gone], ignore_index=True), tuple(shares)), notes
 
 
 def assign_splits(samples: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
@@ -270,20 +270,32 @@ def _hash_name(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8 * _TRIES).digest()
 
 
-def _check_filled(split: pd.DataFrame, shares: Mapping[str, float], units: Indices) -> None:
+def _check_filled(
+    filled: Collection[str], shares: Mapping[str, float], units: Indices, links: pd.DataFrame | None
+) -> None:
     """Refuse a split with an empty part."""
-    empty = [name for name in shares if not (split["split"] == name).any()]
+    empty = [name for name in shares if name not in filled]
     if not empty:
         return
     count, unit_count = len(units), len(np.unique(units))
-    is_tied = unit_count < count
-    groups = f"{count:,} {'group' if count == 1 else 'groups'} of frames (video_name)"
-    tied = f", tied to {unit_count:,} by equal or similar pictures," if is_tied else ""
-    allow = "; or keep similar groups apart: allow_similar = true" if is_tied else ""
+    groups = "1 group of frames (video_name)" if count == 1 else f"{count:,} groups of frames (video_name)"
+    tied, remedy = "", ""
+    if links is not None and unit_count < count:
+        tied = f", tied to {unit_count:,} by equal or similar pictures (the first: {_describe_tie(links)}),"
+        is_allowed = links["kind"].isin(ALLOWED).any()
+        remedy = "; or keep similar groups apart: allow_similar = true" if is_allowed else ""
     raise SplitError(
-        f"{groups}{tied} leave {' and '.join(empty)} empty; give fewer "
-        f"parts than {', '.join(shares)}, or add videos or people{allow}"
+        f"{groups}{tied} {'leaves' if count == 1 else 'leave'} {' and '.join(empty)} empty; give fewer parts than "
+        f"{', '.join(shares)}, or add videos or people{remedy}"
     )
+
+
+def _describe_tie(links: pd.DataFrame) -> str:
+    """Name the groups and frames of the first link."""
+    group, other, frame, other_frame = (
+        shorten_text(links[name].iloc[0]) for name in ("group", "other_group", "frame_path", "other_frame_path")
+    )
+    return f"{group} and {other} {KINDS[links['kind'].iloc[0]]}, {frame} and {other_frame}"
 
 
 def _check_known(lacking: pd.Series, samples: pd.DataFrame, split: pd.DataFrame) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from detectime.boxes import Flags
 from detectime.candidates import Indices
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import SAMPLES
-from detectime.similarity import SIMILAR_BITS, Batch, Hashes, find_similar_pairs
+from detectime.similarity import (
+    PARTS,
+    SIMILAR_BITS,
+    Batch,
+    Hashes,
+    count_different_bits,
+    find_similar_pairs,
+    split_hashes,
+)
 from detectime.sources.videos import VIDEO_SUFFIXES
 from detectime.splits.split_file import SplitError, encode_row
 
@@ -33,6 +42,7 @@ KINDS = {
 ALLOWED = ("same_video", "similar")
 """Kinds of leaks that `allow_similar` allows: different pictures, though alike."""
 
+_SORTED_PARTS = 3  # of a hash, by which neighbours are sorted after the first
 _SHOWN = 5  # leaks that a message names
 _LINK_COLUMNS = ("kind", "group", "other_group", "frame_path", "other_frame_path", "distance")
 
@@ -60,7 +70,7 @@ def find_links(
     -------
     DataFrame
         One row per pair of groups: `kind`, a key of `KINDS`, the worst that applies; `group`, `other_group`, two
-        different `video_name`; `frame_path`, `other_frame_path`, two of their frames, the most alike if they are
+        different `video_name`; `frame_path`, `other_frame_path`, two of their frames that are alike if they are
         `similar`; `distance` (int64), the number of different bits, 0 if the kind is another. Sorted by kind, then by
         names, whatever the order of `samples`.
 
@@ -118,7 +128,9 @@ def find_leaks(samples: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
     return _put_larger_part_first(leaks, samples["split"].value_counts())
 
 
-def refuse_leaks(leaks: pd.DataFrame, *, allow_similar: bool = False, place: str = "split.csv") -> list[Note]:
+def refuse_leaks(
+    leaks: pd.DataFrame, *, allow_similar: bool = False, place: str = "split.csv", new: Collection[str] = ()
+) -> list[Note]:
     """Refuse leaks, or note those that are allowed.
 
     Parameters
@@ -130,6 +142,8 @@ def refuse_leaks(leaks: pd.DataFrame, *, allow_similar: bool = False, place: str
         never is.
     place
         Where the parts of groups are written, for the message.
+    new
+        Groups that had no part before. Where one leaks, the parts of others need not change: it is alike with several.
 
     Raises
     ------
@@ -142,15 +156,15 @@ def refuse_leaks(leaks: pd.DataFrame, *, allow_similar: bool = False, place: str
     >>> rows = [["similar", "a", "b", "a/1.jpg", "b/1.jpg", 4, "train", "test"]]
     >>> leaks = pd.DataFrame(rows, columns=[*_LINK_COLUMNS, "split", "other_split"])
     >>> print(*refuse_leaks(leaks, allow_similar=True))
-    1 pair of groups in different parts holds near-duplicate crops, or parts of one video (the first: 'a and b')
+    1 or more pairs of groups in different parts hold near-duplicate crops, or parts of one video (the first: 'a and b')
     """
     refused = leaks[~leaks["kind"].isin(ALLOWED if allow_similar else ())]
     if len(refused):
-        raise SplitError(_describe_leaks(refused, place))
+        raise SplitError(_describe_leaks(refused, place, new))
     pairs = (leaks["group"] + " and " + leaks["other_group"]).tolist()
     where, what = "in different parts", "near-duplicate crops, or parts of one video"
-    one, many = f"pair of groups {where} holds {what}", f"pairs of groups {where} hold {what}"
-    return note_found("similar", pairs, one, many)
+    text = f"or more pairs of groups {where} hold {what}"  # `find_links` lists no more than connect them
+    return note_found("similar", pairs, text, text)
 
 
 def check_leaks(
@@ -257,7 +271,7 @@ def _link_equal(values: Indices, groups: Indices) -> Batch:
 
 
 def _link_similar(hashes: Hashes, has_hash: Flags, groups: Indices, bits: int) -> Batch:
-    """Return pairs of rows that connect all groups with similar hashes: at most one pair per pair of groups."""
+    """Return pairs of rows that connect all groups with similar hashes, and no more of them than that takes."""
     rows = np.flatnonzero(has_hash)
     order = np.lexsort((rows, groups[rows], *hashes[rows].T))
     rows = rows[order]
@@ -266,11 +280,70 @@ def _link_similar(hashes: Hashes, has_hash: Flags, groups: Indices, bits: int) -
     number = np.full(len(hashes), -1)
     number[rows] = np.cumsum(is_new) - 1
     distinct = rows[is_new]  # so that many equal hashes cost nothing
-    found = [_link_equal(number, groups)]
-    for first, second, distance in find_similar_pairs(hashes[distinct], groups[distinct], bits):
-        found.append(_keep_closest((distinct[first], distinct[second], distance), groups))
+    units = _Units(groups)
+    found = [units.join(_link_equal(number, groups))]
+    own, of_group = hashes[distinct], groups[distinct]
+    labels = units.of_group[of_group]
+    for pairs in itertools.chain(_find_neighbours(own, bits), find_similar_pairs(own, labels, bits)):
+        first, second, distance = pairs
+        found.append(units.join((distinct[first], distinct[second], distance)))
+        labels[:] = units.of_group[of_group]  # pairs of connected groups are not sought any more
     first, second, distance = (np.concatenate(values) for values in zip(*found, strict=True))
-    return _keep_closest((first, second, distance), groups)
+    return first, second, distance
+
+
+def _find_neighbours(hashes: Hashes, bits: int) -> Iterator[Batch]:
+    """Yield similar hashes that are next to each other when sorted by a part: most links of still videos, at once."""
+    parts = split_hashes(hashes)
+    for part in range(PARTS):
+        order = np.lexsort([parts[:, (part + k) % PARTS] for k in range(_SORTED_PARTS, -1, -1)])
+        distance = count_different_bits(hashes[order[1:]], hashes[order[:-1]])
+        close = np.flatnonzero(distance <= bits)
+        yield order[close], order[close + 1], distance[close]
+
+
+class _Units:
+    """Groups that pairs of rows connect.
+
+    Attributes
+    ----------
+    of_group
+        int64: the number of each group's unit.
+    """
+
+    def __init__(self, groups: Indices) -> None:
+        self._groups = groups
+        self.of_group = np.arange(groups.max(initial=-1) + 1)
+
+    def join(self, pairs: Batch) -> Batch:
+        """Connect groups, the most similar first; returns the pairs of rows that connect two units."""
+        first, second, distance = pairs
+        units = self.of_group[self._groups]
+        apart = np.flatnonzero(units[first] != units[second])
+        first, second, distance = _keep_closest((first[apart], second[apart], distance[apart]), self._groups)
+        order = np.lexsort((second, first, distance))
+        first, second, distance = first[order], second[order], distance[order]
+        roots = self.of_group.tolist()
+        one, other = self._groups[first].tolist(), self._groups[second].tolist()
+        joined = [_join_units(roots, a, b) for a, b in zip(one, other, strict=True)]
+        self.of_group = np.array([_find_root(roots, group) for group in range(len(roots))], np.int64)
+        kept = np.flatnonzero(joined)
+        return first[kept], second[kept], distance[kept]
+
+
+def _join_units(roots: list[int], group: int, other: int) -> bool:
+    """Connect two groups; returns whether they were not connected before."""
+    a, b = sorted((_find_root(roots, group), _find_root(roots, other)))
+    roots[b] = a
+    return a != b
+
+
+def _find_root(roots: list[int], group: int) -> int:
+    """Return the first group of a unit, and shorten the way to it."""
+    while roots[group] != group:
+        roots[group] = roots[roots[group]]
+        group = roots[group]
+    return group
 
 
 def _keep_closest(pairs: Batch, groups: Indices) -> Batch:
@@ -330,7 +403,7 @@ def _put_larger_part_first(leaks: pd.DataFrame, sizes: pd.Series) -> pd.DataFram
     return leaks.assign(rank=rank).sort_values(["rank", "group", "other_group"], ignore_index=True).drop(columns="rank")
 
 
-def _describe_leaks(leaks: pd.DataFrame, place: str) -> str:
+def _describe_leaks(leaks: pd.DataFrame, place: str, new: Collection[str]) -> str:
     """Return the message about leaks that are refused."""
     counts = leaks["kind"].value_counts()
     kinds = ", ".join(f"that {words}: {counts[kind]:,}" for kind, words in KINDS.items() if kind in counts)
@@ -343,9 +416,19 @@ def _describe_leaks(leaks: pd.DataFrame, place: str) -> str:
     lines = ", ".join(
         f"`{encode_row(name, part)}`" for name, part in zip(shown["other_group"], shown["split"], strict=True)
     )
+    names = dict.fromkeys(name for pair in zip(shown["group"], shown["other_group"], strict=True) for name in pair)
+    between = [shorten_text(name) for name in names if name in new]
+    put = "Put both groups of each pair into one part"
+    if between:
+        is_one = len(between) == 1
+        first = f"{', '.join(between)} {'is' if is_one else 'are'} new and alike with groups of several parts: leave "
+        put = (
+            f"{first}{'it' if is_one else 'them'} out, or divide {'it' if is_one else 'them'} into several groups; or "
+        )
+        put += "put both groups of each pair into one part"
     return (
-        f"the split leaks; pairs of groups in different parts {kinds}. {examples}{more}. Put both groups of each pair "
-        f"into one part, in {place}: {lines}{allow if leaks['kind'].isin(ALLOWED).all() else ''}"
+        f"the split leaks; pairs of groups in different parts {kinds}. {examples}{more}. {put}, in {place}: "
+        f"{lines}{allow if leaks['kind'].isin(ALLOWED).all() else ''}"
     )
 
 

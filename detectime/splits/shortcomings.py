@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -59,10 +59,11 @@ def note_shares(assigned: pd.DataFrame, shares: Mapping[str, float]) -> list[Not
     Examples
     --------
     >>> print(note_shares(pd.DataFrame({"split": ["train"] * 7 + ["test"] * 3}), {"train": 0.9, "test": 0.1})[0])
-    Part train has 70 % of the samples instead of 90 %: groups are not divided, and keep their part.
+    Part train has 70 % of the samples instead of 90 %: groups are not divided, keep their part, and go where a class \
+is lacking.
     """
     parts = assigned.loc[are_samples(assigned), "split"].value_counts(normalize=True)
-    why = "groups are not divided, and keep their part"
+    why = "groups are not divided, keep their part, and go where a class is lacking"
     return [
         Note(
             "share", 1, f"Part {name} has {actual:.0%} of the samples instead of {share:.0%}: {why}.".replace("%", " %")
@@ -95,6 +96,40 @@ def note_tied(tied: Iterable[str], links: pd.DataFrame | None) -> list[Note]:
     are = "group is" if count == 1 else "groups are"
     that = "another that holds" if count == 1 else "others that hold"
     return [Note("tied", count, f"{are} kept in one part with {that} equal or similar pictures", first)]
+
+
+def note_only_part(split: pd.DataFrame) -> list[Note]:
+    """Note that all groups are in one part.
+
+    Examples
+    --------
+    >>> print(*note_only_part(pd.DataFrame({"video_name": ["a", "b"], "split": "train"})))
+    All groups are in one part, train: nothing is left to test with.
+    """
+    parts = split["split"].unique()
+    if len(parts) != 1:
+        return []
+    return [Note("only_part", 1, f"All groups are in one part, {parts[0]}: nothing is left to test with.")]
+
+
+def note_moved(names: Sequence[str], kept: str | None) -> list[Note]:
+    """Note groups of ``split.csv`` that got another part, or none any more.
+
+    Parameters
+    ----------
+    names
+        The groups.
+    kept
+        The file with their earlier parts.
+
+    Examples
+    --------
+    >>> print(*note_moved(["v7"], "split.20260101T120000.csv"))
+    1 group changed its part; the earlier parts are in split.20260101T120000.csv (the first: 'v7')
+    """
+    where = f"; the earlier parts are in {kept}"
+    one, many = f"group changed its part{where}", f"groups changed their parts{where}"
+    return note_found("moved", names, one, many)
 
 
 def note_gone(names: pd.Series) -> list[Note]:

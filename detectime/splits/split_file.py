@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from detectime.detection.manifest import format_file_time, format_now
 from detectime.errors import DocumentedError
 from detectime.notes import shorten_text
-from detectime.storage.store import Store
+from detectime.storage.store import Store, rename_to_free_name
 
 FILE_NAME = "split.csv"
 COLUMNS = ("video_name", "split")
@@ -55,6 +57,63 @@ def write_split(store: Store, split: pd.DataFrame) -> None:
     rows = zip(split["video_name"], split["split"], strict=True)
     lines = [encode_row(*COLUMNS), *(encode_row(name, part) for name, part in rows)]
     store.put(FILE_NAME, "".join(f"{line}\n" for line in lines).encode())
+
+
+def update_split(store: Store, split: pd.DataFrame, earlier: pd.DataFrame | None) -> tuple[list[str], str | None]:
+    """Write a split, and lose nothing of a ``split.csv`` that a person may have edited.
+
+    If no group changes its part, rows of new groups are appended to the file, whose other rows and columns stay as they
+    are; without new groups it is not touched. Otherwise it is renamed to ``split.<time>.csv``.
+
+    Parameters
+    ----------
+    store
+        The folder of the run.
+    split
+        One row per group: `video_name` and `split`.
+    earlier
+        What `read_split` returned.
+
+    Returns
+    -------
+    moved
+        Groups of `earlier` that have another part in `split`, or none.
+    kept
+        The name of the file with their earlier parts; None if there are no such groups.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be written or renamed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = open_store(folder)
+    ...     store.put("split.csv", b"split;remark;video_name\\ntrain;good light;a\\n")
+    ...     split = pd.DataFrame({"video_name": ["a", "b"], "split": ["train", "test"]})
+    ...     moved, kept = update_split(store, split, read_split(store))
+    ...     print(store.get("split.csv").decode(), end="")
+    split;remark;video_name
+    train;good light;a
+    test;;b
+    """
+    if earlier is None:
+        write_split(store, split)
+        return [], None
+    parts = dict(zip(split["video_name"], split["split"], strict=True))
+    known = dict(zip(earlier["video_name"], earlier["split"], strict=True))
+    moved = [name for name, part in known.items() if parts.get(name) != part]
+    if moved:
+        kept = rename_to_free_name(store, FILE_NAME, f"split.{format_file_time(format_now())}", ".csv")
+        write_split(store, split)
+        return moved, kept
+    new = {name: part for name, part in parts.items() if name not in known}
+    if new:
+        store.put(FILE_NAME, _append_rows(store.get(FILE_NAME) or b"", new))
+    return [], None
 
 
 def read_split(store: Store) -> pd.DataFrame | None:
@@ -107,6 +166,55 @@ def read_split(store: Store) -> pd.DataFrame | None:
     return split
 
 
+def hash_split(store: Store) -> str | None:
+    """Return the SHA-256 of ``split.csv`` in hexadecimal digits, None if there is none: who edits it changes it.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.storage.store import open_store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hash_split(open_store(folder)) is None
+    True
+    """
+    content = store.get(FILE_NAME)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def check_names(split: pd.DataFrame, groups: Iterable[str]) -> None:
+    """Refuse groups of a split that a run lacks, if it has a group which differs only by blanks or case.
+
+    Parameters
+    ----------
+    split
+        What `read_split` returned.
+    groups
+        The `video_name` of frames of the run, also several times.
+
+    Raises
+    ------
+    SplitError
+        If there are such.
+
+    Examples
+    --------
+    >>> check_names(pd.DataFrame({"video_name": ["Anna "], "split": "train"}), ["anna", "ben"])
+    Traceback (most recent call last):
+    detectime.splits.split_file.SplitError: split.csv: the run has no group 'Anna ', but 'anna'; correct the name
+    """
+    found = set(groups)
+    alike = {_fold_name(name): name for name in found - set(split["video_name"])}
+    for name in split["video_name"]:
+        if name not in found and _fold_name(name) in alike:
+            other = shorten_text(alike[_fold_name(name)])
+            raise SplitError(f"{FILE_NAME}: the run has no group {shorten_text(name)}, but {other}; correct the name")
+
+
 def encode_row(name: str, part: str) -> str:
     """Return a row of ``split.csv`` without its end.
 
@@ -115,8 +223,7 @@ def encode_row(name: str, part: str) -> str:
     >>> encode_row("a,b", "train")
     '"a,b",train'
     """
-    is_plain = name and not re.search(r'[",;\r\n\ufeff]|^\s|\s$', name)
-    return f"{name},{part}" if is_plain else f'"{name.replace(chr(34), chr(34) * 2)}",{part}'
+    return f"{_encode_name(name)},{part}"
 
 
 def check_part_name(part: object, place: str) -> None:
@@ -167,6 +274,29 @@ def check_case(parts: Iterable[str], place: str) -> None:
             raise SplitError(f"{place}: parts {other} and {part} differ in case only; write both the same way")
 
 
+def _encode_name(name: str) -> str:
+    is_plain = name and not re.search(r'[",;\r\n\ufeff]|^\s|\s$', name)
+    return name if is_plain else f'"{name.replace(chr(34), chr(34) * 2)}"'
+
+
+def _fold_name(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _append_rows(content: bytes, parts: Mapping[str, str]) -> bytes:
+    """Append rows of groups to a table, in the order of its columns; further columns are empty."""
+    first = content.decode("utf-8-sig").partition("\n")[0]
+    separator, end = _find_separator(first), "\r\n" if first.endswith("\r") else "\n"
+    header = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    rows = ({"video_name": _encode_name(name), "split": part} for name, part in parts.items())
+    lines = "".join(f"{separator.join(row.get(column, '') for column in header)}{end}" for row in rows)
+    return content + ("" if content.endswith(b"\n") else end).encode() + lines.encode()
+
+
+def _find_separator(text: str) -> str:
+    return ";" if text.partition("\n")[0].count(";") else ","
+
+
 def _read_rows(content: bytes, place: str) -> Iterator[tuple[int, str, str]]:
     """Yield the line, group and part of each row."""
     try:
@@ -174,7 +304,7 @@ def _read_rows(content: bytes, place: str) -> Iterator[tuple[int, str, str]]:
     except UnicodeDecodeError as error:
         raise SplitError(f"{place}: {error}; save it as CSV in UTF-8") from error
     try:
-        separator = ";" if text.partition("\n")[0].count(";") else ","
+        separator = _find_separator(text)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         header = [name.strip() for name in next(reader, [])]
         _check_header(header, place)

@@ -9,6 +9,7 @@ from detectime.boxes import Flags, Floats
 from detectime.candidates import Indices
 
 _TOLERANCE = 0.8  # a unit that covers a class may balance it so much less than the best one: chance decides
+_MOST_EXCESS = 0.02  # of a part over its share of everything, for the sake of a class that it lacks
 _ROUNDS = 3  # of improvement: later ones change next to nothing
 _MANY = 5000  # units: so many are balanced by one try, and more tries would take long
 _FEW = 120  # units: so few need exchanges, which take long with more
@@ -18,7 +19,7 @@ _LEAST_GAIN = 1e-12  # of a move: less is rounding
 
 
 def choose_parts(counts: Floats, shares: Floats, fixed: Indices, ranks: NDArray[np.uint64]) -> Indices:
-    """Choose a part for each unit: first so that each part has each class, then so that the shares come out.
+    """Choose a part for each unit so that the shares come out, and each part has each class, as far as they allow.
 
     What is minimised is, summed over parts and columns, the squared difference between the part's share of the column
     and its wanted share, divided by the latter. Units are placed one after the other, the largest first, where they
@@ -107,6 +108,7 @@ class _Balance:
 
     def __init__(self, counts: Floats, shares: Floats, fixed: Indices) -> None:
         self._fractions, self._shares = _make_fractions(counts), shares
+        self._sizes = counts.sum(axis=1) / max(counts.sum(), 1)
         self._squares = (self._fractions**2).sum(axis=1)
         self._holds = self._fractions > 0
         self._excess = np.repeat(-shares[:, None], counts.shape[1], axis=1)  # of a part over its share of a column
@@ -116,13 +118,17 @@ class _Balance:
             self._place(unit, int(fixed[unit]))
 
     def cover_columns(self, order: Indices) -> None:
-        """Give each part a unit that holds each column, rare columns and large parts first."""
+        """Give each part a unit that holds each column, rare columns and large parts first, as far as shares allow.
+
+        The largest part gets each column in any case: a class that is only tested was never learned.
+        """
         first = int(self._shares.argmax())
         # Of equal parts the last: what is enough for two parts is better tested than validated.
         others = sorted(set(range(len(self._shares))) - {first}, key=lambda part: (-self._shares[part], -part))
         for column in np.argsort(self._holds.sum(axis=0), kind="stable").tolist():
             for part in [first, *others]:
                 left = order[(self.part[order] < 0) & self._holds[order, column]]
+                left = left if part == first else left[self._may_take(left, part)]
                 if len(left) and not self._holders[part, column]:
                     self._place(self._choose_unit(left, part), part)
 
@@ -171,6 +177,12 @@ class _Balance:
             for unit, part in zip(pair, reversed(parts), strict=True):
                 self._place(unit, part)
         return True
+
+    def _may_take(self, units: Indices, part: int) -> Flags:
+        """Return which units a part can take without growing far beyond its share of everything."""
+        excess = self._sizes[self.part == part].sum() - self._shares[part]
+        may: Flags = (excess < -_LEAST_GAIN) | (excess + self._sizes[units] <= _MOST_EXCESS)
+        return may
 
     def rate(self) -> tuple[int, float]:
         """Return how many columns parts lack, and what is minimised: less is better."""
