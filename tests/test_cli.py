@@ -130,7 +130,7 @@ def test_the_fallback_none_of_the_command_line_is_that_of_the_configuration() ->
         (["run", "--crop", "2"], "--crop: there is no such option"),
         (["run", "frames"], "frames: unexpected"),
         (["run", "--limit"], "argument --limit: expected one argument; see detectime run --help"),
-        (["run", "--limit", "0", "--images", "a", "--labels", "b"], "--limit = 0: Input should be greater"),
+        (["run", "--limit", "0", "--images", "a", "--labels", "b"], "--limit = 0: accepted: at least 1"),
         (
             ["run", "--classes", "stop,stp", "--images", "a", "--labels", "b"],
             "--classes: 'stp' is not a label",

@@ -56,6 +56,7 @@ def make_run(folder: Path, decisions: Mapping[str, tuple[str, str]] | None = Non
             "class_name": ["ok", "peace", "ok", "ok"],
             "label": [4, 2, 4, 4],
             "outcome": ["paired", "paired", "paired", "no_face"],
+            "error": pd.array([None] * 4, "str"),
             "other_hand": [True, False, False, False],
             "decision": pd.array([decision for decision, _ in decided], "str"),
             "decided_by": pd.array([reviewer for _, reviewer in decided], "str"),

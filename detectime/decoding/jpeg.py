@@ -66,7 +66,7 @@ def read_header(encoded: bytes, max_pixels: int) -> Header:
 
 
 def drop_metadata(encoded: bytes) -> bytes:
-    """Return a JPEG without Exif, XMP, IPTC and comments, such as place and camera; its pixels stay as they are.
+    r"""Return a JPEG without Exif, XMP, IPTC and comments, such as place and camera; its pixels stay as they are.
 
     Parameters
     ----------

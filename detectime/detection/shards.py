@@ -252,7 +252,7 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
     content = store.open(DETECTIONS_FILE)
     if content is None:
         return schema.empty_table()
-    with _arrow_errors_as_damage(DETECTIONS_FILE):
+    with content, _arrow_errors_as_damage(DETECTIONS_FILE):
         file = _open_parquet(store, DETECTIONS_FILE, content)
         is_current = file.schema_arrow.equals(DETECTIONS)
         tables = []

@@ -140,6 +140,7 @@ def find_path_fault(data: ExportData) -> str | None:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> images = pd.DataFrame({"file": ["a.jpg", "bell\\a.jpg"]})
     >>> print(find_path_fault(ExportData(images, images, (), {})))
     'bell\\x07.jpg': XML 1.0 cannot hold the character U+0007; rename the file, or export with images = frames
