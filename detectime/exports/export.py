@@ -165,11 +165,11 @@ class _Exporter:
         return str(earlier["started"]) if is_same and earlier is not None else manifest.format_now()
 
     def _write(self, store: Store, state: dict[str, Any]) -> Export:
-        delete_partials(store)
         data, written = self._write_pictures(store)
         self._kind.write(data, store)
         samples_csv.write_samples_csv(data, store)
         failed_csv.write_failed_csv(written.failed, store)
+        delete_partials(store)  # not before the pictures: workers of a killed process may live a moment longer
         notes = [*self._collected.notes, *failed_csv.note_failed(written.failed), *_note_nothing(data)]
         state |= {"counts": _count(data, written, self._collected), "data_notes": notes_to_json(notes)}
         export = self._finish(store, state, data)

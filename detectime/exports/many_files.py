@@ -52,7 +52,7 @@ def put_many(store: Store, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def delete_partials(store: Store) -> None:
-    """Delete what a killed `put_many` left; call it only while nothing is written to the store.
+    """Delete partly written files that killed processes left; call it only while nothing is written to the store.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def delete_partials(store: Store) -> None:
     ...     delete_partials(open_store(folder))
     """
     if isinstance(store, FolderStore):
-        for partial in store.folder.glob(f"{_PARTIAL}*"):
+        for partial in store.folder.rglob(f"{_PARTIAL}*"):
             with contextlib.suppress(OSError):
                 partial.unlink()
 
