@@ -147,7 +147,8 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
         assert "The edited hands.json (changed labels: 1) is kept as hands.2" in text
     assert "pairing.crop_coefficient = 2.0, pairing.enlarged_classes = ['ok']" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pairing"]["settings"]["crop_coefficient"] == 2.0
-    (kept,) = (tmp_path / "run").glob("hands.2*.json")
+    kept, written = sorted((tmp_path / "run").glob("hands.2*.json"))
+    assert written.name == f"{kept.stem}.written.json"
     assert kept.read_text() == edited
 
 
