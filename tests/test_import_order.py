@@ -48,7 +48,7 @@ INSIDE = {
         "run",
     ],
     "exports": [
-        *("contract", "hands_json", "outcomes_csv", "json_chunks", "markdown", "loading", "many_files"),
+        *("contract", "hands_json", "outcomes_csv", "json_chunks", "markdown", "loading", "many_files", "xml_text"),
         *("coco", "yolo", "voc", "hagrid_json", "cvat"),
         *("huggingface", "webdataset", "image_folder", "samples_csv", "contact_sheet", "dataset_card", "failed_csv"),
         *("registry", "picture_names", "selection", "annotations", "export_folder", "chunks", "pictures", "export"),

@@ -9,7 +9,6 @@ constructor reads them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from detectime.exports.contract import ExportData, ExportError, Format
+from detectime.exports.xml_text import find_character_fault, find_path_fault
 from detectime.notes import shorten_text
 from detectime.schema import CORNERS
 from detectime.storage.store import Store
@@ -28,7 +28,6 @@ PICTURES = "images"
 """The folder of the pictures."""
 
 _LABEL_LENGTH = 64  # characters: CVAT cuts off the rest
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END = {"\r": "&#13;"}  # a parser reads it as a line feed otherwise
 _CHUNK = 4096  # pictures that are encoded at a time
 _BOX = (
@@ -123,29 +122,7 @@ def find_fault(class_name: str) -> str | None:
         return "CVAT removes blanks around a label"
     if len(class_name) > _LABEL_LENGTH:
         return f"CVAT cuts off a label after {_LABEL_LENGTH} characters"
-    return _find_character_fault(class_name)
-
-
-def _find_character_fault(text: str) -> str | None:
-    found = _NOT_IN_XML.search(text)
-    return f"XML 1.0 cannot hold the character U+{ord(found[0]):04X}" if found else None
-
-
-def find_path_fault(data: ExportData) -> str | None:
-    """Say which path of a frame the format cannot hold; None if it holds all, as those of exported pictures.
-
-    Examples
-    --------
-    >>> images = pd.DataFrame({"file": ["a.jpg", "bell\\a.jpg"]})
-    >>> print(find_path_fault(ExportData(images, images, (), {})))
-    'bell\\x07.jpg': XML 1.0 cannot hold the character U+0007; rename the file, or export with images = frames
-    """
-    if data.pictures != "none":
-        return None
-    faults = ((file, fault) for file in data.images["file"].tolist() if (fault := _find_character_fault(file)))
-    for file, fault in faults:
-        return f"{shorten_text(file)}: {fault}; rename the file, or export with images = frames"
-    return None
+    return find_character_fault(class_name)
 
 
 def _name_picture(row: Mapping[str, Any]) -> str:
@@ -158,7 +135,7 @@ def _name_images(data: ExportData) -> list[str]:
     if data.pictures == "frames":
         return [file.removeprefix(f"{PICTURES}/") for file in files]
     for file in files:
-        fault = _find_character_fault(file)
+        fault = find_character_fault(file)
         if fault:
             raise ExportError(
                 f"{shorten_text(file)}: cvat cannot hold this path: {fault}; export with `images: frames`: "

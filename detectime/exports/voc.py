@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
@@ -12,6 +11,7 @@ import numpy as np
 
 from detectime.exports.contract import ExportData, ExportError, Format, split_folder
 from detectime.exports.many_files import put_many
+from detectime.exports.xml_text import find_character_fault, find_path_fault
 from detectime.notes import shorten_text
 from detectime.schema import CORNERS
 from detectime.storage.store import Store
@@ -19,7 +19,6 @@ from detectime.storage.store import Store
 _PICTURES = "JPEGImages"
 _UNSPLIT = "trainval"  # what readers look for in a set that is not split
 
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PICTURE = (
     "<annotation>\n\t<folder>{}</folder>\n\t<filename>{}</filename>\n\t<source>\n\t\t<database>detectime</database>\n"
     "\t</source>\n\t<size>\n\t\t<width>{}</width>\n\t\t<height>{}</height>\n\t\t<depth>3</depth>\n\t</size>\n"
@@ -79,6 +78,7 @@ def encode_annotations(data: ExportData) -> Iterator[str]:
 
     Examples
     --------
+    >>> import re
     >>> import pandas as pd
     >>> images = pd.DataFrame([{"file": "JPEGImages/a.jpg", "width": 64, "height": 48}])
     >>> objects = pd.DataFrame([{"image": 0, "class_name": "<ok>", "x1": 0.0, "y1": 1.5, "x2": 63.2, "y2": 48.0}])
@@ -101,12 +101,7 @@ def find_fault(class_name: str) -> str | None:
     >>> find_fault("<ok>"), find_fault("bell\\a")
     (None, 'XML 1.0 cannot hold the character U+0007')
     """
-    return _find_character_fault(class_name) if class_name else "readers take an empty name for a missing one"
-
-
-def _find_character_fault(text: str) -> str | None:
-    found = _NOT_IN_XML.search(text)
-    return f"XML 1.0 cannot hold the character U+{ord(found[0]):04X}" if found else None
+    return find_character_fault(class_name) if class_name else "readers take an empty name for a missing one"
 
 
 def _encode_objects(data: ExportData) -> Iterator[str]:
@@ -122,7 +117,7 @@ def _encode_objects(data: ExportData) -> Iterator[str]:
 
 def _list_file_names(data: ExportData) -> Iterator[str]:
     for file in data.images["file"].tolist():
-        fault = _find_character_fault(file)
+        fault = find_character_fault(file)
         if fault:
             raise ExportError(
                 f"{shorten_text(file)}: voc cannot hold the path of this frame: {fault}; rename the file, or export "
@@ -133,24 +128,6 @@ def _list_file_names(data: ExportData) -> Iterator[str]:
 
 def _escape(text: str) -> str:
     return escape(text, {"\r": "&#13;"})  # parsers turn a plain one into a line feed
-
-
-def find_path_fault(data: ExportData) -> str | None:
-    """Say which path of a frame the format cannot hold; None if it holds all, as those of exported pictures.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> images = pd.DataFrame({"file": ["a.jpg", "bell\\a.jpg"]})
-    >>> print(find_path_fault(ExportData(images, images, (), {})))
-    'bell\\x07.jpg': XML 1.0 cannot hold the character U+0007; rename the file, or export with images = frames
-    """
-    if data.pictures != "none":
-        return None
-    faults = ((file, fault) for file in data.images["file"].tolist() if (fault := _find_character_fault(file)))
-    for file, fault in faults:
-        return f"{shorten_text(file)}: {fault}; rename the file, or export with images = frames"
-    return None
 
 
 def _name_picture(row: Mapping[str, Any]) -> str:
