@@ -359,6 +359,14 @@ def test_a_finished_export_is_left_alone(run: FinishedRun, tmp_path: Path) -> No
     assert again.counts["samples"] > 0
 
 
+def test_a_default_that_is_given_asks_for_the_same(run: FinishedRun, tmp_path: Path) -> None:
+    export_run(run, ["imagefolder"], tmp_path)
+    (again,) = export_run(run, ["imagefolder"], tmp_path, ExportConfig(images="crops", box="bbox", split=False))
+    assert again.counts["samples"] > 0
+    with pytest.raises(ExportError, match="box = bbox, now hand"):
+        export_run(run, ["imagefolder"], tmp_path, ExportConfig(box="hand"))
+
+
 def test_other_settings_need_another_folder_or_overwrite(run: FinishedRun, tmp_path: Path) -> None:
     export_run(run, ["csv"], tmp_path)
     before = list_files(tmp_path / "csv")

@@ -87,7 +87,7 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
     classes, numbers = _list_classes(run, config)
     _check_classes(kind, classes)
     hands, faces = _read_boxes(run, selection)
-    box = config.box or ("bbox" if pictures == "crops" else kind.box)
+    box = choose_box(kind, config)
     objects = _list_objects(selection, hands, faces, config, classes, box)
     images, objects = _list_images(selection.frames, objects, numbers, pictures)
     rows = _find_rows(images, selection.frames)
@@ -109,6 +109,11 @@ def collect_annotations(run: FinishedRun, selection: Selection, kind: Format, co
         notes += _note_blurring(selection, faces)
     blurred = _group_corners(faces, len(selection.frames), rows) if config.blur_faces else []
     return Collected(data, blurred, tuple(notes), selection.thinned)
+
+
+def choose_box(kind: Format, config: ExportConfig) -> str:
+    """Return which box is exported: as set, or the crop for pictures of crops, or the format's default."""
+    return config.box or ("bbox" if (config.images or kind.images) == "crops" else kind.box)
 
 
 def check_settings(kind: Format, config: ExportConfig) -> None:

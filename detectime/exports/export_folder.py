@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from detectime.detection import manifest
-from detectime.exports.annotations import Collected
-from detectime.exports.contract import ExportConfig, ExportError, Format
+from detectime.exports.annotations import Collected, choose_box
+from detectime.exports.contract import NO_SPLIT, ExportConfig, ExportError, Format
 from detectime.runs import FinishedRun
 from detectime.storage import urls
 from detectime.storage.store import Store, generate_free_names, open_store
@@ -84,6 +84,12 @@ def describe_request(kind: Format, collected: Collected, config: ExportConfig) -
     left_out = ("overwrite", *OF_THE_CARD)
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
     data = collected.data
+    # As they were resolved: a default that is given asks for the same.
+    settings |= {
+        "images": data.pictures,
+        "box": choose_box(kind, config),
+        "split": data.splits != (NO_SPLIT,),
+    }
     digest = hashlib.sha256(json.dumps([data.classes, data.numbers, data.splits, data.pictures]).encode())
     for table in (data.images, data.objects):
         sink = pa.BufferOutputStream()
