@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from detectime import boxes as geometry
 from detectime.boxes import Integers
+from detectime.labels.annotations import UNKNOWN, AnnotationColumns, Annotations
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import CORNERS
@@ -104,6 +106,41 @@ def read_cvat(file: str | os.PathLike[str]) -> CvatAnnotations:
         reader = _Reader(name)
         reader.read(stream)
     return _collect_annotations(reader.found)
+
+
+def read_cvat_annotations(file: str | os.PathLike[str]) -> Annotations:
+    """Read the boxes of a file of CVAT for images 1.1 as those of any format.
+
+    Parameters
+    ----------
+    file
+        As that of `read_cvat`.
+
+    Returns
+    -------
+    Annotations
+        In pixels. A shape that `read_cvat` does not use has no label, and corners that are NaN.
+
+    Raises
+    ------
+    TableError
+        As `read_cvat`.
+
+    Examples
+    --------
+    >>> read_cvat_annotations("task.zip").boxes  # doctest: +SKIP
+    """
+    found = read_cvat(file)
+    columns = AnnotationColumns()
+    for name, width, height in found.images[["name", "width", "height"]].itertuples(index=False):
+        columns.add_image(name, width, height)
+    drawn = zip(found.boxes["image"].tolist(), found.boxes["label"].tolist(), strict=True)
+    for (image, label), corners in zip(drawn, found.boxes[list(CORNERS)].to_numpy().tolist(), strict=True):
+        columns.add_box(image, label, corners)
+    for image in np.repeat(np.arange(len(found.images)), found.images["unused"]).tolist():
+        columns.add_box(image, "", UNKNOWN)
+    annotations = columns.collect("pixels")
+    return dataclasses.replace(annotations, notes=found.notes)  # which tell of the shapes without a box already
 
 
 @dataclass
