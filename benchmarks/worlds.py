@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.data import Frames, make_worker
 from benchmarks.peers import Loop
-from detectime import boxes, evaluation
+from detectime import boxes, evaluation, resampling
 from detectime import config as configuration
 from detectime.boxes import Flags, Floats
 from detectime.config import Config, DetectionConfig
@@ -36,7 +36,6 @@ FACE_SIZES: dict[str, tuple[str, list[float], list[str]]] = {
 NO_FACE = "no face"
 
 _DRAWS = 10_000
-_LEVELS = (0.025, 0.975)
 # Faces are searched at the highest resolution at once, in all pixels: the groups are the same for all variants.
 _FACE_SEARCH = {"face_first_resolution": 640, "reduced_decoding": False}
 
@@ -207,7 +206,8 @@ def summarize_variant(frames: pd.DataFrame) -> pd.DataFrame:
         NaN if there are fewer than two.
     """
     sums = _sum_by_person(frames)
-    values = {"value": _compute_measures(sums.sum(axis=0)), **_compute_interval(_draw_measures(sums))}
+    low, high = resampling.compute_interval(_draw_measures(sums))
+    values = {"value": _compute_measures(sums.sum(axis=0)), "low": low, "high": high}
     return pd.DataFrame(values, index=list(MEASURES))
 
 
@@ -235,7 +235,8 @@ def compare_variants(frames_a: pd.DataFrame, frames_b: pd.DataFrame) -> pd.DataF
     sums = [_sum_by_person(frames) for frames in (frames_a, frames_b)]
     a, b = (_compute_measures(each.sum(axis=0)) for each in sums)
     draws_a, draws_b = (_draw_measures(each) for each in sums)
-    values = {"a": a, "b": b, "difference": b - a, **_compute_interval(draws_b - draws_a)}
+    low, high = resampling.compute_interval(draws_b - draws_a)
+    values = {"a": a, "b": b, "difference": b - a, "low": low, "high": high}
     return pd.DataFrame(values, index=list(MEASURES))
 
 
@@ -271,8 +272,7 @@ def _sum_by_person(frames: pd.DataFrame) -> Floats:
     iou = frames["iou"]
     rows = pd.DataFrame({"samples": iou.notna(), "correct": iou >= evaluation.CORRECT, "iou": iou.fillna(0)})
     rows.insert(0, "frames", 1)
-    sums: Floats = rows.groupby(frames["person"]).sum().to_numpy(np.float64)
-    return sums
+    return resampling.sum_groups(frames["person"], rows)
 
 
 def _compute_measures(sums: Floats) -> Floats:
@@ -287,14 +287,4 @@ def _draw_measures(sums: Floats) -> Floats:
 
     The draws depend on the number of people only, so that those of two variants hold the same people.
     """
-    people = len(sums)
-    if people < 2:
-        return np.full((1, len(MEASURES)), np.nan)
-    counts = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), _DRAWS)
-    return _compute_measures(counts @ sums)
-
-
-def _compute_interval(draws: Floats) -> dict[str, Floats]:
-    """Return the limits of the middle 95 % of each measure."""
-    low, high = pd.DataFrame(draws).quantile(list(_LEVELS)).to_numpy()  # leaves out draws of people without samples
-    return {"low": low, "high": high}
+    return _compute_measures(resampling.draw_groups(np.arange(len(sums)), _DRAWS) @ sums)

@@ -16,11 +16,13 @@ import pytest
 
 EXTRAS = {
     "av": "video",
+    "axe_playwright_python": "browser",
     "datasets": "formats",
     "face_detection": "torch",
     "fsspec": "s3",
     "gcsfs": "gs",
     "h5py": "torch",
+    "hotcoco": "evaluate",
     "huggingface_hub": "formats",
     "jupyterlab": "lab",
     "moto": "buckets",
