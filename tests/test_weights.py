@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from serving import Server, serve_file
 
-from detectime import paths
+from detectime import label_check, paths
 from detectime.cli import main as cli
 from detectime.config import DetectionConfig, load_config
 from detectime.detection import run
@@ -390,7 +390,9 @@ def test_the_torch_cache_is_the_folder_that_torch_uses(
 
 
 @pytest.mark.parametrize(
-    "file", [face_detection.WEIGHTS["RetinaNetMobileNetV1"], hagrid.WEIGHTS, yunet.WEIGHTS], ids=lambda f: f.name
+    "file",
+    [face_detection.WEIGHTS["RetinaNetMobileNetV1"], hagrid.WEIGHTS, yunet.WEIGHTS, label_check.WEIGHTS],
+    ids=lambda f: f.name,
 )
 def test_the_published_hash_is_that_of_the_file(file: WeightsFile, shared: Path) -> None:
     assert downloads.hash_file(shared / "weights" / file.name) == file.sha256

@@ -11,15 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from detectime import pairing
-from detectime.boxes import Floats, round_outward
-from detectime.exports.selection import read_detections_of
-from detectime.images import RGB, FrameImage, UnreadableImageError, blur_boxes
+from detectime.crops import read_crops
+from detectime.images import RGB
 from detectime.report import charts
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES
-from detectime.sources.contract import MissingFrameError
-from detectime.sources.reading import read_images
 
 _PER_ROW = 8  # crops
 _MOST_ROWS = 40
@@ -50,7 +46,7 @@ def plot_batch(run: FinishedRun, exported: pd.DataFrame, *, blur_faces: bool = F
     --------
     >>> plot_batch(run, exported[exported["kind"] == "sample"])  # doctest: +SKIP
     """
-    shuffled = exported.sample(frac=1, random_state=0)
+    shuffled = exported.rename(columns={name: f"bbox_{name}" for name in CORNERS}).sample(frac=1, random_state=0)
     turn = shuffled.groupby(["class_name", "video_name"]).cumcount()  # the first of each group, then the second …
     ordered = shuffled.assign(turn=turn).sort_values("turn", kind="stable")
     chosen = ordered.groupby("class_name").head(_PER_ROW).sort_values("label", kind="stable")
@@ -80,9 +76,7 @@ def plot_redundant(run: FinishedRun, samples: pd.DataFrame, *, blur_faces: bool 
     >>> plot_redundant(run, samples.assign(redundant=redundant))  # doctest: +SKIP
     """
     found = samples[samples["outcome"].isin(SAMPLES).to_numpy()].sort_values(["frame_id", "frame_path"])
-    corners = pd.DataFrame(pairing.get_boxes(found, "bbox"), columns=list(CORNERS), index=found.index)
-    table = found[["frame_path", "video_name", "class_name", "redundant"]].join(corners)
-    groups = table.groupby(["class_name", "video_name"], sort=True)
+    groups = found.groupby(["class_name", "video_name"], sort=True)
     counts = groups["redundant"].sum()
     shown = counts[counts > 0].nlargest(_STRIPS).index
     return _draw_rows(
@@ -93,7 +87,7 @@ def plot_redundant(run: FinishedRun, samples: pd.DataFrame, *, blur_faces: bool 
 
 
 class _Row(NamedTuple):
-    """A row of a figure: its name, and samples with `frame_path`, corners and perhaps `redundant`."""
+    """A row of a figure: its name, and samples as for `read_crops`, perhaps with `redundant`."""
 
     name: str
     samples: pd.DataFrame
@@ -116,7 +110,9 @@ def _draw_rows(run: FinishedRun, rows: Sequence[_Row], blur_faces: bool) -> Figu
         label = "\n".join(charts.make_plain(line, 20) for line in row.name.splitlines())
         cells[0].text(-0.08, 0.5, label, ha="right", va="center", fontsize=9, transform=cells[0].transAxes)
         goes = row.samples["redundant"].tolist() if "redundant" in row.samples else [None] * len(row.samples)
-        for ax, crop, is_redundant in zip(cells, _read_crops(run, row.samples, blur_faces), goes, strict=False):
+        for ax, crop, is_redundant in zip(
+            cells, read_crops(run, row.samples, blur_faces=blur_faces), goes, strict=False
+        ):
             _draw_crop(ax, crop)
             if is_redundant is not None:
                 ax.set_title(
@@ -126,35 +122,10 @@ def _draw_rows(run: FinishedRun, rows: Sequence[_Row], blur_faces: bool) -> Figu
 
 
 def _draw_crop(ax: Axes, crop: RGB | None) -> None:
-    if crop is None or not crop.size:
+    if crop is None:
         charts.write_text(ax, "cannot be read")
     else:
         scale = charts.show_image(ax, crop)
         height, width = (side * scale for side in crop.shape[:2])
         half = max(height, width) / 2  # square axes, so that names and titles are in line
         ax.set(xlim=(width / 2 - half, width / 2 + half), ylim=(height / 2 + half, height / 2 - half))
-
-
-def _read_crops(run: FinishedRun, samples: pd.DataFrame, blur_faces: bool) -> list[RGB | None]:
-    """Read what samples show; None where a frame is gone, cannot be decoded, or has another size."""
-    reading = run.config.detection
-    corners = round_outward(samples[list(CORNERS)].to_numpy(np.float64))
-    faces = _read_faces(run, samples) if blur_faces else [np.empty((0, 4))] * len(samples)
-    images = read_images(run.source, samples["frame_path"], exif=reading.exif, max_pixels=reading.max_pixels)
-    return [_cut_crop(image, box, found) for (_, image), box, found in zip(images, corners, faces, strict=True)]
-
-
-def _cut_crop(image: FrameImage | MissingFrameError | UnreadableImageError, box: Floats, faces: Floats) -> RGB | None:
-    if isinstance(image, Exception):
-        return None
-    x1, y1, x2, y2 = np.maximum(box, 0).astype(int).tolist()
-    try:
-        return blur_boxes(image.read_pixels(), faces)[y1:y2, x1:x2]
-    except UnreadableImageError:
-        return None
-
-
-def _read_faces(run: FinishedRun, samples: pd.DataFrame) -> list[Floats]:
-    """Return the faces that were detected in each frame, shape (faces, 4)."""
-    found = read_detections_of(run, ["frame_path", "faces"], samples)["faces"].to_pylist()
-    return [np.array([[face[corner] for corner in CORNERS] for face in faces]).reshape(-1, 4) for faces in found]
