@@ -80,6 +80,9 @@ class DataConfig:
     span_zero: Literal["player", "first_picture"] = "player"
     """Videos: what start and end count from. player: the time that players show | first_picture: the first picture,
     which may begin after the sound."""
+    truth: str | None = None
+    """Annotated boxes to compare the samples with: a file or folder of COCO, Pascal VOC, YOLO, CVAT or HaGRID, or a
+    truth.json | null: those of the labels (HaGRID), or a truth.json beside them, if there are any."""
     truth_pixels: Literal["upright", "stored"] | None = None
     """Annotated boxes: upright, as viewers show the frames | stored, as the files hold them, before EXIF rotates them |
     null: not known, so frames that are rotated or mirrored are not compared."""
@@ -160,10 +163,12 @@ class RunConfig:
 
 @dataclass(frozen=True, config=CHECKED)
 class DisplayConfig:
-    """What the notebook shows."""
+    """What the notebook and the report show."""
 
     samples_per_class: Annotated[int, Field(ge=0, le=100)] = 4
     """Frames that the galleries show for each class and for each reason."""
+    blur_faces: bool = False
+    """Make the faces that were found unrecognisable in the galleries and in the report."""
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -265,7 +270,7 @@ PARAMETERS: dict[str, str] = {
 }
 """Each parameter of the notebook, and the section of ``config.yml`` that has the key of its name."""
 
-_PATHS = ("images", "labels", "output", "face_cache")
+_PATHS = ("images", "labels", "output", "face_cache", "truth")
 _DELIVERED_PLACES = {
     "images": "data/INPUT_DATA/TRAIN_DATA",
     "labels": "data/INPUT_DATA/train.csv",

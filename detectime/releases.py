@@ -70,6 +70,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
     "data.source_type": None,
     "data.span_zero": "player",
+    "data.truth": None,
     "data.truth_pixels": None,
     "detection.quality": "balanced",
     "detection.exif": "apply",
@@ -80,6 +81,7 @@ DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key !
     "pairing.min_face_score": None,
     "pairing.min_hand_score": None,
     "run.redetect": False,
+    "display.blur_faces": False,
 }
 
 

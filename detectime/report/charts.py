@@ -21,7 +21,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.config import Config, PairingConfig
-from detectime.images import RGB, FrameImage, UnreadableImageError
+from detectime.images import RGB, FrameImage, UnreadableImageError, blur_boxes
+from detectime.report.summary import describe_hands
 from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.reading import read_images
@@ -164,7 +165,10 @@ def plot_gallery(
         if pixels.shape[:2] != (sample["height"], sample["width"]):
             write_text(above, "changed since detection")
             continue
-        _draw_frame(above, pixels, sample, found.get(sample["frame_path"], ([], [])), config.pairing)
+        boxes_found = found.get(sample["frame_path"], ([], []))
+        if config.display.blur_faces:
+            pixels = blur_boxes(pixels, [[face[corner] for corner in CORNERS] for face in boxes_found[0]])
+        _draw_frame(above, pixels, sample, boxes_found, config.pairing)
         if below is not None and sample["outcome"] in SAMPLES:
             _draw_crop(below, pixels, sample)
     figure.suptitle(make_plain(title, 80), fontsize=11, fontweight="bold", x=0.01, ha="left")
@@ -265,9 +269,11 @@ def plot_distributions(samples: pd.DataFrame) -> Figure:
     _draw_centres(axes[0, 2], data, palette)
     sns.histplot(data, x="score", bins=np.linspace(0, 1, 41), ax=axes[1, 0], color=_BARS)
     sns.histplot(x=videos, ax=axes[1, 1], color=_BARS, bins=min(30, int(videos.max())))
-    sns.histplot(x=np.clip(data["aspect ratio"], 0, 3), bins=30, ax=axes[1, 2], color=_BARS)
+    sns.histplot(x=np.clip(data["aspect_ratio"], 0, 3), bins=30, ax=axes[1, 2], color=_BARS)
     for ax, unit in zip(axes.flat, ("", "", "", "samples", "videos", "samples"), strict=True):
         ax.set(xlabel="", ylabel=unit)
+    for counts in (axes[0, 0].xaxis, *(ax.yaxis for ax in axes[1])):
+        counts.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -286,6 +292,7 @@ def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str,
     ax.set_yticks(range(len(names)), list(names.values()))
     ax.invert_yaxis()
     ax.set_xlabel("frames")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(table):
         ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
@@ -316,21 +323,12 @@ def _write_group_counts(ax: Axes, groups: pd.DataFrame) -> None:
 
 
 def _describe_hands(paired: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """Return the class, size, centre, score and aspect ratio of each sample's hand."""
-    hand = pairing.get_boxes(paired, "hand")
-    centres, sides = (hand[:, :2] + hand[:, 2:]) / 2, hand[:, 2:] - hand[:, :2]
-    kinds = paired["class_name"].map(names).to_numpy()
+    """Return what `summary.describe_hands` does, and the class of each sample under its name in figures."""
+    data = describe_hands(paired)
+    kinds = data["class_name"].map(names)
     present = set(kinds)
-    return pd.DataFrame(
-        {
-            "class": pd.Categorical(kinds, categories=[name for name in names.values() if name in present]),
-            "size": np.sqrt(boxes.compute_area(hand)),
-            "x": centres[:, 0] / paired["width"].to_numpy(),
-            "y": centres[:, 1] / paired["height"].to_numpy(),
-            "score": paired["hand_score"].to_numpy(),
-            "aspect ratio": sides[:, 0] / sides[:, 1],
-        }
-    )
+    data["class"] = pd.Categorical(kinds, categories=[name for name in names.values() if name in present])
+    return data
 
 
 def _draw_class_counts(ax: Axes, data: pd.DataFrame, palette: dict[str, Any]) -> None:
