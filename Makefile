@@ -12,7 +12,7 @@ EXPECTED_SKIPS ?=
 PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-all quick lint ultralytics nightly wheel sample bench clean
+.PHONY: help setup demo lab test test-all test-browser quick lint ultralytics nightly wheel sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,16 +27,19 @@ lab: $(VENV)/lab ## open the notebook in JupyterLab
 	@$(BIN)/detectime lab .
 
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
-	$(BIN)/python $(PYTEST)
+	$(BIN)/python $(PYTEST) -m "not browser"
 
 test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every extra (10 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
-	$(ALL)/bin/python $(PYTEST) -m extra
+	$(ALL)/bin/python $(PYTEST) -m "extra and not browser"
 	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
+test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chromium (DETECTIME_CHROME=PROGRAM: in that one)
+	$(BIN)/python $(PYTEST) -m browser
+
 quick: $(VENV)/test ## run only the quick tests
-	$(BIN)/python $(PYTEST) -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow and not browser"
 
 lint: $(VENV)/test ## check style and types
 	$(BIN)/ruff check
@@ -89,6 +92,11 @@ $(VENV)/test: $(VENV)/python pyproject.toml constraints.txt
 	@echo "Installing detectime and what its tests need into $(VENV) (about 1 GB, once) …"
 	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/setup
+
+$(VENV)/browser: $(VENV)/python pyproject.toml constraints.txt
+	@echo "Installing what the tests in a browser need into $(VENV) (about 1.2 GB, once) …"
+	@$(PIP) -e '.[test,browser,lab]'
+	@touch $@ $(VENV)/lab $(VENV)/test $(VENV)/setup
 
 $(ALL)/ready: pyproject.toml constraints.txt requirements.txt
 	$(check_python)

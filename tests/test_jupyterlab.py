@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import launch_chrome
 from skips import need_extra
 
 from detectime import paths
 from detectime.cli.projects import init_project
 
 need_extra("jupyterlab")
-sync_api = need_extra("playwright.sync_api")
+need_extra("playwright")
 
-pytestmark = [pytest.mark.extra, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.extra, pytest.mark.slow]
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 NOTEBOOK_PANEL = ".jp-NotebookPanel .jp-WindowedPanel-outer"
 ERROR = '.jp-Notebook .jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]'  # of exceptions too
 FILE = ".jp-FileBrowser .jp-DirListing-itemName"
@@ -38,12 +33,8 @@ SECONDS = 120
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("the program chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with launch_chrome() as chrome:
+        yield chrome
 
 
 @pytest.fixture
