@@ -30,9 +30,11 @@ from detectime.detection.manifest import read_manifest
 from detectime.errors import ConfigError
 from detectime.notes import Note
 from detectime.outcomes import summarize_samples
-from detectime.report import charts
+from detectime.report import charts, pages, report
+from detectime.runs import FinishedRun
 from detectime.settings import suggest_name
 from detectime.storage import store as stores
+from detectime.truth import read_truth
 
 PARAMETER_CELL = "# Parameters of the run"
 """How a line begins that makes a cell the parameter cell of a notebook."""
@@ -61,6 +63,11 @@ _BOX = (
 _CODE = (
     '<pre style="background: #fff; color: #1d2733; padding: 0.5em 0.8em; margin: 0.5em 0 0; '
     'font-family: monospace;">{}</pre>'
+)
+# A sandbox: the page is one file, and no script of it reaches the notebook.
+_FRAME = (
+    '<iframe title="The report" sandbox="allow-scripts allow-modals" srcdoc="{}" '
+    'style="width: 100%; height: 860px; border: 1px solid #8888; border-radius: 6px;"></iframe>'
 )
 _CELL = "text-align: left; vertical-align: top; padding: 0.15em 1em 0.15em 0;"
 
@@ -292,6 +299,30 @@ def show_result(samples: pd.DataFrame, config: Config) -> None:
     hint = "This was the rendered sample, not your data: set images and labels in the parameters, and run all again."
     hints = [hint] if config.data.images == str(_SAMPLE["images"]) else []
     show_box(f"{summarize_samples(samples)}.", place, *hints)
+
+
+def show_report(run: FinishedRun) -> None:
+    """Write the report of a run into its folder, and show it.
+
+    Parameters
+    ----------
+    run
+        The run, paired.
+
+    Raises
+    ------
+    TruthError
+        If annotated boxes were given and do not fit.
+
+    Examples
+    --------
+    >>> show_report(runs.open_run("out"))  # doctest: +SKIP
+    """
+    page = report.make_report(run, read_truth(run), blur_faces=run.config.display.blur_faces)
+    path = f"{run.store}/{report.FILE_NAME}"
+    pages.write_page(page, path)
+    frame = _FRAME.format(html.escape(page.decode()))
+    display({"text/html": frame, "text/plain": f"The report: {path}"}, raw=True)
 
 
 def show_failed_cells() -> None:

@@ -38,7 +38,7 @@ from skips import need_extra
 
 from detectime import corrections, decision_files, outcomes, pairing, runs
 from detectime.boxes import compute_iou
-from detectime.cli.finished import note_old_report
+from detectime.cli.finished import note_old_reports
 from detectime.cli.main import _mark_pairing, main
 from detectime.config import Config, PairingConfig, load_config
 from detectime.decision_files import DecisionLog, read_decisions
@@ -57,6 +57,7 @@ from detectime.detection.manifest import RunError
 from detectime.exports import hands_json
 from detectime.judgements import Judgement, judge_frame, judge_frames
 from detectime.paths import SAMPLE
+from detectime.report.report import write_report
 from detectime.schema import DECISION_COLUMNS, DETECTIONS, OUTCOME_COLUMNS, Outcome
 from detectime.storage import run_tables
 from detectime.storage import store as stores
@@ -1405,14 +1406,17 @@ def test_a_report_of_another_pairing_says_so(output: Path, capsys: pytest.Captur
     store = stores.open_store(output)
     notebook = json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
     store.put("report.ipynb", notebook)
-    assert note_old_report(store) == []  # nobody knows which pairing it shows
+    assert note_old_reports(store) == []  # nobody knows which pairing it shows
     store.put("report.ipynb", _mark_pairing(notebook, store))
-    assert note_old_report(store) == []
+    write_report(str(output))
+    assert note_old_reports(store) == []
     opened = runs.open_run(output)
     DecisionLog(opened.store, "anna").append(judge_frame(opened, list_sample_paths(output)[0], "anna", "reject"))
-    for command in ("pair", "report"):
-        told = call(command, output, capsys=capsys)
-        assert "Note: Decisions or another pairing came after report.ipynb; `detectime run` with the same" in told
+    told = call("pair", output, capsys=capsys)
+    assert "Note: Decisions or another pairing came after report.html and report.ipynb; `detectime report" in told
+    call("report", output, capsys=capsys)
+    (note,) = note_old_reports(store)
+    assert "came after report.ipynb;" in note.text
 
 
 def test_a_path_counts_before_a_file_of_that_name_in_the_run(

@@ -34,12 +34,13 @@ import cv2
 import finished_runs
 import pyarrow.parquet as pq
 import pytest
+from conftest import provide_weights
 from skips import need_extra
 
 import definitions
 import detectime
 from detectime import config as configuration
-from detectime import outcomes, paths, runs, schema, sources, splits
+from detectime import label_check, outcomes, paths, runs, schema, sources, splits
 from detectime.cli import main as cli
 from detectime.detection import run
 from detectime.exports import export
@@ -234,7 +235,10 @@ def test_code_blocks(page: Path, need: str, sandbox: Path, request: pytest.Fixtu
 
 def prepare_need(need: str, sandbox: Path, request: pytest.FixtureRequest) -> None:
     """Provide what the blocks of a pass need, or skip the test."""
-    if need.endswith(".onnx"):
+    if need == label_check.WEIGHTS.name:
+        provide_weights(label_check.WEIGHTS, request.getfixturevalue("monkeypatch"))
+        make_run(sandbox).rename(sandbox / "out")
+    elif need.endswith(".onnx"):
         assert request.getfixturevalue("hagrid_weights").name == need
     elif need == "s3fs":
         request.getfixturevalue("s3_server")
@@ -655,7 +659,8 @@ def test_every_column_is_documented(sandbox: Path) -> None:
     assert list_told("## `run.json`") == set(json.loads((output / "run.json").read_text()))
     told = [cells[0] for cells in read_cells(TABLES, "# Files of a run, and their columns")]
     made = {path.name for path in output.iterdir() if not path.name.startswith(".")}
-    assert set(re.findall(r"`([\w.]+)/?`", " ".join(told))) == made | {"report.ipynb", "report.html"}
+    later = {"report.ipynb", "report.html", "label_check.parquet"}
+    assert set(re.findall(r"`([\w.]+)/?`", " ".join(told))) == made | later
 
 
 # -- messages

@@ -1,36 +1,49 @@
-"""Draw the picture of the README: frames of the sample with their detections, and the crops below.
+"""Draw the picture of the README: the first screen of the report on the rendered sample, on a desk and on a phone.
 
-make demo && python tools/draw_picture.py
+make demo test-browser && .venv/bin/python -m tools.draw_picture
 """
 
 from __future__ import annotations
 
-import dataclasses
+import io
+import os
+import shutil
 
-import matplotlib as mpl
+from PIL import Image
 
 import definitions
-from detectime import runs
-from detectime.report import charts
-from detectime.schema import SAMPLES
 
-VIDEOS = ("stop_02", "victory_02", "mute_02", "dislike_01")
+_REPORT = definitions.ROOT_DIR / "reports" / "demo" / "report.html"
+_TARGET = definitions.ROOT_DIR / "docs" / "report.jpg"
+_DESK, _PHONE = (1180, 844, "light"), (390, 844, "dark")  # width, height, theme
+_GAP = 24  # pixels between the two
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def main() -> None:
-    """Write docs/sample.jpg from the run of ``make demo``."""
-    mpl.use("agg")
-    run = runs.open_run(definitions.ROOT_DIR / "reports" / "demo")
-    samples = run.outcomes
-    paired = samples[samples["outcome"].isin(SAMPLES)]
-    chosen = paired[paired["frame_path"].isin([f"{name}/0005.jpg" for name in VIDEOS])]
-    title = "Detections in a frame, and the crop of its sample"
-    config = dataclasses.replace(run.config, pairing=run.pairing)
-    figure = charts.plot_gallery(chosen, run.detections, run.source, config, title=title, most=4)
-    assert figure is not None
-    target = definitions.ROOT_DIR / "docs" / "sample.jpg"
-    target.parent.mkdir(exist_ok=True)
-    figure.savefig(target, dpi=110, pil_kwargs={"quality": 85})
+    """Write docs/report.jpg from the report of ``make demo``."""
+    from playwright.sync_api import sync_playwright
+
+    program = os.environ.get("DETECTIME_CHROME") or next(filter(None, map(shutil.which, _PROGRAMS)))
+    pictures = []
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        for width, height, theme in (_DESK, _PHONE):
+            page = chrome.new_page(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if theme == "dark" else "light",
+                device_scale_factor=1.5,
+            )
+            page.goto(_REPORT.as_uri())
+            pictures.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+        chrome.close()
+    width = sum(picture.width for picture in pictures) + _GAP
+    joined = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        joined.paste(picture, (left, 0))
+        left += picture.width + _GAP
+    joined.save(_TARGET, quality=82, optimize=True, progressive=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import dataclasses
 import getpass
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from detectime.runs import FinishedRun
     from detectime.storage.store import Store
 
-REPORT_NOTEBOOK = "report.ipynb"
-"""The executed notebook in the folder of a run."""
+REPORT_NOTEBOOK, REPORT_PAGE = "report.ipynb", "report.html"
+"""The executed notebook and the report in the folder of a run."""
 MADE_FROM = "detectime"
 """Key in the metadata of that notebook: the `hands_sha256` of the pairing that it shows."""
 _SHOWN_CONTRADICTIONS = 20
@@ -265,35 +266,63 @@ def _trace(arguments: argparse.Namespace) -> None:
 def _print_paired(run: FinishedRun, samples: pd.DataFrame) -> None:
     from detectime import outcomes
 
-    _print_notes([*run.notes, *note_old_report(run.store)])
+    _print_notes([*run.notes, *note_old_reports(run.store)])
     print(f"Samples: {run.store}/hands.json")
     print(outcomes.summarize_samples(samples))
 
 
-def note_old_report(store: Store, notebook: bytes | None = None) -> list[Note]:
-    """Note that an executed notebook shows another pairing than the last one of its run; none if that is unknown.
+def note_old_reports(store: Store) -> list[Note]:
+    """Note a report, or an executed notebook, that shows another pairing than the last one of its run.
+
+    Those of which that is unknown, as of an earlier release, are not noted.
 
     Parameters
     ----------
     store
         The folder of the run.
-    notebook
-        The content of the executed notebook; None: that in the folder, if there is one.
     """
-    from detectime.detection.manifest import read_manifest
-
-    content = store.get(REPORT_NOTEBOOK) if notebook is None else notebook
-    found = read_manifest(store) if content else None
-    shown = None
-    if content is not None and found is not None:
-        with contextlib.suppress(ValueError, AttributeError):  # whatever it is, it is no notebook of a run
-            shown = json.loads(content).get("metadata", {}).get(MADE_FROM, {}).get("hands_sha256")
-    if found is None or shown in (None, (found["pairing"] or {}).get("hands_sha256")):
+    current = _hash_samples(store)
+    shown = {REPORT_PAGE: _read_page_mark(store), REPORT_NOTEBOOK: _read_notebook_mark(store)}
+    old = [name for name, mark in shown.items() if mark is not None and current is not None and mark != current]
+    if not old:
         return []
     text = (
-        f"Decisions or another pairing came after {REPORT_NOTEBOOK}; `detectime run` with the same options renews it."
+        f"Decisions or another pairing came after {' and '.join(old)}; `detectime report {shlex.quote(str(store))}` "
+        "renews the page, `detectime run` with the same options both."
     )
     return [Note("old_report", 1, text)]
+
+
+def is_report_current(store: Store) -> bool:
+    """Whether the folder of a run holds a report of its last pairing."""
+    mark = _read_page_mark(store)
+    return mark is not None and mark == _hash_samples(store)
+
+
+def _hash_samples(store: Store) -> str | None:
+    """Return the sha256 of the samples that the last pairing wrote."""
+    from detectime.detection.manifest import read_manifest
+
+    found = read_manifest(store)
+    return None if found is None else (found["pairing"] or {}).get("hands_sha256")
+
+
+def _read_page_mark(store: Store) -> str | None:
+    """Return the sha256 of the samples that the report shows, None if there is none or it does not say."""
+    from detectime.report.report import read_mark
+
+    content = store.get(REPORT_PAGE)
+    return None if content is None else read_mark(content)
+
+
+def _read_notebook_mark(store: Store) -> str | None:
+    """Return the sha256 of the samples that the executed notebook shows, None if there is none or it does not say."""
+    content = store.get(REPORT_NOTEBOOK)
+    with contextlib.suppress(ValueError, AttributeError):  # whatever it is, it is no notebook of a run
+        if content is not None:
+            mark: str | None = json.loads(content).get("metadata", {}).get(MADE_FROM, {}).get("hands_sha256")
+            return mark
+    return None
 
 
 def _print_notes(notes: Iterable[Note]) -> None:

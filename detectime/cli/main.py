@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import signal
 import sys
 import tempfile
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import detectime
 from detectime import config as configuration
 from detectime import paths
-from detectime.cli import finished
+from detectime.cli import compare, finished
 from detectime.cli.execution import NotebookError, execute_notebook
-from detectime.cli.finished import REPORT_NOTEBOOK, note_old_report
-from detectime.cli.options import add_section
+from detectime.cli.finished import REPORT_NOTEBOOK, REPORT_PAGE
+from detectime.cli.options import add_section, add_truth_options
 from detectime.errors import ConfigError, DocumentedError
 from detectime.settings import suggest_name
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from detectime.storage.store import Store
 
 _OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
-REPORT_PAGE = "report.html"
 _FAILED_NOTEBOOK = "report.failed.ipynb"
 _DEMO = "reports/demo"
 _TRACEBACK = "Traceback (most recent call last)"
@@ -91,7 +89,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _show_warnings() -> None:
-    """Show the warnings of this package, and not those of others, such as nbconvert's of pictures without a text."""
+    """Show the warnings of this package, and not those of others."""
     logging.getLogger(detectime.__name__).addHandler(logging.StreamHandler(sys.stdout))
 
 
@@ -169,13 +167,35 @@ def build_parser() -> argparse.ArgumentParser:
     accepted = ["config", "notebook", "dry-run", *(name.replace("_", "-") for name in configuration.PARAMETERS)]
     command.set_defaults(accepted=accepted)
     _add_run_options(command)
-    command = add("report", _report, "write a page to share, from the executed notebook of a run")
-    command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or an executed notebook")
-    command.add_argument("--to", metavar="FILE", help=f"the page (default: {REPORT_PAGE} beside the notebook)")
+    _add_report(add)
     finished.add_commands(add)
+    compare.add_commands(add)
     command = add("info", _info, "say what the folder of a run holds")
     command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or its URL")
     return parser
+
+
+def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "report",
+        _report,
+        "write a page to share: what the set is, how good, what to do, and pictures",
+        usage="detectime report OUTPUT [OPTION …]",
+    )
+    command.add_argument("output", metavar="OUTPUT", help="the folder of a run, or its URL")
+    command.add_argument("--to", metavar="FILE", help=f"the page (default: {REPORT_PAGE} in the folder of the run)")
+    add_truth_options(command)
+    command.add_argument(
+        "--blur-faces",
+        action=argparse.BooleanOptionalAction,
+        help="make faces unrecognisable (default: display.blur_faces of the run)",
+    )
+    command.add_argument(
+        "--check-labels",
+        action="store_true",
+        help="let a classifier of crops contradict labels: it reads every sample, and downloads weights of 0.4 MB once",
+    )
+    command.add_argument("--workers", metavar="N", type=int, help="processes of --check-labels (default: one per core)")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -253,8 +273,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     }
     print("The sample has 120 rendered frames, 12 of them without a gesture.")
     output = _execute(given, paths.NOTEBOOKS / paths.DATA_LOADER)
-    page = _write_page(output, None)
-    print(f"Open {page} in a browser; detectime info {arguments.folder} says what the folder holds.")
+    print(f"Open {output}/{REPORT_PAGE} in a browser; detectime info {arguments.folder} says what the folder holds.")
     _print_result(output)
 
 
@@ -264,18 +283,29 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _estimate(_load(given))
         return
-    from detectime.storage.store import has_file, open_store
+    from detectime.storage.store import open_store
 
     output = _execute(given, _find_notebook(arguments.notebook))
-    if has_file(open_store(output, reading=True), REPORT_PAGE):
-        print(f"Written again: {_write_page(output, None)}")  # the page of an earlier run would be wrong
-    else:
-        print(f"A page to share: detectime report {shlex.quote(output)}")
+    if not finished.is_report_current(open_store(output, reading=True)):
+        _write_report(output)  # a notebook of the user's need not do it
+    print(f"A page to share: {output}/{REPORT_PAGE}")
     _print_result(output)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(_write_page(paths.find_output(arguments.output), arguments.to))
+    output = arguments.output
+    if output.endswith(".ipynb"):  # as in scripts of earlier releases: the executed notebook of a run
+        output = os.path.dirname(output) or "."
+    output = paths.find_output(output)
+    options = {name: getattr(arguments, name) for name in ("truth", "truth_format", "truth_pixels", "blur_faces")}
+    labels = _check_labels(output, arguments.workers) if arguments.check_labels else None
+    print(_write_report(output, arguments.to, labels=labels, **options))
+
+
+def _check_labels(output: str, workers: int | None) -> Any:
+    from detectime import label_check, runs
+
+    return label_check.check_labels(runs.open_run(output), workers=workers)
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -325,7 +355,7 @@ def _execute(given: dict[str, Any], notebook: Path) -> str:
     print(f"images  {config.data.images}\nlabels  {config.data.labels}\noutput  {output}", flush=True)
     places = {name: getattr(config.data, name) for name in ("images", "labels", "output")}
     parameters = {**given, **{name: value for name, value in places.items() if name in given}}
-    for name in ("config", "face_cache"):
+    for name in ("config", "face_cache", "truth"):
         if name in given:
             parameters[name] = os.path.abspath(given[name])
     with tempfile.TemporaryDirectory(prefix="detectime-") as folder:
@@ -369,33 +399,11 @@ def _keep_failed(error: NotebookError, executed: Path, output: str) -> None:
         error.args = (f"{error.kind}: {error.reason}",)
 
 
-def _write_page(output: str, to: str | None) -> str:
-    """Write the page of a run's executed notebook; return where it is."""
-    from detectime.report.html import ReportError, write_report
-    from detectime.storage.store import open_store
-    from detectime.storage.urls import is_remote
+def _write_report(output: str, to: str | None = None, **options: Any) -> str:
+    """Write the report of a run; return where it is."""
+    from detectime.report.report import write_report
 
-    folder, name = os.path.split(output) if output.endswith(".ipynb") else (output, REPORT_NOTEBOOK)
-    notebook, page = os.path.join(folder, name), to or os.path.join(folder, REPORT_PAGE)
-    store = open_store(folder or ".", reading=True)
-    content = store.get(name)
-    if content is None:
-        if not is_remote(folder) and not os.path.isdir(folder or "."):
-            raise ReportError(f"{folder}: there is no such folder; give the `output` of a run, or an executed notebook")
-        raise ReportError(
-            f"{notebook}: there is no executed notebook; run `detectime run` once more with this output, which writes "
-            "it, or give a notebook that was executed and saved in JupyterLab"
-        )
-    for note in note_old_report(store, content):
-        print(f"Note: {note}")
-    with tempfile.TemporaryDirectory(prefix="detectime-") as temporary:
-        if is_remote(notebook):
-            copy = Path(temporary, name)
-            copy.write_bytes(content)
-            write_report(copy, page)
-        else:
-            write_report(notebook, page)
-    return page
+    return write_report(output, to, **options)
 
 
 def _print_result(output: str) -> None:

@@ -34,6 +34,22 @@ def add_section(group: Any, section: type, texts: Mapping[str, str], skipped: Co
             _add_option(group, field, hints[field.name], texts.get(field.name, ""))
 
 
+def add_truth_options(command: Any) -> None:
+    """Add the options that give annotated boxes: see `truth.read_truth`."""
+    command.add_argument(
+        "--truth",
+        metavar="PATH",
+        help="annotated boxes to compare with: COCO, Pascal VOC, YOLO, CVAT, HaGRID or a truth.json (default: "
+        "data.truth of the run, boxes of the labels, or a truth.json beside them)",
+    )
+    command.add_argument("--truth-format", metavar="FORMAT", help="its format, if it is not recognised")
+    command.add_argument(
+        "--truth-pixels",
+        choices=("upright", "stored"),
+        help="the pixels of its boxes: as viewers show the frames, or as the files hold them before EXIF rotates them",
+    )
+
+
 def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str) -> None:
     default = _describe_default(field)
     options: dict[str, Any] = {"nargs": "?", "const": "true"} if hint is bool else {}
@@ -48,7 +64,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any, text: str)
 
 
 def _choose_metavar(name: str, hint: Any) -> str:
-    known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE"}
+    known = {"images": "DIR", "labels": "CSV", "output": "DIR", "face_cache": "FILE", "truth": "PATH"}
     kinds = _list_kinds(hint)
     if name in known and not _list_words(hint):
         return known[name]
