@@ -16,7 +16,8 @@ ORDER = [
     *("storage", "sources", "detectors", "config", "labels", "detection", "candidates", "pairing"),
     *("decisions", "decision_files", "corrections", "runs", "judgements"),
     *("similarity", "splits", "thinning", "exports", "outcomes", "decision_import", "cvat_decisions"),
-    *("trace", "dataset", "evaluation", "report", "notebook", "export_notebook"),
+    *("trace", "dataset", "truth", "resampling", "evaluation", "crops", "label_check", "doubt", "comparison"),
+    *("report", "notebook", "export_notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -34,7 +35,10 @@ INSIDE = {
         *("face_cache_files", "face_cache", "face_detection_patch", "face_detection", "mask_rcnn"),
         *("registry", "quality"),
     ],
-    "labels": ["tables", "columns", "frames_csv", "spans", "hagrid", "cvat", "frame_table"],
+    "labels": [
+        *("tables", "columns", "frames_csv", "spans", "hagrid", "annotations", "hagrid_boxes"),
+        *("cvat", "coco", "voc", "yolo", "truth_json", "frame_table"),
+    ],
     "detection": [
         "manifest",
         "resume",
@@ -54,9 +58,21 @@ INSIDE = {
         *("registry", "picture_names", "selection", "annotations", "export_folder", "chunks", "pictures", "export"),
     ],
     "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "leaks", "assignment", "run_split"],
+    "truth": ["contract", "names", "pixels", "targets", "formats", "binding", "reading"],
+    "evaluation": ["average_precision", "measures", "annotated_frames", "run_evaluation"],
+    "label_check": ["network", "kept_scores", "scores", "check"],
+    "comparison": ["changes", "differing_settings", "findings", "comparison", "text"],
     "detection.engines": ["contract", "worker_process", "local", "cluster", "remote", "pool", "ray"],
-    "report": ["charts", "crops", "html"],
-    "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "main"],
+    "doubt": [
+        *("reasons", "signals", "chosen_hands", "box_position", "detected_hand", "poses", "videos", "duplicates"),
+        "scoring",
+    ],
+    "report": [
+        *("summary", "charts", "crops", "verdict", "pages", "figures"),
+        *("thumbnails", "card_boxes", "card_sizes", "varied_frames", "cards"),
+        *("sections", "measured", "provenance", "material", "gallery_requests", "unfinished", "report", "comparison"),
+    ],
+    "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "compare", "main"],
 }
 """Packages whose modules have an order too; `__init__` and `__main__` may import all of them."""
 ALLOWED = {("storage.store", f"storage.{name}") for name in ("folder", "bucket", "lease")}

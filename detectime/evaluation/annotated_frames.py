@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime import pairing
-from detectime.evaluation import measures
-from detectime.evaluation.average_precision import FrameBoxes, pair_boxes
 from detectime.boxes import Flags, Floats, Integers
 from detectime.candidates import FlatBoxes, find_candidates
+from detectime.evaluation import measures
+from detectime.evaluation.average_precision import FrameBoxes, pair_boxes
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES
 from detectime.truth.contract import FACE, HAND, Truth

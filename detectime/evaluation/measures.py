@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from detectime import resampling
+from detectime.boxes import Floats, Integers
 from detectime.evaluation import average_precision
 from detectime.evaluation.average_precision import Matches, Ranking
-from detectime.boxes import Floats, Integers
 
 FACE_SIZES = ("no face", "< 1/8", "1/8–1/4", "> 1/4")
 """The longer side of the largest detected face as a share of that of the frame; a limit itself is in the larger."""
