@@ -29,6 +29,7 @@ from benchmarks import (
     against_worlds,
     cost,
     disagreement,
+    doubting,
     exporting,
     loading,
     measure,
@@ -49,7 +50,7 @@ from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.storage.downloads import WeightsError
 
-CHAPTERS = ("cost", "quality", "worlds", "throughput", "exporting", "loading", "rows")
+CHAPTERS = ("cost", "quality", "worlds", "throughput", "exporting", "loading", "doubting", "rows")
 
 
 def _resolve(text: str) -> Path:
@@ -128,6 +129,12 @@ def main() -> None:
             print("\n## Loading the training set")
             with measure.use_one_core():
                 loading.print_report(contest, settings, arguments.rounds)
+        if "doubting" in arguments.only:
+            print("\n## Doubt")
+            doubting.print_report(
+                [world.frames for world in people], [sample.frames, *(w.frames for w in others)], settings
+            )
+            subprocess.run([sys.executable, "-m", "benchmarks.doubting"], check=True)
         if "rows" in arguments.only:
             print("\n## Cost of a million frames without detection", flush=True)
             # In a separate process, so that its peak memory counts from zero.
