@@ -158,8 +158,11 @@ def test_wrong_usage_ends_with_status_2_and_one_line(
     [
         (["info", "nowhere"], "nowhere: there is no such folder; give the `output` of a run"),
         (["info", str(paths.SAMPLE)], "there is no run in this folder (run.json is missing)"),
-        (["report", "nowhere"], "nowhere: there is no such folder; give the `output` of a run, or an executed"),
-        (["report", str(paths.NOTEBOOKS / "a.ipynb")], "a.ipynb: there is no executed notebook"),
+        (["report", "nowhere"], "nowhere: there is no such folder; pass the `output` of a run"),
+        (
+            ["report", str(paths.NOTEBOOKS / "a.ipynb")],
+            "notebooks: there is no run in this folder (run.json is missing)",
+        ),
         (["init", str(paths.CONFIG)], "config.yml: this is a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -245,17 +248,22 @@ def test_info_says_what_the_folder_holds(demo: tuple[Path, subprocess.CompletedP
 
 
 @pytest.mark.slow
-def test_report_writes_a_page_beside_the_notebook_or_elsewhere(
+def test_report_writes_a_page_into_the_run_or_elsewhere(
     demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    output.mkdir()
-    shutil.copy(demo[0] / "reports" / "demo" / "report.ipynb", output)
+    shutil.copytree(demo[0] / "reports" / "demo", output)
+    of_the_notebook = (output / "report.html").read_bytes()
     assert execute("report", output, cwd=tmp_path).stdout.strip() == str(output / "report.html")
     assert execute("report", output, cwd=tmp_path, to="page.html").stdout.strip() == "page.html"
     assert execute("report", "run/report.ipynb", cwd=tmp_path, to="b.html").returncode == 0
-    pages = {path.read_bytes() for path in (output / "report.html", tmp_path / "page.html", tmp_path / "b.html")}
+    assert b"100 samples" in (tmp_path / "b.html").read_bytes()
+    pages = {path.read_bytes() for path in (output / "report.html", tmp_path / "page.html")}
+    command = [sys.executable, "-m", "detectime.report", "run/report.ipynb", "c.html"]  # as in scripts of 0.2
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert b"100 samples" in (tmp_path / "c.html").read_bytes()
     assert len(pages) == 1
+    assert len(of_the_notebook) == len(pages.pop())
 
 
 @pytest.mark.slow
@@ -451,7 +459,7 @@ def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     assert done.returncode == 0, done.stderr
     fewer = done.stdout.splitlines()[-1]
     assert fewer != RESULT
-    assert fewer.split(";")[0] in (tmp_path / "out" / "report.html").read_text()
+    assert f"{fewer.split()[0]} samples" in (tmp_path / "out" / "report.html").read_text()
     done = execute("run", cwd=tmp_path, output="out", **SAMPLE)
     assert done.stdout.splitlines()[-1] == fewer
     assert (
