@@ -42,10 +42,23 @@
     const { width, height } = boxes.viewBox.baseVal;
     const size = (LABEL * width) / boxes.getBoundingClientRect().width;
     boxes.style.fontSize = `${size}px`;
+    const placed = [];
     for (const label of boxes.querySelectorAll("text")) {
       const { x, y } = { x: label.x.baseVal[0].value, y: label.y.baseVal[0].value };
       label.setAttribute("dx", Math.min(0, width - x - label.getComputedTextLength() - size / 2) + size / 4);
-      label.setAttribute("dy", y > 1.5 * size ? -size / 2 : Math.min(1.2 * size, height));
+      placed.push(placeLabel(label, y > 1.5 * size ? -size / 2 : Math.min(1.2 * size, height), placed));
+    }
+  };
+
+  // Puts a label on its box, or below the labels that it would lie on.
+  const placeLabel = (label, dy, placed) => {
+    for (let tries = 0; ; tries++) {
+      label.setAttribute("dy", dy);
+      const own = label.getBBox();
+      const other = placed.find((box) => own.x < box.x + box.width && box.x < own.x + own.width
+        && own.y < box.y + box.height && box.y < own.y + own.height);
+      if (!other || tries > placed.length) return own;
+      dy += other.y + other.height - own.y + own.height / 20;
     }
   };
 
