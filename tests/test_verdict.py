@@ -39,7 +39,7 @@ def make_facts(rows: list[tuple[str, str, str]], **values: Any) -> SetFacts:
     return SetFacts(**known | values)
 
 
-def make_good(count: int = 20) -> list[tuple[str, str, str]]:
+def make_good(count: int = 60) -> list[tuple[str, str, str]]:
     """Make frames of two classes, each in three groups, of which nothing is to be said."""
     return [(name, f"{name}{k % 3}", "paired") for name in ("ok", "stop") for k in range(count)]
 
@@ -84,20 +84,30 @@ def test_nothing_wrong_is_said_too() -> None:
             "another person",
         ),
         (
-            [*make_good(44), *[("ok", "w", "no_face")] * 6],
-            "ok: 12 % no_face, no face was found in 6 of 50 frames",
+            [*make_good(88), *[("ok", "w", "no_face")] * 12],
+            "ok: 12 % no_face, no face was found in 12 of 100 frames",
             "`fallback: frame`",
         ),
-        ([*make_good(), ("ok", "w", "unreadable")], "1 frame of 41 is not readable", "`retry_failed: true`"),
+        ([*make_good(), ("ok", "w", "unreadable")], "1 frame of 121 is not readable", "`retry_failed: true`"),
         (
-            [*make_good(), *[("like", f"v{k % 3}", "paired") for k in range(200)]],
-            "like has 10 times as many samples as ok (200 and 20)",
+            [*make_good(), *[("like", f"v{k % 3}", "paired") for k in range(600)]],
+            "like has 10 times as many samples as ok (600 and 60)",
             "weight it",
         ),
         (
-            [*[("ok", "a", "paired")] * 90, *[("ok", "b", "paired")] * 10],
-            "90 % of the samples of ok come from one of its 2 groups",
+            [*make_good(), *[("like", "a", "paired")] * 90, *[("like", "b", "paired")] * 10],
+            "90 % of the samples of like come from one of its 2 groups",
             "thin",
+        ),
+        (
+            [("ok", f"v{k % 3}", "paired") for k in range(60)],
+            "All samples are of one class, ok: a classifier needs two",
+            "other classes",
+        ),
+        (
+            [*make_good(), *[("like", f"v{k % 3}", "paired") for k in range(20)]],
+            "1 of 3 classes has fewer than 50 samples (like 20)",
+            "add frames",
         ),
     ],
 )
@@ -121,9 +131,9 @@ def test_what_the_run_knows_beside_its_outcomes_is_judged() -> None:
 def test_precision_has_its_interval_and_the_worse_it_is_the_more_severe() -> None:
     facts = make_facts(make_good())
     (bad,) = judge_set(facts, make_evaluation(0.9, 0.85, 0.94, 10))
-    assert bad.text == "10 of 100 samples with truth are wrong (90.0 % right, 95 % interval 85 to 94 %)"
+    assert bad.text == "10 of 100 annotated samples are wrong (90.0 % right, 95 % interval 85 to 94 %)"
     (good,) = judge_set(facts, make_evaluation(1.0, np.nan, np.nan, 0))
-    assert good.text == "100 samples have truth, and all of them are right"
+    assert good.text == "All 100 samples with annotated hands are right"
     assert good.severity < bad.severity
 
 

@@ -24,6 +24,7 @@ _LOST = (Outcome.NO_FACE, Outcome.NO_HAND, Outcome.APART)
 _LEAST_SHARE = 0.05  # of the frames of a class without a sample, below which they are no finding
 _LEAST_FRAMES = 3
 _IMBALANCE = 5  # ratio of the largest to the smallest class
+_SMALL_CLASS = 50  # samples
 _DOMINANT = 0.6  # share of the samples of a class that come from one group
 _GOOD_PRECISION = 0.98
 _SHOWN_NAMES = 3
@@ -155,7 +156,16 @@ def _judge_classes(classes: pd.DataFrame) -> Iterator[Finding]:
         which = f"{_count_of(pairs, len(classes))} {_have(pairs)} two groups"
         text = f"{which}: enough for train and test, not for a third part"
         yield Finding(0.1 + 0.2 * pairs / len(classes), text, "record other people", "classes")
-    yield from _judge_balance(classes[classes["samples"] > 0])
+    filled = classes[classes["samples"] > 0]
+    if len(filled) == 1:
+        text = f"All samples are of one class, {filled['class_name'].iloc[0]}: a classifier needs two"
+        yield Finding(0.9, text, "take in frames of other classes, or no_gesture", "classes")
+    small = filled[filled["samples"] < _SMALL_CLASS]
+    if len(small):
+        names = [f"{name} {count:,}" for name, count in small[["class_name", "samples"]].itertuples(index=False)]
+        text = f"{_count_of(len(small), len(classes))} {_have(len(small))} fewer than {_SMALL_CLASS} samples"
+        yield Finding(0.2 + 0.05 * len(small) / len(classes), f"{text} ({_list_names(names)})", "add frames", "classes")
+    yield from _judge_balance(filled)
     yield from _judge_dominance(classes[classes["groups"] > 1])
 
 
@@ -236,11 +246,11 @@ def _judge_truth(evaluation: Evaluation | None) -> Iterator[Finding]:
     is_sample = evaluation.frames["is_sample"]
     count, wrong = int(is_sample.sum()), int((is_sample & ~evaluation.frames["is_correct"]).sum())
     if not wrong:
-        text = f"{_count(count, 'sample')} {_have(count)} truth, and all of them are right"
-        yield Finding(0.05, text if count > 1 else "The only sample with truth is right", "", "evaluation")
+        text = f"All {count:,} samples with annotated hands are right"
+        yield Finding(0.05, text if count > 1 else "The only sample with an annotated hand is right", "", "evaluation")
         return
     interval = "" if np.isnan(low) else f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
-    text = f"{wrong:,} of {_count(count, 'sample')} with truth {_are(wrong)} wrong ({value:.1%} right{interval})"
+    text = f"{wrong:,} of {_count(count, 'annotated sample')} {_are(wrong)} wrong ({value:.1%} right{interval})"
     severity = 0.05 if value >= _GOOD_PRECISION else min(0.95, 0.2 + 3 * (1 - value))
     yield Finding(severity, _space_percent(text), "look at them, and correct or reject them", "evaluation")
 
