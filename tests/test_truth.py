@@ -563,3 +563,8 @@ def test_many_frames_are_matched() -> None:
 
 def test_the_vocabulary_of_these_tests_is_the_default() -> None:
     assert dict(load_config().labels) == LABELS
+
+
+def test_an_unknown_format_is_refused_without_a_path_too(few: FinishedRun) -> None:
+    with pytest.raises(TruthError, match="truth_format = 'xml': accepted: hagrid, coco"):
+        read_truth(few, truth_format="xml")

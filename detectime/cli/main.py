@@ -293,13 +293,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from detectime.report.unfinished import find_unfinished
+
     output = arguments.output
     if output.endswith(".ipynb"):  # as in scripts of earlier releases: the executed notebook of a run
         output = os.path.dirname(output) or "."
     output = paths.find_output(output)
     options = {name: getattr(arguments, name) for name in ("truth", "truth_format", "truth_pixels", "blur_faces")}
     labels = _check_labels(output, arguments.workers) if arguments.check_labels else None
-    print(_write_report(output, arguments.to, labels=labels, **options))
+    page = _write_report(output, arguments.to, labels=labels, **options)
+    if find_unfinished(output):
+        print("Note: this run is not finished: the page says how far it is, and what to do")
+    print(page)
 
 
 def _check_labels(output: str, workers: int | None) -> Any:

@@ -214,7 +214,7 @@ def _note_perfect(table: pd.DataFrame) -> list[Note]:
     have = "measure has" if count == 1 else "measures have"
     text = (
         f"{have} no error in any of {groups:,} groups ({', '.join(rows['measure'])}): the interval has no width, but "
-        f"up to {min(3 / groups, 1):.1%} of other groups may have one"
+        f"up to {100 * min(3 / groups, 1):.1f} % of other groups may have one"
     )
     return [Note("perfect", count, text)]
 

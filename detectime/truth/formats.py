@@ -76,8 +76,7 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
     'boxes as JSON, sample/truth.json'
     """
     local = path if urls.is_remote(path) else urls.strip_file_scheme(path)
-    if truth_format is not None and truth_format not in FORMATS:
-        raise TruthError(f"truth_format = {truth_format!r}: {suggest_name(truth_format, FORMATS)}")
+    check_format(truth_format)
     try:
         if not urls.is_remote(local) and not os.path.exists(local):
             raise TruthError(f"{path}: there is no such file or folder; give the path of the annotations")
@@ -153,6 +152,22 @@ def _recognise_folder(folder: str) -> str | None:
             if found is not None:
                 return found
     return "yolo" if list_files(folder, ".txt") else None
+
+
+def check_format(truth_format: str | None) -> None:
+    """Refuse a name that is not one of `FORMATS`; None is accepted.
+
+    Raises
+    ------
+    TruthError
+        If it is another name.
+
+    Examples
+    --------
+    >>> check_format("coco")
+    """
+    if truth_format is not None and truth_format not in FORMATS:
+        raise TruthError(f"truth_format = {truth_format!r}: {suggest_name(truth_format, FORMATS)}")
 
 
 def _choose_file(path: str, name: str) -> str:

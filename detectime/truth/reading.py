@@ -21,7 +21,7 @@ from detectime.settings import suggest_name
 from detectime.storage import urls
 from detectime.truth.binding import bind_annotations
 from detectime.truth.contract import HAND, Truth, TruthError
-from detectime.truth.formats import Found, read_annotations
+from detectime.truth.formats import Found, check_format, read_annotations
 from detectime.truth.names import Matches, match_names
 from detectime.truth.pixels import place_boxes
 
@@ -89,6 +89,7 @@ def read_truth(
     truth_pixels = truth_pixels or run.config.data.truth_pixels
     if truth_pixels not in (None, *_PIXELS):
         raise TruthError(f"truth_pixels = {truth_pixels!r}: {suggest_name(truth_pixels, _PIXELS)}")
+    check_format(truth_format)
     path = run.config.data.truth if path is None else os.fspath(path)
     if path is None:
         return _read_own_truth(run, truth_pixels)
