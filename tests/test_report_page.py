@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 from imagined_runs import make_imagined_run, make_rows
 
 from detectime import outcomes, pairing, runs, splits
+from detectime.cli.main import main
 from detectime.decision_files import DecisionLog
 from detectime.decisions import Decision, format_time
 from detectime.detection.manifest import RunError
 from detectime.notes import Note
 from detectime.report import figures, pages, sections
+from detectime.report.material import collect_material
 from detectime.report.report import BUDGET, SMALL_BUDGET, make_report, read_mark, write_report
 from detectime.runs import FinishedRun
 from detectime.schema import Outcome
-from detectime.truth import Truth, read_truth
+from detectime.truth import Truth, read_reviewed, read_truth
 
 VOID = ("meta", "img", "wbr", "br", "rect", "line", "circle")
 SILENT = ("script", "style", "title")
@@ -459,3 +461,23 @@ def test_notes_are_bounded_and_told_once() -> None:
     assert section is not None
     assert len(section.values["notes"]) + section.values["more"] == 99
     assert sections.describe_notes([]) is None
+
+
+def test_what_people_decided_judges_the_samples_before_that(own_run: FinishedRun) -> None:
+    for number, action in enumerate(["reject", "keep", "keep", "keep"]):
+        decide(own_run, number, "anna", action)
+    outcomes.pair_run(own_run)
+    truth = read_reviewed(own_run)
+    assert truth is not None
+    material = collect_material(own_run, truth)
+    assert material.evaluation is not None
+    assert material.evaluation.frames["is_correct"].tolist() == [False, True, True, True]
+    assert "1 of 4 annotated samples is wrong (75.0 % right" in PageReader(make_report(own_run, truth)).text
+    assert main(["report", str(own_run.store), "--truth", "reviewed"]) == 0
+    written = (Path(str(own_run.store)) / "report.html").read_bytes()
+    assert "75.0 % right" in PageReader(written).text
+
+
+def test_reviewed_without_decisions_is_an_error(own_run: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(own_run.store), "--truth", "reviewed"]) == 1
+    assert "nobody decided on a hand of this run yet" in capsys.readouterr().err

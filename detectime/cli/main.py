@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
 _FAILED_NOTEBOOK = "report.failed.ipynb"
 _DEMO = "reports/demo"
+_REVIEWED = "reviewed"  # value of --truth
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -300,11 +301,23 @@ def _report(arguments: argparse.Namespace) -> None:
         output = os.path.dirname(output) or "."
     output = paths.find_output(output)
     options = {name: getattr(arguments, name) for name in ("truth", "truth_format", "truth_pixels", "blur_faces")}
+    if arguments.truth == _REVIEWED and not os.path.exists(_REVIEWED):
+        options["truth"] = _read_reviewed(output)
     labels = _check_labels(output, arguments.workers) if arguments.check_labels else None
     page = _write_report(output, arguments.to, labels=labels, **options)
     if find_unfinished(output):
         print("Note: this run is not finished: the page says how far it is, and what to do")
     print(page)
+
+
+def _read_reviewed(output: str) -> Any:
+    """Return what people decided of a run, as truth."""
+    from detectime import runs, truth
+
+    found = truth.read_reviewed(runs.open_run(output))
+    if found is None:
+        raise truth.TruthError(f"{output}: --truth {_REVIEWED}: nobody decided on a hand of this run yet")
+    return found
 
 
 def _check_labels(output: str, workers: int | None) -> Any:

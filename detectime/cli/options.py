@@ -40,7 +40,7 @@ def add_truth_options(command: Any) -> None:
         "--truth",
         metavar="PATH",
         help="annotated boxes to compare with: COCO, Pascal VOC, YOLO, CVAT, HaGRID or a truth.json (default: "
-        "data.truth of the run, boxes of the labels, or a truth.json beside them)",
+        "data.truth of the run, boxes of the labels, or a truth.json beside them); for a report also `reviewed`",
     )
     command.add_argument("--truth-format", metavar="FORMAT", help="its format, if it is not recognised")
     command.add_argument(

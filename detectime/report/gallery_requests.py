@@ -108,7 +108,7 @@ def _request_worst(material: Material) -> list[GalleryRequest]:
     worst = worst[~worst["is_correct"].to_numpy(bool)]
     if worst.empty:
         return []
-    rows = material.samples.set_index("frame_path", drop=False).loc[worst["frame_path"]]
+    rows = material.judged.set_index("frame_path", drop=False).loc[worst["frame_path"]]
     return [
         GalleryRequest(
             "worst",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from detectime import pairing
 from detectime.doubt import score_doubt
 from detectime.evaluation import Evaluation, evaluate_run
 from detectime.notes import Note
@@ -31,6 +32,8 @@ class Material:
         What `doubt.score_doubt` returned.
     evaluation, truth
         The comparison with annotated hands, and these; None if there are none.
+    judged
+        The samples that were compared: those of the set or, with what people decided as truth, those before that.
     labels
         What `label_check.check_labels` returned; None if labels were not checked.
     """
@@ -41,6 +44,7 @@ class Material:
     doubt: pd.DataFrame
     evaluation: Evaluation | None
     truth: Truth | None
+    judged: pd.DataFrame
     labels: pd.DataFrame | None
 
 
@@ -67,9 +71,12 @@ def collect_material(run: FinishedRun, truth: Truth | None = None, labels: pd.Da
         samples, notes = paired.samples, paired.notes
     else:
         samples = run.outcomes
-    evaluation = None if truth is None else evaluate_run(run, truth, samples)
+    judged = samples
+    if truth is not None and truth.before_decisions:
+        judged = pairing.pair_frames(run.frames, run.detections, run.pairing)
+    evaluation = None if truth is None else evaluate_run(run, truth, judged)
     doubt = score_doubt(run, samples, labels=labels)
-    judged = [*(truth.notes if truth else ()), *(evaluation.notes if evaluation else ())]
-    found = [*notes, *provenance.note_files(run), *judged]
+    compared = [*(truth.notes if truth else ()), *(evaluation.notes if evaluation else ())]
+    found = [*notes, *provenance.note_files(run), *compared]
     facts = describe_set(run, samples, notes=found, has_stale_files=is_stale)
-    return Material(run, samples, facts, doubt, evaluation, truth, labels)
+    return Material(run, samples, facts, doubt, evaluation, truth, judged, labels)

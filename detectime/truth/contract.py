@@ -37,6 +37,8 @@ class Truth:
         False: only the hand that shows the class is listed, as in HaGRID's column and in exports of detectime.
     notes
         Findings: frames without annotation, annotations without frame, frames that cannot be compared …
+    before_decisions
+        True: it is what people decided, so that it judges the samples as they were before their decisions.
     """
 
     boxes: pd.DataFrame
@@ -44,6 +46,7 @@ class Truth:
     origin: str
     lists_all_hands: bool = True
     notes: tuple[Note, ...] = ()
+    before_decisions: bool = False
 
     @property
     def has_faces(self) -> bool:

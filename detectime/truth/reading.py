@@ -145,7 +145,8 @@ def read_reviewed(run: FinishedRun) -> Truth | None:
     people = reviewed["decided_by"].str.split(", ").explode().nunique()
     origin = f"decisions of {people} {'person' if people == 1 else 'people'}"
     frames = pd.Index(reviewed["frame_path"], name="frame_path")
-    return Truth(boxes, frames, origin, lists_all_hands=False, notes=(Note("reviewed", len(frames), _REVIEWED),))
+    notes = (Note("reviewed", len(frames), _REVIEWED),)
+    return Truth(boxes, frames, origin, lists_all_hands=False, notes=notes, before_decisions=True)
 
 
 def read_truth_json(path: str | os.PathLike[str]) -> pd.DataFrame:
