@@ -118,7 +118,7 @@ def test_the_samples_own_truth_is_the_default(few: FinishedRun, tmp_path: Path) 
     found = read_truth(run)
     assert found is not None
     pd.testing.assert_index_equal(found.frames, given.frames)
-    assert found.origin == "boxes as JSON, labels/truth.json"
+    assert found.origin == "plain JSON, labels/truth.json"
     assert found.has_faces
     assert found.frames.tolist() == paths.tolist()
     content = json.loads((SAMPLE / "truth.json").read_text())

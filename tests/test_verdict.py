@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from finished_runs import make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectime import runs
+from detectime import runs, splits
 from detectime.evaluation import Evaluation
 from detectime.report.summary import SetFacts, count_classes, describe_set
 from detectime.report.verdict import MOST, judge_set
@@ -62,7 +63,7 @@ def test_the_sample_is_judged(run: FinishedRun) -> None:
     assert facts.classes["class_name"].tolist() == ["stop", "victory", "mute", "ok", "like", "dislike"]
     assert facts.classes["samples"].sum() == 100
     texts = list_texts(facts)
-    assert texts[0] == "6 of 6 classes have two groups: enough for train and test, not for a third part"
+    assert texts[0] == "All 6 classes have only two groups: enough for train and test, not for a third part"
     assert "7 % of the frames are no_hand: no hand was found near the face in 8 of 108" in texts
     assert "12 no_gesture frames are left out: they are your negatives" in texts
 
@@ -80,7 +81,7 @@ def test_nothing_wrong_is_said_too() -> None:
         ([*make_good(), ("like", "v", "no_hand")], "1 of 3 classes has no sample: like", "the reasons"),
         (
             [*make_good(), *[("like", "v", "paired")] * 20],
-            "1 of 3 classes has one group, a video or person (like): it cannot be split",
+            "1 of 3 classes has only one group, a video or person (like): it cannot be split",
             "another person",
         ),
         (
@@ -107,7 +108,7 @@ def test_nothing_wrong_is_said_too() -> None:
         (
             [*make_good(), *[("like", f"v{k % 3}", "paired") for k in range(20)]],
             "1 of 3 classes has fewer than 50 samples (like 20)",
-            "add frames",
+            "record more",
         ),
     ],
 )
@@ -153,6 +154,35 @@ def test_any_set_gets_at_most_five_sentences_worst_first(rows: list[tuple[str, s
     assert all(finding.text and not finding.text.endswith(".") for finding in findings)
 
 
+def test_what_people_and_the_split_say_is_judged() -> None:
+    facts = make_facts(make_good(), contradictions=2, lacking={"val": ["ok"], "test": ["ok", "stop"]})
+    assert list_texts(facts) == [
+        "All 2 classes have no samples in test (ok, stop)",
+        "People disagree on 2 frames: the latest decision counts",
+    ]
+
+
+def test_a_split_that_lacks_classes_is_found(run: FinishedRun) -> None:
+    splits.split_run(run)
+    facts = describe_set(run, run.outcomes)
+    assert sorted(facts.lacking) == ["test", "val"]  # two groups of each class cannot be in three parts
+    run.store.delete(["split.csv"])
+    assert describe_set(run, run.outcomes).lacking == {}
+
+
+def test_frames_that_cannot_be_read_are_judged() -> None:
+    facts = make_facts(make_good())
+    (finding,) = judge_set(facts, unseen=Counter({"gone": 3, "changed": 1}))
+    assert finding.text == "None of 4 frames that this page was to show can be read: gone"
+    (finding,) = judge_set(facts, unseen=Counter({"the file changed since detection": 4}), seen=12)
+    assert finding.text == "4 of 16 frames on this page cannot be shown: the file changed since detection"
+
+
+def test_only_frames_without_a_gesture_are_told() -> None:
+    (finding,) = judge_set(make_facts([], left_out={"no_gesture": 12}))
+    assert finding.text == "All 12 frames are of no_gesture, and a gesture is wanted"
+
+
 def test_counts_of_classes_add_up() -> None:
     rows = [*make_good(), ("ok", "w", "no_face"), ("stop", "w", "failed")]
     classes = make_facts(rows).classes
@@ -162,7 +192,7 @@ def test_counts_of_classes_add_up() -> None:
 
 def test_ten_thousand_classes_are_judged_quickly() -> None:
     facts = make_facts([(f"class {k}", f"v{k}", "paired") for k in range(10_000)])
-    assert "10,000 of 10,000 classes have one group" in list_texts(facts)[0]
+    assert "All 10,000 classes have only one group" in list_texts(facts)[0]
 
 
 def test_a_run_of_an_earlier_release_is_described() -> None:

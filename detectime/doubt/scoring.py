@@ -14,6 +14,7 @@ from detectime.doubt.poses import score_poses
 from detectime.doubt.reasons import SHOWN, Reason
 from detectime.doubt.signals import Signals, make_ramp
 from detectime.doubt.videos import score_neighbours
+from detectime.label_check import CONTRADICTED
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS
@@ -80,7 +81,7 @@ def score_doubt(
     columns: dict[str, object] = {
         "frame_path": rows["frame_path"],
         "doubt": np.where(rows["wanted"], 1 - np.prod(1 - contributions, axis=1), np.nan),
-        "reasons": _name_reasons(contributions),
+        "reasons": _name_reasons(contributions * _mark_named(rows, labels)),
     }
     suggested[shares[:, list(Reason).index(Reason.GAP)] == 0] = np.nan  # of frames that a person decided
     columns |= {f"suggested_{corner}": suggested[:, k] for k, corner in enumerate(CORNERS)}
@@ -109,6 +110,15 @@ def _score_contradictions(rows: pd.DataFrame, labels: pd.DataFrame | None) -> Fl
         return np.zeros(len(rows))
     margins = pd.Series(labels["margin"].to_numpy(np.float64), index=labels["frame_path"].to_numpy())
     return make_ramp(margins.reindex(rows["frame_path"]).to_numpy(np.float64), _UNSURE, _CONTRADICTED)
+
+
+def _mark_named(rows: pd.DataFrame, labels: pd.DataFrame | None) -> Floats:
+    """Return 0 for what is not named though it counts, shape (N, reasons): a label of which the network is unsure."""
+    named = np.ones((len(rows), len(Reason)))
+    if labels is not None:
+        contradicted = labels.loc[labels["margin"] < CONTRADICTED, "frame_path"]
+        named[:, list(Reason).index(Reason.LABEL_CONTRADICTED)] = rows["frame_path"].isin(contradicted)
+    return named
 
 
 def _select_shares(rows: pd.DataFrame, signals: Signals) -> Floats:

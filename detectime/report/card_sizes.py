@@ -92,9 +92,10 @@ def share_budget(totals: Sequence[int], shown: Sequence[int], more: Sequence[int
     full = int(in_view.sum()) * _IN_VIEW.cost + int(behind.sum()) * _BEHIND.cost
     scale = min(1.0, max(LEAST_SCALE, budget / max(1, full)))
     large, small = _IN_VIEW.scale(scale), _BEHIND.scale(scale)
-    in_view = limit_counts(in_view, budget // large.cost)
-    behind = limit_counts(behind, (budget - int(in_view.sum()) * large.cost) // small.cost)
-    return CardShares(in_view, behind, large, small)
+    rest = budget - int(in_view.sum()) * large.cost  # negative: not even all in view fit, and the remainder is left
+    return CardShares(
+        limit_counts(in_view, budget // large.cost), limit_counts(behind, max(0, rest) // small.cost), large, small
+    )
 
 
 def limit_counts(counts: Indices, most: int) -> Indices:

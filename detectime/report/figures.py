@@ -19,6 +19,7 @@ from detectime.boxes import Floats
 from detectime.report.pages import format_number
 
 _BINS = 24  # of a histogram
+_LEAST_SPAN = 1e-6  # of an axis; of large values, as a share of them
 _TICKS = 4
 _CELLS = 24  # per row of a map
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # between ticks, times a power of ten
@@ -174,7 +175,7 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
     ([0.0, 5.0, 10.0, 15.0], [0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 1.0, 2.0])
     """
     span = high - low
-    if not span > 0 or not math.isfinite(span):
+    if not span > _LEAST_SPAN or not math.isfinite(span):
         return [low] if math.isfinite(low) else []
     rough = span / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
@@ -397,7 +398,7 @@ def _clip(share: float) -> float:
 def _choose_edges(values: Floats, limits: tuple[float, float] | None) -> Floats:
     """Return edges of bins at round values."""
     low, high = limits or (float(values.min()), float(values.max()))
-    if high <= low:
+    if high - low <= max(_LEAST_SPAN, _LEAST_SPAN * max(abs(low), abs(high))):  # one value, as far as a chart can show
         low, high = low - 0.5, low + 0.5
     ticks = choose_ticks(low, high)
     step = (ticks[1] - ticks[0]) / round(_BINS / _TICKS) if len(ticks) > 1 else (high - low) / _BINS

@@ -1,9 +1,10 @@
-"""Which frames the report shows: samples of each class, those without a sample, the most doubtful and the worst."""
+"""Which frames the report shows: samples of each class, frames without one, the most doubtful and the wrong ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from detectime.report import sections
@@ -17,16 +18,17 @@ from detectime.truth import Truth
 _CLASSES_SHOWN = 24  # galleries of classes
 _CLASSES_SHOWN_WHOLE = 12  # classes up to which more frames are kept behind "show more"
 _DOUBTFUL_SHOWN, _WORST_SHOWN = (8, 16), (8, 16)  # cards in view, and more
+_PER_GROUP = 3  # of the most doubtful, while there are frames of other groups
 
 
 def request_galleries(material: Material) -> list[GalleryRequest]:
-    """Ask for cards of samples of each class, of frames without a sample, of the most doubtful and of the worst ones.
+    """Ask for cards of samples of each class, of frames without a sample, of the most doubtful and of the wrong ones.
 
     Examples
     --------
     >>> requests = request_galleries(material)  # doctest: +SKIP
     >>> [request.key for request in requests]  # doctest: +SKIP
-    ['class-0', 'class-1', 'without-no_hand', 'most-doubtful', 'worst']
+    ['class-0', 'class-1', 'without-no_hand', 'most-doubtful', 'wrong']
     """
     return [
         *_request_samples(material),
@@ -71,15 +73,18 @@ def _request_doubtful(material: Material) -> list[GalleryRequest]:
     if doubt.empty:
         return []
     shown, more = _DOUBTFUL_SHOWN
-    first = doubt.head(20 * (shown + more))  # of which some are chosen that differ
+    rows = material.samples.loc[doubt.index]
+    turn = rows.groupby("video_name").cumcount().to_numpy()  # frames of one group are alike
+    first = np.concatenate([np.flatnonzero(turn < _PER_GROUP), np.flatnonzero(turn >= _PER_GROUP)])
     return [
         GalleryRequest(
             "most-doubtful",
             "The most doubtful",
             "",
-            material.samples.loc[first.index],
-            lines=_describe_doubt(first),
-            boxes=_list_suggested(first),
+            rows.iloc[first],
+            lines=_describe_doubt(doubt.iloc[first[: shown + more]]),
+            boxes=_list_suggested(doubt.iloc[first[: shown + more]]),
+            varied=False,
             shown=shown,
             more=more,
         )
@@ -100,28 +105,36 @@ def _list_suggested(doubt: pd.DataFrame) -> dict[str, list[CardBox]]:
 
 
 def _request_worst(material: Material) -> list[GalleryRequest]:
-    """Ask for the frames whose sample is the most wrong, with the annotated boxes."""
+    """Ask for the wrong samples, and for hands without one, with the annotated boxes."""
     if material.evaluation is None or material.truth is None:
         return []
-    shown, more = _WORST_SHOWN
-    worst = material.evaluation.list_worst(shown + more)
-    worst = worst[~worst["is_correct"].to_numpy(bool)]
-    if worst.empty:
-        return []
-    rows = material.judged.set_index("frame_path", drop=False).loc[worst["frame_path"]]
-    return [
-        GalleryRequest(
-            "worst",
-            "The worst",
-            "",
-            rows.reset_index(drop=True),
-            lines=_describe_worst(worst),
-            boxes=_list_true_boxes(material.truth, worst["frame_path"]),
-            varied=False,
-            shown=shown,
-            more=more,
-        )
+    frames = material.evaluation.list_worst(len(material.evaluation.frames))
+    is_sample, is_correct = (frames[name].to_numpy(bool) for name in ("is_sample", "is_correct"))
+    is_missed = (
+        ~is_sample & (frames["target_hands"] > 0).to_numpy() & (frames["outcome"] != Outcome.REJECTED).to_numpy()
+    )
+    found = [
+        ("wrong", "Wrong samples", frames[is_sample & ~is_correct]),
+        ("missed", "Annotated hands without a sample", frames[is_missed]),
     ]
+    return [_request_judged(material, material.truth, *each) for each in found if len(each[-1])]
+
+
+def _request_judged(material: Material, truth: Truth, key: str, title: str, frames: pd.DataFrame) -> GalleryRequest:
+    shown, more = _WORST_SHOWN
+    first = frames.head(shown + more)
+    positions = pd.Index(material.judged["frame_path"]).get_indexer(pd.Index(frames["frame_path"]))
+    return GalleryRequest(
+        key,
+        title,
+        "",
+        material.judged.iloc[positions],
+        lines=_describe_worst(first),
+        boxes=_list_true_boxes(truth, first["frame_path"]),
+        varied=False,
+        shown=shown,
+        more=more,
+    )
 
 
 def _describe_worst(worst: pd.DataFrame) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from detectime.doubt import Reason
 from detectime.evaluation import Evaluation
 from detectime.report import figures
 from detectime.report.cards import Gallery, list_kinds
-from detectime.report.pages import count_items, format_number, format_share
+from detectime.report.pages import Figure, count_items, format_number, format_share
 from detectime.report.sections import MOST_CLASSES, Section, Table
 from detectime.report.verdict import DOUBTFUL
 
@@ -66,15 +66,15 @@ def describe_doubt(doubt: pd.DataFrame | None, gallery: Gallery | None) -> Secti
     return Section("doubt", "Worth checking", values)
 
 
-def describe_evaluation(evaluation: Evaluation | None, gallery: Gallery | None) -> Section | None:
+def describe_evaluation(evaluation: Evaluation | None, galleries: Sequence[Gallery] = ()) -> Section | None:
     """Show how samples compare with annotated hands; None without annotated frames.
 
     Parameters
     ----------
     evaluation
         What `evaluation.evaluate_run` returned.
-    gallery
-        Of the frames whose sample is the most wrong; None if all are right.
+    galleries
+        Of wrong samples, and of hands without one.
     """
     if evaluation is None or evaluation.frames.empty:
         return None
@@ -95,8 +95,8 @@ def describe_evaluation(evaluation: Evaluation | None, gallery: Gallery | None) 
             )
             if table
         ],
-        "gallery": gallery,
-        "kinds": list_kinds([gallery] if gallery else []),
+        "galleries": galleries,
+        "kinds": list_kinds(galleries),
     }
     return Section("evaluation", "Against annotated hands", values)
 
@@ -114,6 +114,19 @@ def list_measures(measures: pd.DataFrame) -> list[Measure]:
     columns = [rows["measure"].tolist(), *rows[["value", "low", "high"]].to_numpy(np.float64).T.tolist()]
     values = {name: numbers for name, *numbers in zip(*columns, strict=True)}
     return [_make_measure(name, *values[name]) for name in _NAMES if name in values and not math.isnan(values[name][0])]
+
+
+def find_precision(measures: pd.DataFrame) -> Measure | None:
+    """Return the precision of the whole set; None if no annotated frame has a sample.
+
+    Examples
+    --------
+    >>> row = {"by": "all", "name": "all", "measure": "precision", "value": 0.97, "low": 0.9, "high": 0.99}
+    >>> find_precision(pd.DataFrame([row])).text
+    '97\xa0%'
+    """
+    title = _NAMES["precision"][0]
+    return next((found for found in list_measures(measures) if found.title == title), None)
 
 
 def format_measure(name: str, value: float) -> str:
@@ -178,7 +191,7 @@ def _choose_names(rows: pd.DataFrame) -> tuple[list[str], int]:
     return [name for name in names if name in chosen], max(0, len(names) - MOST_CLASSES)
 
 
-def _format_cells(part: pd.DataFrame, measures: Sequence[str]) -> list[int | str]:
+def _format_cells(part: pd.DataFrame, measures: Sequence[str]) -> list[int | Figure]:
     """Return the frames and groups of a part of the set, and each measure with its interval."""
     columns = zip(
         part["measure"].tolist(), *part[["value", "low", "high"]].to_numpy(np.float64).T.tolist(), strict=True
@@ -188,9 +201,8 @@ def _format_cells(part: pd.DataFrame, measures: Sequence[str]) -> list[int | str
     return [int(part["frames"].iloc[0]), int(part["groups"].iloc[0]), *texts]
 
 
-def _format_cell(name: str, value: float, low: float, high: float) -> str:
-    interval = _format_interval(name, low, high)
-    return f"{format_measure(name, value)} ({interval})" if interval else format_measure(name, value)
+def _format_cell(name: str, value: float, low: float, high: float) -> Figure:
+    return Figure(format_measure(name, value), _format_interval(name, low, high))
 
 
 def _list_really(really: pd.DataFrame) -> Table | None:

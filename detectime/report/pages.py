@@ -14,7 +14,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
@@ -37,6 +37,13 @@ _BREAKS = re.compile(r"(?<=[^/_.\-][/_.\-])(?=\w)")
 _BREAKS_OF_LISTS = re.compile(r"(?<=[^\W\d],)(?=\w)|(?<=/)(?=\w)")
 _LONG_WORDS = re.compile(rf"\S{{{_LONGEST_NAME + 1},}}")
 _CODE = re.compile(r"`([^`]+)`")
+
+
+class Figure(NamedTuple):
+    """A number as text, and its interval below it, empty if there is none: both stay on their line."""
+
+    text: str
+    interval: str
 
 
 def render_page(template: str, title: str, **values: Any) -> bytes:
@@ -263,6 +270,7 @@ def _make_environment() -> jinja2.Environment:
     )
     shown = {"name": show_name, "prose": show_text, "statement": show_statement, "sentence": show_sentence}
     formatted = {"share": format_share, "number": format_number, "day": format_day, "time": format_time}
+    environment.tests["figure"] = lambda value: isinstance(value, Figure)
     environment.filters.update(shown | formatted | {"items_of": count_items, "count": "{:,}".format})
     return environment
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
@@ -175,9 +176,11 @@ def _make_pictures(
 
 def _render(material: Material, strip: Sequence[Card], galleries: Sequence[Gallery]) -> bytes:
     facts = material.facts
-    shown = _make_sections(material, {gallery.key: gallery for gallery in galleries})
+    unseen, seen = _count_unseen(galleries)
+    visible = galleries if seen or not unseen else ()  # cards without any picture would say one thing many times
+    shown = _make_sections(material, {gallery.key: gallery for gallery in visible})
     anchors = {section.anchor for section in shown}
-    findings = judge_set(facts, material.evaluation, material.doubt, material.labels)
+    findings = judge_set(facts, material.evaluation, material.doubt, material.labels, unseen, seen)
     record = material.run.manifest["pairing"] or {}
     return render_page(
         "report.html",
@@ -194,6 +197,13 @@ def _render(material: Material, strip: Sequence[Card], galleries: Sequence[Galle
     )
 
 
+def _count_unseen(galleries: Sequence[Gallery]) -> tuple[Counter[str], int]:
+    """Count the frames that could not be read, by reason, and those that could."""
+    cards = {card.frame_path: card for gallery in galleries for card in (*gallery.cards, *gallery.more)}
+    faults = Counter(card.fault for card in cards.values() if card.fault is not None)
+    return faults, len(cards) - faults.total()
+
+
 def _make_sections(material: Material, galleries: dict[str, Gallery]) -> list[Section]:
     """Make the sections that have something to show, in their order."""
     run, facts, samples = material.run, material.facts, material.samples
@@ -207,7 +217,7 @@ def _make_sections(material: Material, galleries: dict[str, Gallery]) -> list[Se
         lambda: sections.describe_without(facts, choose("without-"), samples),
         lambda: sections.describe_distributions(samples, facts),
         lambda: measured.describe_doubt(material.doubt, galleries.get("most-doubtful")),
-        lambda: measured.describe_evaluation(material.evaluation, galleries.get("worst")),
+        lambda: measured.describe_evaluation(material.evaluation, [*choose("wrong"), *choose("missed")]),
         lambda: sections.describe_decisions(run, samples),
         lambda: sections.describe_split(run, samples),
         lambda: sections.describe_notes(facts.notes),
@@ -226,10 +236,10 @@ def _list_headline_figures(material: Material) -> list[tuple[str, str]]:
     if len(facts.classes) > 1:
         found.append((f"{facts.classes['samples'].min():,}", "in the smallest class"))
     found.append((f"{facts.groups:,}", "group" if facts.groups == 1 else "groups"))
-    if material.evaluation is not None:
-        for measure in measured.list_measures(material.evaluation.measures)[:1]:
-            interval = f", {measure.interval} %" if measure.interval else ""
-            found.append((measure.text, f"{measure.title.lower()}{interval}"))
+    precision = None if material.evaluation is None else measured.find_precision(material.evaluation.measures)
+    if precision is not None:
+        interval = f", {precision.interval} %" if precision.interval else ""
+        found.append((precision.text, f"of the annotated samples right{interval}"))
     return found
 
 

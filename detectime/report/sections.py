@@ -316,7 +316,7 @@ def _count_errors(wanted: pd.DataFrame, kinds: Sequence[Outcome]) -> Table | Non
 
 
 def _count_per_group(hands: pd.DataFrame) -> figures.Histogram | None:
-    sizes = hands.groupby(["class_name", "video_name"], observed=True).size()
+    sizes = hands.groupby("video_name", observed=True).size()
     return figures.make_histogram(sizes, "Samples per group", counted="groups", whole=True)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from detectime import boxes, pairing
+from detectime import boxes, pairing, splits
 from detectime.config import NO_GESTURE
+from detectime.decisions import find_contradictions
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
+from detectime.splits.split_file import SplitError
 
 _UPRIGHT = 1  # orientation of a frame that is stored as viewers show it
 
@@ -46,6 +48,10 @@ class SetFacts:
         Findings of the run.
     has_stale_files
         Whether decisions or detections are newer than the last pairing, so that ``hands.json`` is older than this.
+    contradictions
+        Frames on which people disagree.
+    lacking
+        For each part of the split that lacks classes, these; empty if there is no split.
     """
 
     classes: pd.DataFrame
@@ -63,6 +69,8 @@ class SetFacts:
     exif: str
     notes: Sequence[Note] = ()
     has_stale_files: bool = False
+    contradictions: int = 0
+    lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> dict[Outcome, int]:
@@ -114,6 +122,8 @@ def describe_set(
         exif=run.config.detection.exif,
         notes=tuple(dict.fromkeys([*run.notes, *notes])),
         has_stale_files=has_stale_files,
+        contradictions=find_contradictions(run.decisions)["frame_path"].nunique(),
+        lacking=_find_lacking(run, wanted),
     )
 
 
@@ -141,6 +151,22 @@ def count_classes(wanted: pd.DataFrame) -> pd.DataFrame:
     table["largest"] = sizes.max().reindex(table.index, fill_value=0)
     table = table.join(counts.astype(np.int64)).sort_values(["label"], kind="stable")
     return table.rename_axis("class_name").reset_index()
+
+
+def _find_lacking(run: FinishedRun, wanted: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the classes that each part of the split has no samples of, of those that have any."""
+    try:
+        split = splits.read_split(run.store)
+        if split is None:
+            return {}
+        counts = splits.count_split(splits.assign_splits(wanted, split))
+    except SplitError:  # the section about the split says why
+        return {}
+    parts = counts.columns.get_level_values(0).unique()
+    table = pd.DataFrame({part: counts[part, "samples"] for part in parts}).drop(index="all")
+    table = table[table.sum(axis=1) > 0]
+    found = {str(part): table.index[table[part] == 0].astype(str).tolist() for part in parts}
+    return {part: names for part, names in found.items() if names}
 
 
 def _count_other_hands(wanted: pd.DataFrame, is_sample: pd.Series) -> int:

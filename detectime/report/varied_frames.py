@@ -17,6 +17,7 @@ from detectime.similarity import WORDS, Hashes, count_different_bits, read_sampl
 _POOL = 128  # candidates of a table
 _ALL_POOLS = 40_000  # candidates of all tables together, about
 _SMALLEST_POOL = 16
+_NO_ROWS = pd.DataFrame({"frame_path": pd.Series([], dtype=object)})
 _UNKNOWN_BITS = 64  # between crops of which one has no hash: more than near-duplicates, less than other recordings
 _ALL_BITS = 256
 _LAST = np.iinfo(np.int64).max
@@ -51,7 +52,7 @@ def choose_frames(
     """
     most = max(_SMALLEST_POOL, min(_POOL, _ALL_POOLS // max(1, int(np.count_nonzero(counts)))))
     pools = [
-        _pool_rows(table, most, count) if is_varied and count else table.iloc[:count]
+        _pool_rows(table, most, count, is_varied) if count else _NO_ROWS
         for table, count, is_varied in zip(tables, counts, varied, strict=True)
     ]
     hashes, has_hash = _read_hashes(run, pools)
@@ -68,8 +69,10 @@ def choose_frames(
     return chosen
 
 
-def _pool_rows(table: pd.DataFrame, most: int, count: int) -> pd.DataFrame:
+def _pool_rows(table: pd.DataFrame, most: int, count: int, is_varied: bool) -> pd.DataFrame:
     """Return candidates, at least `count` if there are so many rows."""
+    if not is_varied:
+        return table.iloc[:count]
     pool = pool_frames(table["video_name"], max(most, 2 * count))
     if len(pool) < count:
         rest = np.setdiff1d(np.arange(len(table)), pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,6 @@ _LEAST_FRAMES = 3
 _IMBALANCE = 5  # ratio of the largest to the smallest class
 _SMALL_CLASS = 50  # samples
 _DOMINANT = 0.6  # share of the samples of a class that come from one group
-_GOOD_PRECISION = 0.98
 _SHOWN_NAMES = 3
 
 _CAUSES = {
@@ -71,6 +71,8 @@ def judge_set(
     evaluation: Evaluation | None = None,
     doubt: pd.DataFrame | None = None,
     labels: pd.DataFrame | None = None,
+    unseen: Counter[str] | None = None,
+    seen: int = 0,
 ) -> list[Finding]:
     """Judge a training set.
 
@@ -84,6 +86,8 @@ def judge_set(
         What `doubt.score_doubt` returned.
     labels
         What `label_check.check_labels` returned.
+    unseen, seen
+        Why frames that the report was to show could not be read, with the number of frames; and how many could be.
 
     Returns
     -------
@@ -109,6 +113,9 @@ def judge_set(
         *_judge_truth(evaluation),
         *_judge_doubt(facts, doubt),
         *_judge_labels(labels),
+        *_judge_split(facts),
+        *_judge_decisions(facts),
+        *_judge_pictures(facts, unseen or Counter(), seen),
     ]
     found.sort(key=lambda finding: -finding.severity)
     if not found:
@@ -120,11 +127,19 @@ def judge_set(
 
 def _judge_nothing(facts: SetFacts) -> Finding:
     if not facts.frames:
-        return Finding(1.0, "No frame is wanted: the run has no frames of its classes", "see `classes` and `limit`")
+        return Finding(1.0, *_judge_no_frames(facts))
     outcome, count = max(facts.outcomes.items(), key=lambda item: item[1])
     cause, remedy = {**_CAUSES, **_REPAIRS}.get(outcome, (outcome.sentence.rstrip("."), "see the frames below"))
     text = f"None of {_count(facts.frames, 'frame')} gave a sample; {count:,} {_are(count)} {outcome}: {cause}"
     return Finding(1.0, text, remedy, "without")
+
+
+def _judge_no_frames(facts: SetFacts) -> tuple[str, str]:
+    negatives = count_negatives(facts)
+    if negatives and negatives == sum(facts.left_out.values()):
+        text = f"All {_count(negatives, 'frame')} are of {NO_GESTURE}, and a gesture is wanted"
+        return text, f"add frames of gestures; with {NO_GESTURE} in `classes` these frames are taken too"
+    return "No frame is wanted: the run has no frames of its classes", "see `classes` and `limit`"
 
 
 def _judge_files(facts: SetFacts) -> Iterator[Finding]:
@@ -148,23 +163,29 @@ def _judge_classes(classes: pd.DataFrame) -> Iterator[Finding]:
     if single:
         cannot = "it cannot be split" if len(single) == 1 else "they cannot be split"
         what = f"one group, a video or person ({_list_names(single)})"
-        text = f"{_count_of(len(single), len(classes))} {_have(len(single))} {what}: {cannot}"
-        remedy = "record each in another video, or with another person"
+        text = f"{_count_of(len(single), len(classes))} {_have(len(single))} only {what}: {cannot}"
+        each = _choose(len(single), "it", "each")
+        remedy = f"record {each} in another video, or with another person"
         yield Finding(0.5 + 0.4 * len(single) / len(classes), text, remedy, "classes")
     pairs = int((classes["groups"] == 2).sum())
     if pairs:
-        which = f"{_count_of(pairs, len(classes))} {_have(pairs)} two groups"
+        which = f"{_count_of(pairs, len(classes))} {_have(pairs)} only two groups"
         text = f"{which}: enough for train and test, not for a third part"
-        yield Finding(0.1 + 0.2 * pairs / len(classes), text, "record other people", "classes")
+        yield Finding(0.1 + 0.2 * pairs / len(classes), text, "record more people", "classes")
     filled = classes[classes["samples"] > 0]
     if len(filled) == 1:
         text = f"All samples are of one class, {filled['class_name'].iloc[0]}: a classifier needs two"
         yield Finding(0.9, text, "take in frames of other classes, or no_gesture", "classes")
-    small = filled[filled["samples"] < _SMALL_CLASS]
+    small = filled[filled["samples"] < _SMALL_CLASS].sort_values("samples", kind="stable")
     if len(small):
         names = [f"{name} {count:,}" for name, count in small[["class_name", "samples"]].itertuples(index=False)]
         text = f"{_count_of(len(small), len(classes))} {_have(len(small))} fewer than {_SMALL_CLASS} samples"
-        yield Finding(0.2 + 0.05 * len(small) / len(classes), f"{text} ({_list_names(names)})", "add frames", "classes")
+        yield Finding(
+            0.2 + 0.05 * len(small) / len(classes),
+            f"{text} ({_list_names(names)})",
+            "record more, best with other people",
+            "classes",
+        )
     yield from _judge_balance(filled)
     yield from _judge_dominance(classes[classes["groups"] > 1])
 
@@ -251,7 +272,7 @@ def _judge_truth(evaluation: Evaluation | None) -> Iterator[Finding]:
         return
     interval = "" if np.isnan(low) else f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
     text = f"{wrong:,} of {_count(count, 'annotated sample')} {_are(wrong)} wrong ({value:.1%} right{interval})"
-    severity = 0.05 if value >= _GOOD_PRECISION else min(0.95, 0.2 + 3 * (1 - value))
+    severity = min(0.95, 0.25 + 3 * (1 - value))
     yield Finding(severity, _space_percent(text), "look at them, and correct or reject them", "evaluation")
 
 
@@ -275,6 +296,42 @@ def _judge_labels(labels: pd.DataFrame | None) -> Iterator[Finding]:
         yield Finding(0.2 + share, text, "look at them, and change the class of those that are wrong", "doubt")
 
 
+def _judge_split(facts: SetFacts) -> Iterator[Finding]:
+    """Find the part of the split that lacks most classes."""
+    if not facts.lacking:
+        return
+    part, names = max(facts.lacking.items(), key=lambda item: len(item[1]))
+    text = (
+        f"{_count_of(len(names), len(facts.classes))} {_have(len(names))} no samples in {part} ({_list_names(names)})"
+    )
+    severity = 0.4 + 0.4 * len(names) / len(facts.classes)
+    yield Finding(
+        severity, text, "record them in other videos or with other people, or split into fewer parts", "split"
+    )
+
+
+def _judge_decisions(facts: SetFacts) -> Iterator[Finding]:
+    count = facts.contradictions
+    if count:
+        text = f"People disagree on {_count(count, 'frame')}: the latest decision counts"
+        yield Finding(0.2 + 0.5 * count / facts.frames, text, "look at them together", "decisions")
+
+
+def _judge_pictures(facts: SetFacts, unseen: Counter[str], seen: int) -> Iterator[Finding]:
+    count = unseen.total()
+    if not count:
+        return
+    ((reason, _),) = unseen.most_common(1)
+    if not seen:
+        text = f"None of {_count(count, 'frame')} that this page was to show can be read: {reason}"
+        yield Finding(0.6, text, f"make {facts.images} reachable to see them; boxes and counts are valid without")
+        return
+    text = f"{count:,} of {_count(count + seen, 'frame')} on this page cannot be shown: {reason}"
+    yield Finding(
+        0.3 + 0.6 * count / (count + seen), text, "run again: frames that changed are detected anew", "samples"
+    )
+
+
 def _find_largest(classes: pd.DataFrame, values: pd.Series) -> pd.Series:
     """Return the first row with the largest value."""
     return classes.iloc[int(np.argmax(values.to_numpy()))]
@@ -294,7 +351,9 @@ def _count(number: int, unit: str) -> str:
 
 
 def _count_of(number: int, total: int) -> str:
-    return "The only class" if total == 1 else f"{number:,} of {total:,} classes"
+    if total == 1:
+        return "The only class"
+    return f"All {total:,} classes" if number == total else f"{number:,} of {total:,} classes"
 
 
 def _choose(number: int, one: str, many: str) -> str:

@@ -47,7 +47,7 @@ FORMATS: dict[str, _Format] = {
     "voc": _Format("Pascal VOC", read_voc),
     "yolo": _Format("YOLO", read_yolo),
     "cvat": _Format("CVAT", read_cvat_annotations),
-    "truth.json": _Format("boxes as JSON", read_truth_file),
+    "truth.json": _Format("plain JSON", read_truth_file),
 }
 """How people call each format, and its reader."""
 
@@ -73,7 +73,7 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
     --------
     >>> from detectime.paths import SAMPLE
     >>> read_annotations(str(SAMPLE / "truth.json")).origin
-    'boxes as JSON, sample/truth.json'
+    'plain JSON, sample/truth.json'
     """
     local = path if urls.is_remote(path) else urls.strip_file_scheme(path)
     check_format(truth_format)
