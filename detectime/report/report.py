@@ -238,8 +238,8 @@ def _list_headline_figures(material: Material) -> list[tuple[str, str]]:
     found.append((f"{facts.groups:,}", "group" if facts.groups == 1 else "groups"))
     precision = None if material.evaluation is None else measured.find_precision(material.evaluation.measures)
     if precision is not None:
-        interval = f", {precision.interval} %" if precision.interval else ""
-        found.append((precision.text, f"of the annotated samples right{interval}"))
+        has_width = len(set(precision.interval.split(" to "))) > 1
+        found.append((precision.text, f"of samples right{f', {precision.interval} %' if has_width else ''}"))
     return found
 
 
