@@ -411,7 +411,7 @@ def test_a_note_says_that_no_error_is_no_promise() -> None:
     result = evaluate_run(TableRun(table, found), make_truth({f"{k}": [NEAR] for k in range(24)}))
     (note,) = (note for note in result.notes if note.kind == "perfect")
     assert str(note).startswith("2 measures have no error in any of 12 groups (precision, mean_iou): ")
-    assert "up to 25.0% of other groups" in str(note)
+    assert "up to 25.0 % of other groups" in str(note)
 
 
 def test_one_group_has_no_interval() -> None:

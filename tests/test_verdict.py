@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from detectime import runs, splits
 from detectime.evaluation import Evaluation
+from detectime.notes import Note
 from detectime.report.summary import SetFacts, count_classes, describe_set
 from detectime.report.verdict import MOST, judge_set
 from detectime.runs import FinishedRun
@@ -136,6 +138,15 @@ def test_precision_has_its_interval_and_the_worse_it_is_the_more_severe() -> Non
     (good,) = judge_set(facts, make_evaluation(1.0, np.nan, np.nan, 0))
     assert good.text == "All 100 samples with annotated hands are right"
     assert good.severity < bad.severity
+
+
+def test_truth_that_does_not_fit_is_said_instead_of_wrong_samples() -> None:
+    found = dataclasses.replace(
+        make_evaluation(0.0, 0.0, 0.0, 100), notes=(Note("implausible", 1, "The hands are elsewhere."),)
+    )
+    (finding,) = judge_set(make_facts(make_good()), found)
+    assert finding.text == "The annotations do not seem to fit these frames: The hands are elsewhere"
+    assert "correct them" in finding.remedy
 
 
 @settings(deadline=None)

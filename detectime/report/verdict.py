@@ -28,6 +28,7 @@ _IMBALANCE = 5  # ratio of the largest to the smallest class
 _SMALL_CLASS = 50  # samples
 _DOMINANT = 0.6  # share of the samples of a class that come from one group
 _SHOWN_NAMES = 3
+_IMPLAUSIBLE = "implausible"  # kind of the notes of an evaluation whose truth seems wrong
 
 _CAUSES = {
     Outcome.NO_FACE: ("no face was found", "set `fallback: frame` to take hands without a face, or look at why"),
@@ -258,6 +259,11 @@ def _judge_turned(facts: SetFacts) -> Iterator[Finding]:
 
 def _judge_truth(evaluation: Evaluation | None) -> Iterator[Finding]:
     if evaluation is None:
+        return
+    doubts = [note for note in evaluation.notes if note.kind == _IMPLAUSIBLE]
+    if doubts:  # before anybody rejects right samples
+        text = f"The annotations do not seem to fit these frames: {doubts[0]}"
+        yield Finding(0.9, text.rstrip("."), "correct them before you believe the evaluation", "evaluation")
         return
     table = evaluation.measures
     row = table[(table["by"] == "all") & (table["measure"] == "precision")]
