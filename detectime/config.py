@@ -375,6 +375,23 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
+def check_truth(config: Config) -> None:
+    """Refuse `data.truth` if there is no such file or folder, before hours of work; URLs are not checked.
+
+    Raises
+    ------
+    ConfigError
+        If it does not exist.
+
+    Examples
+    --------
+    >>> check_truth(load_config())
+    """
+    place = config.data.truth
+    if place is not None and not urls.is_remote(place) and not os.path.exists(urls.strip_file_scheme(place)):
+        raise ConfigError(f"data.truth = {place!r}: there is no such file or folder; accepted: annotations, or null")
+
+
 def list_differences(config: Config) -> dict[str, Any]:
     """Return the keys whose value differs from the default of this release, with their plain values.
 

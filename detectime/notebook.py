@@ -24,7 +24,7 @@ from IPython.core.interactiveshell import ExecutionResult
 from IPython.display import display
 
 from detectime import paths, releases
-from detectime.config import PARAMETERS, Config, config_to_dict, list_differences, load_config
+from detectime.config import PARAMETERS, Config, check_truth, config_to_dict, list_differences, load_config
 from detectime.detection import resume
 from detectime.detection.manifest import read_manifest
 from detectime.errors import ConfigError
@@ -224,6 +224,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSet
     if sample:
         missing = (config.data.images, config.data.labels)
         config = load_config(file, parameters | sample)
+    check_truth(config)
     config, notes = resume.resume_config(config)
     return NotebookSettings(config, path, tuple(notes), missing)
 

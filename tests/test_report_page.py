@@ -472,12 +472,19 @@ def test_what_people_decided_judges_the_samples_before_that(own_run: FinishedRun
     material = collect_material(own_run, truth)
     assert material.evaluation is not None
     assert material.evaluation.frames["is_correct"].tolist() == [False, True, True, True]
-    assert "1 of 4 annotated samples is wrong (75.0 % right" in PageReader(make_report(own_run, truth)).text
+    told = "Of 4 samples that people looked at, 1 was wrong before"
+    assert told in PageReader(make_report(own_run, truth)).text
     assert main(["report", str(own_run.store), "--truth", "reviewed"]) == 0
     written = (Path(str(own_run.store)) / "report.html").read_bytes()
-    assert "75.0 % right" in PageReader(written).text
+    assert told in PageReader(written).text
 
 
 def test_reviewed_without_decisions_is_an_error(own_run: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(own_run.store), "--truth", "reviewed"]) == 1
     assert "nobody decided on a hand of this run yet" in capsys.readouterr().err
+
+
+def test_a_check_of_labels_says_what_it_could_not_see(own_run: FinishedRun) -> None:
+    labels = pd.DataFrame({"frame_path": ["a"], "margin": [np.nan], "contradicts": [False]})
+    labels.attrs["notes"] = [Note("unchecked", 100, "frames were not checked")]
+    assert "100 frames were not checked" in PageReader(make_report(own_run, labels=labels)).text

@@ -300,9 +300,9 @@ def _report(arguments: argparse.Namespace) -> None:
     if output.endswith(".ipynb"):  # as in scripts of earlier releases: the executed notebook of a run
         output = os.path.dirname(output) or "."
     output = paths.find_output(output)
-    options = {name: getattr(arguments, name) for name in ("truth", "truth_format", "truth_pixels", "blur_faces")}
-    if arguments.truth == _REVIEWED and not os.path.exists(_REVIEWED):
-        options["truth"] = _read_reviewed(output)
+    options: dict[str, Any] = {"blur_faces": arguments.blur_faces}
+    if not find_unfinished(output):
+        options["truth"] = _read_truth(output, arguments)
     labels = _check_labels(output, arguments.workers) if arguments.check_labels else None
     page = _write_report(output, arguments.to, labels=labels, **options)
     if find_unfinished(output):
@@ -310,11 +310,28 @@ def _report(arguments: argparse.Namespace) -> None:
     print(page)
 
 
-def _read_reviewed(output: str) -> Any:
-    """Return what people decided of a run, as truth."""
+def _read_truth(output: str, arguments: argparse.Namespace) -> Any:
+    """Read the truth that a report is to use, and say what is known of it."""
     from detectime import runs, truth
 
-    found = truth.read_reviewed(runs.open_run(output))
+    run = runs.open_run(output)
+    if arguments.truth == _REVIEWED and not os.path.exists(_REVIEWED):
+        found = _read_reviewed(output, run)
+    else:
+        formats = {"truth_format": arguments.truth_format, "truth_pixels": arguments.truth_pixels}
+        found = truth.read_truth(run, arguments.truth, **formats)
+    if found is not None:
+        print(f"Truth: {found.origin}, {len(found.frames):,} frames")
+        for note in found.notes:
+            print(f"Note: {note}")
+    return found
+
+
+def _read_reviewed(output: str, run: Any) -> Any:
+    """Return what people decided of a run, as truth."""
+    from detectime import truth
+
+    found = truth.read_reviewed(run)
     if found is None:
         raise truth.TruthError(f"{output}: --truth {_REVIEWED}: nobody decided on a hand of this run yet")
     return found
@@ -339,6 +356,7 @@ def _load(given: dict[str, Any]) -> configuration.Config:
     """Load the configuration of a run, and refuse it if there is no data to run on."""
     parameters = {name: value for name, value in given.items() if name != "config"}
     config = configuration.load_config(given.get("config"), parameters)
+    configuration.check_truth(config)
     if not any(config.is_explicit(f"data.{key}") for key in ("images", "labels")) and not _is_there(config):
         raise ConfigError(
             f"{config.data.labels}: no such file, and no other data is given; pass --images and --labels, or set them "
@@ -374,7 +392,7 @@ def _execute(given: dict[str, Any], notebook: Path) -> str:
     places = {name: getattr(config.data, name) for name in ("images", "labels", "output")}
     parameters = {**given, **{name: value for name, value in places.items() if name in given}}
     for name in ("config", "face_cache", "truth"):
-        if name in given:
+        if isinstance(given.get(name), str):
             parameters[name] = os.path.abspath(given[name])
     with tempfile.TemporaryDirectory(prefix="detectime-") as folder:
         executed = Path(folder, notebook.name)

@@ -77,6 +77,8 @@ def collect_material(run: FinishedRun, truth: Truth | None = None, labels: pd.Da
     evaluation = None if truth is None else evaluate_run(run, truth, judged)
     doubt = score_doubt(run, samples, labels=labels)
     compared = [*(truth.notes if truth else ()), *(evaluation.notes if evaluation else ())]
+    compared += [] if labels is None else labels.attrs.get("notes", [])
+    compared += doubt.attrs.get("notes", [])
     found = [*notes, *provenance.note_files(run), *compared]
     facts = describe_set(run, samples, notes=found, has_stale_files=is_stale)
     return Material(run, samples, facts, doubt, evaluation, truth, judged, labels)

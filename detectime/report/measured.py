@@ -149,7 +149,7 @@ def _make_measure(name: str, value: float, low: float, high: float) -> Measure:
 
 
 def _format_interval(name: str, low: float, high: float) -> str:
-    if math.isnan(low) or math.isnan(high):
+    if math.isnan(low) or math.isnan(high) or low == high:  # without an error, or without a success: see the notes
         return ""
     return f"{low:.2f} to {high:.2f}" if _is_mean(name) else f"{100 * low:.0f} to {100 * high:.0f}"
 

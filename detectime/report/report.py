@@ -180,7 +180,16 @@ def _render(material: Material, strip: Sequence[Card], galleries: Sequence[Galle
     visible = galleries if seen or not unseen else ()  # cards without any picture would say one thing many times
     shown = _make_sections(material, {gallery.key: gallery for gallery in visible})
     anchors = {section.anchor for section in shown}
-    findings = judge_set(facts, material.evaluation, material.doubt, material.labels, unseen, seen)
+    is_reviewed = material.truth is not None and material.truth.before_decisions
+    findings = judge_set(
+        facts,
+        None if is_reviewed else material.evaluation,
+        material.doubt,
+        material.labels,
+        unseen,
+        seen,
+        reviewed=material.evaluation if is_reviewed else None,
+    )
     record = material.run.manifest["pairing"] or {}
     return render_page(
         "report.html",
@@ -236,10 +245,13 @@ def _list_headline_figures(material: Material) -> list[tuple[str, str]]:
     if len(facts.classes) > 1:
         found.append((f"{facts.classes['samples'].min():,}", "in the smallest class"))
     found.append((f"{facts.groups:,}", "group" if facts.groups == 1 else "groups"))
-    precision = None if material.evaluation is None else measured.find_precision(material.evaluation.measures)
+    is_of_these = material.truth is not None and not material.truth.before_decisions
+    precision = None
+    if material.evaluation is not None and is_of_these:
+        precision = measured.find_precision(material.evaluation.measures)
     if precision is not None:
-        has_width = len(set(precision.interval.split(" to "))) > 1
-        found.append((precision.text, f"of samples right{f', {precision.interval} %' if has_width else ''}"))
+        interval = f", {precision.interval} %" if precision.interval else ""
+        found.append((precision.text, f"of samples right{interval}"))
     return found
 
 

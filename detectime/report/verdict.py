@@ -74,6 +74,8 @@ def judge_set(
     labels: pd.DataFrame | None = None,
     unseen: Counter[str] | None = None,
     seen: int = 0,
+    *,
+    reviewed: Evaluation | None = None,
 ) -> list[Finding]:
     """Judge a training set.
 
@@ -89,6 +91,8 @@ def judge_set(
         What `label_check.check_labels` returned.
     unseen, seen
         Why frames that the report was to show could not be read, with the number of frames; and how many could be.
+    reviewed
+        The samples before people decided, compared with what they decided.
 
     Returns
     -------
@@ -116,6 +120,7 @@ def judge_set(
         *_judge_labels(labels),
         *_judge_split(facts),
         *_judge_decisions(facts),
+        *_judge_reviewed(reviewed),
         *_judge_pictures(facts, unseen or Counter(), seen),
     ]
     found.sort(key=lambda finding: -finding.severity)
@@ -321,6 +326,15 @@ def _judge_decisions(facts: SetFacts) -> Iterator[Finding]:
     if count:
         text = f"People disagree on {_count(count, 'frame')}: the latest decision counts"
         yield Finding(0.2 + 0.5 * count / facts.frames, text, "look at them together", "decisions")
+
+
+def _judge_reviewed(evaluation: Evaluation | None) -> Iterator[Finding]:
+    if evaluation is None or not evaluation.frames["is_sample"].any():
+        return
+    is_sample = evaluation.frames["is_sample"]
+    count, wrong = int(is_sample.sum()), int((is_sample & ~evaluation.frames["is_correct"]).sum())
+    text = f"Of {_count(count, 'sample')} that people looked at, {wrong:,} {_choose(wrong, 'was', 'were')} wrong before"
+    yield Finding(0.22, text, "expect the same of the others, if they were chosen at random", "evaluation")
 
 
 def _judge_pictures(facts: SetFacts, unseen: Counter[str], seen: int) -> Iterator[Finding]:
