@@ -778,6 +778,31 @@ def test_the_command_with_truth_and_a_page(
     assert "Against annotated hands" in page.read_text()
 
 
+def test_both_runs_are_judged_by_the_same_annotations(
+    before: FinishedRun, after: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, run in enumerate((before, after)):
+        name_truth(run, write_hands(tmp_path / f"{number}.json"))
+    assert main(["compare", str(before.store), str(after.store)]) == 2
+    assert "name different annotations" in capsys.readouterr().err
+    name_truth(after, None)
+    assert main(["compare", str(before.store), str(after.store)]) == 0
+    assert "0.json" in capsys.readouterr().out
+
+
+def write_hands(path: Path) -> str:
+    path.write_text(json.dumps({name: {"hands": [HAND]} for name in DECIDED}))
+    return str(path)
+
+
+def name_truth(run: FinishedRun, truth: str | None) -> None:
+    """Name annotations in the configuration of a run."""
+    path = Path(str(run.store)) / "run.json"
+    made = json.loads(path.read_text())
+    made["configuration"]["data"]["truth"] = truth
+    path.write_text(json.dumps(made))
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -590,6 +591,16 @@ def test_the_sample_is_evaluated(tmp_path: Path) -> None:
     assert values["mean_iou"] == pytest.approx(scores.loc["all", "mean_iou"])
     assert values["hand_recall"] >= values["correct"] >= 0.85
     assert values["face_recall"] > 0.9
+    assert not any(note.kind == "implausible" for note in found.notes)
+    halves = truth.boxes.assign(**{corner: truth.boxes[corner] / 4 for corner in ("x1", "y1", "x2", "y2")})
+    note = evaluate_run(finished, dataclasses.replace(truth, boxes=halves)).notes[0]
+    assert (note.kind, str(note)[:57]) == ("implausible", "The annotated hands are nowhere near the detected ones: b")
+    turned = {"stop": "victory", "victory": "mute", "mute": "ok", "ok": "like", "like": "dislike", "dislike": "stop"}
+    classes = finished.outcomes.set_index("frame_path")["class_name"].reindex(truth.boxes["frame_path"]).map(turned)
+    boxes = truth.boxes.assign(label=classes.to_numpy(), is_target=False)
+    note = evaluate_run(finished, dataclasses.replace(truth, boxes=boxes)).notes[0]
+    assert note.kind == "implausible"
+    assert "is annotated on 18 frames of" in note.text
     finished.manifest["finished"] = "2000-01-01T00:00:00"  # as if detected again
     with pytest.raises(RunError, match="pair it again"):
         evaluate_run(finished, truth)

@@ -92,12 +92,22 @@ def _compare_runs(a: FinishedRun, b: FinishedRun, arguments: argparse.Namespace)
         option = next(iter(given)).replace("_", "-")
         raise ConfigError(f"--{option}: settings are for one run; give two runs, or one run and settings")
     settings = comparison.change_settings(a.pairing, given)
+    if arguments.truth is None and b is not a:
+        arguments.truth = _choose_truth(a, b)
     truth = _read_truth(a, arguments)
     if arguments.b is not None:
         return comparison.compare_runs(a, b, truth, _read_truth(b, arguments) if truth else None)
     if given:
         return comparison.compare_settings(a, settings, truth)
     return comparison.compare_decisions(a, truth)
+
+
+def _choose_truth(a: FinishedRun, b: FinishedRun) -> str | None:
+    """Return the annotations that the runs name; None if neither does. Both are judged by the same."""
+    found = [place for run in (a, b) if (place := run.config.data.truth) is not None]
+    if len(set(found)) > 1:
+        raise ConfigError(f"{a.store} and {b.store} name different annotations, {' and '.join(found)}; give --truth")
+    return found[0] if found else None
 
 
 def _read_pairing(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from detectime.comparison.changes import Change, count_changes
 from detectime.comparison.comparison import Comparison
 from detectime.schema import SAMPLES, Outcome
 
+_FEW_GROUPS = 10
 FAR = 0.5
 """IoU of the two hands below which a moved sample shows another hand, or another part of it."""
 
@@ -117,7 +118,7 @@ def describe_difference(row: pd.Series) -> str:
     name = name_measure(str(row["measure"]))
     values = f"{format_value(row['a'])} → {format_value(row['b'])}"
     found = f"{name} {values}, difference {format_difference(row['difference'])}{_format_interval(row, ' ({})')}"
-    verdict = judge_difference(float(row["low"]), float(row["high"]))
+    verdict = judge_difference(float(row["low"]), float(row["high"]), row.get("groups"))
     return f"{found}: {verdict}" if verdict else found
 
 
@@ -132,19 +133,27 @@ def name_measure(measure: str) -> str:
     return _NAMES.get(measure, measure.replace("_", " "))
 
 
-def judge_difference(low: float, high: float) -> str:
+def judge_difference(low: float, high: float, groups: int | None = None) -> str:
     """Say what the interval of a difference shows; an empty text if there is none.
+
+    Of fewer than ten groups an interval is too narrow: without any difference, six groups show one in a sixth of all
+    cases.
 
     Examples
     --------
     >>> judge_difference(0.01, 0.03), judge_difference(-0.01, 0.03)
     ('B is better', 'no certain difference')
+    >>> judge_difference(0.01, 0.03, groups=6)
+    'B looks better, but 6 groups are too few to tell'
     """
     if math.isnan(low) or math.isnan(high):
         return ""
     if low <= 0 <= high:
         return "no certain difference"
-    return "B is better" if low > 0 else "A is better"
+    better = "B" if low > 0 else "A"
+    if groups is not None and groups < _FEW_GROUPS:
+        return f"{better} looks better, but {groups:,} groups are too few to tell"
+    return f"{better} is better"
 
 
 def format_value(value: float) -> str:

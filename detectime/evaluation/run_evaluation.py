@@ -30,9 +30,15 @@ from detectime.paths import format_install
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES, Outcome
 from detectime.truth import Truth
+from detectime.truth.contract import HAND
 
 _BINS = 20
 _FEW_GROUPS = 10
+_LEAST_HANDS, _FEW_FOUND = (
+    10,
+    0.1,
+)  # annotated hands, and the share of them that is detected, of truth that may be wrong
+_IMPLAUSIBLE = "implausible"  # kind of a note: see `report.verdict`
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +163,7 @@ def evaluate_run(run: FinishedRun, truth: Truth, samples: pd.DataFrame | None = 
         iou_counts=_count_iou(frames["iou"]),
         really=_count_really(frames),
         origin=truth.origin,
-        notes=(*_note_measures(frames, rankings), *_note_perfect(table)),
+        notes=(*_note_implausible(frames, truth), *_note_measures(frames, rankings), *_note_perfect(table)),
         rankings=rankings,
     )
 
@@ -203,6 +209,39 @@ def _note_measures(frames: pd.DataFrame, rankings: Mapping[str, Ranking]) -> lis
         )
         notes.append(Note("no_ap", 1, text))
     return [*notes, *_note_groups(frames["group"].nunique()), *_note_classes(frames, rankings)]
+
+
+def _note_implausible(frames: pd.DataFrame, truth: Truth) -> list[Note]:
+    """Note annotations that seem to be wrong: nearly all hands elsewhere, or of other classes than the frames."""
+    hands, samples = int(frames["true_hands"].sum()), int(frames["is_sample"].sum())
+    if min(hands, samples) < _LEAST_HANDS:
+        return []
+    if frames["found_hands"].sum() < _FEW_FOUND * hands:
+        text = (
+            "The annotated hands are nowhere near the detected ones: boxes of other frames or of another size, or x, "
+            "y, width and height instead of corners?"
+        )
+        return [Note(_IMPLAUSIBLE, hands, text)]
+    annotated = frames["true_hands"] > 0
+    is_wrong = annotated & ((frames["target_hands"] == 0) | (frames["really"] == Really.WRONG_CLASS))
+    if is_wrong.sum() <= annotated.sum() / 2:
+        return []
+    return [Note(_IMPLAUSIBLE, int(is_wrong.sum()), _describe_confusion(frames[is_wrong], truth))]
+
+
+def _describe_confusion(frames: pd.DataFrame, truth: Truth) -> str:
+    """Say which class is annotated on frames of which other class most often."""
+    classes = frames.set_index("frame_path")["class_name"]
+    boxes = truth.boxes[(truth.boxes["kind"] == HAND) & ~truth.boxes["is_target"].to_numpy(bool)]
+    pairs = pd.DataFrame({"label": boxes["label"].to_numpy(), "name": classes.reindex(boxes["frame_path"]).to_numpy()})
+    counts = pairs.dropna().value_counts()
+    if counts.empty:
+        return "Most hands are annotated with another class than that of their frame."
+    (label, name), count = counts.index[0], int(counts.iloc[0])
+    return (
+        f"{label!r} is annotated on {count:,} {'frame' if count == 1 else 'frames'} of {name!r}: is the order of the "
+        "class names that of the annotations?"
+    )
 
 
 def _note_perfect(table: pd.DataFrame) -> list[Note]:

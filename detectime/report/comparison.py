@@ -197,7 +197,7 @@ def _make_measure(row: pd.Series, span: float) -> MeasureChange:
         format_measure(name, float(row["b"])),
         format_difference(value),
         f"{format_difference(low)} to {format_difference(high)}" if has_interval else "",
-        judge_difference(low, high),
+        judge_difference(low, high, row.get("groups")),
         figures.Interval(at, left if has_interval else None, right if has_interval else None),
     )
 
