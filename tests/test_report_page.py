@@ -488,3 +488,13 @@ def test_a_check_of_labels_says_what_it_could_not_see(own_run: FinishedRun) -> N
     labels = pd.DataFrame({"frame_path": ["a"], "margin": [np.nan], "contradicts": [False]})
     labels.attrs["notes"] = [Note("unchecked", 100, "frames were not checked")]
     assert "100 frames were not checked" in PageReader(make_report(own_run, labels=labels)).text
+
+
+def test_a_page_overwrites_only_pages(own_run: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    hands = Path(str(own_run.store)) / "hands.json"
+    before = hands.read_bytes()
+    assert main(["report", str(own_run.store), "--to", str(hands)]) == 1
+    assert "hands.json: this file is no page, and is not overwritten" in capsys.readouterr().err
+    assert hands.read_bytes() == before
+    hands.with_name("old.html").write_text("\n<!DOCTYPE HTML>an old page")
+    assert main(["report", str(own_run.store), "--to", str(hands.with_name("old.html"))]) == 0

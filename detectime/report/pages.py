@@ -32,6 +32,7 @@ _LONGEST_WORD = 24  # characters without a place to break, above which a line ma
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 # Control characters, marks that turn the direction of a line, and halves of surrogate pairs; tab and newline are text.
+_BEGINNING = b"<!doctype html"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _BREAKS = re.compile(r"(?<=[^/_.\-][/_.\-])(?=\w)")
 _BREAKS_OF_LISTS = re.compile(r"(?<=[^\W\d],)(?=\w)|(?<=/)(?=\w)")
@@ -89,7 +90,7 @@ def write_page(page: bytes, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     StoreError
-        If it cannot be written.
+        If it cannot be written, or there is a file of that name that is no page: it is kept.
 
     Examples
     --------
@@ -100,6 +101,9 @@ def write_page(page: bytes, path: str | os.PathLike[str]) -> None:
     '<!doctype html>'
     """
     parent, name = store.open_parent_store(path)
+    before = parent.get(name)
+    if before is not None and before.strip() and not before.lstrip()[: len(_BEGINNING)].lower().startswith(_BEGINNING):
+        raise store.StoreError(f"{os.fspath(path)}: this file is no page, and is not overwritten; give another name")
     parent.put(name, page)
 
 
