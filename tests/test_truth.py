@@ -29,6 +29,7 @@ from detectime.exports.picture_names import name_pictures
 from detectime.judgements import judge_frame
 from detectime.labels.annotations import AnnotationColumns, Annotations
 from detectime.paths import SAMPLE
+from detectime.report.report import make_report
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, DETECTIONS
 from detectime.truth import Truth, TruthError, read_reviewed, read_truth
@@ -138,13 +139,32 @@ def test_the_truth_agrees_with_the_scores(few: FinishedRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["no JSON", "[]", {"a.jpg": {"hands": []}, "b.jpg": {"hands": []}, "1.jpg": {"hands": []}}, {}]
+    ("content", "reason"),
+    [
+        ("no JSON", "not valid JSON"),
+        ("[]", "holds a list instead of"),
+        ({"a.jpg": {"hands": []}, "b.jpg": {"hands": []}, "1.jpg": {"hands": []}}, "1 of its 3 pictures is a frame"),
+        ({}, "0 of its 0 pictures are frames"),
+        ({"1.jpg": {"hands": [HAND], "labels": ["thumb"]}, "2.jpg": {"hands": []}}, "no label means a hand or a face"),
+        ({"1.jpg": {"hands": [[0.1, 0.1, 0.2, 0.2]] * 3}, "2.jpg": {"hands": []}}, "these are fractions, not pixels"),
+    ],
 )
-def test_a_truth_json_beside_the_labels_that_does_not_fit_is_not_taken(tmp_path: Path, content: Any) -> None:
+def test_a_truth_json_beside_the_labels_that_is_not_taken_is_named(tmp_path: Path, content: Any, reason: str) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (tmp_path / "truth.json").write_text(text)
     run = finish_run(tmp_path, {"frame_path": "1.jpg"}, {"frame_path": "2.jpg"})
-    assert read_truth(run) is None
+    found = read_truth(run)
+    assert found is not None
+    assert (len(found.frames), len(found.boxes), found.has_faces) == (0, 0, False)
+    assert found.origin == "truth.json beside the labels"
+    (note,) = found.notes
+    assert str(note).startswith("The truth.json beside the labels is not used: ")
+    assert reason in str(note)
+    measured = evaluation.evaluate_run(run, found)
+    assert measured.frames.empty
+    assert [note.kind for note in measured.notes] == ["not_evaluated"]
+    assert "The truth.json beside the labels is not used" in make_report(run, found).decode()
+    assert evaluation.compare_evaluations(measured, measured)["frames"].sum() == 0
     with pytest.raises(TruthError):
         read_truth(run, tmp_path / "no.json")
 
@@ -241,6 +261,64 @@ def match(names: list[str], frames: list[str], *, has_endings: bool = True) -> t
 )
 def test_names_match_frames(names: list[str], frames: list[str], rows: list[int], kinds: dict[str, int]) -> None:
     assert match(names, frames) == (rows, kinds)
+
+
+UUID = "5b1f0a52-3c3e-4c29-9d10-0a7a1c1f2e33"
+HASH = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    "folder", ["train/images", "images/train", "images", "obj_train_data", "train", "valid", "DATA"]
+)
+def test_pictures_in_the_folders_of_a_layout_match_frames(folder: str) -> None:
+    frames = [f"dislike/{UUID}.jpg", "ok/other.jpg"]
+    assert match([f"{folder}/{UUID}"], frames, has_endings=False) == ([0], {"by_end": 1})
+    assert match([f"{folder}/{UUID}.jpg"], frames) == ([0], {"by_end": 1})
+
+
+@pytest.mark.parametrize(
+    ("names", "frames", "rows", "kinds"),
+    [
+        ([f"mine/{UUID}.jpg"], [f"dislike/{UUID}.jpg"], [0], {"by_file_name": 1}),
+        ([f"mine/{UUID}.jpg", f"more/{UUID}.jpg"], [f"ok/{UUID}.jpg"], [-1, -1], {"without_frame": 2}),
+        ([f"mine/{UUID}.jpg"], [f"a/{UUID}.jpg", f"b/{UUID}.jpg"], [-1], {"without_frame": 1}),
+        (["carl/0001.jpg"], ["anna/0001.jpg"], [-1], {"without_frame": 1}),  # a number is no name
+        (["carl/frame_0001.jpg"], ["anna/frame_0001.jpg"], [-1], {"without_frame": 1}),
+        (["val/anna/1.jpg"], ["train/anna/1.jpg"], [-1], {"without_frame": 1}),  # another split
+        (["train/1.jpg"], ["anna/1.jpg", "ben/1.jpg"], [-1], {"ambiguous": 1}),
+        ([f"train/1_jpg.rf.{HASH}.jpg"], ["anna/1.jpg"], [0], {"renamed": 1}),
+        ([f"anna/1_jpg.rf.{HASH}.jpg"], ["anna/1.jpg", "ben/1.jpg"], [0], {"renamed": 1}),
+        ([f"1_png.rf.{HASH}.jpg"], ["anna/1.png"], [0], {"by_ending": 1}),
+        ([f"1_jpg.rf.{HASH}.jpg", f"1_jpg.rf.{HASH[::-1]}.jpg"], ["1.jpg"], [-1, -1], {"ambiguous": 2}),
+        ([f"1_jpg.rf.{HASH[1:]}.jpg"], ["1.jpg"], [-1], {"without_frame": 1}),
+        (["images/1a2b3c4d-1.jpg"], ["anna/1.jpg"], [0], {"renamed": 1}),
+        (["1a2b3c4d-1.jpg"], ["anna/1.jpg", "ben/1.jpg"], [-1], {"ambiguous": 1}),
+        ([f"mine/{UUID}.PNG"], [f"ok/{UUID}.jpg"], [0], {"by_ending": 1}),
+        (["v/1.JPG", "V/2.png"], ["v/1.jpg", "v/2.jpg"], [0, 1], {"by_ending": 2}),
+        (["1.PNG", "1.webp"], ["v/1.jpg"], [-1, -1], {"ambiguous": 2}),
+        (["v/1.webp"], ["v/1.jpg", "v/1.png"], [-1], {"ambiguous": 1}),
+        (["v/1.jpg", "v/1.png"], ["v/1.jpg"], [0, -1], {"without_frame": 1}),  # the exact one counts
+        (["clip/frame.0002"], ["clip/frame.0001"], [-1], {"without_frame": 1}),  # a number is no ending
+    ],
+)
+def test_names_that_tools_changed_match_frames(
+    names: list[str], frames: list[str], rows: list[int], kinds: dict[str, int]
+) -> None:
+    assert match(names, frames) == (rows, kinds)
+
+
+def test_what_matched_loosely_is_said() -> None:
+    columns = AnnotationColumns()
+    columns.add_image(f"mine/{UUID}.jpg")
+    (note,) = match_names(columns.collect("pixels"), [f"ok/{UUID}.jpg"]).notes
+    assert str(note).startswith("1 annotated picture matched a frame by its file name alone, in whatever folder (the")
+
+
+def test_different_pictures_without_boxes_are_not_one_for_their_ending() -> None:
+    columns = AnnotationColumns()
+    for name in ("v/1.png", "v/1.webp"):
+        columns.add_image(name)
+    assert match_names(columns.collect("pixels"), ["v/1.jpg"]).row.tolist() == [-1, -1]
 
 
 def test_names_without_endings_match_frames() -> None:

@@ -116,6 +116,29 @@ def test_all_coco_files_of_a_folder_are_read(tmp_path: Path) -> None:
     assert [box[0] for box in list_boxes(read_coco(str(tmp_path)))] == ["anna/1.jpg", "carl/3.jpg"]
 
 
+def test_coco_files_without_boxes_are_noted_beside_others(tmp_path: Path) -> None:
+    caption = {"id": 1, "image_id": 7, "caption": "a hand"}
+    write(tmp_path / "captions_train.json", make_coco(caption))
+    with pytest.raises(TableError, match="annotations\\[0\\] lacks image_id or category_id"):
+        read_coco(str(tmp_path))
+    write(tmp_path / "image_info_test.json", {"info": {}, "images": []})
+    with pytest.raises(TableError, match="none of its 2 files of COCO has boxes"):
+        read_coco(str(tmp_path))
+    write(tmp_path / "instances_train.json", make_coco(annotate([1, 2, 3, 4])))
+    found = read_coco(str(tmp_path))
+    assert [box[0] for box in list_boxes(found)] == ["anna/1.jpg"]
+    assert list_kinds(found) == {"boxless": 2}
+    assert "(the first: 'captions_train.json')" in str(found.notes[0])
+
+
+def test_pictures_that_two_coco_files_list_are_refused(tmp_path: Path) -> None:
+    a = write(tmp_path / "instances_train.json", make_coco(annotate([1, 2, 3, 4])))
+    b = write(tmp_path / "person_keypoints_train.json", make_coco(annotate([1, 2, 3, 4])))
+    with pytest.raises(TableError) as refusal:
+        read_coco(str(tmp_path))
+    assert str(refusal.value) == f"{a} and {b} list the same pictures, such as 'anna/1.jpg'; pass one of them"
+
+
 def test_coco_without_categories_has_no_labels(tmp_path: Path) -> None:
     made = make_coco(annotate([1, 2, 3, 4]))
     del made["categories"]
@@ -296,6 +319,39 @@ def test_yolo_labels_beside_pictures_with_classes_txt(tmp_path: Path) -> None:
     write(tmp_path / "labels" / "train.txt", ROW)  # of the picture train.jpg
     assert [box[:2] for box in list_boxes(read_yolo(str(tmp_path)))] == [("images/train", "ok")]
     assert [box[:2] for box in list_boxes(read_yolo(str(tmp_path / "labels")))] == [("train", "ok")]
+
+
+@pytest.mark.parametrize("file", ["labels/classes.txt", "train/_darknet.labels"])
+def test_the_folder_of_the_label_files_may_name_the_classes(tmp_path: Path, file: str) -> None:
+    write(tmp_path / file, "ok\nface\n")
+    write((tmp_path / file).parent / "1.txt", f"{ROW}1 0 0 1 1\n")
+    assert [box[1] for box in list_boxes(read_yolo(str(tmp_path)))] == ["ok", "face"]
+    write(tmp_path / "valid" / "_darknet.labels", "ok\nface\n")
+    write(tmp_path / "valid" / "classes.txt", "ok\nface\n\n")
+    assert [box[1] for box in list_boxes(read_yolo(str(tmp_path)))] == ["ok", "face"]
+    write(tmp_path / "valid" / "_darknet.labels", "face\nok\n")
+    with pytest.raises(TableError, match="name the classes differently; pass the folder of one of them"):
+        read_yolo(str(tmp_path))
+
+
+def test_yolo_of_label_studio_is_not_taken_for_coco(tmp_path: Path) -> None:
+    write(tmp_path / "classes.txt", "ok\nface\n")
+    write(tmp_path / "notes.json", {"categories": [{"id": 0, "name": "ok"}], "info": {"year": 2024}})
+    write(tmp_path / "labels" / "1.txt", ROW)
+    assert list_boxes(read_annotations(str(tmp_path)).annotations) == [("images/1", "ok", *CORNERS_OF_ROW)]
+    (tmp_path / "classes.txt").unlink()
+    assert recognise_format(str(tmp_path)) == "yolo"  # the JSON is none of COCO
+    with pytest.raises(TruthError, match="the format of this file is not recognised"):
+        recognise_format(str(tmp_path / "notes.json"))
+
+
+def test_coco_that_lists_its_pictures_late_is_recognised(tmp_path: Path) -> None:
+    made = make_coco(annotate([1, 2, 3, 4]), categories=[{"id": n, "name": "x" * 99} for n in range(1, 999)])
+    file = write(tmp_path / "a.json", {key: made[key] for key in ("categories", "annotations", "images")})
+    write(tmp_path / "classes.txt", "ok\n")
+    write(tmp_path / "splits.txt", "1.jpg\n")  # no label file
+    for path in (file, str(tmp_path)):
+        assert recognise_format(path) == "coco"
 
 
 def test_yolo_follows_data_yaml_elsewhere(tmp_path: Path) -> None:
@@ -487,6 +543,37 @@ def test_a_file_of_no_format_is_refused(tmp_path: Path, name: str, content: Any,
 def test_what_cannot_be_opened_is_named(path: str) -> None:
     with pytest.raises(TruthError):
         read_annotations(path)
+
+
+FRACTIONS = (0.1, 0.2, 0.4, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", make_coco(*[annotate(list(FRACTIONS))] * 3)),
+        ("a.json", {"a.jpg": {"hands": [FRACTIONS] * 3}}),
+        ("a.xml", make_voc(*[("ok", *FRACTIONS)] * 3)),
+        (
+            "annotations.xml",
+            '<annotations><version>1.1</version><image name="a.jpg" width="9" height="9">'
+            + '<box label="ok" xtl="0.1" ytl="0.2" xbr="0.4" ybr="0.7"/>' * 3
+            + "</image></annotations>",
+        ),
+    ],
+)
+def test_fractions_in_a_format_of_pixels_are_refused(tmp_path: Path, name: str, content: Any) -> None:
+    with pytest.raises(
+        TruthError, match=r"these are fractions, not pixels: the median side of its 3 boxes is 0.*multip"
+    ):
+        read_annotations(write(tmp_path / name, content))
+
+
+def test_a_few_small_boxes_are_not_taken_for_fractions(tmp_path: Path) -> None:
+    few = make_coco(annotate(list(FRACTIONS)), annotate(list(FRACTIONS)))
+    mixed = make_coco(annotate(list(FRACTIONS)), *[annotate([1, 2, 30, 40])] * 2)
+    for made, count in ((few, 2), (mixed, 3)):
+        assert len(read_annotations(write(tmp_path / "a.json", made)).annotations.boxes) == count
 
 
 def test_an_empty_folder_and_an_unknown_format_are_named(tmp_path: Path) -> None:

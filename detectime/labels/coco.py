@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from detectime.notes import shorten_text
 
 _HEAD = 4096  # bytes that tell whether a file is COCO's
 _FIRST_KEY = re.compile(rb'\s*\{\s*(?:"(?:images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:|"type"\s*:\s*")')
+_PICTURES = re.compile(rb'"images"\s*:\s*\[')
 _REMEDY = "export it as COCO with boxes (instances), or pass another format"
 _CROWD = (
     "annotation marks a crowd, not one object, and is not used",
@@ -33,6 +35,10 @@ _SEGMENTED = (
 _UNLISTED = (
     "annotation is of a picture that is not listed, and not used",
     "annotations are of pictures that are not listed, and not used",
+)
+_BOXLESS = (
+    "file of the folder has no boxes, as captions have none, and is not used",
+    "files of the folder have no boxes, as captions have none, and are not used",
 )
 
 
@@ -53,14 +59,24 @@ class _Annotation(NamedTuple):
 
 
 def is_coco(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of COCO's annotations.
+    """Whether the first bytes of a file are those of COCO's annotations, which list `images`, perhaps further on.
 
     Examples
     --------
     >>> is_coco(b'{"info": {}, "images": ['), is_coco(b'{"a.jpg": {"hands": []}}')
     (True, False)
     """
-    return bool(_FIRST_KEY.match(head.removeprefix(b"\xef\xbb\xbf")))
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    return bool(_FIRST_KEY.match(text)) and (bool(_PICTURES.search(text)) or not _is_whole(text))
+
+
+def _is_whole(text: bytes) -> bool:
+    """Whether JSON is not cut off."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def read_coco(path: str) -> Annotations:
@@ -72,7 +88,8 @@ def read_coco(path: str) -> Annotations:
     Parameters
     ----------
     path
-        The JSON file, local or a URL; or a local folder: all such files in it are read.
+        The JSON file, local or a URL; or a local folder: all such files in it are read. Those without boxes, such as
+        captions, are noted if there are others.
 
     Returns
     -------
@@ -82,7 +99,7 @@ def read_coco(path: str) -> Annotations:
     Raises
     ------
     TableError
-        If a file cannot be read, or is not of this format.
+        If a file cannot be read, or is not of this format; or if two files list the same picture.
 
     Examples
     --------
@@ -97,10 +114,40 @@ def read_coco(path: str) -> Annotations:
     >>> found.boxes.to_dict("records")
     [{'image': 0, 'label': 'ok', 'x1': 10.0, 'y1': 20.0, 'x2': 40.0, 'y2': 60.0}]
     """
-    columns = AnnotationColumns()
-    for file in _list_files(path):
-        _read_file(file, columns)
+    columns, files = AnnotationColumns(), _list_files(path)
+    listed: dict[str, str] = {}  # the file of each picture
+    boxless = []
+    for file in files:
+        content = read_json(file, object_hook=_shorten)
+        if len(files) > 1 and _lacks_boxes(content):
+            boxless.append(file)
+            continue
+        first = len(columns.names)
+        _add_content(content, file, columns)
+        _refuse_repeated(columns.names[first:], file, listed)
+    if len(boxless) == len(files):
+        raise TableError(f"{path}: none of its {len(files)} files of COCO has boxes; {_REMEDY}")
+    for file in boxless:
+        columns.add_finding("boxless", os.path.relpath(file, path), *_BOXLESS)
     return columns.collect("pixels")
+
+
+def _lacks_boxes(content: Any) -> bool:
+    """Whether a file lists annotations of another kind alone, or none."""
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(annotations, list):
+        return True
+    return bool(annotations) and not any(isinstance(each, _Annotation) for each in annotations)
+
+
+def _refuse_repeated(names: list[str], file: str, listed: dict[str, str]) -> None:
+    """Refuse a picture that an earlier file lists too; `listed` is extended."""
+    repeated = next((name for name in names if name in listed), None)
+    if repeated is not None:
+        raise TableError(
+            f"{listed[repeated]} and {file} list the same pictures, such as {shorten_text(repeated)}; pass one of them"
+        )
+    listed.update(dict.fromkeys(names, file))
 
 
 def _list_files(path: str) -> list[str]:
@@ -112,8 +159,7 @@ def _list_files(path: str) -> list[str]:
     return found
 
 
-def _read_file(file: str, columns: AnnotationColumns) -> None:
-    content = read_json(file, object_hook=_shorten)
+def _add_content(content: Any, file: str, columns: AnnotationColumns) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise TableError(f"{file}: not COCO's annotations: it lacks the list images; {_REMEDY}")
     annotations = content.get("annotations")

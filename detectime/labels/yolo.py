@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ _NO_LABELS = frozenset(
     [*_NAMES_FILES, "labels.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "requirements.txt"]
 )
 _LEVELS_UP = 2  # folders above that may name the classes
+_TRIED = 20  # label files that tell whether a folder holds any
 _LARGEST_YAML = 2**20  # bytes: the parser is slow
 _REMEDY = "pass the data.yaml, or the folder with it"
 _BROKEN = (
@@ -50,7 +52,7 @@ def read_yolo(path: str) -> Annotations:
     ----------
     path
         Local: a ``data.yaml``; or a folder with one, or with folders named ``labels``, or with text files beside
-        ``classes.txt``. If a folder does not name the classes, the two above it may.
+        ``classes.txt``. If a folder does not name the classes, those inside it or the two above it may.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def read_yolo(path: str) -> Annotations:
     Raises
     ------
     TableError
-        If there are no label files, or nothing names their classes.
+        If there are no label files, or nothing names their classes, or files name them differently.
 
     Examples
     --------
@@ -109,6 +111,28 @@ def find_yaml(folder: str) -> str | None:
     if len(found) > 1:
         raise TableError(f"{folder}: several files may describe the data set: {format_names(found)}; pass one of them")
     return found[0] if found else None
+
+
+def is_yolo(folder: str) -> bool:
+    """Whether a folder holds label files, and beside them or above them in it a list of their classes.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> is_yolo(str(SAMPLE))
+    False
+    """
+    if not _list_names_files(folder):
+        return False
+    files = itertools.islice(_list_label_files(folder, {}), _TRIED)
+    return any(_has_rows(read_bytes(file)) for file, _ in files)
+
+
+def _has_rows(content: bytes) -> bool:
+    try:
+        return bool([_parse_row(line.split(), 0) for line in content.splitlines() if line.strip()])
+    except (ValueError, OverflowError):
+        return False
 
 
 # -- files
@@ -198,18 +222,39 @@ def _check_name(name: Any) -> str:
 
 
 def _find_names(folder: str) -> dict[int, str] | None:
-    """Find the names of classes in a file beside those of labels, or in the folders above."""
+    """Find the names of classes in a file beside those of labels, or in the folders inside, or above."""
     place = os.path.abspath(folder)
-    for _ in range(_LEVELS_UP + 1):
+    for level in range(_LEVELS_UP + 1):
         for name in _NAMES_FILES:
             if os.path.isfile(f"{place}/{name}"):
-                lines = read_bytes(f"{place}/{name}").decode("utf-8-sig", "replace").splitlines()
-                return dict(enumerate(line.strip() for line in lines if line.strip()))
+                return _read_names(f"{place}/{name}")
         file = f"{place}/data.yaml"
         if os.path.isfile(file):
             return _parse_names(_read_yaml(file).get("names"), file)
+        if level == 0 and (inside := _list_names_files(folder)):
+            return _read_equal_names(inside)
         place = os.path.dirname(place)
     return None
+
+
+def _list_names_files(folder: str) -> list[str]:
+    """Return the files in a folder, and in those in it, that list names of classes."""
+    files = [file for name in _NAMES_FILES for file in list_files(folder, name)]
+    return [file for file in files if os.path.basename(file) in _NAMES_FILES]
+
+
+def _read_equal_names(files: list[str]) -> dict[int, str]:
+    """Read files that must list the same names, as those of the parts of a set do."""
+    names = _read_names(files[0])
+    for file in files[1:]:
+        if _read_names(file) != names:
+            raise TableError(f"{files[0]} and {file} name the classes differently; pass the folder of one of them")
+    return names
+
+
+def _read_names(file: str) -> dict[int, str]:
+    lines = read_bytes(file).decode("utf-8-sig", "replace").splitlines()
+    return dict(enumerate(line.strip() for line in lines if line.strip()))
 
 
 def _check_numbers(numbers: list[int], names: Mapping[int, str] | None, path: str) -> list[Note]:

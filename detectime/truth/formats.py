@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from detectime.exports.export_folder import EXPORT_FILE
 from detectime.labels.annotations import Annotations, list_files, read_bytes
 from detectime.labels.coco import is_coco, read_coco
@@ -16,7 +18,8 @@ from detectime.labels.hagrid_boxes import is_hagrid, read_boxes
 from detectime.labels.tables import TableError
 from detectime.labels.truth_json import is_truth, read_truth_file
 from detectime.labels.voc import is_voc, read_voc
-from detectime.labels.yolo import find_yaml, read_yolo
+from detectime.labels.yolo import find_yaml, is_yolo, read_yolo
+from detectime.schema import CORNERS
 from detectime.settings import suggest_name
 from detectime.storage import urls
 from detectime.truth.contract import TruthError
@@ -24,6 +27,8 @@ from detectime.truth.contract import TruthError
 _HEAD = 2**16  # bytes that tell what a file is
 _LEVELS_UP = 2  # folders above annotations in which an export of detectime has its `export.json`
 _ZIP = b"PK"
+_FEWEST_BOXES = 3  # that tell whether boxes are fractions
+_SMALLEST_SIDE = 2.0  # pixels; the median of boxes in pixels is larger
 
 
 class Found(NamedTuple):
@@ -67,7 +72,7 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
     Raises
     ------
     TruthError
-        If there is nothing, or it is in no known format.
+        If there is nothing, or it is in no known format, or boxes in pixels are fractions.
 
     Examples
     --------
@@ -85,7 +90,21 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
         annotations = FORMATS[name].read(_choose_file(local, name))
     except (TableError, OSError) as error:
         raise TruthError(str(error)) from error
+    _refuse_fractions(annotations, path)
     return Found(annotations, f"{FORMATS[name].title}, {_shorten_path(path)}", is_export)
+
+
+def _refuse_fractions(annotations: Annotations, path: str) -> None:
+    """Refuse boxes that are stated as pixels but cannot be: hands of less than two pixels."""
+    corners = annotations.boxes[list(CORNERS)].dropna().to_numpy(np.float64)
+    if annotations.unit == "fractions" or len(corners) < _FEWEST_BOXES:
+        return
+    side = float(np.median(corners[:, 2:] - corners[:, :2]))
+    if side < _SMALLEST_SIDE:
+        raise TruthError(
+            f"{path}: these are fractions, not pixels: the median side of its {len(corners):,} boxes is {side:.2g}; "
+            "multiply x by the width of the picture and y by its height, or give the boxes as YOLO, whose are fractions"
+        )
 
 
 def recognise_format(path: str) -> str:
@@ -144,7 +163,7 @@ def _recognise_folder(folder: str) -> str | None:
     """Return the format of the first file that tells: what describes a set, then single files, then text files."""
     if os.path.isfile(f"{folder}/{CVAT_FILE}"):
         return "cvat"
-    if find_yaml(folder) is not None:
+    if find_yaml(folder) is not None or is_yolo(folder):
         return "yolo"
     for ending in (".json", ".xml"):
         for file in list_files(folder, ending):

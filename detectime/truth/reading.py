@@ -27,6 +27,7 @@ from detectime.truth.pixels import place_boxes
 
 _PIXELS = ("upright", "stored")
 _OF_THE_LABELS = "HaGRID, the annotations of the labels"
+_BESIDE = f"{FILE_NAME} beside the labels"
 _EXPORTED = (
     "annotated picture was exported by detectime: unless somebody corrected its boxes, they are what a run chose, and "
     "prove nothing",
@@ -70,7 +71,8 @@ def read_truth(
     Returns
     -------
     Truth or None
-        None if `path` is None and nothing is annotated.
+        None if `path` is None and nothing is annotated. If the ``truth.json`` beside the labels cannot be used, truth
+        without frames, with a note that says why.
 
     Raises
     ------
@@ -243,11 +245,30 @@ def _read_own_truth(run: FinishedRun, truth_pixels: str | None) -> Truth | None:
         return None
     try:
         found = read_annotations(file, FILE_NAME)
-    except TruthError:  # nobody said that it is one
-        return None
-    if not _fits(found.annotations.images["name"], outcomes):
-        return None
-    return _match_annotations(found, run, outcomes, file, truth_pixels)
+        names = found.annotations.images["name"]
+        if not _fits(names, outcomes):
+            return _note_unused(_explain_misfit(names, outcomes))
+        return _match_annotations(found, run, outcomes, file, truth_pixels)
+    except TruthError as error:  # nobody said that it is one: no reason to stop
+        return _note_unused(str(error))
+
+
+def _note_unused(reason: str) -> Truth:
+    """Return truth without frames that says why what is beside the labels is not used."""
+    boxes = pd.DataFrame({name: pd.Series(dtype=str) for name in ("frame_path", "kind", "label")})
+    boxes["is_target"] = np.zeros(0, bool)
+    boxes[list(CORNERS)] = np.zeros((0, 4))
+    frames = pd.Index([], dtype="str", name="frame_path")
+    note = Note("unused_truth", 1, f"The {_BESIDE} is not used: {reason}")
+    return Truth(boxes, frames, _BESIDE, notes=(note,))
+
+
+def _explain_misfit(names: pd.Series, outcomes: pd.DataFrame) -> str:
+    count, known = len(names), int(names.isin(outcomes["frame_path"]).sum())
+    return (
+        f"{known:,} of its {count:,} pictures {'is a frame' if known == 1 else 'are frames'} of the run, which is not "
+        "most of either; if it is meant, give it as `truth`, otherwise move it elsewhere"
+    )
 
 
 def _find_truth_beside(run: FinishedRun) -> str | None:
