@@ -646,3 +646,29 @@ def test_the_vocabulary_of_these_tests_is_the_default() -> None:
 def test_an_unknown_format_is_refused_without_a_path_too(few: FinishedRun) -> None:
     with pytest.raises(TruthError, match="truth_format = 'xml': accepted: hagrid, coco"):
         read_truth(few, truth_format="xml")
+
+
+def test_annotations_that_the_run_names_and_that_are_gone_are_noted(few: FinishedRun, monkeypatch: Any) -> None:
+    monkeypatch.setitem(few.config.data.__dict__, "truth", "/nowhere/truth.json")
+    found = read_truth(few)
+    assert found is not None
+    assert len(found.frames) == 0
+    assert "`truth` of the run, /nowhere/truth.json, is not used: " in found.notes[0].text
+    with pytest.raises(TruthError, match="no such file"):
+        read_truth(few, "/nowhere/truth.json")
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "class_name"),
+    [
+        ("left_hand", "hand", ""),
+        ("Hand", "hand", ""),
+        ("hand_ok", "hand", "ok"),
+        ("right-hand like", "hand", "like"),
+        ("no hand", "unknown", ""),
+        ("hand_unheard_of", "unknown", ""),
+    ],
+)
+def test_labels_with_the_word_hand(label: str, kind: str, class_name: str) -> None:
+    meaning = read_labels([label], load_config())[label]
+    assert (meaning.kind, meaning.class_name or "") == (kind, class_name)

@@ -321,7 +321,8 @@ def _read_truth(output: str, arguments: argparse.Namespace) -> Any:
         formats = {"truth_format": arguments.truth_format, "truth_pixels": arguments.truth_pixels}
         found = truth.read_truth(run, arguments.truth, **formats)
     if found is not None:
-        print(f"Truth: {found.origin}, {len(found.frames):,} frames")
+        if len(found.frames):
+            print(f"Truth: {found.origin}, {len(found.frames):,} frames")
         for note in found.notes:
             print(f"Note: {note}")
     return found

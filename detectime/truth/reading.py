@@ -77,7 +77,8 @@ def read_truth(
     Raises
     ------
     TruthError
-        If the annotations cannot be read, are of other frames, or none of them can be compared.
+        If the annotations at `path` cannot be read, are of other frames, or none of them can be compared. Those that
+        the run names, or that lie beside its labels, are noted then, and the truth has no frames.
     RunError
         If the outcomes of the run cannot be read.
 
@@ -92,7 +93,13 @@ def read_truth(
     if truth_pixels not in (None, *_PIXELS):
         raise TruthError(f"truth_pixels = {truth_pixels!r}: {suggest_name(truth_pixels, _PIXELS)}")
     check_format(truth_format)
-    path = run.config.data.truth if path is None else os.fspath(path)
+    configured = run.config.data.truth
+    if path is None and configured is not None:
+        try:
+            return read_truth(run, configured, truth_format=truth_format, truth_pixels=truth_pixels)
+        except TruthError as error:  # a finished run is reported for ever, whatever became of its annotations
+            return _note_unused(f"`truth` of the run, {configured},", str(error))
+    path = None if path is None else os.fspath(path)
     if path is None:
         return _read_own_truth(run, truth_pixels)
     truth = _match_annotations(read_annotations(path, truth_format), run, run.outcomes, path, truth_pixels)
@@ -247,20 +254,20 @@ def _read_own_truth(run: FinishedRun, truth_pixels: str | None) -> Truth | None:
         found = read_annotations(file, FILE_NAME)
         names = found.annotations.images["name"]
         if not _fits(names, outcomes):
-            return _note_unused(_explain_misfit(names, outcomes))
+            return _note_unused(_BESIDE, _explain_misfit(names, outcomes))
         return _match_annotations(found, run, outcomes, file, truth_pixels)
     except TruthError as error:  # nobody said that it is one: no reason to stop
-        return _note_unused(str(error))
+        return _note_unused(_BESIDE, str(error))
 
 
-def _note_unused(reason: str) -> Truth:
-    """Return truth without frames that says why what is beside the labels is not used."""
+def _note_unused(what: str, reason: str) -> Truth:
+    """Return truth without frames that says why annotations that nobody gave now are not used."""
     boxes = pd.DataFrame({name: pd.Series(dtype=str) for name in ("frame_path", "kind", "label")})
     boxes["is_target"] = np.zeros(0, bool)
     boxes[list(CORNERS)] = np.zeros((0, 4))
     frames = pd.Index([], dtype="str", name="frame_path")
-    note = Note("unused_truth", 1, f"The {_BESIDE} is not used: {reason}")
-    return Truth(boxes, frames, _BESIDE, notes=(note,))
+    note = Note("unused_truth", 1, f"The {what} is not used: {reason}")
+    return Truth(boxes, frames, what, notes=(note,))
 
 
 def _explain_misfit(names: pd.Series, outcomes: pd.DataFrame) -> str:

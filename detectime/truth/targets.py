@@ -25,6 +25,7 @@ UNKNOWN = "unknown"
 
 _FACES = frozenset(["face", "faces"])
 _HANDS = frozenset(["hand", "hands"])  # as a word of a label, such as `left_hand`
+_HAND_WORDS = _HANDS | {"left", "right", "a", "the", "human", "person", "visible", "other", "of", "0", "1", "2"}
 _OTHERS = frozenset(
     [
         *("person", "persons", "people", "human", "pedestrian", "man", "woman", "child", "body", "upper_body", "torso"),
@@ -55,8 +56,8 @@ def read_labels(labels: Iterable[str], config: Config) -> dict[str, Meaning]:
     """Say what each label means for a run.
 
     A label is a class of the vocabulary, directly, through `data.hagrid_classes`, or but for case; or another gesture
-    of HaGRID; or any hand, if it is empty or has the word `hand`; or a face; or a person or part of one, which is no
-    hand. A head is no face: its box is larger.
+    of HaGRID; or any hand, if it is empty or says no more than `hand`; or a face; or a person or part of one, which is
+    no hand. A head is no face: its box is larger.
 
     Parameters
     ----------
@@ -93,8 +94,12 @@ def _read_label(label: str, classes: Mapping[str, str], folded: Mapping[str, set
         return Meaning(HAND, "")
     if plain in _FACES:
         return Meaning(FACE)
-    if not plain or _HANDS.intersection(re.split(r"[\W_]+", plain)):
+    words = [word for word in re.split(r"[\W_]+", plain) if word]
+    if not words or (_HANDS.intersection(words) and _HAND_WORDS.issuperset(words)):
         return Meaning(HAND)
+    rest = "_".join(word for word in words if word not in _HAND_WORDS)
+    if _HANDS.intersection(words) and len(folded.get(rest, ())) == 1:
+        return Meaning(HAND, *folded[rest])
     return Meaning(OTHER if plain in _OTHERS else UNKNOWN)
 
 
