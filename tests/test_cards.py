@@ -19,9 +19,18 @@ from PIL import Image
 
 from detectime.paths import SAMPLE
 from detectime.report import pages, thumbnails
-from detectime.report.card_boxes import BOX_KINDS
+from detectime.report.card_boxes import BOX_KINDS, DetectedBoxes
 from detectime.report.card_sizes import share_budget
-from detectime.report.cards import Card, CardBox, Gallery, GalleryRequest, list_kinds, make_galleries, make_strip
+from detectime.report.cards import (
+    NOT_BLURRED,
+    Card,
+    CardBox,
+    Gallery,
+    GalleryRequest,
+    list_kinds,
+    make_galleries,
+    make_strip,
+)
 from detectime.report.thumbnails import Cut, ThumbnailTask, encode_thumbnail, make_thumbnails
 from detectime.report.varied_frames import choose_varied, pool_frames
 from detectime.runs import FinishedRun, open_run
@@ -383,3 +392,17 @@ def test_a_thumbnail_keeps_its_shape_and_is_not_enlarged(width: int, height: int
     made = Image.open(io.BytesIO(encode_thumbnail(pixels, side, 100_000)))
     assert max(made.size) <= max(side, 1)
     assert max(made.size) <= max(width, height)
+
+
+def test_a_frame_without_a_face_is_not_shown_where_faces_are_blurred(
+    run: FinishedRun, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = select(samples, "ok").head(2)
+    first = rows["frame_path"].iloc[0]
+    found = DetectedBoxes.list_faces
+    monkeypatch.setattr(
+        DetectedBoxes, "list_faces", lambda own, row: () if row["frame_path"] == first else found(own, row)
+    )
+    (gallery,) = make_galleries(run, [request(rows, varied=False)], budget=ROOM, blur_faces=True)
+    assert [card.fault for card in gallery.cards] == [NOT_BLURRED, None]
+    assert (gallery.cards[0].picture, gallery.cards[0].crop) == (None, None)

@@ -211,3 +211,15 @@ def test_a_run_of_an_earlier_release_is_described() -> None:
     facts = describe_set(old, old.outcomes)
     assert facts.samples == 99
     assert facts.turned == 0
+
+
+def test_negatives_need_no_hand_and_no_balance() -> None:
+    negatives = [("no_gesture", f"n{k % 3}", "no_hand") for k in range(600)]
+    (finding,) = judge_set(make_facts([*make_good(), *negatives]))
+    assert finding.text.startswith("Nothing stands out")
+
+
+def test_other_hands_are_told() -> None:
+    assert list_texts(make_facts(make_good(), other_hands=12)) == [
+        "12 of 120 samples have another hand near a face: it may be meant"
+    ]

@@ -17,6 +17,9 @@ from detectime.report.varied_frames import choose_frames
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
 
+NOT_BLURRED = "no face was found in it that could be blurred"
+"""Why a frame is not shown where faces are to be unrecognisable."""
+
 _SPARE = 1.5  # crops that are read for a strip, in case some cannot be
 _MOST_NAME = 160  # characters of a path in a description
 _DEFAULT_SIZE = 640, 480  # pixels of a frame of unknown size
@@ -271,6 +274,10 @@ def _make_pictures(
 ) -> dict[str, Thumbnails]:
     """Return the pictures of each frame, by `frame_path`; those that several cards show are made once."""
     known = {draft.row["frame_path"]: _find_fault(draft.row) for draft in drafts}
+    if blur_faces:  # a face that was not found cannot be blurred
+        for row in (draft.row for draft in drafts):
+            if known[row["frame_path"]] is None and not detected.list_faces(row):
+                known[row["frame_path"]] = NOT_BLURRED
     cuts: dict[str, dict[Cut, None]] = {path: {} for path, fault in known.items() if fault is None}
     rows: dict[str, Row] = {}
     for draft in drafts:

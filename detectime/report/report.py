@@ -16,8 +16,9 @@ import pandas as pd
 
 import detectime
 from detectime import runs
+from detectime.config import NO_GESTURE
 from detectime.report import measured, provenance, sections
-from detectime.report.cards import Card, Gallery, GalleryRequest, make_galleries, make_strip
+from detectime.report.cards import NOT_BLURRED, Card, Gallery, GalleryRequest, make_galleries, make_strip
 from detectime.report.gallery_requests import request_galleries
 from detectime.report.material import Material, collect_material
 from detectime.report.pages import format_share, render_page, write_page
@@ -209,7 +210,7 @@ def _render(material: Material, strip: Sequence[Card], galleries: Sequence[Galle
 def _count_unseen(galleries: Sequence[Gallery]) -> tuple[Counter[str], int]:
     """Count the frames that could not be read, by reason, and those that could."""
     cards = {card.frame_path: card for gallery in galleries for card in (*gallery.cards, *gallery.more)}
-    faults = Counter(card.fault for card in cards.values() if card.fault is not None)
+    faults = Counter(card.fault for card in cards.values() if card.fault not in (None, NOT_BLURRED))
     return faults, len(cards) - faults.total()
 
 
@@ -242,8 +243,9 @@ def _list_headline_figures(material: Material) -> list[tuple[str, str]]:
     if not facts.samples:
         return []
     found = [(format_share(facts.samples / facts.frames), f"of {facts.frames:,} frames")]
-    if len(facts.classes) > 1:
-        found.append((f"{facts.classes['samples'].min():,}", "in the smallest class"))
+    gestures = facts.classes[facts.classes["class_name"] != NO_GESTURE]
+    if len(gestures) > 1:
+        found.append((f"{gestures['samples'].min():,}", "in the smallest class"))
     found.append((f"{facts.groups:,}", "group" if facts.groups == 1 else "groups"))
     is_of_these = material.truth is not None and not material.truth.before_decisions
     precision = None

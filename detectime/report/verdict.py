@@ -109,10 +109,12 @@ def judge_set(
     """
     if not facts.samples:
         return [_judge_nothing(facts)]
+    gestures = facts.classes[facts.classes["class_name"] != NO_GESTURE]  # negatives need no hand
     found = [
         *_judge_files(facts),
-        *_judge_classes(facts.classes),
-        *_judge_losses(facts),
+        *_judge_classes(gestures),
+        *_judge_losses(facts, gestures),
+        *_judge_other_hands(facts),
         *_judge_left_out(facts),
         *_judge_turned(facts),
         *_judge_truth(evaluation),
@@ -217,19 +219,30 @@ def _judge_dominance(classes: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(0.2 * shares.max(), _space_percent(text), "add other groups, or thin that one", "distributions")
 
 
-def _judge_losses(facts: SetFacts) -> Iterator[Finding]:
+def _judge_other_hands(facts: SetFacts) -> Iterator[Finding]:
+    count = facts.other_hands
+    if count >= max(_LEAST_FRAMES, _LEAST_SHARE * facts.samples):
+        text = (
+            f"{count:,} of {_count(facts.samples, 'sample')} {_have(count)} another hand near a face: it may be meant"
+        )
+        yield Finding(0.2 + 0.5 * count / facts.samples, text, "look at them, and choose the hand", "notes")
+
+
+def _judge_losses(facts: SetFacts, classes: pd.DataFrame) -> Iterator[Finding]:
     """Find the class that lost the largest share of its frames to each reason."""
+    if classes.empty:
+        return
     for outcome in _LOST:
-        shares = facts.classes[outcome.value] / facts.classes["frames"]
-        worst = _find_largest(facts.classes, shares)
+        shares = classes[outcome.value] / classes["frames"]
+        worst = _find_largest(classes, shares)
         count, frames = int(worst[outcome.value]), int(worst["frames"])
         if shares.max() >= _LEAST_SHARE and count >= _LEAST_FRAMES:
             cause, remedy = _CAUSES[outcome]
             text = f"{_name(worst)}: {shares.max():.0%} {outcome}, {cause} in {count:,} of {frames:,} frames"
-            total = facts.outcomes[outcome] / facts.frames
+            total = int(classes[outcome.value].sum()) / facts.frames
             yield Finding(min(0.9, 0.6 * shares.max() + 0.6 * total), _space_percent(text), remedy, "without")
             continue
-        total = facts.outcomes.get(outcome, 0)
+        total = int(classes[outcome.value].sum())
         if total >= max(_LEAST_FRAMES, _LEAST_SHARE * facts.frames):
             cause, remedy = _CAUSES[outcome]
             share = total / facts.frames

@@ -102,7 +102,7 @@ def read_truth(
     path = None if path is None else os.fspath(path)
     if path is None:
         return _read_own_truth(run, truth_pixels)
-    truth = _match_annotations(read_annotations(path, truth_format), run, run.outcomes, path, truth_pixels)
+    truth = _match_annotations(read_annotations(path, truth_format), run, _find_outcomes(run), path, truth_pixels)
     if truth.frames.empty:
         reasons = "; ".join(map(str, truth.notes))
         raise TruthError(f"{path}: no annotated frame can be compared: {reasons}")
@@ -139,7 +139,7 @@ def read_reviewed(run: FinishedRun) -> Truth | None:
     >>> read_reviewed(open_run("output")).origin  # doctest: +SKIP
     'decisions of 2 people'
     """
-    outcomes = run.pair_frames(run.pairing).samples if run.has_new_decisions else run.outcomes
+    outcomes = _find_outcomes(run)
     decision = outcomes["decision"].fillna("")
     is_sample = outcomes["outcome"].isin(SAMPLES)
     is_reviewed = ~decision.isin(["", "label"]) & (is_sample | (outcomes["outcome"] == Outcome.REJECTED))
@@ -243,8 +243,13 @@ def extract_truth(samples: pd.DataFrame, truth_pixels: str | None = None, pixels
 # -- truth that comes with the labels
 
 
+def _find_outcomes(run: FinishedRun) -> pd.DataFrame:
+    """Return the outcomes with all decisions, whether the run was paired since or not."""
+    return run.pair_frames(run.pairing).samples if run.needs_pairing else run.outcomes
+
+
 def _read_own_truth(run: FinishedRun, truth_pixels: str | None) -> Truth | None:
-    outcomes = run.outcomes
+    outcomes = _find_outcomes(run)
     if TRUTH in outcomes and _find_annotated(outcomes).any():
         return _read_column(run, outcomes, truth_pixels)
     file = _find_truth_beside(run)
