@@ -557,10 +557,10 @@ def make_truth(corners: Mapping[str, Box]) -> Truth:
     return Truth(table.astype(dict.fromkeys(CORNERS, "float64")), pd.Index(list(corners)), "by hand")
 
 
-def make_many(output: Path, wrong: int) -> FinishedRun:
-    """Make a run of 40 frames of ten groups, so many of which have a wrong box."""
+def make_many(output: Path, wrong: int, groups: int = 10) -> FinishedRun:
+    """Make a run of 40 frames of some groups, so many of which have a wrong box."""
     frames = {
-        f"g{k % 10}/{k}.jpg": APART | {"faces": [(490, 300, 540, 350)]} if k < wrong else PAIRED for k in range(40)
+        f"g{k % groups}/{k}.jpg": APART | {"faces": [(490, 300, 540, 350)]} if k < wrong else PAIRED for k in range(40)
     }
     return make_run(output, frames)
 
@@ -578,7 +578,41 @@ def test_truth_gives_paired_differences(tmp_path: Path) -> None:
     (_, sentence) = summarize_comparison(found)
     assert "correct 0.500 → 1.000, difference +0.500" in sentence
     assert "B is better" in sentence
-    assert "Truth: by hand" in format_comparison(found)
+    assert "Truth: by hand (40 frames, 10 groups)" in format_comparison(found)
+
+
+def test_few_groups_are_too_few_to_tell(tmp_path: Path) -> None:
+    a, b = make_many(tmp_path / "a", 0, groups=6), make_many(tmp_path / "b", 20, groups=6)
+    found = compare_runs(a, b, make_truth(dict.fromkeys(a.frames["frame_path"], HAND)))
+    (_, sentence) = summarize_comparison(found)
+    assert "A looks better, but 6 groups are too few to tell" in sentence
+    assert "A is better" not in read_page(a, b, found)
+
+
+def test_notes_are_about_the_frames_that_are_compared(tmp_path: Path) -> None:
+    """A has frames of another group, which are wrong, and B some that are not annotated for A."""
+    shared = dict.fromkeys(["v/1.jpg", "v/2.jpg", "w/1.jpg"], PAIRED)
+    a = make_run(tmp_path / "a", shared | dict.fromkeys([f"x{k}/1.jpg" for k in range(12)], APART))
+    b = make_run(tmp_path / "b", shared | {"y/1.jpg": PAIRED})
+    truth_a = make_truth(dict.fromkeys(["v/1.jpg", "w/1.jpg", "x0/1.jpg", "x1/1.jpg", "x2/1.jpg"], HAND))
+    truth_b = make_truth(dict.fromkeys(["v/1.jpg", "v/2.jpg", "w/1.jpg", "y/1.jpg"], HAND))
+    found = compare_runs(a, b, truth_a, truth_b)
+    assert found.measures is not None
+    expected = evaluation.compare_evaluations(evaluation.evaluate_run(a, truth_a), evaluation.evaluate_run(b, truth_b))
+    pd.testing.assert_frame_equal(found.measures, expected)
+    kinds = [note.kind for note in found.notes]
+    assert [kinds.count(kind) for kind in ("few_groups", "perfect", "all_wrong")] == [1, 1, 0]
+    assert get_notes(found)["few_groups"].count == 2
+    assert not any("(in " in str(note) for note in found.notes)
+    assert "Truth: by hand (2 frames, 2 groups)" in format_comparison(found)
+
+
+def test_no_frame_is_annotated_in_both(tmp_path: Path) -> None:
+    a, b = (make_run(tmp_path / name, dict.fromkeys(["v/1.jpg", "v/2.jpg"], PAIRED)) for name in "ab")
+    found = compare_runs(a, b, make_truth({"v/1.jpg": HAND}), make_truth({"v/2.jpg": HAND}))
+    assert "(0 frames, 0 groups)" in format_comparison(found)
+    assert [note.kind for note in found.notes].count("not_evaluated") == 1
+    assert "No annotated frame is in both" in read_page(a, b, found)
 
 
 def test_truth_in_the_pixels_of_one_run_does_not_serve_another(tmp_path: Path) -> None:
@@ -787,7 +821,42 @@ def test_both_runs_are_judged_by_the_same_annotations(
     assert "name different annotations" in capsys.readouterr().err
     name_truth(after, None)
     assert main(["compare", str(before.store), str(after.store)]) == 0
-    assert "0.json" in capsys.readouterr().out
+    assert "0.json (6 frames, 2 groups)" in capsys.readouterr().out
+    name_truth(before, None)
+    name_truth(after, str(tmp_path / "1.json"))
+    assert main(["compare", str(before.store), str(after.store)]) == 0
+    printed = capsys.readouterr().out
+    assert "1.json (6 frames, 2 groups)" in printed
+    assert re.search(r"data\.truth +null → ", printed)
+
+
+def test_annotations_that_one_run_names_are_in_the_pixels_that_it_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = boxes.turn_boxes(HAND, boxes.invert_orientation(6), 640, 480)
+    (tmp_path / "stored.json").write_text(json.dumps({"v/1.jpg": {"hands": [np.array(stored).tolist()]}}))
+    given: dict[str, Any] = {"truth": str(tmp_path / "stored.json"), "truth_pixels": "stored"}
+    frames = {"v/1.jpg": PAIRED | {"orientation": 6}}
+    made = [make_run(tmp_path / name, frames, **options) for name, options in (("a", dict[str, Any]()), ("b", given))]
+    assert main(["compare", *(str(run.store) for run in made)]) == 0
+    assert re.search(r"mean IoU +1.000 +1.000", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("named", [(True, False), (False, True), (True, True)])
+def test_annotations_that_are_gone_are_told_and_stop_no_comparison(
+    named: tuple[bool, bool],
+    before: FinishedRun,
+    after: FinishedRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for run, is_named in zip((before, after), named, strict=True):
+        name_truth(run, str(tmp_path / "gone.json") if is_named else None)
+    assert main(["compare", str(before.store), str(after.store)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("is not used") == 1
+    assert "gone.json" in printed
+    assert "Against the truth" not in printed
 
 
 def write_hands(path: Path) -> str:

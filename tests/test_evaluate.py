@@ -411,8 +411,49 @@ def test_a_note_says_that_no_error_is_no_promise() -> None:
     found = make_detections_table(*(make_detection_row(f"{k}", [FACE], [NEAR] * (k > 0)) for k in range(24)))
     result = evaluate_run(TableRun(table, found), make_truth({f"{k}": [NEAR] for k in range(24)}))
     (note,) = (note for note in result.notes if note.kind == "perfect")
-    assert str(note).startswith("2 measures have no error in any of 12 groups (precision, mean_iou): ")
+    assert str(note).startswith("2 measures have no error in any of 12 groups (precision, mean IoU): ")
     assert "up to 25.0 % of other groups" in str(note)
+
+
+def make_like(count: int = 24, annotated: Any = NEAR) -> tuple[TableRun, Truth]:
+    """Make frames of the class like, each with a hand that was detected and one that is annotated."""
+    names = [f"{k}" for k in range(count)]
+    rows = ({"frame_path": name, "video_name": f"v{name[-1]}", "class_name": "like"} for name in names)
+    found = make_detections_table(*(make_detection_row(name, [FACE], [NEAR]) for name in names))
+    return TableRun(make_frame_table(rows), found), make_truth({name: [annotated] for name in names})
+
+
+def get_notes(found: Evaluation) -> dict[str, str]:
+    return {note.kind: str(note) for note in found.notes}
+
+
+def test_a_note_says_that_nothing_right_is_no_certainty_either() -> None:
+    found = evaluate_run(*make_like(annotated=FAR))
+    assert get_values(found, column="high")["precision"] == 0
+    text = get_notes(found)["all_wrong"]
+    assert "measures have nothing right in any of 10 groups (correct, precision, mean IoU, hand recall" in text
+    assert "up to 30.0 % of other groups may have something right" in text
+    assert "all_wrong" not in get_notes(evaluate_run(*make_like()))
+
+
+def test_annotated_hands_that_are_elsewhere_are_implausible() -> None:
+    run, truth = make_like(annotated=FAR)
+    assert get_notes(evaluate_run(run, truth))["implausible"].startswith("The annotated hands are nowhere near")
+    assert "implausible" not in get_notes(evaluate_run(*make_like(9, FAR)))
+    names = run.outcomes["frame_path"]
+    few = make_detections_table(*(make_detection_row(name, [FACE], [NEAR] * (k < 12)) for k, name in enumerate(names)))
+    poor = TableRun(make_frame_table({"frame_path": name} for name in names), few)
+    assert "implausible" not in get_notes(evaluate_run(poor, truth))
+
+
+def test_annotated_classes_of_other_frames_are_implausible() -> None:
+    run, truth = make_like()
+    assert "implausible" not in get_notes(evaluate_run(run, truth))
+    labels = ["dislike"] * 13 + ["stop"] * 11
+    turned = dataclasses.replace(truth, boxes=truth.boxes.assign(is_target=False, label=labels))
+    assert get_notes(evaluate_run(run, turned))["implausible"].startswith(
+        "The class 'dislike' is annotated on 13 frames of 'like': is the order of the class names"
+    )
 
 
 def test_one_group_has_no_interval() -> None:

@@ -92,18 +92,31 @@ def _compare_runs(a: FinishedRun, b: FinishedRun, arguments: argparse.Namespace)
         option = next(iter(given)).replace("_", "-")
         raise ConfigError(f"--{option}: settings are for one run; give two runs, or one run and settings")
     settings = comparison.change_settings(a.pairing, given)
-    if arguments.truth is None and b is not a:
-        arguments.truth = _choose_truth(a, b)
-    truth = _read_truth(a, arguments)
     if arguments.b is not None:
-        return comparison.compare_runs(a, b, truth, _read_truth(b, arguments) if truth else None)
+        return comparison.compare_runs(a, b, *_read_truths(a, b, arguments))
+    truth = _read_truth(a, arguments.truth, arguments)
     if given:
         return comparison.compare_settings(a, settings, truth)
     return comparison.compare_decisions(a, truth)
 
 
+def _read_truths(a: FinishedRun, b: FinishedRun, arguments: argparse.Namespace) -> tuple[Truth | None, Truth | None]:
+    """Read the annotations that both are judged by, for each in the pixels of its frames."""
+    if arguments.truth is not None:
+        return _read_truth(a, arguments.truth, arguments), _read_truth(b, arguments.truth, arguments)
+    place = _choose_truth(a, b)
+    first, second = sorted((a, b), key=lambda run: run.config.data.truth is None)  # who names them reads them first
+    if place is not None:
+        arguments.truth_pixels = arguments.truth_pixels or first.config.data.truth_pixels
+    own = _read_truth(first, None, arguments)
+    if own is None or own.frames.empty:  # those that a run names may be gone, which is noted
+        return own, own
+    other = _read_truth(second, place if second.config.data.truth is None else None, arguments)
+    return (own, other) if first is a else (other, own)
+
+
 def _choose_truth(a: FinishedRun, b: FinishedRun) -> str | None:
-    """Return the annotations that the runs name; None if neither does. Both are judged by the same."""
+    """Return the annotations that the runs name; None if neither does."""
     found = [place for run in (a, b) if (place := run.config.data.truth) is not None]
     if len(set(found)) > 1:
         raise ConfigError(f"{a.store} and {b.store} name different annotations, {' and '.join(found)}; give --truth")
@@ -116,7 +129,7 @@ def _read_pairing(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: None if value is NO_VALUE else value for name, value in given.items() if value is not None}
 
 
-def _read_truth(run: FinishedRun, arguments: argparse.Namespace) -> Truth | None:
+def _read_truth(run: FinishedRun, place: str | None, arguments: argparse.Namespace) -> Truth | None:
     from detectime.truth import read_truth
 
-    return read_truth(run, arguments.truth, truth_format=arguments.truth_format, truth_pixels=arguments.truth_pixels)
+    return read_truth(run, place, truth_format=arguments.truth_format, truth_pixels=arguments.truth_pixels)

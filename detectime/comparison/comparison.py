@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from detectime import config as configuration
 from detectime import evaluation, pairing
+from detectime.boxes import Flags
 from detectime.comparison import differing_settings, findings
 from detectime.comparison.changes import align_frames, compare_samples, count_classes
 from detectime.config import PairingConfig
@@ -239,7 +240,9 @@ def _compare_sides(a: _Side, b: _Side, settings: pd.DataFrame, notes: list[Note]
     if shared_a.empty:
         raise ComparisonError(_describe_strangers(a, b))
     frames = compare_samples(shared_a, shared_b, pixels_a=a.pixels, pixels_b=b.pixels)
-    measures, found = _compare_with_truth(a, b)
+    measures, found = _compare_with_truth(
+        dataclasses.replace(a, samples=shared_a), dataclasses.replace(b, samples=shared_b)
+    )
     notes = [
         *(_note_runs(a, b, shared_a, shared_b, frames) if a.run is not b.run else ()),
         *findings.note_decisions(shared_a, shared_b),
@@ -300,12 +303,23 @@ def _sort_classes(counts: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame) -> pd.
 
 
 def _compare_with_truth(a: _Side, b: _Side) -> tuple[pd.DataFrame | None, list[Note]]:
+    """Compare samples of the same frames, row by row, on those that are wanted and annotated in both."""
     if a.truth is None or b.truth is None:
         return None, []
-    found_a = evaluation.evaluate_run(a.run, a.truth, a.samples)
-    found_b = evaluation.evaluate_run(b.run, b.truth, b.samples)
+    if a.truth.frames.empty or b.truth.frames.empty:
+        return None, findings.merge_notes(a.truth.notes, b.truth.notes)
+    counts = _find_counted(a.samples, a.truth) & _find_counted(b.samples, b.truth)
+    found_a = evaluation.evaluate_run(a.run, a.truth, a.samples[counts])
+    found_b = evaluation.evaluate_run(b.run, b.truth, b.samples[counts])
     notes = findings.merge_notes([*a.truth.notes, *found_a.notes], [*b.truth.notes, *found_b.notes])
     return evaluation.compare_evaluations(found_a, found_b), notes
+
+
+def _find_counted(samples: pd.DataFrame, truth: Truth) -> Flags:
+    """Whether frames are wanted and annotated."""
+    is_annotated = truth.frames.get_indexer(pd.Index(samples["frame_path"])) >= 0
+    counted: Flags = is_annotated & samples["wanted"].to_numpy(bool)
+    return counted
 
 
 def _check_pixels(a: _Side, b: _Side, truth: Truth) -> None:

@@ -18,7 +18,9 @@ _SECTIONS = (
     "selection",
     "labels",
 )  # of the configuration, all keys; `pairing` is that of the last pairing
-_PLACES = ("images", "labels", "source_type", "every", "span_zero", "truth_pixels", "hagrid_classes")  # of `data`
+_PLACES = (  # of `data`
+    *("images", "labels", "source_type", "every", "span_zero", "truth", "truth_pixels", "hagrid_classes"),
+)
 
 
 def list_settings(run: FinishedRun) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from detectime.comparison.changes import Change, count_changes
 from detectime.comparison.comparison import Comparison
+from detectime.evaluation.measures import name_measure
 from detectime.schema import SAMPLES, Outcome
 
 _FEW_GROUPS = 10
@@ -18,7 +19,6 @@ FAR = 0.5
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the IoU of moved samples, in `summarize_moves`."""
 
-_NAMES = {"mean_iou": "mean IoU", "ap50": "AP at IoU 0.5", "ap": "AP"}  # of measures
 _TOLD = ("correct", "precision")  # measures in a sentence
 _SHOWN_CLASSES, _SHOWN_SETTINGS, _SHOWN_CHARACTERS = 30, 30, 60
 _COLUMNS = {
@@ -120,17 +120,6 @@ def describe_difference(row: pd.Series) -> str:
     found = f"{name} {values}, difference {format_difference(row['difference'])}{_format_interval(row, ' ({})')}"
     verdict = judge_difference(float(row["low"]), float(row["high"]), row.get("groups"))
     return f"{found}: {verdict}" if verdict else found
-
-
-def name_measure(measure: str) -> str:
-    """Return the name of a measure as people write it.
-
-    Examples
-    --------
-    >>> name_measure("hand_recall"), name_measure("mean_iou"), name_measure("ap50")
-    ('hand recall', 'mean IoU', 'AP at IoU 0.5')
-    """
-    return _NAMES.get(measure, measure.replace("_", " "))
 
 
 def judge_difference(low: float, high: float, groups: int | None = None) -> str:
@@ -327,7 +316,9 @@ def _format_measures(comparison: Comparison) -> str:
         }
         for _, row in comparison.measures.iterrows()
     ]
-    return f"Truth: {_show(comparison.origin)}\n{pd.DataFrame(rows).to_string(index=False)}"
+    first = comparison.measures.iloc[0]
+    about = f"{_count(int(first['frames']), 'frame')}, {_count(int(first['groups']), 'group')}"
+    return f"Truth: {_show(comparison.origin)} ({about})\n{pd.DataFrame(rows).to_string(index=False)}"
 
 
 def _show(text: str) -> str:

@@ -22,8 +22,26 @@ RANKINGS = {"samples": "", "hands": "hands_"}
 MOST_CLASSES = 200
 """Number of classes up to which each has its own average precision, which takes most of the time."""
 
+_NAMES = {
+    "mean_iou": "mean IoU",
+    "ap50": "AP at IoU 0.5",
+    "ap": "AP",
+    "hands_ap50": "AP of all hands at IoU 0.5",
+    "hands_ap": "AP of all hands",
+}
 _COLUMNS = ("by", "name", "frames", "groups", "measure", "value", "low", "high", "total")
 _LEAST_GROUPS = 2  # that have any of what a measure is a share of: fewer give no interval
+
+
+def name_measure(measure: str) -> str:
+    """Return the name of a measure as people write it.
+
+    Examples
+    --------
+    >>> name_measure("hand_recall"), name_measure("mean_iou"), name_measure("hands_ap50")
+    ('hand recall', 'mean IoU', 'AP of all hands at IoU 0.5')
+    """
+    return _NAMES.get(measure, measure.replace("_", " "))
 
 
 def measure_frames(frames: pd.DataFrame, classes: Sequence[str], rankings: Mapping[str, Ranking]) -> pd.DataFrame:

@@ -34,10 +34,8 @@ from detectime.truth.contract import HAND
 
 _BINS = 20
 _FEW_GROUPS = 10
-_LEAST_HANDS, _FEW_FOUND = (
-    10,
-    0.1,
-)  # annotated hands, and the share of them that is detected, of truth that may be wrong
+_LEAST_HANDS = 10  # annotated ones, from which on truth is judged
+_FEW_FOUND = 0.1  # of annotated hands that are detected: below it, truth may be wrong
 _IMPLAUSIBLE = "implausible"  # kind of a note: see `report.verdict`
 
 
@@ -163,7 +161,7 @@ def evaluate_run(run: FinishedRun, truth: Truth, samples: pd.DataFrame | None = 
         iou_counts=_count_iou(frames["iou"]),
         really=_count_really(frames),
         origin=truth.origin,
-        notes=(*_note_implausible(frames, truth), *_note_measures(frames, rankings), *_note_perfect(table)),
+        notes=(*_note_implausible(frames, found, truth), *_note_measures(frames, rankings), *_note_certain(table)),
         rankings=rankings,
     )
 
@@ -211,51 +209,63 @@ def _note_measures(frames: pd.DataFrame, rankings: Mapping[str, Ranking]) -> lis
     return [*notes, *_note_groups(frames["group"].nunique()), *_note_classes(frames, rankings)]
 
 
-def _note_implausible(frames: pd.DataFrame, truth: Truth) -> list[Note]:
+def _note_implausible(frames: pd.DataFrame, found: RunBoxes, truth: Truth) -> list[Note]:
     """Note annotations that seem to be wrong: nearly all hands elsewhere, or of other classes than the frames."""
-    hands, samples = int(frames["true_hands"].sum()), int(frames["is_sample"].sum())
-    if min(hands, samples) < _LEAST_HANDS:
+    hands, annotated = len(found.hands.frame), frames["true_hands"] > 0
+    if hands < _LEAST_HANDS:
         return []
     if frames["found_hands"].sum() < _FEW_FOUND * hands:
-        text = (
-            "The annotated hands are nowhere near the detected ones: boxes of other frames or of another size, or x, "
-            "y, width and height instead of corners?"
-        )
-        return [Note(_IMPLAUSIBLE, hands, text)]
-    annotated = frames["true_hands"] > 0
+        has_found = np.isin(frames.index[annotated], found.found_hands.frame)
+        return _note_elsewhere(hands) if has_found.mean() > 0.5 else []  # a detector that finds nothing proves nothing
     is_wrong = annotated & ((frames["target_hands"] == 0) | (frames["really"] == Really.WRONG_CLASS))
     if is_wrong.sum() <= annotated.sum() / 2:
         return []
     return [Note(_IMPLAUSIBLE, int(is_wrong.sum()), _describe_confusion(frames[is_wrong], truth))]
 
 
+def _note_elsewhere(hands: int) -> list[Note]:
+    text = (
+        "The annotated hands are nowhere near the detected ones: boxes of other frames or of another size, or x, y, "
+        "width and height instead of corners?"
+    )
+    return [Note(_IMPLAUSIBLE, hands, text)]
+
+
 def _describe_confusion(frames: pd.DataFrame, truth: Truth) -> str:
     """Say which class is annotated on frames of which other class most often."""
     classes = frames.set_index("frame_path")["class_name"]
     boxes = truth.boxes[(truth.boxes["kind"] == HAND) & ~truth.boxes["is_target"].to_numpy(bool)]
+    boxes = boxes[boxes["label"] != ""].drop_duplicates(["frame_path", "label"])
     pairs = pd.DataFrame({"label": boxes["label"].to_numpy(), "name": classes.reindex(boxes["frame_path"]).to_numpy()})
     counts = pairs.dropna().value_counts()
     if counts.empty:
         return "Most hands are annotated with another class than that of their frame."
     (label, name), count = counts.index[0], int(counts.iloc[0])
     return (
-        f"{label!r} is annotated on {count:,} {'frame' if count == 1 else 'frames'} of {name!r}: is the order of the "
-        "class names that of the annotations?"
+        f"The class {label!r} is annotated on {count:,} {'frame' if count == 1 else 'frames'} of {name!r}: is the "
+        "order of the class names that of the annotations?"
     )
 
 
-def _note_perfect(table: pd.DataFrame) -> list[Note]:
-    """Note that no draw has an error: by the rule of three, a few other groups may."""
-    rows = table[(table["by"] == "all") & (table["low"] == 1)]
+def _note_certain(table: pd.DataFrame) -> list[Note]:
+    """Note that no draw has an error, or that none has anything right: by the rule of three, a few other groups may."""
+    table = table[table["by"] == "all"]
+    return [
+        *_note_unanimous("perfect", table[table["low"] == 1], "no error", "one"),
+        *_note_unanimous("all_wrong", table[table["high"] == 0], "nothing right", "something right"),
+    ]
+
+
+def _note_unanimous(kind: str, rows: pd.DataFrame, what: str, other: str) -> list[Note]:
     if rows.empty:
         return []
     count, groups = len(rows), int(rows["groups"].iloc[0])
     have = "measure has" if count == 1 else "measures have"
     text = (
-        f"{have} no error in any of {groups:,} groups ({', '.join(rows['measure'])}): the interval has no width, but "
-        f"up to {100 * min(3 / groups, 1):.1f} % of other groups may have one"
+        f"{have} {what} in any of {groups:,} groups ({', '.join(map(measures.name_measure, rows['measure']))}): the "
+        f"interval has no width, but up to {100 * min(3 / groups, 1):.1f} % of other groups may have {other}"
     )
-    return [Note("perfect", count, text)]
+    return [Note(kind, count, text)]
 
 
 def _note_groups(count: int) -> list[Note]:

@@ -25,9 +25,9 @@ from detectime.comparison.text import (
     describe_moves,
     format_difference,
     judge_difference,
-    name_measure,
     summarize_comparison,
 )
+from detectime.evaluation.measures import name_measure
 from detectime.pairing import get_boxes
 from detectime.report import figures, sections
 from detectime.report.card_boxes import CardBox
@@ -406,7 +406,10 @@ def _describe_measures(comparison: Comparison) -> Section | None:
     if comparison.measures is None:
         return None
     rows = list_measure_changes(comparison.measures)
-    return Section("truth", "Against annotated hands", {"rows": rows, "origin": comparison.origin})
+    first = comparison.measures.iloc[0]
+    counts = {name: int(first[name]) for name in ("frames", "groups")}
+    values = {"rows": rows, "origin": comparison.origin, **counts}
+    return Section("truth", "Against annotated hands", values)
 
 
 def _describe_settings(settings: pd.DataFrame) -> Section | None:
