@@ -60,7 +60,7 @@ def read_contents(run: FinishedRun, samples: pd.DataFrame) -> NDArray[np.object_
         If the detections cannot be read.
     """
     detections = run.read_detections(("frame_path", "content"))
-    rows = pa.array(_find_rows(samples, detections))
+    rows = pa.array(find_rows(samples, detections))
     taken = detections["content"].take(pc.if_else(pc.greater_equal(rows, 0), rows, None))
     return np.array(taken.to_pylist(), dtype=object)
 
@@ -89,7 +89,7 @@ def read_sample_hashes(run: FinishedRun, samples: pd.DataFrame) -> tuple[Hashes,
         If the detections cannot be read.
     """
     detections = run.read_detections(("frame_path", "hands", "crop_hash"))
-    return _find_hashes(samples, detections, _find_rows(samples, detections))
+    return _find_hashes(samples, detections, find_rows(samples, detections))
 
 
 def count_different_bits(a: Hashes, b: Hashes) -> Indices:
@@ -239,8 +239,15 @@ def _find_first_part(a: NDArray[np.uint16], b: NDArray[np.uint16], radius: int) 
     return first
 
 
-def _find_rows(samples: pd.DataFrame, detections: pa.Table) -> Indices:
-    """Return the row of detections of each sample, int64; -1 where there is none."""
+def find_rows(samples: pd.DataFrame, detections: pa.Table) -> Indices:
+    """Return the row of detections of each sample, int64, shape (N,); -1 where there is none.
+
+    Examples
+    --------
+    >>> detections = pa.table({"frame_path": ["a.jpg", "b.jpg"]})
+    >>> find_rows(pd.DataFrame({"frame_path": ["b.jpg", "c.jpg"]}), detections).tolist()
+    [1, -1]
+    """
     names = detections["frame_path"].combine_chunks()
     found = pc.index_in(pa.array(samples["frame_path"], pa.string()), value_set=names)
     return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
@@ -248,7 +255,7 @@ def _find_rows(samples: pd.DataFrame, detections: pa.Table) -> Indices:
 
 def _find_hashes(samples: pd.DataFrame, detections: pa.Table, rows: Indices) -> tuple[Hashes, Flags]:
     """Return what `read_sample_hashes` returns; `rows` are those of the samples' detections."""
-    best = _match_hands(pairing.get_boxes(samples, "hand"), detections["hands"], rows)
+    best = match_hands(pairing.get_boxes(samples, "hand"), detections["hands"], rows)
     matched = np.flatnonzero(best >= 0)
     stored = detections["crop_hash"].combine_chunks().flatten().take(pa.array(best[matched]))
     matched = matched[stored.is_valid().to_numpy(zero_copy_only=False)]
@@ -259,8 +266,23 @@ def _find_hashes(samples: pd.DataFrame, detections: pa.Table, rows: Indices) -> 
     return hashes, has_hash
 
 
-def _match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices) -> Indices:
-    """Return the detected hand of each sample, as an index into the flat list of all hands; -1 where there is none."""
+def match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices) -> Indices:
+    """Find the detected hand that overlaps each sample's most.
+
+    Parameters
+    ----------
+    hand
+        The hand of each sample, shape (N, 4); NaN where there is none.
+    column
+        The column `hands` of the detections.
+    rows
+        What `find_rows` returned.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (N,): index into the flat list of all detected hands; -1 where none has an IoU of .5.
+    """
     lists = column.combine_chunks()
     counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     with_hand = np.flatnonzero((rows >= 0) & ~np.isnan(hand[:, 0]))

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime import boxes, pairing
+from detectime import pairing
 from detectime.boxes import Flags, Floats
-from detectime.candidates import Candidates, FlatBoxes, Indices, find_candidates
+from detectime.candidates import Candidates, Indices, find_candidates
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, LANDMARKS
+from detectime.similarity import find_rows, match_hands
 
 _COLUMNS = ("frame_path", "faces", "hands", "landmarks", "presence", "handedness", "proposal")
-_SAME_HAND = 0.5  # IoU of a sample's hand and a detected one, from which they are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,8 @@ def read_chosen_hands(run: FinishedRun, samples: pd.DataFrame) -> ChosenHands:
     """
     detections = run.read_detections(_COLUMNS)
     candidates = find_candidates(detections)
-    hand, frame = pairing.get_boxes(samples, "hand"), _find_rows(samples, detections)
-    index = _match_hands(hand, frame, candidates.hands)
+    hand, frame = pairing.get_boxes(samples, "hand"), find_rows(samples, detections)
+    index = match_hands(hand, detections["hands"], frame)
 
     def take(column: str) -> pa.Array:
         return detections[column].combine_chunks().flatten().take(pa.array(index, mask=index < 0))
@@ -87,30 +87,6 @@ def read_chosen_hands(run: FinishedRun, samples: pd.DataFrame) -> ChosenHands:
         proposals=np.column_stack([_to_floats(pc.struct_field(proposals, name)) for name in (*CORNERS, "score")]),
         landmarks=_stack_landmarks(take("landmarks")),
     )
-
-
-def _find_rows(samples: pd.DataFrame, detections: pa.Table) -> Indices:
-    """Return the row of detections of each sample, -1 where there is none."""
-    names = detections["frame_path"].combine_chunks()
-    found = pc.index_in(pa.array(samples["frame_path"], pa.string()), value_set=names)
-    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
-
-
-def _match_hands(hand: Floats, frame: Indices, detected: FlatBoxes) -> Indices:
-    """Return the detected hand that overlaps each sample's most; -1 where none is the same."""
-    sample = np.full(len(detected.counts), -1)
-    has_hand = np.flatnonzero((frame >= 0) & ~np.isnan(hand[:, 0]))
-    sample[frame[has_hand]] = has_hand
-    found = np.flatnonzero(sample.take(detected.frame) >= 0) if len(sample) else np.empty(0, np.int64)
-    owner = sample.take(detected.frame[found])
-    iou = boxes.compute_iou(hand[owner], detected.corners[found])
-    order = np.lexsort((-iou, owner))
-    owners, first = np.unique(owner[order], return_index=True)
-    best = order[first]
-    is_same = iou[best] >= _SAME_HAND
-    index = np.full(len(hand), -1)
-    index[owners[is_same]] = found[best[is_same]]
-    return index
 
 
 def _to_floats(values: pa.Array) -> Floats:
