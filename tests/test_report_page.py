@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -279,7 +281,7 @@ def test_a_run_that_is_not_finished_says_so(own_run: FinishedRun) -> None:
     place = write_report(output)
     page = PageReader(Path(place).read_bytes())
     assert page.list_titles("h1") == ["Not finished"]
-    assert "108 of 120 rows of the frame table have a saved result" in page.text
+    assert "108 of at most 120 frames are done" in page.text
     assert "Run the same command again" in page.text
     assert read_mark(Path(place).read_bytes()) is None
 
@@ -288,7 +290,7 @@ def test_a_run_of_0_2_that_was_interrupted_says_so(tmp_path: Path) -> None:
     output = shutil.copytree(FROZEN / "interrupted", tmp_path / "out")
     page = PageReader(Path(write_report(output, tmp_path / "page.html")).read_bytes())
     assert page.list_titles("h1") == ["Not finished"]
-    assert "have a saved result" in page.text
+    assert re.search(r"\d+ (of at most \d+ )?frames? (is|are) done", page.text)
 
 
 def test_no_run_is_an_error(tmp_path: Path) -> None:
@@ -498,3 +500,44 @@ def test_a_page_overwrites_only_pages(own_run: FinishedRun, capsys: pytest.Captu
     assert hands.read_bytes() == before
     hands.with_name("old.html").write_text("\n<!DOCTYPE HTML>an old page")
     assert main(["report", str(own_run.store), "--to", str(hands.with_name("old.html"))]) == 0
+
+
+def test_a_run_that_is_at_work_is_not_begun_again(own_run: FinishedRun) -> None:
+    path = Path(str(own_run.store)) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
+    command = [sys.executable, "-c", HOLD, str(own_run.store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        page = PageReader(Path(write_report(str(own_run.store))).read_bytes())
+        assert page.list_titles("h1") == ["Still at work"]
+        assert "Run the same command again" not in page.text
+        holder.communicate("")
+    page = PageReader(Path(write_report(str(own_run.store))).read_bytes())
+    assert page.list_titles("h1") == ["Not finished"]
+
+
+HOLD = """
+import sys
+from detectime.storage.store import open_store
+with open_store(sys.argv[1]).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_contradicted_labels_are_shown_with_what_was_seen(own_run: FinishedRun) -> None:
+    path = own_run.outcomes.query("outcome == 'paired'")["frame_path"].iloc[0]
+    labels = pd.DataFrame({"frame_path": [path], "seen": ["fist"], "margin": [-9.0], "contradicts": [True]})
+    page = PageReader(make_report(own_run, labels=labels))
+    assert "Labels contradicted" in page.list_titles("h3")[0] or "Labels contradicted" in page.text
+    assert "labelled stop, looks like fist" in page.text
+
+
+def test_without_any_picture_reasons_are_listed(own_run: FinishedRun) -> None:
+    object.__setattr__(own_run.config.data, "images", "/nowhere")
+    page = PageReader(make_report(own_run))
+    assert "None of" in page.text
+    assert "can be read" in page.text
+    assert "There is a face, but no hand was found." in page.text
+    assert {"Frames without a sample", "Worth checking"} <= set(page.list_titles("h2"))

@@ -136,7 +136,7 @@ def test_precision_has_its_interval_and_the_worse_it_is_the_more_severe() -> Non
     (bad,) = judge_set(facts, make_evaluation(0.9, 0.85, 0.94, 10))
     assert bad.text == "10 of 100 annotated samples are wrong (90.0 % right, 95 % interval 85 to 94 %)"
     (good,) = judge_set(facts, make_evaluation(1.0, np.nan, np.nan, 0))
-    assert good.text == "All 100 samples with annotated hands are right"
+    assert good.text == "All 100 annotated samples are right"
     assert good.severity < bad.severity
 
 
@@ -168,7 +168,7 @@ def test_any_set_gets_at_most_five_sentences_worst_first(rows: list[tuple[str, s
 def test_what_people_and_the_split_say_is_judged() -> None:
     facts = make_facts(make_good(), contradictions=2, lacking={"val": ["ok"], "test": ["ok", "stop"]})
     assert list_texts(facts) == [
-        "All 2 classes have no samples in test (ok, stop)",
+        "Both classes have no samples in test (ok, stop)",
         "People disagree on 2 frames: the latest decision counts",
     ]
 
@@ -223,3 +223,23 @@ def test_other_hands_are_told() -> None:
     assert list_texts(make_facts(make_good(), other_hands=12)) == [
         "12 of 120 samples have another hand near a face: it may be meant"
     ]
+
+
+def test_boxes_are_praised_alone_where_no_classes_are_annotated() -> None:
+    found = dataclasses.replace(make_evaluation(1.0, np.nan, np.nan, 0), compares_classes=False)
+    (text,) = list_texts(make_facts(make_good()), found)
+    assert text == (
+        "The boxes of all 100 annotated samples are right; the annotations name no classes, so labels were not compared"
+    )
+
+
+def test_a_score_that_drops_faces_is_named() -> None:
+    rows = [*make_good(88), *[("ok", "w", "no_face")] * 12]
+    (finding,) = judge_set(make_facts(rows, min_face_score=0.999))
+    assert "no face with a score of 0.999 was found in 12 of 100 frames" in finding.text
+    assert finding.remedy.startswith("lower `min_face_score`")
+
+
+def test_long_names_are_shortened() -> None:
+    facts = make_facts([("x" * 300, f"v{k % 3}", "paired") for k in range(60)])
+    assert all(len(text) < 200 for text in list_texts(facts))

@@ -83,6 +83,8 @@ class Evaluation:
         What the measures lack, and how far to trust them; findings about the annotations are in those of the truth.
     rankings
         What average precision ranks, by `measures.RANKINGS`; frames have the numbers of the rows of `frames`.
+    compares_classes
+        Whether the annotations name classes; otherwise only boxes are compared, and a sample may have a wrong label.
     """
 
     frames: pd.DataFrame = field(repr=False)
@@ -92,6 +94,7 @@ class Evaluation:
     origin: str
     notes: tuple[Note, ...] = ()
     rankings: Mapping[str, Ranking] = field(default_factory=dict, repr=False)
+    compares_classes: bool = True
 
     def list_worst(self, most: int) -> pd.DataFrame:
         """Return the worst frames: wrong samples, then frames whose hand has no sample, then the least exact boxes.
@@ -163,6 +166,7 @@ def evaluate_run(run: FinishedRun, truth: Truth, samples: pd.DataFrame | None = 
         origin=truth.origin,
         notes=(*_note_implausible(frames, found, truth), *_note_measures(frames, rankings), *_note_certain(table)),
         rankings=rankings,
+        compares_classes=truth.names_classes,
     )
 
 

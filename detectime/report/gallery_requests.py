@@ -33,6 +33,7 @@ def request_galleries(material: Material) -> list[GalleryRequest]:
     return [
         *_request_samples(material),
         *_request_without(material),
+        *_request_contradicted(material),
         *_request_doubtful(material),
         *_request_worst(material),
     ]
@@ -65,6 +66,26 @@ def _request_without(material: Material) -> list[GalleryRequest]:
 
 def _name_outcome(outcome: Outcome) -> str:
     return outcome.value.replace("_", " ")
+
+
+def _request_contradicted(material: Material) -> list[GalleryRequest]:
+    """Ask for the samples whose label the network contradicts, with what it sees in them."""
+    if material.labels is None:
+        return []
+    found = material.labels[material.labels["contradicts"].to_numpy(bool)].sort_values("margin", kind="stable")
+    if found.empty:
+        return []
+    shown, more = _WORST_SHOWN
+    positions = pd.Index(material.samples["frame_path"]).get_indexer(pd.Index(found["frame_path"]))
+    rows = material.samples.iloc[positions]
+    classes = rows["class_name"].tolist()
+    seen = zip(found["frame_path"].tolist(), classes, found["seen"].tolist(), strict=True)
+    lines = {path: [f"labelled {name}, looks like {gesture}"] for path, name, gesture in seen}
+    return [
+        GalleryRequest(
+            "contradicted", "Labels contradicted", "", rows, lines=lines, varied=False, shown=shown, more=more
+        )
+    ]
 
 
 def _request_doubtful(material: Material) -> list[GalleryRequest]:

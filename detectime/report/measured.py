@@ -42,7 +42,9 @@ class Measure:
     place: figures.Interval | None
 
 
-def describe_doubt(doubt: pd.DataFrame | None, gallery: Gallery | None) -> Section | None:
+def describe_doubt(
+    doubt: pd.DataFrame | None, gallery: Gallery | None, contradicted: Gallery | None = None
+) -> Section | None:
     """Show the most doubtful frames and their reasons; None if nothing is doubtful.
 
     Parameters
@@ -50,14 +52,17 @@ def describe_doubt(doubt: pd.DataFrame | None, gallery: Gallery | None) -> Secti
     doubt
         What `doubt.score_doubt` returned.
     gallery
-        Of frames with a doubt of at least `verdict.DOUBTFUL`.
+        Of frames with a doubt of at least `verdict.DOUBTFUL`; None if none of them can be shown.
+    contradicted
+        Of samples whose label the network contradicts; None if there are none, or they cannot be shown.
     """
-    if doubt is None or gallery is None:
+    is_doubtful = np.zeros(0, bool) if doubt is None else (doubt["doubt"] >= DOUBTFUL).to_numpy()
+    galleries = [found for found in (contradicted, gallery) if found is not None]
+    if doubt is None or not (is_doubtful.any() or galleries):
         return None
-    is_doubtful = (doubt["doubt"] >= DOUBTFUL).to_numpy()
     values = {
-        "gallery": gallery,
-        "kinds": list_kinds([gallery]),
+        "galleries": galleries,
+        "kinds": list_kinds(galleries),
         "reasons": _count_reasons(doubt.loc[is_doubtful, "reasons"]),
         "count": int(is_doubtful.sum()),
         "frames": int(doubt["doubt"].notna().sum()),

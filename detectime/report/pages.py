@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from detectime.schema import Outcome
-from detectime.storage import store
+from detectime.storage import store, urls
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The templates, styles and scripts of pages."""
@@ -105,6 +105,17 @@ def write_page(page: bytes, path: str | os.PathLike[str]) -> None:
     if before is not None and before.strip() and not before.lstrip()[: len(_BEGINNING)].lower().startswith(_BEGINNING):
         raise store.StoreError(f"{os.fspath(path)}: this file is no page, and is not overwritten; give another name")
     parent.put(name, page)
+
+
+def locate_place(place: str) -> str:
+    """Return a path or URL independent of the current folder, so that a page does not depend on it.
+
+    Examples
+    --------
+    >>> locate_place("s3://bucket/out"), locate_place("/data/out/")
+    ('s3://bucket/out', '/data/out')
+    """
+    return place.rstrip("/") if urls.is_remote(place) else os.path.abspath(urls.strip_file_scheme(place))
 
 
 def show_controls(value: Any) -> Any:

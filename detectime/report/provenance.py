@@ -15,6 +15,7 @@ from detectime.config import LABELS, PARAMETERS, SECTIONS, Config, config_to_dic
 from detectime.detection.manifest import Manifest
 from detectime.exports import hands_json
 from detectime.notes import Note
+from detectime.report.pages import locate_place
 from detectime.report.sections import Section, Table
 from detectime.runs import FinishedRun
 
@@ -122,7 +123,7 @@ def _list_facts(run: FinishedRun) -> dict[str, str]:
         "images": run.config.data.images,
         "labels": run.config.data.labels,
         "sha256 of the labels": made["frames"].get("labels_sha256"),
-        "folder of the run": str(run.store),
+        "folder of the run": locate_place(str(run.store)),
         "sha256 of hands.json": hash_samples(run),
         "started": made["started"],
         "finished": made["finished"],

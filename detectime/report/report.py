@@ -21,7 +21,7 @@ from detectime.report import measured, provenance, sections
 from detectime.report.cards import NOT_BLURRED, Card, Gallery, GalleryRequest, make_galleries, make_strip
 from detectime.report.gallery_requests import request_galleries
 from detectime.report.material import Material, collect_material
-from detectime.report.pages import format_share, render_page, write_page
+from detectime.report.pages import format_share, locate_place, render_page, write_page
 from detectime.report.sections import Section
 from detectime.report.unfinished import find_unfinished, render_unfinished
 from detectime.report.verdict import judge_set
@@ -226,7 +226,7 @@ def _make_sections(material: Material, galleries: dict[str, Gallery]) -> list[Se
         lambda: sections.describe_samples(choose("class-"), int((facts.classes["samples"] > 0).sum())),
         lambda: sections.describe_without(facts, choose("without-"), samples),
         lambda: sections.describe_distributions(samples, facts),
-        lambda: measured.describe_doubt(material.doubt, galleries.get("most-doubtful")),
+        lambda: measured.describe_doubt(material.doubt, galleries.get("most-doubtful"), galleries.get("contradicted")),
         lambda: measured.describe_evaluation(material.evaluation, [*choose("wrong"), *choose("missed")]),
         lambda: sections.describe_decisions(run, samples),
         lambda: sections.describe_split(run, samples),
@@ -247,13 +247,14 @@ def _list_headline_figures(material: Material) -> list[tuple[str, str]]:
     if len(gestures) > 1:
         found.append((f"{gestures['samples'].min():,}", "in the smallest class"))
     found.append((f"{facts.groups:,}", "group" if facts.groups == 1 else "groups"))
-    is_of_these = material.truth is not None and not material.truth.before_decisions
-    precision = None
-    if material.evaluation is not None and is_of_these:
-        precision = measured.find_precision(material.evaluation.measures)
+    evaluation = material.evaluation
+    if evaluation is None or material.truth is None or material.truth.before_decisions:
+        return found
+    precision = measured.find_precision(evaluation.measures)
     if precision is not None:
         interval = f", {precision.interval} %" if precision.interval else ""
-        found.append((precision.text, f"of samples right{interval}"))
+        what = "samples" if evaluation.compares_classes else "boxes"
+        found.append((precision.text, f"of {what} right{interval}"))
     return found
 
 
@@ -262,7 +263,7 @@ def _name_level(severity: float) -> str:
 
 
 def _name_set(run: FinishedRun) -> str:
-    return PurePosixPath(str(run.store).rstrip("/")).name or str(run.store)
+    return PurePosixPath(locate_place(str(run.store))).name
 
 
 def _shorten_place(place: str) -> str:

@@ -175,7 +175,7 @@ def describe_without(facts: SetFacts, galleries: Sequence[Gallery], samples: pd.
     facts
         What `summary.describe_set` returned.
     galleries
-        One for each reason whose frames can be shown.
+        One for each reason whose frames can be shown; if there are none, the reasons are listed.
     samples
         The outcomes of the run, whose errors are counted.
     """
@@ -186,6 +186,7 @@ def describe_without(facts: SetFacts, galleries: Sequence[Gallery], samples: pd.
         samples[samples["wanted"].to_numpy(bool)], [kind for kind in WITHOUT_PICTURE if kind in lost]
     )
     values = {
+        "reasons": list(lost.items()) if not galleries else [],
         "galleries": galleries,
         "kinds": list_kinds(galleries),
         "errors": errors,

@@ -52,6 +52,8 @@ class SetFacts:
         Frames on which people disagree.
     lacking
         For each part of the split that lacks classes, these; empty if there is no split.
+    min_face_score, min_hand_score
+        Scores below which pairing ignored what was detected; None if it took all.
     """
 
     classes: pd.DataFrame
@@ -71,6 +73,8 @@ class SetFacts:
     has_stale_files: bool = False
     contradictions: int = 0
     lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    min_face_score: float | None = None
+    min_hand_score: float | None = None
 
     @property
     def outcomes(self) -> dict[Outcome, int]:
@@ -124,6 +128,8 @@ def describe_set(
         has_stale_files=has_stale_files,
         contradictions=find_contradictions(run.decisions)["frame_path"].nunique(),
         lacking=_find_lacking(run, wanted),
+        min_face_score=run.pairing.min_face_score,
+        min_hand_score=run.pairing.min_hand_score,
     )
 
 

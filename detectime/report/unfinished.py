@@ -6,13 +6,16 @@ import os
 import shlex
 from pathlib import PurePosixPath
 
+import filelock
+
 from detectime.detection import manifest as manifests
 from detectime.detection.manifest import Manifest
 from detectime.detection.shards import DamagedError, Results
-from detectime.report.pages import render_page
+from detectime.report.pages import locate_place, render_page
 from detectime.schema import TableVersionError
 from detectime.storage import urls
-from detectime.storage.store import Store, open_store
+from detectime.storage.folder import FolderStore
+from detectime.storage.store import Store, StoreError, open_store
 
 
 def find_unfinished(location: str) -> tuple[Store, Manifest] | None:
@@ -42,13 +45,15 @@ def render_unfinished(store: Store, manifest: Manifest) -> bytes:
     except (DamagedError, TableVersionError) as error:
         saved, fault = None, str(error)
     rows = manifest["frames"].get("rows")
-    name = PurePosixPath(str(store).rstrip("/")).name
+    name = PurePosixPath(locate_place(str(store))).name
     return render_page(
         "unfinished.html",
         f"{name}: not finished",
         name=name,
         store=shlex.quote(str(store)),
         started=str(manifest["started"]),
+        at=manifests.format_now(),
+        is_running=_is_running(store),
         version=str(manifest["detectime"]),
         images=str(manifest["configuration"]["data"]["images"]),
         saved=saved,
@@ -56,3 +61,14 @@ def render_unfinished(store: Store, manifest: Manifest) -> bytes:
         fault=fault,
         notes=[str(note) for note in manifests.read_notes(manifest)],
     )
+
+
+def _is_running(store: Store) -> bool:
+    """Whether a process is working in the folder of a run. A bucket is not asked: that would take its lease."""
+    if not isinstance(store, FolderStore):
+        return False
+    try:
+        with store.lock(patience=0):
+            return False
+    except StoreError as error:
+        return isinstance(error.__cause__, filelock.Timeout)

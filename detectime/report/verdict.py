@@ -27,7 +27,7 @@ _LEAST_FRAMES = 3
 _IMBALANCE = 5  # ratio of the largest to the smallest class
 _SMALL_CLASS = 50  # samples
 _DOMINANT = 0.6  # share of the samples of a class that come from one group
-_SHOWN_NAMES = 3
+_SHOWN_NAMES, _LONGEST_NAME = 3, 40  # names in a sentence, and characters of one
 _IMPLAUSIBLE = "implausible"  # kind of the notes of an evaluation whose truth seems wrong
 
 _CAUSES = {
@@ -137,9 +137,21 @@ def _judge_nothing(facts: SetFacts) -> Finding:
     if not facts.frames:
         return Finding(1.0, *_judge_no_frames(facts))
     outcome, count = max(facts.outcomes.items(), key=lambda item: item[1])
-    cause, remedy = {**_CAUSES, **_REPAIRS}.get(outcome, (outcome.sentence.rstrip("."), "see the frames below"))
+    cause, remedy = _find_cause(outcome, facts)
     text = f"None of {_count(facts.frames, 'frame')} gave a sample; {count:,} {_are(count)} {outcome}: {cause}"
     return Finding(1.0, text, remedy, "without")
+
+
+def _find_cause(outcome: Outcome, facts: SetFacts) -> tuple[str, str]:
+    """Return why frames have an outcome, and what to do."""
+    limits = {
+        Outcome.NO_FACE: ("face", "min_face_score", facts.min_face_score),
+        Outcome.NO_HAND: ("hand", "min_hand_score", facts.min_hand_score),
+    }
+    what, key, limit = limits.get(outcome, ("", "", None))
+    if limit is not None:
+        return f"no {what} with a score of {limit:g} was found", f"lower `{key}`, which takes seconds, or look at why"
+    return {**_CAUSES, **_REPAIRS}.get(outcome, (outcome.sentence.rstrip("."), "see the frames below"))
 
 
 def _judge_no_frames(facts: SetFacts) -> tuple[str, str]:
@@ -182,8 +194,8 @@ def _judge_classes(classes: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(0.1 + 0.2 * pairs / len(classes), text, "record more people", "classes")
     filled = classes[classes["samples"] > 0]
     if len(filled) == 1:
-        text = f"All samples are of one class, {filled['class_name'].iloc[0]}: a classifier needs two"
-        yield Finding(0.9, text, "take in frames of other classes, or no_gesture", "classes")
+        text = f"All samples are of one class, {_name(filled.iloc[0])}: a classifier needs two"
+        yield Finding(0.9, text, "add frames of other classes, or no_gesture", "classes")
     small = filled[filled["samples"] < _SMALL_CLASS].sort_values("samples", kind="stable")
     if len(small):
         names = [f"{name} {count:,}" for name, count in small[["class_name", "samples"]].itertuples(index=False)]
@@ -191,7 +203,7 @@ def _judge_classes(classes: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             0.2 + 0.05 * len(small) / len(classes),
             f"{text} ({_list_names(names)})",
-            "record more, best with other people",
+            "record more, preferably with other people",
             "classes",
         )
     yield from _judge_balance(filled)
@@ -233,21 +245,20 @@ def _judge_losses(facts: SetFacts, classes: pd.DataFrame) -> Iterator[Finding]:
     if classes.empty:
         return
     for outcome in _LOST:
-        shares = classes[outcome.value] / classes["frames"]
+        counts, (cause, remedy) = classes[outcome.value], _find_cause(outcome, facts)
+        total = int(counts.sum())
+        shares = counts / classes["frames"]
         worst = _find_largest(classes, shares)
-        count, frames = int(worst[outcome.value]), int(worst["frames"])
-        if shares.max() >= _LEAST_SHARE and count >= _LEAST_FRAMES:
-            cause, remedy = _CAUSES[outcome]
-            text = f"{_name(worst)}: {shares.max():.0%} {outcome}, {cause} in {count:,} of {frames:,} frames"
-            total = int(classes[outcome.value].sum()) / facts.frames
-            yield Finding(min(0.9, 0.6 * shares.max() + 0.6 * total), _space_percent(text), remedy, "without")
+        if shares.max() >= _LEAST_SHARE and worst[outcome.value] >= _LEAST_FRAMES:
+            lost = f"{worst[outcome.value]:,} of {worst['frames']:,} frames"
+            text = f"{_name(worst)}: {shares.max():.0%} {outcome}, {cause} in {lost}"
+            severity = min(0.9, 0.6 * shares.max() + 0.6 * total / facts.frames)
+        elif total >= max(_LEAST_FRAMES, _LEAST_SHARE * facts.frames):
+            text = f"{total / facts.frames:.0%} of the frames are {outcome}: {cause} in {total:,} of {facts.frames:,}"
+            severity = 1.2 * total / facts.frames
+        else:
             continue
-        total = int(classes[outcome.value].sum())
-        if total >= max(_LEAST_FRAMES, _LEAST_SHARE * facts.frames):
-            cause, remedy = _CAUSES[outcome]
-            share = total / facts.frames
-            text = f"{share:.0%} of the frames are {outcome}: {cause} in {total:,} of {facts.frames:,}"
-            yield Finding(1.2 * share, _space_percent(text), remedy, "without")
+        yield Finding(min(0.9, severity), _space_percent(text), remedy, "without")
 
 
 def _judge_left_out(facts: SetFacts) -> Iterator[Finding]:
@@ -260,7 +271,7 @@ def _judge_left_out(facts: SetFacts) -> Iterator[Finding]:
     if others:
         text = f"{_count(others, 'frame')} {_are(others)} left out by `classes` or `limit`"
         share = others / (others + facts.frames)
-        yield Finding(0.2 * share, text, "take them in before you train on all of it")
+        yield Finding(0.2 * share, text, "remove these limits to include them")
 
 
 def _judge_turned(facts: SetFacts) -> Iterator[Finding]:
@@ -291,13 +302,21 @@ def _judge_truth(evaluation: Evaluation | None) -> Iterator[Finding]:
     is_sample = evaluation.frames["is_sample"]
     count, wrong = int(is_sample.sum()), int((is_sample & ~evaluation.frames["is_correct"]).sum())
     if not wrong:
-        text = f"All {count:,} samples with annotated hands are right"
-        yield Finding(0.05, text if count > 1 else "The only sample with an annotated hand is right", "", "evaluation")
+        yield Finding(0.05, _praise_samples(count, evaluation.compares_classes), "", "evaluation")
         return
     interval = "" if np.isnan(low) else f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
     text = f"{wrong:,} of {_count(count, 'annotated sample')} {_are(wrong)} wrong ({value:.1%} right{interval})"
     severity = min(0.95, 0.25 + 3 * (1 - value))
     yield Finding(severity, _space_percent(text), "look at them, and correct or reject them", "evaluation")
+
+
+def _praise_samples(count: int, compares_classes: bool) -> str:
+    if compares_classes:
+        return _choose(count, "The only annotated sample is right", f"All {count:,} annotated samples are right")
+    boxes = _choose(
+        count, "The box of the only annotated sample is", f"The boxes of all {count:,} annotated samples are"
+    )
+    return f"{boxes} right; the annotations name no classes, so labels were not compared"
 
 
 def _judge_doubt(facts: SetFacts, doubt: pd.DataFrame | None) -> Iterator[Finding]:
@@ -371,11 +390,15 @@ def _find_largest(classes: pd.DataFrame, values: pd.Series) -> pd.Series:
 
 
 def _name(row: pd.Series) -> str:
-    return str(row["class_name"])
+    return _shorten(str(row["class_name"]))
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def _list_names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN_NAMES])
+    shown = ", ".join(map(_shorten, names[:_SHOWN_NAMES]))
     return shown if len(names) <= _SHOWN_NAMES else f"{shown} and {len(names) - _SHOWN_NAMES:,} more"
 
 
@@ -386,6 +409,8 @@ def _count(number: int, unit: str) -> str:
 def _count_of(number: int, total: int) -> str:
     if total == 1:
         return "The only class"
+    if number == total == 2:
+        return "Both classes"
     return f"All {total:,} classes" if number == total else f"{number:,} of {total:,} classes"
 
 

@@ -49,6 +49,11 @@ class Truth:
     before_decisions: bool = False
 
     @property
+    def names_classes(self) -> bool:
+        """Whether any hand is annotated with a class; otherwise samples are compared by their boxes alone."""
+        return bool((self.boxes.loc[self.boxes["kind"] == HAND, "label"] != "").any())
+
+    @property
     def has_faces(self) -> bool:
         """Whether any face is annotated."""
         return bool((self.boxes["kind"] == FACE).any())
