@@ -77,7 +77,12 @@ class _Shown:
 
 
 def judge_frames(
-    run: FinishedRun, judgements: Iterable[Judgement], reviewer: str, *, shown: pd.DataFrame | None = None
+    run: FinishedRun,
+    judgements: Iterable[Judgement],
+    reviewer: str,
+    *,
+    shown: pd.DataFrame | None = None,
+    detections: pa.Table | None = None,
 ) -> list[Decision]:
     """Make decisions of what a person said; nothing is written: see `decision_files.DecisionLog`.
 
@@ -95,6 +100,8 @@ def judge_frames(
         The person.
     shown
         The outcomes that the person saw, in the pixels of the run; None: `FinishedRun.outcomes`.
+    detections
+        Rows of the detections table, with `frame_path`, `content` and `hands`, of these frames; None: they are read.
 
     Returns
     -------
@@ -121,9 +128,9 @@ def judge_frames(
         run.check_paired(with_decisions=False)
         shown = run.outcomes
     seen = _find_shown(shown, [judgement.frame_path for judgement in judgements], run.pairing)
-    _add_detected(run, seen, judgements)
+    _add_detected(run, seen, judgements, detections)
     _refuse_faults(judgements, seen, run.config.labels)
-    _add_contents(run, seen)
+    _add_contents(run, seen, detections)
     return [
         _decide(judgement, seen[judgement.frame_path], reviewer, format_time(k), run)
         for k, judgement in enumerate(judgements)
@@ -224,9 +231,9 @@ def _list_texts(column: pd.Series) -> list[str | None]:
     return [text if isinstance(text, str) else None for text in column.tolist()]
 
 
-def _add_contents(run: FinishedRun, seen: dict[str, _Shown]) -> None:
+def _add_contents(run: FinishedRun, seen: dict[str, _Shown], detections: pa.Table | None) -> None:
     """Set the contents that were not shown: those of detection or, where these are unknown, of the source."""
-    found = _read_contents(run, [path for path, shown in seen.items() if shown.content is None])
+    found = _read_contents(run, [path for path, shown in seen.items() if shown.content is None], detections)
     unknown = [path for path, content in found.items() if content is None]
     if unknown:
         found |= read_contents(run.source, unknown, max_pixels=run.config.detection.max_pixels)
@@ -234,28 +241,35 @@ def _add_contents(run: FinishedRun, seen: dict[str, _Shown]) -> None:
         seen[path] = dataclasses.replace(seen[path], content=content)
 
 
-def _read_contents(run: FinishedRun, frame_paths: Sequence[str]) -> dict[str, str | None]:
+def _read_contents(
+    run: FinishedRun, frame_paths: Sequence[str], detections: pa.Table | None = None
+) -> dict[str, str | None]:
     """Return the content of each frame at detection, None where it is unknown."""
     if not frame_paths:
         return {}
-    rows = _read_detections(run, "content", frame_paths)
+    rows = _read_detections(run, "content", frame_paths, detections)
     return dict(zip(frame_paths, rows.to_pylist(), strict=True))
 
 
-def _add_detected(run: FinishedRun, seen: dict[str, _Shown], judgements: Iterable[Judgement]) -> None:
+def _add_detected(
+    run: FinishedRun, seen: dict[str, _Shown], judgements: Iterable[Judgement], detections: pa.Table | None
+) -> None:
     """Set the detected hands of frames of which one is chosen."""
     chosen = {each.frame_path for each in judgements if each.action == "choose_hand"}
     paths = [path for path in seen if path in chosen]
     if not paths:
         return
-    for path, hands in zip(paths, _read_detections(run, "hands", paths).to_pylist(), strict=True):
+    for path, hands in zip(paths, _read_detections(run, "hands", paths, detections).to_pylist(), strict=True):
         detected = [parse_corners([hand[corner] for corner in CORNERS], "hand") for hand in hands or ()]
         seen[path] = dataclasses.replace(seen[path], detected=detected)
 
 
-def _read_detections(run: FinishedRun, column: str, frame_paths: Sequence[str]) -> pa.ChunkedArray:
+def _read_detections(
+    run: FinishedRun, column: str, frame_paths: Sequence[str], detections: pa.Table | None
+) -> pa.ChunkedArray:
     """Return a column of the detections of frames, null where there are none."""
-    detections = run.read_detections(["frame_path", column])
+    if detections is None:
+        detections = run.read_detections(["frame_path", column])
     rows = pc.index_in(pa.array(frame_paths, pa.string()), value_set=detections["frame_path"].combine_chunks())
     return detections[column].take(rows)
 

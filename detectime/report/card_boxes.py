@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from detectime import boxes
 from detectime.exports.selection import read_detections_of
@@ -30,6 +31,9 @@ BOX_KINDS = {
 
 Row = Mapping[str, Any]
 """A row of the outcomes table."""
+
+DETECTED_COLUMNS = ("frame_path", "content", "faces", "hands")
+"""Columns of the detections table that `DetectedBoxes` needs."""
 
 _MOST_OTHERS = 12  # boxes of hands or faces that were not chosen, the best of them
 _SAME_BOX = 0.5  # IoU from which a detected box is the chosen one, which may be an average of several
@@ -64,6 +68,8 @@ class DetectedBoxes:
         What `runs.open_run` returned.
     frame_paths
         The frames, each once.
+    detections
+        Rows of the detections table, one per frame and in their order, with `DETECTED_COLUMNS`; None: they are read.
 
     Raises
     ------
@@ -71,10 +77,11 @@ class DetectedBoxes:
         If the detections cannot be read.
     """
 
-    def __init__(self, run: FinishedRun, frame_paths: Sequence[str]) -> None:
-        columns = ["frame_path", "content", "faces", "hands"]
-        frames = pd.DataFrame({"frame_path": pd.Series(frame_paths, dtype=object)})
-        self._rows = dict(zip(frame_paths, read_detections_of(run, columns, frames).to_pylist(), strict=True))
+    def __init__(self, run: FinishedRun, frame_paths: Sequence[str], detections: pa.Table | None = None) -> None:
+        if detections is None:
+            frames = pd.DataFrame({"frame_path": pd.Series(frame_paths, dtype=object)})
+            detections = read_detections_of(run, DETECTED_COLUMNS, frames)
+        self._rows = dict(zip(frame_paths, detections.to_pylist(), strict=True))
         config = run.pairing
         # Without a pair, the squares of the last step of pairing.
         self._coefficient = config.crop_coefficient if config.fallback == "none" else config.wider_coefficient

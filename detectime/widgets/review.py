@@ -1,0 +1,353 @@
+"""The review: a person judges frame after frame by keys, the most doubtful first or a random sample."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from detectime import outcomes
+from detectime.boxes import Floats
+from detectime.decision_files import DecisionLog, read_decisions
+from detectime.decisions import (
+    Action,
+    Corners,
+    Decision,
+    DecisionError,
+    check_reviewer,
+    merge_decisions,
+    parse_corners,
+)
+from detectime.detection import manifest
+from detectime.doubt import Reason, score_doubt
+from detectime.judgements import Judgement, judge_frames
+from detectime.report.card_boxes import Row, get_box
+from detectime.runs import FinishedRun
+from detectime.schema import CORNERS
+from detectime.widgets.frame_widget import FrameWidget, Message, Reply, read_script, read_style
+from detectime.widgets.review_queue import Order, ReviewQueue, choose_rows
+from detectime.widgets.run_frames import RunFrames, is_larger
+from detectime.widgets.still import Still, make_still
+
+_KEYS = "abcdef"  # of the other hands
+_DIGITS = 9  # classes that have a key
+_CHECKED = 2.0  # seconds between two looks at whether another process works in the run
+_MOST_REASONS = 6
+
+
+class Review(FrameWidget):
+    """Judge frames in a notebook: one key per decision, which is on disk before the next frame shows.
+
+    Decisions go to ``decisions/<reviewer>-<time>.jsonl`` in the folder of the run, one file per person and start. They
+    count from the next pairing on: the button "Write hands.json", `outcomes.pair_run` or ``detectime pair``.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned; it must be paired.
+    by
+        ``doubt``: the most doubtful frames first; it starts with what nobody decided yet. ``random``: samples at
+        random, which measures how many are right; what others decided is asked again, so that two people can answer
+        independently. None: ``random`` if `sample` is given, else ``doubt``.
+    reviewer
+        The name of the person; None: that of the account.
+    sample
+        The number of frames, at most: ``Review(run, sample=200)`` answers "how good is it?".
+    frames
+        Paths of the frames to review, in this order, such as `Explorer.selected`.
+    doubt
+        What `doubt.score_doubt` returned, such as with a label check; None: it is computed.
+    seed
+        Of the random order.
+
+    Raises
+    ------
+    DecisionError
+        If the name is empty, there is no such order, or a frame is not in the table.
+    RunError
+        If frames were detected since the run was paired, or tables cannot be read.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> Review(open_run("output"), reviewer="anna")  # doctest: +SKIP
+    """
+
+    _esm = read_script("review")
+    _css = read_style("review")
+
+    def __init__(
+        self,
+        run: FinishedRun,
+        by: Order | None = None,
+        *,
+        reviewer: str | None = None,
+        sample: int | None = None,
+        frames: Sequence[str] | None = None,
+        doubt: pd.DataFrame | None = None,
+        seed: int = 0,
+    ) -> None:
+        run.check_paired(with_decisions=False)
+        self.reviewer = check_reviewer(_find_account() if reviewer is None else reviewer)
+        self.by: Order = "frames" if frames is not None else by or ("doubt" if sample is None else "random")
+        if sample is not None and sample < 1:
+            raise DecisionError(f"sample = {sample}: accepted: the number of frames, at least 1, or None for all")
+        super().__init__(run, RunFrames(run, run.outcomes))
+        self._set_doubt(score_doubt(run, self.frames.samples) if doubt is None else doubt)
+        decided, _ = read_decisions(run.store)
+        rows = choose_rows(
+            self.frames.samples,
+            self.by,
+            doubt=self._doubt,
+            decisions=merge_decisions(decided),
+            frames=frames,
+            sample=sample,
+            seed=seed,
+        )
+        counted = self.reviewer if self.by == "random" else None
+        self.queue = ReviewQueue(self.frames.samples, rows, decided, counted)
+        self._log = DecisionLog(run.store, self.reviewer)
+        self._undoable: list[tuple[int, int]] = []  # positions, and numbers of decisions
+        self._pending = 0
+        self._finished, self._looked = run.manifest["finished"], time.monotonic()
+        self._told: set[str] = set()
+        self._answers |= {
+            "open": self._open,
+            "item": self._get_item,
+            "decide": self._decide,
+            "undo": self._undo,
+            "pair": self._pair,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"Review({str(self.run.store)!r}, by={self.by!r}, reviewer={self.reviewer!r}, {len(self.queue):,} frames)"
+        )
+
+    def make_still(self) -> Still:
+        """Make the static picture: the frames that are asked about first."""
+        count = len(self.queue)
+        order = {"doubt": "the most doubtful first", "random": "drawn at random", "frames": "as selected"}[self.by]
+        text = (
+            f"Review of {count:,} {'frame' if count == 1 else 'frames'} of {self.run.store}, {order}; run this cell in "
+            "JupyterLab, Colab or VS Code to judge them by keys."
+        )
+        return make_still(self.run, self.frames, self.frames.samples.iloc[self.queue.rows[:12]], text, varied=False)
+
+    def _set_doubt(self, doubt: pd.DataFrame) -> None:
+        rows = pd.Index(doubt["frame_path"]).get_indexer(pd.Index(self.frames.samples["frame_path"]))
+        if (rows < 0).any():
+            raise DecisionError(
+                "doubt: it lacks frames of this run; pass what doubt.score_doubt(run) returned, or None"
+            )
+        found = doubt.iloc[rows]
+        self._doubt: Floats = found["doubt"].to_numpy(np.float64)
+        self._reasons: list[str] = found["reasons"].tolist()
+        self._suggested: Floats = found[[f"suggested_{corner}" for corner in CORNERS]].to_numpy(np.float64)
+
+    # -- answers to messages
+
+    def _open(self, _: Message) -> Reply:
+        names = list(self.run.config.labels)
+        wanted = [name for name in names if name in self.run.config.classes]
+        ordered = [*wanted, *(name for name in names if name not in wanted)]
+        keys = {name: str(k) for k, name in enumerate(ordered[:_DIGITS], start=1)}
+        facts = {
+            "total": len(self.queue),
+            "at": self.queue.find_first(),
+            "by": self.by,
+            "reviewer": self.reviewer,
+            "name": str(self.run.store),
+            "classes": [{"name": name, "key": keys.get(name)} for name in ordered],
+            "progress": self._describe_progress(),
+        }
+        return {"kind": "opened", "facts": facts}
+
+    def _get_item(self, message: Message) -> Reply:
+        at = self._check_position(message)
+        row = int(self.queue.rows[at])
+        values = self.frames.get_row(row)
+        decisions = self.queue.list_live(at)
+        box, class_name = _find_state(values, decisions)
+        hand, crop = get_box(values, "hand"), get_box(values, "bbox")
+        detected = self.frames.read_boxes([row])
+        hands = [found for found in detected.list_boxes(values) if found.kind == "other"][: len(_KEYS)]
+        suggested = self._suggested[row]
+        item = self.frames.describe_row(values, row) | {
+            "at": at,
+            "class_name": class_name,
+            "box": box,
+            "crop": crop if box == hand and is_larger(crop, hand) else None,
+            "faces": [list(face) for face in detected.list_faces(values)],
+            "hands": [
+                {"key": key, "corners": found.corners, "label": found.label}
+                for key, found in zip(_KEYS, hands, strict=False)
+            ],
+            "suggested": None if np.isnan(suggested[0]) else suggested.round(1).tolist(),
+            "doubt": None if np.isnan(self._doubt[row]) else round(float(self._doubt[row]), 3),
+            "reasons": self._list_reasons(row),
+            "decisions": [_describe_decision(each) for each in decisions if each.reviewer != self.reviewer],
+            "decision": self._describe_own(decisions),
+        }
+        return {"kind": "item", "at": at, "item": item}
+
+    def _decide(self, message: Message) -> Reply:
+        at = self._check_position(message)
+        made = self._write(at, list(self._list_judgements(at, message)))
+        self._undoable.append((at, len(made)))
+        self._look_around()
+        return {"kind": "decided", "at": at, "progress": self._describe_progress()}
+
+    def _undo(self, _: Message) -> Reply:
+        at = None
+        if self._undoable:
+            at, count = self._undoable[-1]
+            path = self.frames.samples["frame_path"].iloc[self.queue.rows[at]]
+            self._write(at, [Judgement(path, "undo")] * count)
+            self._undoable.pop()
+        return {"kind": "undone", "at": at, "progress": self._describe_progress()}
+
+    def _pair(self, _: Message) -> Reply:
+        samples = outcomes.pair_run(self.run)
+        if samples["frame_path"].tolist() == self.frames.samples["frame_path"].tolist():
+            self.frames.samples = samples.reset_index(drop=True)
+        else:
+            self._tell("The run has other frames now: run this cell again to see them.")
+        self._pending, self._finished = 0, self.run.manifest["finished"]
+        text = f"hands.json is written: {outcomes.summarize_samples(samples)}."
+        return {"kind": "paired", "text": text, "progress": self._describe_progress()}
+
+    # -- decisions
+
+    def _list_judgements(self, at: int, message: Message) -> Iterator[Judgement]:
+        """Yield what a message says of a frame: about its class, then about its hand, as it was shown."""
+        action: Action = message["action"]
+        values = self.frames.get_row(int(self.queue.rows[at]))
+        path, hand = values["frame_path"], get_box(values, "hand")
+        shown, _ = _find_state(values, self.queue.list_live(at))
+        box = None if message.get("box") is None else parse_corners(message["box"], "box")
+        if action == "label":
+            yield Judgement(path, "label", class_name=message["class_name"])
+            if box is not None:
+                yield Judgement(path, "box", box)
+            elif shown is not None:
+                yield Judgement(path, "keep") if shown == hand else Judgement(path, "box", shown)
+        elif action == "keep":
+            if shown is None:
+                raise DecisionError("There is no box to keep: draw one, or reject the frame.")
+            yield Judgement(path, "keep") if shown == hand else Judgement(path, "box", shown)
+        elif action == "reject":
+            yield Judgement(path, "reject")
+        else:
+            yield Judgement(path, action, box)
+
+    def _write(self, at: int, judgements: Sequence[Judgement]) -> list[Decision]:
+        """Make decisions and write them: when this returns, they are on disk."""
+        row = int(self.queue.rows[at])
+        shown, detections = self.frames.samples.iloc[[row]], self.frames.take_detections([row])
+        made = judge_frames(self.run, judgements, self.reviewer, shown=shown, detections=detections)
+        self._log.append(*made)
+        self.queue.add(at, made)
+        self._pending += len(made)
+        return made
+
+    def _check_position(self, message: Message) -> int:
+        at = int(message["at"])
+        if not 0 <= at < len(self.queue):
+            raise DecisionError(f"There is no frame {at + 1} in this review of {len(self.queue)}.")
+        return at
+
+    # -- words
+
+    def _describe_progress(self) -> Reply:
+        is_decided, doubt = self.queue.is_decided, np.nan_to_num(self._doubt[self.queue.rows])
+        left = float(doubt[~is_decided].sum() / doubt.sum()) if doubt.sum() > 0 else None
+        precision = self.queue.measure_precision()
+        found = {
+            "decided": int(is_decided.sum()),
+            "total": len(self.queue),
+            "doubt_left": None if self.by == "random" else left,
+            "right": precision.right,
+            "judged": precision.judged,
+            "precision": _or_none(precision.value),
+            "low": _or_none(precision.low),
+            "high": _or_none(precision.high),
+            "pending": self._pending,
+        }
+        return found | {"text": self._describe_precision(found)}
+
+    def _describe_precision(self, found: Reply) -> str:
+        text = f"{found['decided']:,} of {found['total']:,} decided"
+        if not found["judged"]:
+            return text
+        if self.by == "random":
+            low, high = round(100 * found["low"]), round(100 * found["high"])
+            return f"{text}; {100 * found['precision']:.0f} % of samples right (95 % interval {low}–{high} %)"
+        shown = {"doubt": "doubted samples", "frames": "selected samples"}[self.by]
+        return f"{text}; {found['right']:,} of {found['judged']:,} {shown} were right"
+
+    def _list_reasons(self, row: int) -> list[str]:
+        names = [name for name in self._reasons[row].split(", ") if name]
+        return [_REASONS[name].sentence for name in names[:_MOST_REASONS]]
+
+    def _describe_own(self, decisions: Sequence[Decision]) -> Reply | None:
+        own = [each for each in decisions if each.reviewer == self.reviewer]
+        return {"action": own[-1].action, "class_name": own[-1].class_name, "box": own[-1].box} if own else None
+
+    def _look_around(self) -> None:
+        """Say if another process works in the run, or did since it was opened; decisions are kept all the same."""
+        if time.monotonic() - self._looked < _CHECKED:
+            return
+        self._looked = time.monotonic()
+        with contextlib.suppress(OSError, ValueError):
+            found = manifest.read_manifest(self.run.store)
+            if found is None or found["finished"] != self._finished:
+                self._tell(
+                    "Frames of this run are being detected, or were since this review began. Your decisions are kept, "
+                    "and count where the frame is the same; run this cell again to see the new boxes."
+                )
+
+    def _tell(self, text: str) -> None:
+        """Show a sentence, once."""
+        if text not in self._told:
+            self._told.add(text)
+            self.send({"kind": "news", "text": text})
+
+
+_REASONS = {reason.value: reason for reason in Reason}
+
+
+def _find_account() -> str:
+    """Return the name of the account; "reviewer" where there is none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "reviewer"
+
+
+def _find_state(values: Row, decisions: Sequence[Decision]) -> tuple[Corners | None, str]:
+    """Return the hand and the class of a frame with what was decided since it was paired."""
+    box, class_name = get_box(values, "hand"), str(values["class_name"])
+    for decision in decisions:
+        if decision.action == "label":
+            class_name = str(decision.class_name)
+        elif decision.action != "keep" and decision.hand is not None:
+            x1, y1, x2, y2 = (round(corner, 1) for corner in decision.hand)
+            box = x1, y1, x2, y2
+    return box, class_name
+
+
+def _describe_decision(decision: Decision) -> str:
+    what = f"class {decision.class_name}" if decision.action == "label" else decision.action.replace("_", " ")
+    day = datetime.datetime.fromisoformat(decision.at).astimezone().strftime("%d %b %Y, %H:%M")
+    return f"{decision.reviewer}: {what} ({day})"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
