@@ -58,6 +58,7 @@ class FrameWidget(anywidget.AnyWidget):
     still = traitlets.Unicode("").tag(sync=True)
     still_text = traitlets.Unicode("").tag(sync=True)
     key = traitlets.Unicode("").tag(sync=True)
+    _pictures: FramePictures | None = None  # until it is initialised
 
     def __init__(self, run: FinishedRun, frames: RunFrames) -> None:
         super().__init__(key=uuid.uuid4().hex)
@@ -91,7 +92,8 @@ class FrameWidget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the widget and its processes."""
-        self._pictures.close()
+        if self._pictures is not None:
+            self._pictures.close()
         super().close()
 
     def send_picture(self, wish: Wish, picture: Picture) -> None:
@@ -115,4 +117,5 @@ class FrameWidget(anywidget.AnyWidget):
         """Ask for pictures; those that were asked for before and are not being made are no longer wanted."""
         last = len(self.frames.samples)
         wishes = [Wish(int(wish["row"]), int(wish["side"])) for wish in message["wanted"][:_MOST_WISHES]]
+        assert self._pictures is not None
         self._pictures.request([wish for wish in wishes if 0 <= wish.row < last and wish.side in _SIDES])

@@ -173,6 +173,7 @@ class Review(FrameWidget):
         at = self._check_position(message)
         row = int(self.queue.rows[at])
         values = self.frames.get_row(row)
+        self._read_decisions(at)
         decisions = self.queue.list_live(at)
         box, class_name = _find_state(values, decisions)
         hand, crop = get_box(values, "hand"), get_box(values, "bbox")
@@ -250,12 +251,22 @@ class Review(FrameWidget):
     def _write(self, at: int, judgements: Sequence[Judgement]) -> list[Decision]:
         """Make decisions and write them: when this returns, they are on disk."""
         row = int(self.queue.rows[at])
+        for other in self._read_decisions(at):
+            if other.reviewer != self.reviewer:
+                self._tell(
+                    f"{other.frame_path}: while you looked, {_describe_decision(other)}. The latest word counts."
+                )
         shown, detections = self.frames.samples.iloc[[row]], self.frames.take_detections([row])
         made = judge_frames(self.run, judgements, self.reviewer, shown=shown, detections=detections)
         self._log.append(*made)
-        self.queue.add(at, made)
         self._pending += len(made)
+        self._read_decisions(at)
         return made
+
+    def _read_decisions(self, at: int) -> list[Decision]:
+        """Read what everybody decided about a frame; return what is new."""
+        path = str(self.frames.samples["frame_path"].iat[self.queue.rows[at]])
+        return self.queue.set_decisions(at, read_decisions(self.run.store, path)[0])
 
     def _check_position(self, message: Message) -> int:
         at = int(message["at"])

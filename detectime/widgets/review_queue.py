@@ -175,10 +175,13 @@ class ReviewQueue:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, at: int, decisions: Iterable[Decision]) -> None:
-        """Add decisions about the frame at a position."""
-        self._decisions[self._paths[at]] += decisions
+    def set_decisions(self, at: int, decisions: Iterable[Decision]) -> list[Decision]:
+        """Replace the decisions about the frame at a position; return those that are new."""
+        path = self._paths[at]
+        before = set(self._decisions.get(path, ()))
+        self._decisions[path] = list(decisions)
         self._update(at)
+        return [decision for decision in self._decisions[path] if decision not in before]
 
     def list_live(self, at: int) -> list[Decision]:
         """Return what was decided about the present content of a frame and was not undone, the oldest first."""
@@ -248,7 +251,7 @@ def compute_wilson_interval(right: int, judged: int) -> tuple[float, float]:
     share, spread = right / judged, _Z * _Z / judged
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / judged + spread / (4 * judged))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return (middle - half if right else 0.0), (middle + half if right < judged else 1.0)  # exact at both ends
 
 
 def _find_frames(paths: pd.Series, frames: Iterable[str]) -> Indices:
