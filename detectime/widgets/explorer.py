@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -11,18 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from detectime import outcomes
+from detectime import outcomes, pairing
 from detectime.boxes import Floats
 from detectime.candidates import Indices
 from detectime.comparison import Change, change_settings, compare_samples
 from detectime.config import PairingConfig, config_to_dict
 from detectime.decisions import DecisionError
-from detectime.doubt import Reason, score_doubt
-from detectime.errors import ConfigError
-from detectime.report.card_boxes import Row, get_box
+from detectime.doubt import Reason
+from detectime.errors import ConfigError, DocumentedError
+from detectime.report.card_boxes import Row
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
 from detectime.widgets import selection
+from detectime.widgets.doubt_process import score_in_process
 from detectime.widgets.frame_widget import FrameWidget, Message, Reply, read_script, read_style
 from detectime.widgets.run_frames import RunFrames, describe_row_outcome
 from detectime.widgets.still import Still, make_still
@@ -45,6 +47,8 @@ _MOST_GROUPS = 500  # in a list to choose from
 _MOST_ROWS = 400  # of a reply
 _STRIP = 15  # frames of the same group before, and after
 _SHOWN_BEFORE = (Change.MOVED.value, Change.LOST.value)
+
+_logger = logging.getLogger(__name__)
 
 
 class Explorer(FrameWidget):
@@ -81,7 +85,8 @@ class Explorer(FrameWidget):
         self._reasons: list[str] = []
         self._doubt_thread: threading.Thread | None = None
         self._settings: PairingConfig | None = None  # None: as saved
-        self._samples, self._changes = self._trial.saved, None
+        self._samples = self._trial.saved
+        self._changes: pd.DataFrame | None = None  # against what is saved; None: there are none
         self._selection, self._order = 0, np.arange(len(self._samples), dtype=np.int64)
         self._answers |= {
             "open": self._open,
@@ -215,10 +220,14 @@ class Explorer(FrameWidget):
         if self._doubt_thread is not None:
             return
         this = weakref.ref(self)
-        run, samples, given = self.run, self._trial.saved, self._given_doubt
+        run, given = self.run, self._given_doubt
 
         def score() -> None:
-            found = score_doubt(run, samples) if given is None else given
+            try:
+                found = score_in_process(run) if given is None else given
+            except (DocumentedError, OSError) as error:  # the grid is of use without it
+                _logger.warning("%s", error)
+                return
             widget = this()
             if widget is not None:
                 widget.set_doubt(found)
@@ -280,13 +289,13 @@ class Explorer(FrameWidget):
     def _describe_rows(self, rows: Indices) -> list[dict[str, Any]]:
         values = self._samples.iloc[rows].to_dict("records")
         changes = None if self._changes is None else self._changes["change"].iloc[rows].astype(str).tolist()
+        before = pairing.get_boxes(self._trial.saved.iloc[rows], "hand").round(1).tolist() if changes else []
         described = []
         for k, (number, row) in enumerate(zip(rows.tolist(), values, strict=True)):
             change = None if changes is None else changes[k]
             found = self.frames.describe_row(row, number)  # type: ignore[arg-type]
             if change in _SHOWN_BEFORE:
-                before = get_box(self.frames.get_row(number, self._trial.saved), "hand")
-                found["boxes"].insert(0, {"kind": "before", "corners": before, "label": "before"})
+                found["boxes"].insert(0, {"kind": "before", "corners": before[k], "label": "before"})
             doubt = (
                 None if self._doubt is None or np.isnan(self._doubt[number]) else round(float(self._doubt[number]), 3)
             )

@@ -247,7 +247,7 @@ def _start_worker(run: FinishedRun) -> WorkerProcess:
     reading = run.config.detection
     make_worker = partial(ThumbnailWorker, reading.exif, reading.max_pixels, encode_jpeg)
     worker = WorkerProcess(make_worker, run.source, min(_FRAME_TIMEOUT, run.config.run.frame_timeout), _LIMITS)
-    event = _wait_for_event(worker)
+    event = wait_for_event(worker)
     if not isinstance(event, WorkerReady):
         worker.stop()
         raise EngineError(event.reason if isinstance(event, LostShard) else "the worker did not start")
@@ -256,12 +256,13 @@ def _start_worker(run: FinishedRun) -> WorkerProcess:
 
 def _run_shard(worker: WorkerProcess, tasks: tuple[ThumbnailTask, ...]) -> pa.Table | LostShard:
     worker.give(tasks)
-    event = _wait_for_event(worker)
+    event = wait_for_event(worker)
     assert not isinstance(event, WorkerReady)
     return event
 
 
-def _wait_for_event(worker: WorkerProcess) -> WorkerReady | pa.Table | LostShard:
+def wait_for_event(worker: WorkerProcess) -> WorkerReady | pa.Table | LostShard:
+    """Wait until a process is ready, has finished its shard, or is of no more use."""
     while True:
         patience = min(3600.0, worker.deadline - time.monotonic())
         is_readable = wait([worker.pipe], timeout=max(0.0, patience if math.isfinite(patience) else 3600.0))
