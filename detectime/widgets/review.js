@@ -1,14 +1,16 @@
 // The review: one frame after another, one key per decision.
 //
-// The kernel answers with messages (see review.py). What matters here: a decision is taken only of a picture that was on
-// screen when the key was pressed; the next frame shows only when the decision is on disk; pictures are decoded before
-// they are needed. Parts: geometry, elements, the link to the kernel, the frames fetched ahead, the stage, the review.
+// The kernel answers with messages (see review.py). What matters here: a decision is taken only of a picture that was
+// on screen when the key was pressed; the next frame shows only when the decision is on disk; pictures are decoded
+// before they are needed. Parts: geometry, elements, the link to the kernel, the frames fetched ahead, the stage, the review.
 
 const AHEAD = 5; // frames whose facts and pictures are fetched before they are needed
 const BEHIND = 5; // frames that are kept after they were shown
 const SIDE = 1280; // px, the longer side of a picture
 const PATIENCE = 5000; // ms without a reply after which a banner says so
 const SLOW = 1000; // ms of loading after which a frame may be skipped unseen
+const BRIEF = 150; // ms of saving and loading that the bar does not mention
+const HANDS = "abcdef"; // the keys of other hands
 const LEAST = 2; // px of the frame, the least side of a box
 const MARGIN = 2.2; // how much larger than the box a view zoomed to it is
 const CLOSEST = 1 / 24; // of the frame's sides: the smallest view
@@ -32,7 +34,8 @@ function tidyBox([x1, y1, x2, y2], { width, height }) {
 
 /** The box moved as a whole, up to the border of the frame. */
 function moveBox([x1, y1, x2, y2], dx, dy, { width, height }) {
-  const left = clamp(x1 + dx, 0, Math.max(0, width - (x2 - x1))), top = clamp(y1 + dy, 0, Math.max(0, height - (y2 - y1)));
+  const left = clamp(x1 + dx, 0, Math.max(0, width - (x2 - x1)));
+  const top = clamp(y1 + dy, 0, Math.max(0, height - (y2 - y1)));
   return tidyBox([left, top, left + x2 - x1, top + y2 - y1], { width, height });
 }
 
@@ -65,8 +68,9 @@ function makeRect(kind, [x1, y1, x2, y2]) {
 }
 
 /** A name out of the data: control characters are shown as signs, its direction stays its own. */
-const clean = (text) => String(text ?? "").replace(/[\0-\x1f]/g, (sign) => String.fromCharCode(0x2400 + sign.charCodeAt(0)));
-const name = (text) => make("bdi", { text: clean(text) });
+const clean = (text) =>
+  String(text ?? "").replace(/[\0-\x1f]/g, (sign) => String.fromCharCode(0x2400 + sign.charCodeAt(0)));
+const makeName = (text) => make("bdi", { text: clean(text) });
 
 /** Resolves when what is in the document now has been painted (never in a window that is not seen). */
 const waitForPaint = () => new Promise((done) => requestAnimationFrame(() => {
@@ -88,7 +92,7 @@ function readKey({ key, code, shiftKey }) {
 function connect(model, { onPicture, onNews, onLate }) {
   let id = Math.floor(Math.random() * 1e9); // several views of one widget hear each other's replies
   const waiting = new Map();
-  const tellLate = () => onLate([...waiting.values()].filter((request) => request.isLate).map((request) => request.kind));
+  const tellLate = () => onLate([...waiting.values()].filter(({ isLate }) => isLate).map(({ kind }) => kind));
 
   function send(content) {
     try { model.send(content); } catch { return false; } // the kernel is gone, and its channel with it
@@ -208,7 +212,7 @@ function createCache(kernel) {
 
 // -- the stage: the picture, its boxes, and the pointer
 
-/** `onEdit` is called when the box changes, `onHand` with the key of a hand that was clicked, `onFocus` on every press. */
+/** `onEdit` is called when the box changes, `onHand` with the key of a hand that is clicked, `onFocus` on a press. */
 function createStage({ onEdit, onHand, onFocus }) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "boxes");
@@ -217,15 +221,15 @@ function createStage({ onEdit, onHand, onFocus }) {
   const marks = make("div", { class: "marks" });
   const picture = make("div", { class: "picture" });
   const view = make("div", { class: "view" }, picture, svg, marks);
-  const message = make("p", { class: "message", hidden: true });
+  const message = make("div", { class: "message", hidden: true });
   const element = make("div", { class: "stage" }, view, message);
   let item = null, image = null, box = null, seen = null, drag = null, isOpen = false, tallest = 0;
 
   const getScale = () => svg.getScreenCTM()?.a || 1; // px of the screen per px of the frame
   const getShare = () => seen[2] / item.width;
 
-  function present(newItem, newImage) {
-    [item, image, box, drag] = [newItem, newImage, newItem?.box ?? null, null];
+  function present(newItem, newImage, newBox) {
+    [item, image, box, drag] = [newItem, newImage, newBox, null];
     picture.replaceChildren(...(image ? [image] : []));
     if (image) image.alt = clean(item.frame_path);
     view.hidden = !image;
@@ -258,7 +262,7 @@ function createStage({ onEdit, onHand, onFocus }) {
     if (item.crop && isSame(box, item.box)) add("bbox", item.crop);
     for (const hand of item.hands) add("other", hand.corners);
     if (item.suggested) add("suggested", item.suggested);
-    if (item.box && !isSame(box, item.box)) add("before", item.box);
+    if (item.box && !isSame(box, item.box)) rects.push(makeRect("before", item.box));
     if (box) add("hand", box);
     svg.replaceChildren(...rects);
     marks.replaceChildren(
@@ -302,7 +306,8 @@ function createStage({ onEdit, onHand, onFocus }) {
   /** Move the box, or with `isSize` its right and lower edge, by pixels of the screen. */
   function nudge(dx, dy, isSize) {
     const x = dx / getScale(), y = dy / getScale(), [x1, y1, x2, y2] = box;
-    setBox(isSize ? tidyBox([x1, y1, Math.max(x2 + x, x1 + LEAST), Math.max(y2 + y, y1 + LEAST)], item) : moveBox(box, x, y, item));
+    const sized = [x1, y1, Math.max(x2 + x, x1 + LEAST), Math.max(y2 + y, y1 + LEAST)];
+    setBox(isSize ? tidyBox(sized, item) : moveBox(box, x, y, item));
   }
 
   /** A new box in the middle of what is seen. */
@@ -331,7 +336,7 @@ function createStage({ onEdit, onHand, onFocus }) {
     return [point.x, point.y];
   }
 
-  /** What a press at a point takes: the numbers of the sides of the box that follow it, all of them inside, none elsewhere. */
+  /** The numbers of the sides of the box that follow a press at a point: all of them inside the box, none elsewhere. */
   function findGrip([x, y], pointerType) {
     if (!box) return [];
     const reach = (pointerType === "touch" ? 16 : 7) / getScale();
@@ -401,6 +406,8 @@ function createStage({ onEdit, onHand, onFocus }) {
       if (isChanged) setBox(item.box);
       return isChanged;
     },
+    /** Decided: the box is no draft any more. */
+    settle(newBox) { box = newBox; },
     open(value) { isOpen = value; if (!value) drag = null; },
     get box() { return box; },
     get image() { return image; },
@@ -417,13 +424,16 @@ const UNSAVED = { // what a request that is not answered means
   decide: "This decision is not saved yet.", undo: "The decision is not taken back yet.",
   pair: "hands.json is not written yet.", item: "The next frame is not there yet.",
 };
-const DONE = { keep: "kept", reject: "rejected", choose_hand: "other hand chosen", box: "box drawn", label: "class changed" };
+const DONE = {
+  keep: "kept", reject: "rejected", choose_hand: "other hand chosen", box: "box drawn", label: "class changed",
+};
 const HELP = [
   [["k", "Enter"], "keep the frame with the box and the class as shown"], [["x"], "reject it"],
   [["1", "–", "9"], "give it the class with that number"], [["a", "–", "f"], "the sample is that other hand"],
   [["i"], "take the suggested box"], [["u"], "undo the latest decision"],
   [["s", "Space"], "skip: on without a decision"], [["Shift s", "Backspace"], "back without a change"],
-  [["←", "↑", "↓", "→"], "move the box (with Shift: faster)"], [["Alt ←", "↑", "↓", "→"], "move its right and lower edge"],
+  [["←", "↑", "↓", "→"], "move the box (with Shift: faster)"],
+  [["Alt ←", "↑", "↓", "→"], "move its right and lower edge"],
   [["n"], "a new box in the middle"], [["Esc"], "the box as it was"],
   [["z"], "zoom to the box and back"], [["+", "−"], "zoom (or Ctrl and the wheel)"],
 ];
@@ -463,7 +473,8 @@ function hideOutsideStills(key) {
 
 function render({ model, el }) {
   let facts = null, at = 0, item = null, phase = "opening", isSlow = false, turn = 0, slowTimer = 0;
-  let progress = null, isAgain = false, latest = "";
+  let progress = null, isAgain = false, latest = "", busyTimer = 0, showChoice = () => {};
+  const drafts = new Map(); // boxes drawn and not decided, by position
   const skipped = new Set(); // positions passed without a decision
   const still = makeStill(model);
   const root = make("div", { class: "detectime detectime-review", "data-lm-suppress-shortcuts": "true", tabindex: 0,
@@ -499,9 +510,8 @@ function render({ model, el }) {
   const buttons = new Map(); // by key
 
   function makeButton(key, label, command = () => run(key), kind = "") {
-    const shown = { " ": "Space", "?": "?" }[key] ?? key;
     const button = make("button", { type: "button", class: kind, "aria-keyshortcuts": key || null },
-      ...(key ? [make("kbd", { text: shown })] : []), make("span", {}, ...[label].flat()));
+      ...(key ? [make("kbd", { text: key })] : []), make("span", {}, ...[label].flat()));
     button.addEventListener("click", (event) => {
       if (event.detail) focusRoot(); // of a mouse or finger: Enter must not press this button again
       command();
@@ -510,29 +520,36 @@ function render({ model, el }) {
     return button;
   }
 
-  const makeGroup = (label, ...children) => make("div", { class: "group", role: "group", "aria-label": label }, ...children);
+  const makeGroup = (label, ...children) =>
+    make("div", { class: "group", role: "group", "aria-label": label }, ...children);
 
   function fillActions() {
-    const keyed = facts.classes.filter(({ key }) => key), others = facts.classes.filter(({ key }) => !key);
-    const classes = keyed.map(({ name: label, key }) => makeButton(key, name(label)));
-    for (const button of classes) button.title = button.textContent.slice(1);
+    const classes = facts.classes.filter(({ key }) => key).map(({ name, key }) => makeButton(key, makeName(name)));
+    for (const button of classes) button.title = button.lastChild.textContent;
+    const others = facts.classes.filter(({ key }) => !key);
     if (others.length) classes.push(...makeClassChoice(others));
-    const hands = ["a", "b", "c", "d", "e", "f"].map((key) => makeButton(key, "this hand"));
-    actions.append(
-      makeGroup("decision", makeButton("k", "keep", undefined, "primary"), makeButton("x", "reject", undefined, "reject")),
+    const hands = [...HANDS].map((key) => makeButton(key, "other hand"));
+    const makeRow = (...groups) => make("div", { class: "row" }, ...groups);
+    actions.append(makeRow(
+      makeGroup("decision", makeButton("k", "keep", undefined, "primary"), makeButton("x", "reject")),
       makeGroup("moving on", makeButton("u", "undo"), makeButton("s", "skip")),
       makeGroup("view", makeButton("z", "zoom"), makeButton("n", "new box"), makeButton("?", "help")),
+      makeGroup("result", writeButton)), makeRow(
       makeGroup("class", ...classes),
-      makeGroup("other hands", ...hands, makeButton("i", "suggested box")),
-      makeGroup("result", writeButton));
+      makeGroup("other hands", ...hands, makeButton("i", "suggested box")))); // last: they come and go
     buttons.get("?").setAttribute("aria-expanded", "false");
   }
 
-  /** Classes without a key are chosen from a list, and set by a button: a list that is walked by keys decides nothing. */
+  /** Classes without a key are in a list, with a button that sets them: walking the list by keys decides nothing. */
   function makeClassChoice(classes) {
-    const options = classes.map(({ name: label }, number) => make("option", { value: number, text: clean(label), dir: "auto" }));
-    const choice = make("select", { "aria-label": "another class" }, ...options);
-    return [choice, makeButton("", "set class", () => setClass(classes[choice.value].name))];
+    const options = classes.map(({ name }, place) => make("option", { value: place, text: clean(name), dir: "auto" }));
+    const none = make("option", { value: "", text: "another class …" });
+    const choice = make("select", { "aria-label": "another class" }, none, ...options);
+    showChoice = () => { choice.selectedIndex = 1 + classes.findIndex(({ name }) => name === item.class_name); };
+    return [choice, makeButton("", "set class", () => {
+      if (choice.value) setClass(classes[choice.value].name);
+      else refuse("Choose a class from the list first.");
+    })];
   }
 
   const writeButton = makeButton("", "write hands.json", writeHands);
@@ -542,7 +559,8 @@ function render({ model, el }) {
       make("dt", {}, ...keys.map((key) => key === "–" ? " – " : make("kbd", { text: key }))), make("dd", { text })));
     const legend = LEGEND.map(([kind, text]) => make("li", {}, make("span", { class: `swatch ${kind}` }), text));
     return make("div", { class: "help", hidden: true }, make("dl", {}, ...rows),
-      make("p", { text: "Mouse or finger: drag inside the box to move it, at its edges and corners to size it, elsewhere to draw another." }),
+      make("p", { text: "Mouse or finger: drag inside the box to move it, its edges and corners to size it, "
+        + "elsewhere to draw another." }),
       make("ul", { class: "legend" }, ...legend));
   }
 
@@ -553,30 +571,37 @@ function render({ model, el }) {
     const [words, isOpen] = PHASES[phase];
     root.dataset.phase = phase;
     stage.open(isOpen);
-    state.replaceChildren(...(words ? [words] : latest ? [latest] : []));
-    if (words || latest) state.dataset.kind = words ? "busy" : "done";
-    state.title = state.textContent;
+    clearTimeout(busyTimer);
+    if (words) busyTimer = setTimeout(() => showState("busy", words), BRIEF);
+    else showState("done", latest);
     if (item || phase === "end") showAvailable();
     root.setAttribute("aria-busy", String(["loading", "saving", "writing"].includes(phase)));
   }
 
+  function showState(kind, content) {
+    state.replaceChildren(content);
+    state.dataset.kind = content ? kind : "";
+    state.title = state.textContent;
+  }
+
   /** A word on a key that did nothing. */
   function refuse(text) {
-    state.textContent = text;
-    state.dataset.kind = "refused";
+    clearTimeout(busyTimer);
+    showState("refused", text);
     live.textContent = text;
   }
 
   function addBanner(kind, ...texts) {
-    const role = kind === "news" ? "status" : "alert";
-    for (const other of banners.children) {
-      if (other.dataset.kind === kind && (kind !== "news" || other.firstChild.textContent === texts.join(" "))) other.remove();
+    const text = texts.join(" "), isNews = kind === "news";
+    for (const other of [...banners.children]) {
+      if (other.dataset.kind === kind && (!isNews || other.firstChild.textContent === text)) other.remove();
     }
     const dismiss = make("button", { type: "button", "aria-label": "Dismiss", text: "×" });
-    const banner = make("div", { role, "data-kind": kind, class: "banner" }, make("span", { dir: "auto", text: texts.join(" ") }), dismiss);
+    const banner = make("div", { role: isNews ? "status" : "alert", "data-kind": kind, class: "banner" },
+      make("span", { dir: "auto", text }), dismiss);
     dismiss.addEventListener("click", () => { banner.remove(); focusRoot(); });
     banners.append(banner);
-    while (banners.querySelectorAll('[data-kind="news"]').length > 3) banners.querySelector('[data-kind="news"]').remove();
+    [...banners.querySelectorAll('[data-kind="news"]')].slice(0, -3).forEach((other) => other.remove());
   }
 
   const dropBanner = (kind) => banners.querySelector(`[data-kind="${kind}"]`)?.remove();
@@ -599,26 +624,33 @@ function render({ model, el }) {
 
   function showFacts() {
     const decision = item.decision;
-    const list = (title, lines) => lines?.length
-      ? [make("h4", { text: title }), make("ul", {}, ...lines.map((line) => make("li", { dir: "auto", text: clean(line) })))] : [];
+    const list = (title, lines) => {
+      const items = lines.map((line) => make("li", { dir: "auto", text: clean(line) }));
+      return items.length ? [make("p", { class: "title", text: title }), make("ul", {}, ...items)] : [];
+    };
     position.textContent = `${at + 1} of ${facts.total}`;
-    const path = make("p", { class: "path muted", title: clean(item.frame_path) }, name(item.frame_path));
+    const path = make("p", { class: "path muted", title: clean(item.frame_path) }, makeName(item.frame_path));
     head.replaceChildren(
-      make("p", { class: "class", title: clean(item.class_name) }, name(item.class_name)),
+      make("p", { class: "class", title: clean(item.class_name) }, makeName(item.class_name)),
       make("p", { class: "outcome", dir: "auto", text: clean(item.outcome_sentence) }), path);
-    const mine = decision ? [`you: ${DONE[decision.action] ?? decision.action}${decision.class_name ? ` (${decision.class_name})` : ""}`] : [];
+    const label = decision?.class_name ? ` (${decision.class_name})` : "";
+    const mine = decision ? [`you: ${DONE[decision.action] ?? decision.action}${label}`] : [];
     const doubtText = typeof item.doubt === "number" ? `Doubt ${item.doubt.toFixed(2)}` : "Doubt";
-    details.replaceChildren(...list(doubtText, item.reasons), ...list("Decisions", [...mine, ...(item.decisions ?? [])]));
-    for (const hand of "abcdef") buttons.get(hand).hidden = !item.hands.some(({ key }) => key === hand);
+    details.replaceChildren(...list(doubtText, item.reasons), ...list("Decisions", [...mine, ...item.decisions]));
+    for (const hand of HANDS) buttons.get(hand).hidden = !item.hands.some(({ key }) => key === hand);
     buttons.get("i").hidden = !item.suggested;
-    for (const { name: label, key } of facts.classes) if (key) buttons.get(key).setAttribute("aria-pressed", String(label === item.class_name));
-    keepFocus();
+    for (const { name, key } of facts.classes) {
+      if (key) buttons.get(key).setAttribute("aria-pressed", String(name === item.class_name));
+    }
+    showChoice();
   }
 
-  /** Focus that would be lost with its button, and go to the notebook, whose keys edit it, goes to the root. */
-  function keepFocus() {
+  /** Change the page; the root takes the focus of a button that goes: else it is the notebook's, and keys edit that. */
+  function keepFocus(change) {
+    const hadFocus = root.contains(root.getRootNode().activeElement);
+    change();
     const active = root.getRootNode().activeElement;
-    if (active !== root && root.contains(active) && !active.checkVisibility()) focusRoot();
+    if (hadFocus && !(root.contains(active) && active.checkVisibility())) focusRoot();
   }
 
   /** What can be done now; never `disabled`, with which a button loses the focus to the notebook. */
@@ -629,12 +661,13 @@ function render({ model, el }) {
         : key === "k" ? canJudge && stage.box : canJudge;
       button.setAttribute("aria-disabled", String(!can));
     }
-    buttons.get("k").lastChild.textContent = isChanged() ? "keep with the new box" : "keep";
   }
 
   const isChanged = () => Boolean(item) && phase !== "end" && Boolean(stage.box) && !isSame(stage.box, item.box);
 
   function showEdit() {
+    if (isChanged()) showState("edited", "box changed: k keeps it, Esc restores it");
+    else showState("done", latest);
     showAvailable();
     drawCloseUp();
   }
@@ -658,9 +691,11 @@ function render({ model, el }) {
   async function show(place) {
     const mine = ++turn;
     clearTimeout(slowTimer);
+    if (isChanged()) drafts.set(item.at, stage.box); // what was drawn is there when the frame is shown again
+    else drafts.delete(item?.at);
     at = clamp(place, 0, facts.total);
     isSlow = false;
-    if (at >= facts.total) return showEnd();
+    if (at >= facts.total) return keepFocus(showEnd);
     setPhase("loading");
     slowTimer = setTimeout(() => {
       isSlow = true;
@@ -674,33 +709,35 @@ function render({ model, el }) {
       if (mine !== turn) return undefined;
       picture = await cache.getPicture(next.row);
       if (mine !== turn) return undefined;
-      if (picture.image) await picture.image.decode().catch(() => { picture = { fault: "The picture cannot be shown." }; });
+      await picture.image?.decode(); // at once, unless the browser has dropped its pixels meanwhile
     } catch (fault) { // the kernel cannot say what is at this position
-      picture = { fault: fault.text ?? String(fault) };
+      picture = { fault: fault.text ?? "The picture cannot be shown." };
       next ??= makeUnknown(at);
     }
     if (mine !== turn) return undefined;
-    present(next, picture);
+    keepFocus(() => present(next, picture));
     await waitForPaint();
     if (mine === turn) setPhase(picture.fault ? "faulty" : "ready");
+    if (mine === turn && isChanged()) showEdit();
     return undefined;
   }
 
   function makeUnknown(number) {
-    return { at: number, row: null, frame_path: "", class_name: "", outcome_sentence: "", width: 1, height: 1, box: null, crop: null,
-      faces: [], hands: [], suggested: null, doubt: null, reasons: [], decisions: [], decision: null };
+    return { at: number, row: null, frame_path: "", class_name: "", outcome_sentence: "", width: 1, height: 1,
+      box: null, crop: null, faces: [], hands: [], suggested: null, doubt: null, reasons: [], decisions: [], decision: null };
   }
 
   function present(next, { image, fault }) {
     clearTimeout(slowTimer);
     item = next;
-    stage.present(item, image ?? null);
-    stage.say(...(fault ? [make("span", { dir: "auto", text: fault }), " ", make("kbd", { text: "s" }), " skips this frame."] : []));
+    stage.present(item, image ?? null, drafts.get(at) ?? item.box);
+    const skips = [make("kbd", { text: "s" }), " skips this frame."];
+    stage.say(...(fault ? [make("span", { dir: "auto", text: fault }), ...skips] : []));
     showFacts();
     drawCloseUp();
-    const sentences = [latest ? `${latest.textContent}.` : "", `Frame ${at + 1} of ${facts.total}: ${clean(item.class_name)}.`,
-      item.outcome_sentence, ...(item.reasons ?? []), fault ?? ""];
-    live.textContent = sentences.filter(Boolean).join(" ");
+    const where = `Frame ${at + 1} of ${facts.total}: ${clean(item.class_name)}.`;
+    const last = latest ? `${latest.textContent}.` : "";
+    live.textContent = [last, where, item.outcome_sentence, ...item.reasons, fault ?? ""].filter(Boolean).join(" ");
   }
 
   function showEnd() {
@@ -710,21 +747,22 @@ function render({ model, el }) {
     position.textContent = "the end";
     const title = facts.total === 0 ? "There is no frame to judge."
       : isAll ? `All ${facts.total} frames are judged.`
-      : `This is the end. ${progress?.decided ?? 0} of ${facts.total} frames are judged.`;
+      : "This is the end of the queue.";
     const lines = [make("strong", { text: title }), make("span", { text: progress?.text ?? "" })];
-    if (facts.total) lines.push(make("span", { class: "muted", text: "Write hands.json, and everything that reads the run has your decisions." }));
+    const advice = "Write hands.json: training, exports and reports read your decisions from it.";
+    if (facts.total) lines.push(make("span", { class: "muted", text: advice }));
     const next = facts.total ? [makeButton("", "write hands.json", writeHands, "primary")] : [];
     if (skipped.size) {
-      next.push(makeButton("", skipped.size === 1 ? "show the skipped frame" : `show the ${skipped.size} skipped frames`, showSkipped));
+      const what = skipped.size === 1 ? "the skipped frame" : `the ${skipped.size} skipped frames`;
+      next.push(makeButton("", `show ${what}`, showSkipped));
     }
-    stage.present(null, null);
-    stage.say(...lines, make("span", { class: "group" }, ...next));
+    stage.present(null, null, null);
+    stage.say(...lines, make("div", { class: "group" }, ...next));
     head.replaceChildren();
     details.replaceChildren();
     closeUpFrame.classList.add("empty");
-    for (const key of "abcdefi") buttons.get(key).hidden = true;
+    for (const key of `${HANDS}i`) buttons.get(key).hidden = true;
     setPhase("end");
-    keepFocus();
     live.textContent = `${latest ? `${latest.textContent}. ` : ""}${title}`;
   }
 
@@ -763,8 +801,9 @@ function render({ model, el }) {
     dropBanner("fault");
     cache.markStale(place);
     skipped.delete(place);
+    stage.settle(decided.box);
     showProgress(reply.progress);
-    latest = make("span", {}, `${words} `, name(decided.frame_path));
+    latest = make("span", { class: "saved" }, `${words} `, makeName(decided.frame_path));
     return goOn();
   }
 
@@ -772,7 +811,8 @@ function render({ model, el }) {
 
   function keep() {
     if (!stage.box) return refuse("There is no box to keep: draw one, choose a hand, or reject.");
-    return isChanged() ? decide("box", { box: drawnBox(), words: "kept with the new box" }) : decide("keep", { words: "kept" });
+    if (!isChanged()) return decide("keep", { words: "kept" });
+    return decide("box", { box: drawnBox(), words: "kept with the new box" });
   }
 
   function setClass(label) {
@@ -782,15 +822,19 @@ function render({ model, el }) {
 
   function chooseHand(key) {
     const hand = item.hands.find((other) => other.key === key);
-    return hand ? decide("choose_hand", { box: hand.corners, words: `hand ${key} of` }) : refuse(`There is no hand ${key} here.`);
+    if (!hand) return refuse(`There is no hand ${key} here.`);
+    return decide("choose_hand", { box: hand.corners, words: `hand ${key} of` });
   }
 
   function takeSuggested() {
-    return item.suggested ? decide("box", { box: item.suggested, words: "suggested box of" }) : refuse("No box is suggested here.");
+    if (!item.suggested) return refuse("No box is suggested here.");
+    return decide("box", { box: item.suggested, words: "suggested box of" });
   }
 
   async function undo() {
     const before = phase;
+    turn++; // a frame that is still loading is not shown meanwhile
+    clearTimeout(slowTimer);
     setPhase("saving");
     let reply = null;
     try {
@@ -892,7 +936,7 @@ function render({ model, el }) {
     facts = reply.facts;
     hideOutsideStills(model.get("key"));
     const by = clean(facts.reviewer);
-    if (by) reviewer.append("by ", name(facts.reviewer));
+    if (by) reviewer.append("by ", makeName(facts.reviewer));
     reviewer.title = by;
     fillActions();
     still.replaceWith(bar, banners, make("div", { class: "work" }, stage.element, head, side, actions), help, live);
@@ -902,13 +946,15 @@ function render({ model, el }) {
 
   hideOutsideStills(model.get("key"));
   // An output that is as high as its content has no window height to fit into.
-  if (globalThis.parent !== globalThis) root.style.setProperty("--dt-tall", `${Math.min(560, Math.round(screen.availHeight * 0.55))}px`);
+  const isInFrame = globalThis.parent !== globalThis;
+  if (isInFrame) root.style.setProperty("--dt-tall", `${Math.round(Math.min(560, screen.availHeight * 0.55))}px`);
   el.append(root);
   kernel.ask({ kind: "open" }).then(start, (fault) => { root.append(make("p", { role: "alert", text: fault.text })); });
 
   return () => {
     turn++;
     clearTimeout(slowTimer);
+    clearTimeout(busyTimer);
     kernel.close();
     cache.clear();
     root.remove();
