@@ -13,9 +13,8 @@ from IPython.display import Image, Markdown, display
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime import notebook, paths, similarity, thinning
-from detectime.config import list_faults, load_config
-from detectime.detection.manifest import read_manifest
+from detectime import notebook, similarity, thinning
+from detectime.config import list_faults
 from detectime.errors import ConfigError
 from detectime.exports import contact_sheet, dataset_card, samples_csv
 from detectime.exports.annotations import check_settings
@@ -142,10 +141,12 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     dataset_card.check_license(export.license)
     for name in parameters.formats:
         check_settings(find_format(name), export)
-    output = _find_output(parameters.output)
+    output = notebook.find_output(parameters.output)
     return ExportSettings(
         output=output,
-        to=f"{output.rstrip('/')}/{EXPORTS}" if parameters.to is None else _resolve(parameters.to),
+        to=f"{output.rstrip('/')}/{EXPORTS}"
+        if parameters.to is None
+        else notebook.resolve_place("output", parameters.to),
         formats=parameters.formats,
         shares=parameters.shares,
         seed=parameters.seed,
@@ -314,25 +315,6 @@ def _check_parameters(given: Mapping[str, Any]) -> _Parameters:
     if not parameters.formats:
         raise ConfigError("formats: none is given; accepted: such as imagefolder, or a list")
     return parameters
-
-
-def _find_output(output: str | None) -> str:
-    """Return the folder of the run: as given, that of the project's configuration, or that of the rendered sample."""
-    if output is not None:
-        return _resolve(output)
-    places = [load_config().data.output, _resolve(notebook.SAMPLE_OUTPUT)]
-    for place in places:
-        if read_manifest(open_store(place, reading=True)) is not None:
-            return place
-    raise ConfigError(
-        f"output: there is no run in {' and '.join(places)}; run notebook {paths.DATA_LOADER} first, or set output to "
-        "the folder of a run"
-    )
-
-
-def _resolve(path: str) -> str:
-    """Return a path as `load_config` does: absolute, relative to `paths.find_base`, and URLs as they are."""
-    return load_config(parameters={"output": path}).data.output
 
 
 def _get_bits(export: ExportConfig) -> int:

@@ -23,7 +23,7 @@ from IPython import get_ipython
 from IPython.core.interactiveshell import ExecutionResult
 from IPython.display import display
 
-from detectime import paths, releases
+from detectime import paths, releases, widgets
 from detectime.config import PARAMETERS, Config, check_truth, config_to_dict, list_differences, load_config
 from detectime.detection import resume
 from detectime.detection.manifest import read_manifest
@@ -39,7 +39,7 @@ from detectime.truth import read_truth
 PARAMETER_CELL = "# Parameters of the run"
 """How a line begins that makes a cell the parameter cell of a notebook."""
 
-ACCEPTED = ("config", *PARAMETERS)
+ACCEPTED = ("config", "explore", *PARAMETERS)
 """The parameters of notebook 01."""
 
 SAMPLE_OUTPUT = "reports/sample"
@@ -214,6 +214,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSet
     (100, ())
     """
     parameters = read_parameters(names, cells)
+    _take_explore(parameters)
     file = parameters.pop("config", None)
     if not isinstance(file, str | os.PathLike | None):
         raise ConfigError(f"config = {file!r}: accepted: the path of a configuration file, or None")
@@ -326,6 +327,90 @@ def show_report(run: FinishedRun) -> None:
     display({"text/html": frame, "text/plain": f"The report: {path}"}, raw=True)
 
 
+def make_explorer(run: FinishedRun, names: Mapping[str, Any], cells: Sequence[str]) -> widgets.Explorer | None:
+    """Make the explorer of a run, unless the parameter `explore` leaves it out.
+
+    Parameters
+    ----------
+    run
+        The run, paired.
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+
+    Returns
+    -------
+    Explorer or None
+        To be the last value of a cell, which shows it.
+
+    Raises
+    ------
+    ConfigError
+        As `read_parameters`, or if `explore` is not True or False.
+    RunError
+        If tables of the run cannot be read.
+
+    Examples
+    --------
+    >>> make_explorer(runs.open_run("out"), globals(), In)  # doctest: +SKIP
+    """
+    return widgets.Explorer(run) if _take_explore(read_parameters(names, cells)) else None
+
+
+def find_output(output: str | os.PathLike[str] | None) -> str:
+    """Return the folder of a finished run for a notebook that goes on with it.
+
+    Parameters
+    ----------
+    output
+        As given; None: that of the project's configuration or, if there is no run, that of the rendered sample.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a path nor text, or there is no run in either place.
+
+    Examples
+    --------
+    >>> find_output("/runs/out")
+    '/runs/out'
+    """
+    if output is not None:
+        return resolve_place("output", output)
+    places = [load_config().data.output, resolve_place("output", SAMPLE_OUTPUT)]
+    for place in places:
+        if read_manifest(stores.open_store(place, reading=True)) is not None:
+            return place
+    raise ConfigError(
+        f"output: there is no run in {' and '.join(places)}; run notebook {paths.DATA_LOADER} first, or set output to "
+        "the folder of a run"
+    )
+
+
+def resolve_place(name: str, place: str | os.PathLike[str]) -> str:
+    """Return a path as `load_config` does: absolute, relative to `paths.find_base`, and URLs as they are.
+
+    Parameters
+    ----------
+    name
+        Of the key of `data`, for a message.
+    place
+        The path or URL.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a path nor text.
+
+    Examples
+    --------
+    >>> resolve_place("truth", "s3://bucket/truth.json")
+    's3://bucket/truth.json'
+    """
+    value = os.fspath(place) if isinstance(place, os.PathLike) else place
+    found: str = getattr(load_config(parameters={name: value}).data, name)
+    return found
+
+
 def show_failed_cells() -> None:
     """Make JupyterLab show the cell that failed, from now on; elsewhere nothing is done.
 
@@ -375,6 +460,14 @@ def _read_literal(cell: str, name: str, new: str) -> Any:
             except (ValueError, TypeError, AttributeError):
                 raise ConfigError(f"parameter {name}: it is the old name of {new}; write {new} = …") from None
     return value
+
+
+def _take_explore(parameters: dict[str, Any]) -> bool:
+    """Take `explore`, which is no key of the configuration, out of the parameters; None means True."""
+    explore = parameters.pop("explore", None)
+    if not isinstance(explore, bool | None):
+        raise ConfigError(f"explore = {explore!r}: accepted: True, False")
+    return explore is not False
 
 
 def _find_file(file: str | os.PathLike[str]) -> Path:

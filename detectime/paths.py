@@ -25,6 +25,8 @@ DATA_LOADER = "01_get_train_data.ipynb"
 """The name of the notebook that makes a training set."""
 EXPORTER = "02_export_and_split.ipynb"
 """The name of the notebook that splits and exports one."""
+REVIEWER = "03_review.ipynb"
+"""The name of the notebook in which a person judges one."""
 SAMPLE = DELIVERED / "data" / "sample"
 """The rendered sample: ``TRAIN_DATA`` and ``train.csv``."""
 

@@ -17,7 +17,7 @@ ORDER = [
     *("decisions", "decision_files", "corrections", "runs", "judgements"),
     *("similarity", "splits", "thinning", "exports", "outcomes", "decision_import", "cvat_decisions"),
     *("trace", "dataset", "truth", "resampling", "evaluation", "crops", "label_check", "doubt", "comparison"),
-    *("report", "notebook", "export_notebook"),
+    *("report", "widgets", "notebook", "export_notebook", "review_notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -68,9 +68,13 @@ INSIDE = {
         "scoring",
     ],
     "report": [
-        *("summary", "charts", "crops", "verdict", "pages", "figures"),
+        *("summary", "verdict", "charts", "crops", "pages", "figures"),
         *("thumbnails", "card_boxes", "card_sizes", "varied_frames", "cards"),
         *("sections", "measured", "provenance", "material", "gallery_requests", "unfinished", "report", "comparison"),
+    ],
+    "widgets": [
+        *("pictures", "run_frames", "still", "frame_widget", "doubt_process", "selection", "trial", "review_queue"),
+        *("explorer", "review"),
     ],
     "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "compare", "main"],
 }

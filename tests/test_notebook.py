@@ -22,7 +22,7 @@ import pytest
 from faults import list_stored_files
 
 import definitions
-from detectime import config, notebook, paths
+from detectime import notebook, paths
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     assert "settings" in stored
-    assert not stored & {"config", *config.PARAMETERS}
+    assert not stored & set(notebook.ACCEPTED)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,22 @@ def test_report_refers_to_nothing_outside_itself(sample_run: Path) -> None:
     assert page.count("data:image/") >= 10
 
 
+def test_ends_with_the_explorer(sample_run: Path, tmp_path: Path) -> None:
+    """Without a kernel there is a picture and a sentence; nothing of it is left if `explore` is False."""
+    widget = "application/vnd.jupyter.widget-view+json"
+    done = nbformat.read(sample_run / "out.ipynb", as_version=4)
+    still, live = done.cells[-1].outputs
+    assert '<img src="data:image/jpeg;base64,' in still.data["text/html"]
+    assert "of 108 gesture frames have a sample" in still.data["text/plain"]
+    assert widget in live.data
+    assert "widgets" in done.metadata
+    shutil.copytree(sample_run / "run", tmp_path / "run")
+    assert execute(tmp_path / "out.ipynb", tmp_path, output="run", explore=False, **SAMPLE).returncode == 0
+    plain = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert plain.cells[-1].outputs == []
+    assert "widgets" not in plain.metadata
+
+
 def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, tmp_path: Path) -> None:
     few, many = tmp_path / "few.ipynb", tmp_path / "many.ipynb"
     shutil.copytree(sample_run / "run", tmp_path / "run")  # nothing is left to detect: this is quick
@@ -155,6 +171,7 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
     [
         ({"crop_coeficient": 2}, "parameter crop_coeficient: there is no such parameter; did you mean 'crop_coeff"),
         ({"crop_coefficient": -1}, "pairing.crop_coefficient = -1: accepted: more than 0"),
+        ({"explore": "maybe"}, "explore = 'maybe': accepted: True, False"),
         ({"detector_type": "retinaf"}, "did you mean 'retinaface'?"),
         ({"classes": "stop,stp"}, "'stp' is not a label; did you mean 'stop'?"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: no such file"),
@@ -174,7 +191,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     done = subprocess.run([PAPERMILL, "--help-notebook", NOTEBOOK], capture_output=True, text=True, timeout=60)
     names = set(re.findall(r"^ {2}(\w+):", done.stdout, re.MULTILINE))
     assert names == set(
-        "images labels output classes limit quality crop_coefficient fallback workers config".split()
+        "images labels output classes limit quality crop_coefficient fallback workers explore config".split()
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     marker, *lines = cell.source.splitlines()

@@ -99,9 +99,18 @@ def test_the_delivered_cell_is_a_parameter_cell() -> None:
     cells = json.loads((paths.NOTEBOOKS / paths.DATA_LOADER).read_text())["cells"]
     (cell,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     source = "".join(cell["source"])
-    assert read_parameters(*execute(source)) == dict.fromkeys(notebook._list_assigned(source))
+    assert read_parameters(*execute(source)) == dict.fromkeys(notebook._list_assigned(source)) | {"explore": True}
     with pytest.raises(ConfigError, match="limits"):
         read_parameters(*execute(source.replace("limit:", "limits:")))
+
+
+@pytest.mark.parametrize("value", ["maybe", "false", 1])
+def test_explore_is_true_or_false(value: Any) -> None:
+    for given in (True, False, None):
+        load_settings({"explore": given, "images": "a", "labels": "b"}, [f"explore = {given}"])
+    for check in (load_settings, lambda names, cells: notebook.make_explorer(None, names, cells)):  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=f"^explore = {value!r}: accepted: True, False$"):
+            check({"explore": value, "images": "a", "labels": "b"}, ["", f"explore = {value!r}"])
 
 
 def test_a_deleted_parameter_has_no_value() -> None:

@@ -20,9 +20,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from detectime import boxes, pairing
 from detectime.boxes import Floats
+from detectime.comparison import Change, Comparison
 from detectime.config import Config, PairingConfig
+from detectime.doubt import Reason
 from detectime.images import RGB, FrameImage, UnreadableImageError, blur_boxes
 from detectime.report.summary import describe_hands
+from detectime.report.verdict import DOUBTFUL
 from detectime.schema import CORNERS, SAMPLES, Outcome, check_outcomes
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.reading import read_images
@@ -35,6 +38,15 @@ _FACE, _SQUARE, _HAND, _BBOX = "#4cc9f0", "#4cc9f0", "#ffb703", "#fb5607"
 _BARS = "#2a9d5c"
 _PARTS = ("#2a9d5c", "#f4a261", "#277da1", "#e9c46a", "#9b5de5", "#6c757d")  # of a split
 _MISSING = "#d62839"
+_DOUBTFUL, _LITTLE_DOUBT = "#d1600a", "#b9c4cc"
+_VERDICTS = {"right": _BARS, "wrong": _MISSING}
+_CHANGES = {
+    Change.GAINED.value: _BARS,
+    Change.MOVED.value: "#277da1",
+    Change.RELABELLED.value: "#9b5de5",
+    Change.LOST.value: _MISSING,
+    Change.OTHER_REASON.value: "#6c757d",
+}
 _DASHED = (0, (4, 2))
 _COLUMNS = 4  # frames per row of a gallery
 _THUMBNAIL = 300  # pixels of a thumbnail's longer side: the size of a gallery does not depend on that of its frames
@@ -277,7 +289,113 @@ def plot_distributions(samples: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str, str]) -> Figure:
+def plot_doubt(doubt: pd.DataFrame) -> Figure | None:
+    """Draw how doubtful frames are, and for which reasons; from `verdict.DOUBTFUL` on in another colour.
+
+    Parameters
+    ----------
+    doubt
+        What `doubt.score_doubt` returned.
+
+    Returns
+    -------
+    Figure or None
+        None if there is no reason to doubt any frame.
+
+    Examples
+    --------
+    >>> doubt = pd.DataFrame({"doubt": [0.7, 0.2, 0.0], "reasons": ["jump, odd_size", "jump", ""]})
+    >>> figure = plot_doubt(doubt)
+    >>> print(*(text.get_text() for text in figure.axes[1].get_yticklabels()), sep="\\n")
+    The box is elsewhere than in the frames before and after.
+    The box is smaller or larger than usual for its class.
+    >>> plt.close(figure)
+    """
+    known = doubt[doubt["doubt"].notna()]
+    named = known.assign(reason=known["reasons"].str.split(", ")).explode("reason")
+    sentences = {reason.value: reason.sentence for reason in Reason}
+    named = named[named["reason"].isin(list(sentences))]
+    if named.empty:
+        return None
+    is_doubtful = named["doubt"] >= DOUBTFUL
+    counts = pd.crosstab(named["reason"], is_doubtful).reindex(columns=[True, False], fill_value=0)
+    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    with sns.axes_style("whitegrid"):
+        figure, (left, right) = plt.subplots(
+            1,
+            2,
+            figsize=(11.6, max(3.0, 1.0 + 0.26 * len(counts))),
+            width_ratios=[1, 1.1],
+            dpi=_DPI,
+            layout="constrained",
+        )
+    edges = np.linspace(0, 1, 21)
+    bars = left.bar(edges[:-1], np.histogram(known["doubt"], edges)[0], width=0.05, align="edge")
+    for bar, low in zip(bars, edges[:-1], strict=True):
+        bar.set_facecolor(_DOUBTFUL if low >= DOUBTFUL - 1e-9 else _LITTLE_DOUBT)
+    left.set(xlim=(0, 1), xlabel="doubt", ylabel="frames (logarithmic)")
+    left.set_yscale("symlog", linthresh=1)  # few frames should be doubtful, and must be seen all the same
+    left.yaxis.set_major_formatter("{x:,.0f}")
+    base = np.zeros(len(counts))
+    labels = {True: f"doubt of {DOUBTFUL:g} or more", False: "less"}
+    for kind, colour in ((True, _DOUBTFUL), (False, _LITTLE_DOUBT)):
+        values = counts[kind].to_numpy(float)
+        right.barh(range(len(counts)), values, left=base, color=colour, label=labels[kind])
+        base += values
+    right.set_yticks(range(len(counts)), [sentences[name] for name in counts.index], fontsize=8)
+    right.invert_yaxis()
+    right.set_xlabel("frames")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.grid(axis="y", visible=False)
+    figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def plot_verdicts(verdicts: pd.DataFrame) -> Figure:
+    """Draw how many of the samples that people judged are right, by class.
+
+    Parameters
+    ----------
+    verdicts
+        One row per sample: `label`, `class_name`, and `verdict`, ``right`` or ``wrong``.
+
+    Examples
+    --------
+    >>> figure = plot_verdicts(pd.DataFrame([{"label": 4, "class_name": "ok", "verdict": "wrong"}]))
+    >>> figure.axes[0].get_xlabel()
+    'samples that were judged'
+    >>> plt.close(figure)
+    """
+    return _draw_stacked_bars(verdicts, verdicts["verdict"], _VERDICTS, "samples that were judged")
+
+
+def plot_changes(comparison: Comparison) -> Figure | None:
+    """Draw how many frames of each class have another sample, or none any more: one colour per kind of change.
+
+    Parameters
+    ----------
+    comparison
+        What a function of `comparison` returned.
+
+    Returns
+    -------
+    Figure or None
+        None if nothing changed.
+
+    Examples
+    --------
+    >>> from detectime.comparison import compare_decisions
+    >>> from detectime.runs import open_run
+    >>> plot_changes(compare_decisions(open_run("output")))  # doctest: +SKIP
+    """
+    change = comparison.frames["change"].astype(str)
+    is_change = change.isin(list(_CHANGES)).to_numpy()
+    if not is_change.any():
+        return None
+    return _draw_stacked_bars(comparison.samples_b[is_change], change[is_change], _CHANGES, "frames that changed")
+
+
+def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str, str], unit: str = "frames") -> Figure:
     """Draw one bar per class, its frames divided by a state, which must be one of the keys of `colours`."""
     names = _name_classes(table)
     count = pd.crosstab(table["class_name"].to_numpy(), state.to_numpy()).reindex(index=list(names))
@@ -291,7 +409,7 @@ def _draw_stacked_bars(table: pd.DataFrame, state: pd.Series, colours: dict[str,
         left += values
     ax.set_yticks(range(len(names)), list(names.values()))
     ax.invert_yaxis()
-    ax.set_xlabel("frames")
+    ax.set_xlabel(unit)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(table):
         ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
