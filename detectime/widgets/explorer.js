@@ -9,7 +9,7 @@ const KEPT = { [THUMBNAIL]: 600, [LARGE]: 12 }; // pictures
 const MOST_WISHES = 200;
 const PATIENCE = 5000; // ms until a request counts as unanswered
 const PAUSE = 40; // ms between wishes while the grid scrolls
-const CELL = 168, GAP = 8, WORDS = 41; // CSS px: width of a cell, space between two, height of the words below a picture
+const CELL = 168, GAP = 8, WORDS = 41; // CSS px: width of a cell, space between two, height of the words in one
 const MOST_HEIGHT = 10_000_000; // CSS px that every browser can scroll
 
 const KINDS = {
@@ -27,7 +27,8 @@ const COEFFICIENTS = {
 };
 const SCORES = { min_face_score: "Ignore faces with a lower score", min_hand_score: "Ignore hands with a lower score" };
 const NO_FILTER = {
-  classes: [], outcomes: [], changes: [], group: "", detector: "", text: "", decided: "any", decided_by: "", doubt: null,
+  classes: [], outcomes: [], changes: [], group: "", detector: "", text: "", decided: "any", decided_by: "",
+  doubt: null,
 };
 
 // -- elements. Texts of the data are only ever text, never markup.
@@ -44,10 +45,13 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const makeName = (text) => make("bdi", {}, text); // which may run from right to left
+const makeDot = (isSample) => make("i", { class: isSample ? "dot sample" : "dot" });
 const makeButton = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
 const format = (number) => number.toLocaleString("en-US");
 const formatDifference = (number) => (number > 0 ? "+" : number < 0 ? "−" : "±") + format(Math.abs(number));
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+const toggleName = (names, name) => (names.includes(name) ? names.filter((other) => other !== name) : [...names, name]);
+const nameOutcome = (name) => name.replaceAll("_", " ");
 const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 function drawBoxes(svg, { width, height, boxes }, pixels = 0) { // pixels: of the frame in one CSS px; 0: no labels
@@ -59,13 +63,13 @@ function drawBoxes(svg, { width, height, boxes }, pixels = 0) { // pixels: of th
     svg.append(make("rect", { class: "halo", ...place }), make("rect", { class: kind, ...place }));
     if (!pixels || !label) continue;
     const size = 12 * pixels, above = y > 1.4 * size;
-    const text = make("text", { x: x + 0.2 * size, y: above ? y - 0.35 * size : y + 1.1 * size, "font-size": size }, label);
-    svg.append(text);
+    const baseline = above ? y - 0.35 * size : y + 1.1 * size;
+    svg.append(make("text", { x: x + 0.2 * size, y: baseline, "font-size": size }, label));
   }
 }
 
-function makeThumbnail() {
-  return make("div", { class: "thumbnail" }, make("img", { alt: "", draggable: "false", hidden: true }),
+function makePlace(name) { // of a picture with boxes, or of what is wrong with it
+  return make("div", { class: name }, make("img", { alt: "", draggable: "false", hidden: true }),
     make("svg", { class: "boxes", "aria-hidden": "true" }), make("p", { class: "fault", hidden: true }));
 }
 
@@ -159,6 +163,7 @@ function keepPictures(send) {
     },
     receive({ row, side, fault }, buffers) {
       drop(side, row);
+      if (!sent.includes(`${row},${side}`)) sent = []; // a wish of another view, which replaced those of this one
       const url = fault === null ? URL.createObjectURL(new Blob([buffers[0]], { type: "image/jpeg" })) : null;
       kept[side].set(row, { url, fault });
       if (kept[side].size > KEPT[side]) drop(side, kept[side].keys().next().value);
@@ -169,7 +174,8 @@ function keepPictures(send) {
       const missing = [...keys].slice(0, MOST_WISHES);
       if (missing.every((key) => sent.includes(key)) && missing[0] === sent.find((key) => keys.has(key))) return;
       sent = missing;
-      send({ kind: "pictures", wanted: missing.map((key) => key.split(",").map(Number)).map(([row, side]) => ({ row, side })) });
+      const pairs = missing.map((key) => key.split(",").map(Number));
+      send({ kind: "pictures", wanted: pairs.map(([row, side]) => ({ row, side })) });
     },
     close() {
       for (const side of [THUMBNAIL, LARGE]) for (const row of [...kept[side].keys()]) drop(side, row);
@@ -180,19 +186,19 @@ function keepPictures(send) {
 // -- filters
 
 function makeFilters(state, change) {
-  const field = (label, control) => make("label", { class: "field" }, make("span", { class: "caption" }, label), control);
-  const set = (values) => { Object.assign(state.filter, values); change(); };
-  const toggle = (key, name) => {
-    const names = state.filter[key];
-    set({ [key]: names.includes(name) ? names.filter((other) => other !== name) : [...names, name] });
+  const field = (label, control) => {
+    control.setAttribute("aria-label", label); // the text of the element is that of its options too
+    return make("label", { class: "field" }, make("span", { class: "caption" }, label), control);
   };
+  const set = (values) => { Object.assign(state.filter, values); change(); };
+  const toggle = (key, name) => set({ [key]: toggleName(state.filter[key], name) });
   const choose = (options, onchange) => make("select", { onchange: (event) => onchange(event.target.value) },
     ...options.map(([value, text]) => make("option", { value }, text)));
   const { facts } = state;
 
   const outcomes = facts.outcomes.map(({ name, sentence, is_sample }) => {
     const button = makeButton("", () => toggle("outcomes", name), { title: sentence, class: "chip" });
-    button.append(make("i", { class: is_sample ? "dot sample" : "dot" }), name.replaceAll("_", " "), make("b"));
+    button.append(makeDot(is_sample), nameOutcome(name), make("b"));
     return { name, button };
   });
   const classes = facts.classes.map((name) => {
@@ -215,10 +221,10 @@ function makeFilters(state, change) {
     },
   }, summary, list);
 
-  const any = ["", "any"], groups = facts.groups;
+  const listNames = (names) => [["", "any"], ...names.map((name) => [name, name])];
   const write = (key) => make("input", { type: "search", oninput: (event) => set({ [key]: event.target.value }) });
-  const group = groups ? choose([any, ...groups.map((name) => [name, name])], (value) => set({ group: value })) : write("group");
-  const detector = choose([any, ...facts.detectors.map((name) => [name, name])], (value) => set({ detector: value }));
+  const group = facts.groups ? choose(listNames(facts.groups), (value) => set({ group: value })) : write("group");
+  const detector = choose(listNames(facts.detectors), (value) => set({ detector: value }));
   const text = write("text");
   const decided = choose([
     ["any", "any"], ["yes", "decided"], ["no", "not decided"], ["new", "not yet in hands.json"],
@@ -237,7 +243,7 @@ function makeFilters(state, change) {
     type: "range", min: 0, max: 1, step: 0.01, value: k, "aria-label": `doubt, at ${end}`, oninput: () => readDoubt(k),
   }));
   const doubtText = make("span", { class: "caption" });
-  const doubt = make("div", { class: "field doubt" }, doubtText, make("span", { class: "range" }, ...ends));
+  const doubt = make("div", { class: "field wide" }, doubtText, make("span", { class: "range" }, ...ends));
   function readDoubt(moved) { // one end stops at the other
     const [low, high] = ends.map(({ valueAsNumber }) => valueAsNumber);
     if (low > high) ends[moved].value = moved ? low : high;
@@ -246,23 +252,24 @@ function makeFilters(state, change) {
   }
 
   const clear = makeButton("Clear", () => { state.filter = structuredClone(NO_FILTER); change(); });
-  const chips = make("div", { class: "chips", role: "group", "aria-label": "Outcomes" }, ...outcomes.map(({ button }) => button));
-  const sorting = make("div", { class: "field" }, make("span", { class: "caption", "aria-hidden": "true" }, "Sort by"),
-    make("span", { class: "pair" }, sort, direction));
   sort.setAttribute("aria-label", "Sort by");
-  const element = make("div", { class: "filters", role: "group", "aria-label": "Filters" }, chips, make("div", { class: "fields" },
-    make("div", { class: "field" }, make("span", { class: "caption" }, "Class"), menu), field("Group", group),
-    field("Detector", detector), field("Decisions", decided), field("Text", text), doubt, sorting,
-    make("div", { class: "field" }, make("span", { class: "caption" }), clear)));
+  const caption = (words) => make("span", { class: "caption", "aria-hidden": "true" }, words);
+  const chips = make("div", { class: "chips line-of-chips", role: "group", "aria-label": "Outcomes" });
+  chips.append(...outcomes.map(({ button }) => button));
+  const element = make("div", { class: "filters", role: "group", "aria-label": "Filters" }, chips,
+    make("div", { class: "fields" },
+      make("div", { class: "field" }, caption("Class"), menu), field("Group", group), field("Detector", detector),
+      field("Decisions", decided), field("Text", text), doubt,
+      make("div", { class: "field wide" }, caption("Sort by"), make("span", { class: "pair" }, sort, direction))));
 
   function update() { // from the state, and from what was counted
     const { filter, counted } = state;
-    for (const { name, button } of outcomes) {
-      const count = counted?.outcomes[name] ?? 0;
-      button.setAttribute("aria-pressed", filter.outcomes.includes(name));
+    outcomes.forEach(({ name, button }, k) => {
+      const count = counted?.outcomes[name] ?? 0, isChosen = filter.outcomes.includes(name);
+      button.setAttribute("aria-pressed", isChosen);
       button.lastChild.textContent = format(count);
-      button.hidden = !count && !filter.outcomes.includes(name) && !state.facts.outcomes.some((outcome) => outcome.name === name && outcome.count);
-    }
+      button.hidden = !count && !isChosen && !state.facts.outcomes[k].count;
+    });
     for (const { name, box, counts } of classes) {
       const found = counted?.classes[name];
       box.checked = filter.classes.includes(name);
@@ -277,7 +284,8 @@ function makeFilters(state, change) {
     const isReady = state.facts.doubt_ready, [low, high] = filter.doubt ?? [0, 1];
     ends.forEach((end, k) => Object.assign(end, { value: k ? high : low, disabled: !isReady }));
     doubt.style.setProperty("--low", low), doubt.style.setProperty("--high", high);
-    doubtText.textContent = !isReady ? "Doubt: being found …" : `Doubt ${low.toFixed(2)}–${high.toFixed(2)}`;
+    doubtText.textContent = !isReady ? "Doubt: being found …"
+      : `Doubt: ${filter.doubt ? `${low.toFixed(2)} to ${high.toFixed(2)}` : "any"}`;
     for (const option of sort.options) option.disabled = option.value === "doubt" && !isReady;
     sort.value = state.sort;
     direction.textContent = state.descending ? "↓" : "↑";
@@ -285,7 +293,7 @@ function makeFilters(state, change) {
     direction.setAttribute("aria-label", direction.title);
     clear.disabled = isSame(filter, NO_FILTER);
   }
-  return { element, update };
+  return { element, clear, update };
 }
 
 // -- sliders of pairing
@@ -300,10 +308,10 @@ function makePairing(state, change, apply) {
     const range = make("input", { type: "range", ...limits, "aria-label": key, title: hint,
       oninput: () => set(key, isScore && range.valueAsNumber <= limits.min ? null : range.valueAsNumber) });
     const number = make("input", { type: "number", ...limits, step: "any", "aria-label": `${key}, as a number`,
-      placeholder: isScore ? "off" : "", oninput: () => {
-        if (number.value === "" ? isScore && !number.validity.badInput : number.validity.valid) {
-          set(key, number.value === "" || (isScore && number.valueAsNumber <= limits.min) ? null : number.valueAsNumber);
-        }
+      placeholder: isScore ? "off" : "", onblur: () => update(), oninput: () => {
+        const value = number.valueAsNumber; // NaN: nothing there, which turns a score off, or no number
+        if (isScore && (value <= limits.min || (Number.isNaN(value) && !number.validity.badInput))) set(key, null);
+        else if (number.validity.valid && !Number.isNaN(value)) set(key, value);
       } });
     const before = make("span", { class: "saved muted" });
     const label = make("span", { title: hint }, key);
@@ -317,7 +325,7 @@ function makePairing(state, change, apply) {
       element.classList.toggle("changed", value !== state.facts.settings[key]);
       before.textContent = isDisabled ? "needs a fallback" : `saved ${state.facts.settings[key] ?? "off"}`;
     }
-    return { element, update, number };
+    return { element, update };
   }
 
   const sliders = [
@@ -327,13 +335,14 @@ function makePairing(state, change, apply) {
   const fallback = make("select", { "aria-label": "fallback", onchange: () => set("fallback", fallback.value) },
     ...facts.fallbacks.map((name) => make("option", { value: name }, name)));
   const fallbackSaved = make("span", { class: "saved muted" });
-  const fallbackRow = make("div", { class: "slider" }, make("span", { title: "For frames without a pair" }, "fallback"), fallback, fallbackSaved);
+  const fallbackRow = make("div", { class: "slider" },
+    make("span", { title: "For frames without a pair" }, "fallback"), fallback, fallbackSaved);
 
-  const samples = make("b"), difference = make("span", { class: "muted" }), brief = make("span", { class: "muted brief" });
-  const toggles = Object.entries(CHANGES).map(([name, [title]]) => {
-    const button = makeButton(title, () => {
-      const names = state.filter.changes;
-      state.filter.changes = names.includes(name) ? names.filter((other) => other !== name) : [...names, name];
+  const samples = make("b"), difference = make("span", { class: "muted" });
+  const brief = make("span", { class: "muted brief" });
+  const toggles = Object.entries(CHANGES).map(([name, [title, sign]]) => {
+    const button = makeButton(`${sign} ${title}`, () => {
+      state.filter.changes = toggleName(state.filter.changes, name);
       change();
     }, { class: `chip ${name}` });
     button.append(make("b"));
@@ -341,40 +350,39 @@ function makePairing(state, change, apply) {
   });
   const body = make("tbody");
   const cells = (tag, texts) => texts.map((text) => make(tag, tag === "th" ? { scope: "col" } : {}, text));
-  const table = make("table", {}, make("caption", { class: "unseen" }, "Frames by outcome, under these settings and as saved"),
+  const table = make("table", {},
+    make("caption", { class: "unseen" }, "Frames by outcome, under these settings and as saved"),
     make("thead", {}, make("tr", {}, ...cells("th", ["outcome", "now", "saved", "change"]))), body);
 
   const applying = makeButton("Apply…", () => confirm(true), { class: "primary" });
-  const back = makeButton("Back to saved", () => { Object.assign(state, { settings: { ...state.facts.settings } }); finish(); });
+  const back = makeButton("Back to saved", () => { state.settings = { ...state.facts.settings }; change(true); });
   const question = make("span"), sure = makeButton("Apply", () => { confirm(false); apply(); }, { class: "primary" });
   const cancel = makeButton("Cancel", () => { confirm(false); applying.focus(); });
-  const confirmation = make("div", { class: "confirmation", role: "group", "aria-label": "Confirmation", hidden: true,
-    onkeydown: (event) => { if (event.key === "Escape") event.stopPropagation(), cancel.click(); } }, question, sure, cancel);
+  const confirmation = make("div", {
+    class: "confirmation", role: "group", "aria-label": "Confirmation", hidden: true,
+    onkeydown: ({ key }) => { if (key === "Escape") cancel.click(); },
+  }, question, sure, cancel);
   const reason = make("span", { class: "muted" });
   const buttons = make("div", { class: "actions" }, applying, back, reason);
   const summary = make("summary", {}, "Pairing ", brief);
-  const element = make("details", { class: "pairing" }, summary, make("div", { class: "panel" },
-    make("div", { class: "controls", role: "group", "aria-label": "Settings of pairing" },
-      ...sliders.map((slider) => slider.element), fallbackRow, buttons, confirmation),
-    make("div", { class: "effect" }, make("p", {}, samples, " ", difference),
-      make("div", { class: "chips", role: "group", "aria-label": "Changes against the saved run" }, ...toggles.map(({ button }) => button)),
-      table)));
-
-  function finish() { // numbers that are being typed show what is set now
-    for (const { number } of sliders) number.blur();
-    change(true);
-  }
+  const chips = make("div", { class: "chips", role: "group", "aria-label": "Changes against the saved run" });
+  chips.append(...toggles.map(({ button }) => button));
+  const controls = make("div", { class: "controls", role: "group", "aria-label": "Settings of pairing" });
+  controls.append(...sliders.map((slider) => slider.element), fallbackRow, buttons, confirmation);
+  const effect = make("div", { class: "effect" }, make("p", {}, samples, " ", difference), chips, table);
+  const element = make("details", { class: "pairing" }, summary, make("div", { class: "panel" }, controls, effect));
 
   function listChanges() {
     const { settings, facts: { settings: saved } } = state;
-    return Object.keys(saved).filter((key) => settings[key] !== saved[key]).map((key) => `${key} = ${settings[key] ?? "off"}`);
+    const keys = Object.keys(saved).filter((key) => settings[key] !== saved[key]);
+    return keys.map((key) => `${key} = ${settings[key] ?? "off"}`);
   }
 
   function confirm(isAsking) {
     confirmation.hidden = !isAsking;
     buttons.hidden = isAsking;
     question.textContent = `This writes hands.json with ${listChanges().join(", ")}.`;
-    if (isAsking) sure.focus();
+    if (isAsking) cancel.focus(); // a key that is held down applies nothing
     else if (confirmation.contains(document.activeElement)) summary.focus();
   }
 
@@ -384,39 +392,45 @@ function makePairing(state, change, apply) {
     fallback.value = state.settings.fallback;
     fallbackSaved.textContent = `saved ${now.settings.fallback}`;
     fallbackRow.classList.toggle("changed", state.settings.fallback !== now.settings.fallback);
-    applying.disabled = !changed.length || !now.can_apply;
+    applying.disabled = !changed.length || !now.can_apply || state.isApplying;
     back.disabled = !changed.length;
     reason.textContent = now.can_apply ? "" : now.apply_text;
     if (!changed.length && !confirmation.hidden) confirm(false);
     if (!confirmation.hidden) question.textContent = `This writes hands.json with ${changed.join(", ")}.`;
     if (!counted) return;
-    samples.textContent = `${format(counted.samples)} samples`;
-    difference.textContent = `saved ${format(now.samples)} (${formatDifference(counted.samples - now.samples)})`;
-    brief.textContent = changed.length
-      ? `${changed.join(", ")}: ${format(counted.samples)} samples (${formatDifference(counted.samples - now.samples)})` : "as saved";
+    const more = formatDifference(counted.samples - now.samples), sum = `${format(counted.samples)} samples`;
+    samples.textContent = sum;
+    difference.textContent = `saved ${format(now.samples)} (${more})`;
+    brief.textContent = changed.length ? `${changed.join(", ")}: ${sum} (${more})` : "as saved";
     for (const { name, button } of toggles) {
       button.lastChild.textContent = counted.changes ? format(counted.changes[name] ?? 0) : "–";
       button.disabled = !counted.changes;
       button.setAttribute("aria-pressed", state.filter.changes.includes(name));
     }
-    body.replaceChildren(...now.outcomes.filter(({ name, count }) => count || counted.outcomes[name]).map(({ name, count, is_sample }) => {
-      const [here, there] = [counted.outcomes[name] ?? 0, count];
-      const head = make("th", { scope: "row" }, make("i", { class: is_sample ? "dot sample" : "dot" }), name.replaceAll("_", " "));
-      return make("tr", here === there ? { class: "muted" } : {}, head, ...cells("td", [format(here), format(there), here === there ? "" : formatDifference(here - there)]));
+    const present = now.outcomes.filter(({ name, count }) => count || counted.outcomes[name]);
+    body.replaceChildren(...present.map(({ name, count, is_sample }) => {
+      const found = counted.outcomes[name] ?? 0, isEqual = found === count;
+      const head = make("th", { scope: "row" }, makeDot(is_sample), nameOutcome(name));
+      const values = cells("td", [format(found), format(count), isEqual ? "" : formatDifference(found - count)]);
+      return make("tr", { class: isEqual ? "muted" : null }, head, ...values);
     }));
   }
-  return { element, update, focus: () => summary.focus() };
+  return { element, update };
 }
 
 // -- the virtual grid: of all rows only those in view are elements
 
 function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
   const space = make("div", { class: "space", role: "presentation" });
-  const scroller = make("div", { class: "grid", role: "grid", "aria-label": "Frames", onscroll: followScroll, onkeydown: press, onclick: click }, space);
+  const scroller = make("div", {
+    class: "grid", role: "grid", "aria-label": "Frames",
+    onscroll: followScroll, onkeydown: press, onclick: click, onfocusin: followFocus,
+  }, space);
   const empty = make("p", { class: "empty muted", hidden: true }, "No frame fits these filters.");
   const element = make("div", { class: "frames" }, scroller, empty);
   const lines = new Map(); // elements of lines of cells, by number
-  let shown = { number: null, total: 0, blocks: new Map() }, latest = shown; // selections; the latest shows when its rows come
+  let shown = { number: null, total: 0, blocks: new Map() };
+  let latest = shown; // which shows when its rows are there
   let width = 0, view = 0, columns = 2, lineHeight = 1, lineCount = 0, full = 0, virtual = 0;
   let top = 0; // CSS px of all lines that are above the view
   let placed = 0; // where the scroll bar is: the same, unless there are more pixels than a browser can scroll
@@ -428,20 +442,19 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     selection.blocks.set(number, null); // asked for
     flying += 1;
     try {
-      const reply = await ask("rows", { selection: selection.number, from: number * BLOCK, to: Math.min(selection.total, (number + 1) * BLOCK) });
-      if (reply.stale) {
-        selection.blocks.delete(number);
-        if (selection === latest) selectAgain();
-      } else selection.blocks.set(number, reply.rows);
-    } catch (error) {
+      const from = number * BLOCK, to = Math.min(selection.total, from + BLOCK);
+      const reply = await ask("rows", { selection: selection.number, from, to });
+      flying -= 1;
+      selection.blocks.delete(number);
+      if (!reply.stale) selection.blocks.set(number, reply.rows); // as the newest
+      else if (selection === latest) return selectAgain();
+      if (selection.blocks.size > BLOCKS_KEPT) selection.blocks.delete(selection.blocks.keys().next().value);
+      if (selection === shown) draw();
+    } catch (error) { // asked for again at the next scroll
+      flying -= 1;
       selection.blocks.delete(number);
       tellFault(error.message);
-    } finally {
-      flying -= 1;
     }
-    const extra = [...selection.blocks.keys()].slice(0, Math.max(0, selection.blocks.size - BLOCKS_KEPT));
-    for (const old of extra) selection.blocks.delete(old);
-    if (selection === shown) draw();
   }
 
   function listBlocks(from, to) {
@@ -452,13 +465,14 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
   function fetchMissing() { // in view first, then one screen ahead
     if (!shown.total) return;
     const [from, to] = listView(0), [fromAhead, toAhead] = listView(direction);
-    const missing = [...listBlocks(from, to), ...listBlocks(fromAhead, toAhead)].filter((number) => !shown.blocks.has(number));
-    for (const number of new Set(missing)) if (flying < BLOCKS_IN_FLIGHT) load(shown, number);
+    for (const number of [...listBlocks(from, to), ...listBlocks(fromAhead, toAhead)]) {
+      if (!shown.blocks.has(number) && flying < BLOCKS_IN_FLIGHT) load(shown, number);
+    }
   }
 
   function listView(screens) { // first and last index of what is in view, or so many screens further
-    const start = top + screens * view;
-    const first = clamp(Math.floor(start / lineHeight), 0, lineCount - 1), last = clamp(Math.floor((start + view - 1) / lineHeight), 0, lineCount - 1);
+    const start = top + screens * view, ends = [start, start + view - 1];
+    const [first, last] = ends.map((y) => clamp(Math.floor(y / lineHeight), 0, lineCount - 1));
     return [first * columns, Math.min(shown.total, (last + 1) * columns) - 1];
   }
 
@@ -466,7 +480,8 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     const next = { number, total, blocks: new Map() };
     latest = next;
     if (total) { // the old rows stay until the new ones are there, so that nothing flickers
-      const [from, to] = keepsPlace ? listView(0).map((index) => clamp(index, 0, total - 1)) : [0, Math.min(total, Math.ceil(view / lineHeight + 1) * columns) - 1];
+      const screen = [0, Math.ceil(view / lineHeight + 1) * columns - 1];
+      const [from, to] = (keepsPlace ? listView(0) : screen).map((index) => clamp(index, 0, total - 1));
       await Promise.all(listBlocks(from, to).map((block) => load(next, block)));
     }
     if (latest !== next) return;
@@ -495,8 +510,10 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     full = lineCount * lineHeight + GAP;
     virtual = Math.min(full, MOST_HEIGHT);
     space.style.height = `${virtual}px`;
-    scroller.style.setProperty("--columns", columns), scroller.style.setProperty("--picture", `${Math.round(width * 0.75)}px`);
-    scroller.setAttribute("aria-rowcount", lineCount), scroller.setAttribute("aria-colcount", columns);
+    scroller.style.setProperty("--columns", columns);
+    scroller.style.setProperty("--picture", `${Math.round(width * 0.75)}px`);
+    scroller.setAttribute("aria-rowcount", lineCount);
+    scroller.setAttribute("aria-colcount", columns);
     place();
     draw();
   }
@@ -510,7 +527,7 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
 
   function followScroll() {
     const at = scroller.scrollTop, moved = at - placed, end = virtual - view;
-    if (!moved) return;
+    if (!moved || !scroller.clientWidth) return;
     direction = Math.sign(moved);
     placed = at;
     if (virtual === full) top = at;
@@ -528,7 +545,8 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     if (!width) return;
     const [from, to] = listView(0), wanted = new Set();
     if (shown.total) {
-      for (let line = Math.floor(from / columns) - 1; line <= Math.floor(to / columns) + 1; line++) wanted.add(clamp(line, 0, lineCount - 1));
+      const [first, last] = [from, to].map((index) => Math.floor(index / columns));
+      for (let line = Math.max(0, first - 1); line <= Math.min(lineCount - 1, last + 1); line++) wanted.add(line);
       wanted.add(Math.floor(active / columns)); // which has or gets the focus
     }
     for (const [number, line] of lines) if (!wanted.has(number)) line.remove(), lines.delete(number);
@@ -545,9 +563,10 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
   function makeLine(number) {
     const line = make("div", { class: "line", role: "row", "aria-rowindex": number + 1 });
     for (let column = 0; column < columns; column++) {
-      line.append(make("div", { class: "cell", role: "gridcell", "aria-colindex": column + 1, tabindex: "-1" }, makeThumbnail(),
-        make("span", { class: "badge", hidden: true }), make("span", { class: "words" }, makeName(""), make("span", { class: "doubt" })),
-        make("span", { class: "words muted" }, make("i", { class: "dot" }), make("span"), make("span", { class: "decision" }))));
+      line.append(make("div", { class: "cell", role: "gridcell", "aria-colindex": column + 1, tabindex: "-1" },
+        makePlace("thumbnail"), make("span", { class: "badge", hidden: true }),
+        make("span", { class: "words" }, makeName(""), make("span", { class: "decision" })),
+        make("span", { class: "words muted" }, makeDot(false), make("span"), make("span", { class: "doubt" }))));
     }
     return line;
   }
@@ -560,28 +579,20 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     cell.dataset.index = index;
     cell.filled = row;
     cell.classList.toggle("waiting", !row);
-    const [thumbnail, badge, first, second] = cell.children;
-    if (!row) {
-      fillThumbnail(thumbnail, { row: "", width: null }, null);
-      badge.hidden = true;
-      for (const word of [first.firstChild, first.lastChild, ...[...second.children].slice(1)]) word.textContent = "";
-      return cell.setAttribute("aria-label", "being fetched");
-    }
-    fillThumbnail(thumbnail, row, pictures.get(row.row, THUMBNAIL));
-    const change = CHANGES[row.change], outcome = row.outcome.replaceAll("_", " ");
+    const [thumbnail, badge, { children: [name, decision] }, { children: [dot, outcome, doubt] }] = cell.children;
+    const change = CHANGES[row?.change];
+    fillThumbnail(thumbnail, row ?? { row: "", width: null }, row && pictures.get(row.row, THUMBNAIL));
     badge.hidden = !change;
-    badge.className = `badge ${row.change}`;
+    badge.className = `badge ${row?.change}`;
     badge.textContent = change ? `${change[1]} ${change[0]}` : "";
-    first.firstChild.textContent = row.class_name;
-    first.lastChild.textContent = row.doubt === null ? "" : row.doubt.toFixed(2);
-    first.lastChild.title = row.doubt === null ? "" : "doubt";
-    const [dot, word, decision] = second.children;
-    dot.className = row.is_sample ? "dot sample" : "dot";
-    word.textContent = outcome;
-    decision.textContent = row.decision ?? "";
-    cell.title = `${row.frame_path}\n${row.outcome_sentence}`;
-    cell.setAttribute("aria-label", [row.class_name, outcome, change?.[0], row.doubt === null ? "" : `doubt ${row.doubt.toFixed(2)}`,
-      row.decision ? `decided: ${row.decision}` : "", row.frame_path].filter(Boolean).join(", "));
+    name.textContent = row?.class_name ?? "";
+    decision.textContent = row?.decision ? nameOutcome(row.decision) : "";
+    dot.className = row?.is_sample ? "dot sample" : "dot";
+    outcome.textContent = row ? nameOutcome(row.outcome) : "";
+    doubt.textContent = (row?.doubt ?? null) === null ? "" : `doubt ${row.doubt.toFixed(2)}`;
+    cell.title = row ? `${row.frame_path}\n${row.outcome_sentence}` : "";
+    const words = [name, outcome, badge, doubt, decision].map(({ textContent }) => textContent).filter(Boolean);
+    cell.setAttribute("aria-label", row ? [...words, row.frame_path].join(", ") : "being fetched");
   }
 
   function focus(index) {
@@ -599,7 +610,10 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
   function press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !event.target.matches(".cell")) return;
     const page = Math.max(1, Math.floor(view / lineHeight)) * columns;
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity };
+    const steps = {
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page,
+      Home: -Infinity, End: Infinity,
+    };
     if (event.key in steps) {
       const index = active + steps[event.key];
       const isOff = Math.abs(steps[event.key]) === columns && (index < 0 || Math.floor(index / columns) >= lineCount);
@@ -610,14 +624,26 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     event.stopPropagation();
   }
 
+  function followFocus({ target }) {
+    if (!target.matches(".cell") || Number(target.dataset.index) === active) return;
+    active = Number(target.dataset.index);
+    draw();
+  }
+
   function click(event) {
     const cell = event.target.closest(".cell");
     if (cell) openAt(Number(cell.dataset.index));
   }
 
-  function openAt(index) {
+  async function openAt(index) {
     active = index;
-    if (getRow(index)) open(getRow(index), index);
+    const row = await fetchRow(index);
+    if (row && active === index) open(row, index);
+  }
+
+  async function fetchRow(index) {
+    if (!getRow(index)) await load(shown, Math.floor(index / BLOCK));
+    return getRow(index);
   }
 
   const listRows = (screens) => {
@@ -625,13 +651,9 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     return Array.from({ length: to - from + 1 }, (_, k) => getRow(from + k)).filter(Boolean);
   };
   return {
-    element, focus, show, measure, getRow,
+    element, focus, show, measure, getRow, fetchRow,
     count: () => shown.total,
     listWishes: () => (shown.total ? [...listRows(0), ...listRows(direction)].map(({ row }) => [row, THUMBNAIL]) : []),
-    async fetchRow(index) {
-      if (!getRow(index)) await load(shown, Math.floor(index / BLOCK));
-      return getRow(index);
-    },
     close: () => clearTimeout(settling),
   };
 }
@@ -639,18 +661,24 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
 // -- one frame, large
 
 function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
-  const position = make("span", { class: "muted position" });
+  const place = make("span", { class: "muted position" }), spoken = make("span", { class: "unseen", role: "status" });
   const previous = makeButton("‹", () => step(-1), { "aria-label": "Previous frame", title: "Previous frame (←)" });
   const next = makeButton("›", () => step(1), { "aria-label": "Next frame", title: "Next frame (→)" });
   const path = make("bdi", { class: "path" });
-  const stage = make("div", { class: "stage" }, make("img", { alt: "", draggable: "false", hidden: true }),
-    make("svg", { class: "boxes", "aria-hidden": "true" }), make("p", { class: "fault", hidden: true }));
-  const legend = make("ul", { class: "legend", "aria-label": "Boxes" }), words = make("ul", { class: "lines", "aria-label": "About this frame" });
-  const strip = make("div", { class: "strip", role: "listbox", "aria-orientation": "horizontal", "aria-label": "Frames of the same group",
-    onkeydown: pressInStrip, onclick: (event) => { const option = event.target.closest("[role=option]"); if (option) goTo(option.row, index); } });
-  const element = make("section", { class: "large", tabindex: "-1", hidden: true, "aria-label": "Frame", onkeydown: press },
-    make("div", { class: "bar" }, previous, next, position, path, makeButton("Close", close, { title: "Close (Escape)" })),
-    make("div", { class: "sides" }, stage, make("div", { class: "about" }, legend, words)), strip);
+  const stage = makePlace("stage"), image = stage.querySelector("img");
+  const legend = make("ul", { class: "legend", "aria-label": "Boxes" });
+  const kind = makeName(""), words = make("ul", { class: "lines", "aria-label": "About this frame" });
+  const strip = make("div", {
+    class: "strip", role: "listbox", "aria-orientation": "horizontal", "aria-label": "Frames of the same group",
+    onkeydown: pressInStrip,
+    onclick: ({ target }) => { const option = target.closest("[role=option]"); if (option) goTo(option.row, index); },
+  });
+  const closing = makeButton("Close", () => close(), { title: "Close (Escape)" });
+  const about = make("div", { class: "about" }, make("p", { class: "kind" }, kind), legend, words);
+  const element = make("section", {
+    class: "large", tabindex: "-1", hidden: true, "aria-label": "Frame", onkeydown: press,
+  }, make("div", { class: "bar" }, previous, next, place, path, spoken, closing),
+  make("div", { class: "sides" }, stage, about), strip);
   let row = null, index = 0, frame = null;
 
   const request = keepNewest(async (wanted) => {
@@ -666,12 +694,14 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
     [row, index] = [wanted, at];
     frame = frame?.row === row.row ? frame : null;
     const count = grid.count(), isHere = grid.getRow(index)?.row === row.row;
-    position.textContent = `${isHere ? "" : "near "}${format(Math.min(index + 1, count))} of ${format(count)}`;
+    place.textContent = `${isHere ? "" : "near "}${format(Math.min(index + 1, count))} of ${format(count)}`;
+    spoken.textContent = `${place.textContent}: ${row.class_name}, ${nameOutcome(row.outcome)}`;
     previous.disabled = index <= 0;
     next.disabled = index >= count - 1;
-    path.textContent = path.title = row.frame_path;
+    path.textContent = path.title = image.alt = row.frame_path;
+    kind.textContent = row.class_name;
     stage.style.aspectRatio = row.width ? `${row.width} / ${row.height}` : "4 / 3";
-    if (!frame) words.replaceChildren(make("li", {}, row.class_name), make("li", {}, row.outcome_sentence ?? row.outcome.replaceAll("_", " ")));
+    if (!frame) words.replaceChildren(make("li", {}, nameOutcome(row.outcome)));
     refresh();
     markCurrent();
     wish();
@@ -680,13 +710,14 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
 
   function refresh() { // the thumbnail stands in for the large picture until that is there
     showPicture(stage, pictures.get(row.row, LARGE) ?? pictures.get(row.row, THUMBNAIL));
-    const shown = frame ?? row, pixels = shown.width ? Math.max(shown.width / stage.clientWidth, shown.height / stage.clientHeight) : 0;
+    const shown = frame ?? row, pixels = Math.max(shown.width / stage.clientWidth, shown.height / stage.clientHeight);
     drawBoxes(stage.querySelector("svg"), shown, frame ? pixels : 0);
-    const counts = Map.groupBy ? null : null;
-    const kinds = Object.entries(KINDS).map(([kind, title]) => [kind, title, shown.boxes.filter((box) => box.kind === kind).length]);
-    legend.replaceChildren(...kinds.filter(([, , count]) => count).map(([kind, title, count]) => make("li", {},
-      make("svg", { class: "boxes", viewBox: "0 0 20 14", "aria-hidden": "true" }, make("rect", { class: kind, x: 2, y: 2, width: 16, height: 10 })),
-      count > 1 ? `${title} × ${count}` : title)));
+    legend.replaceChildren(...Object.entries(KINDS).flatMap(([kind, title]) => {
+      const count = shown.boxes.filter((box) => box.kind === kind).length;
+      const line = make("rect", { class: kind, x: 2, y: 2, width: 20, height: 12 });
+      const sign = make("svg", { class: "boxes", viewBox: "0 0 24 16", "aria-hidden": "true" }, line);
+      return count ? [make("li", {}, sign, count > 1 ? `${title} × ${count}` : title)] : [];
+    }));
   }
 
   function showFrame(reply) {
@@ -696,12 +727,11 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
     refresh();
     const hadFocus = strip.contains(document.activeElement);
     strip.replaceChildren(...reply.strip.map((item) => {
-      const thumbnail = makeThumbnail();
+      const thumbnail = makePlace("thumbnail");
       fillThumbnail(thumbnail, item, pictures.get(item.row, THUMBNAIL));
-      const dot = make("i", { class: item.is_sample ? "dot sample" : "dot" });
-      const label = `${item.frame_id ?? item.frame_path}, ${item.class_name}, ${item.outcome.replaceAll("_", " ")}`;
-      const option = make("div", { role: "option", tabindex: "-1", "aria-label": label, title: item.frame_path }, thumbnail,
-        make("span", { class: "words muted" }, dot, makeName(String(item.frame_id ?? ""))));
+      const label = `${item.frame_id ?? item.frame_path}, ${item.class_name}, ${nameOutcome(item.outcome)}`;
+      const option = make("div", { role: "option", "aria-label": label, title: item.frame_path }, thumbnail,
+        make("span", { class: "words muted" }, makeDot(item.is_sample), String(item.frame_id ?? "")));
       option.row = item;
       return option;
     }));
@@ -752,13 +782,16 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
   return {
     element, refresh, goTo,
     getIndex: () => index,
-    update: () => { if (!element.hidden) goTo(row, Math.min(index, Math.max(0, grid.count() - 1))); }, // as other settings have it
+    update() { // the same frame, as other settings have it
+      if (!element.hidden) goTo(row, clamp(index, 0, Math.max(0, grid.count() - 1)));
+    },
     receive(number) { if (!element.hidden && row.row === number) refresh(); },
     listWishes() {
       const beside = [1, -1].map((by) => grid.getRow(index + by)).filter(Boolean);
       const options = [...strip.children], at = options.findIndex((option) => option.row.row === row.row);
       const near = options.map((option, k) => [Math.abs(k - at), option.row.row]).sort(([one], [other]) => one - other);
-      return [[row.row, LARGE], ...near.map(([, number]) => [number, THUMBNAIL]), ...beside.map((other) => [other.row, LARGE])];
+      const thumbnails = near.map(([, number]) => [number, THUMBNAIL]);
+      return [[row.row, LARGE], ...thumbnails, ...beside.map((other) => [other.row, LARGE])];
     },
   };
 }
@@ -773,7 +806,8 @@ function makeStill(model) {
 
 function hideStills(key) { // the same figure, which the cell shows to viewers that know no widgets
   if (!key) return;
-  for (const still of document.querySelectorAll(`[data-detectime-still="${CSS.escape(key)}"]`)) still.style.display = "none";
+  const stills = document.querySelectorAll(`[data-detectime-still="${CSS.escape(key)}"]`);
+  for (const still of stills) still.style.display = "none";
 }
 
 export default {
@@ -782,8 +816,10 @@ export default {
     const faultText = make("span"), fault = make("div", { role: "alert", hidden: true }, faultText,
       makeButton("×", () => { fault.hidden = true; }, { "aria-label": "Dismiss" }));
     const content = make("div", {}, makeStill(model));
-    const root = make("div", { class: "detectime detectime-explorer", role: "group", tabindex: "-1", "aria-label": "Explorer of frames",
-      "data-lm-suppress-shortcuts": "true", onkeydown: keepKeys }, banner, fault, content);
+    const root = make("div", {
+      class: "detectime detectime-explorer", role: "group", tabindex: "-1", "aria-label": "Explorer of frames",
+      "data-lm-suppress-shortcuts": "true", onkeydown: keepKeys,
+    }, banner, fault, content);
     const pictures = keepPictures((message) => connection.send(message));
     const connection = connect(model, tellLate, receiveNews);
     const { ask } = connection;
@@ -791,8 +827,8 @@ export default {
     let isClosed = false;
 
     function tellLate(isLate) {
-      const text = live ? "It is busy, or gone; what you see is what it sent last." : "It is busy, or gone: then run the cell again.";
-      if (isLate && banner.hidden) banner.textContent = `The kernel does not answer. ${text}`;
+      const what = live ? "It is busy or gone; what you see is what it sent last." : "If it is idle, run the cell again.";
+      if (isLate && banner.hidden) banner.textContent = `The kernel does not answer. ${what}`;
       banner.hidden = !isLate;
     }
 
@@ -803,9 +839,11 @@ export default {
 
     function receiveNews(message, buffers) {
       if (message.kind === "picture") {
-        const picture = pictures.receive(message, buffers);
-        if (message.side === THUMBNAIL) for (const place of root.querySelectorAll(`.thumbnail[data-row="${message.row}"]`)) showPicture(place, picture);
+        const picture = pictures.receive(message, buffers), selector = `.thumbnail[data-row="${message.row}"]`;
+        const places = message.side === THUMBNAIL ? root.querySelectorAll(selector) : [];
+        for (const place of places) showPicture(place, picture);
         live?.large.receive(message.row);
+        live?.wish();
       } else if (message.kind === "doubt" && live) {
         Object.assign(live.state.facts, message.facts);
         live.update();
@@ -836,16 +874,19 @@ export default {
 /** Show the live interface in place of the static picture. */
 function start({ facts, ask, pictures, tellFault, content }) {
   const state = {
-    facts, filter: structuredClone(NO_FILTER), sort: facts.sorts[0].name, descending: false, settings: { ...facts.settings },
+    facts, settings: { ...facts.settings },
+    filter: structuredClone(NO_FILTER), sort: facts.sorts[0].name, descending: false,
     counted: null, // what the kernel counted last
+    isApplying: false,
   };
-  const title = make("p", { class: "title" }), found = make("p", { class: "found", role: "status" });
+  const title = make("p", { class: "title" }), found = make("p", { role: "status" });
   const note = make("p", { class: "note", role: "status", hidden: true });
   let isRestart = true, sent = null, wishing = null, again = null;
 
   function change(keepsPlace = false) {
     isRestart ||= !keepsPlace;
     const isSaved = isSame(state.settings, state.facts.settings);
+    if (!keepsPlace) close(false);
     if (isSaved) state.filter.changes = []; // nothing differs from itself
     update();
     const settings = isSaved ? null : { ...state.settings };
@@ -885,19 +926,23 @@ function start({ facts, ask, pictures, tellFault, content }) {
   }
 
   async function apply() {
+    const settings = { ...state.settings };
+    state.isApplying = true;
     note.hidden = false;
     note.textContent = "Pairing, and writing hands.json …";
+    update();
     try {
-      const reply = await ask("apply", { settings: { ...state.settings } });
+      const reply = await ask("apply", { settings });
       Object.assign(state.facts, reply.facts);
-      state.settings = { ...state.facts.settings };
+      if (isSame(settings, state.settings)) state.settings = { ...state.facts.settings }; // not moved meanwhile
       note.textContent = reply.text;
       sent = null; // the saved run is another one
-      change(true);
     } catch (error) {
       note.hidden = true;
       tellFault(error.message);
     }
+    state.isApplying = false;
+    change(true);
   }
 
   function open(row, index) {
@@ -907,18 +952,20 @@ function start({ facts, ask, pictures, tellFault, content }) {
     large.element.focus({ preventScroll: true });
   }
 
-  function close() {
+  function close(returnsFocus = true) {
+    if (large.element.hidden) return;
     large.element.hidden = true;
     grid.element.hidden = false;
     grid.measure();
-    grid.focus(large.getIndex());
+    if (returnsFocus) grid.focus(large.getIndex());
   }
 
   function update() {
     const { counted } = state, now = state.facts;
-    title.replaceChildren(make("b", {}, format(counted?.samples ?? now.samples)), " samples of ", make("b", {}, format(now.frames)), " frames",
-      make("span", { class: "muted name", title: now.name }, " · ", makeName(now.name)));
-    const text = counted ? `${format(counted.total)} ${counted.total === 1 ? "frame" : "frames"} found` : "";
+    const numbers = [counted?.samples ?? now.samples, now.frames].map((number) => make("b", {}, format(number)));
+    const name = make("span", { class: "muted name", title: now.name }, " · ", makeName(now.name));
+    title.replaceChildren(numbers[0], " samples of ", numbers[1], " frames", name);
+    const text = counted ? `${format(counted.total)} ${counted.total === 1 ? "frame" : "frames"} shown` : "";
     if (found.textContent !== text) found.textContent = text;
     filters.update();
     pairing.update();
@@ -932,12 +979,13 @@ function start({ facts, ask, pictures, tellFault, content }) {
     grid.measure();
     if (!large.element.hidden) large.refresh();
   });
-  content.replaceChildren(make("div", { class: "top" }, title, found), filters.element, pairing.element, note, grid.element, large.element);
+  const top = make("div", { class: "top" }, title, make("div", { class: "found" }, found, filters.clear));
+  content.replaceChildren(top, filters.element, pairing.element, note, grid.element, large.element);
   observer.observe(content);
   grid.measure();
   change();
   return {
-    state, large, update,
+    state, large, update, wish,
     close() {
       observer.disconnect();
       grid.close();

@@ -190,7 +190,7 @@
     }
 
     const model = {
-      sent: [], held: new Set(), delay: options.delay ?? 0, drawn: 0, isMute: false, tell, describe,
+      sent: [], held: new Set(), delay: options.delay ?? 0, drawn: 0, isMute: false, tell, describe, answer: (message) => answers[message.kind](message),
       get: (name) => values[name], set: (name, value) => { values[name] = value; }, save_changes() {},
       on: (name, listener) => { if (name === "msg:custom") listeners.add(listener); },
       off: (name, listener) => listeners.delete(listener),
