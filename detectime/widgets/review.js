@@ -625,7 +625,7 @@ function render({ model, el }) {
   function showFacts() {
     const decision = item.decision;
     const list = (title, lines) => {
-      const items = lines.map((line) => make("li", { dir: "auto", text: clean(line) }));
+      const items = lines.map((line) => make("li", {}, makeName(line)));
       return items.length ? [make("p", { class: "title", text: title }), make("ul", {}, ...items)] : [];
     };
     position.textContent = `${at + 1} of ${facts.total}`;
@@ -637,6 +637,8 @@ function render({ model, el }) {
     const mine = decision ? [`you: ${DONE[decision.action] ?? decision.action}${label}`] : [];
     const doubtText = typeof item.doubt === "number" ? `Doubt ${item.doubt.toFixed(2)}` : "Doubt";
     details.replaceChildren(...list(doubtText, item.reasons), ...list("Decisions", [...mine, ...item.decisions]));
+    side.scrollTop = 0;
+    side.tabIndex = side.scrollHeight > side.clientHeight + 1 ? 0 : -1;
     for (const hand of HANDS) buttons.get(hand).hidden = !item.hands.some(({ key }) => key === hand);
     buttons.get("i").hidden = !item.suggested;
     for (const { name, key } of facts.classes) {
