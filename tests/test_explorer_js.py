@@ -695,6 +695,8 @@ def test_two_views_of_one_widget_both_work(chrome: Any, folder: Path) -> None:
             window.module.default.render({ model, el: place });
         }""")
         explorer.page.wait_for_selector("#second .cell img[src^='blob:']")
+        first, second = (message["id"] for message in explorer.list_sent("open"))
+        assert first != second, "each hears the replies to the other"
         for view, row in (
             ("#cell", 300),
             ("#second", 1500),

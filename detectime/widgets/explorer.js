@@ -827,7 +827,7 @@ export default {
     let isClosed = false;
 
     function tellLate(isLate) {
-      const what = live ? "It is busy or gone; what you see is what it sent last." : "If it is idle, run the cell again.";
+      const what = live ? "It is busy or gone; what you see is what it sent last." : "If it is idle, run its cell.";
       if (isLate && banner.hidden) banner.textContent = `The kernel does not answer. ${what}`;
       banner.hidden = !isLate;
     }
