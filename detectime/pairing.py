@@ -8,12 +8,13 @@ to `Pairs`. It is composed of
 - `reconcile_hands`: the average of the chosen hand and those of other detectors that agree.
 
 Everything else is independent of the rule: `candidates.find_candidates` lists the pairs of each frame,
-`_name_outcomes` turns `Pairs` into a `schema.Outcome` per frame, and `pair_frames` builds the table.
+`_find_outcomes` turns `Pairs` into a `schema.Outcome` per frame, and `pair_frames` builds the table. `PreparedFrames`
+keeps what no setting changes, to pair the same frames again and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionDtype
 
 from detectime import boxes
 from detectime import config as configuration
@@ -38,7 +40,36 @@ FALLBACKS = ("wider", "frame", "alone")
 """How a `fallback` found its hand: ``wider``, in a wider square around a face; ``frame``, in that square, but among the
 hands detected in the whole frame; ``alone``, by its score, without a face."""
 
+_COLUMNS = (
+    *("outcome", "error", "content", "width", "height", "orientation", "faces", "hands"),
+    *("overlap", "fallback", "found_by", "other_hand"),
+    *(f"face_{corner}" for corner in CORNERS),
+    "face_score",
+    *(f"hand_{corner}" for corner in CORNERS),
+    "hand_score",
+    *(f"{kind}_{corner}" for kind in ("square", "bbox") for corner in CORNERS),
+    *DECISION_COLUMNS,
+)
+"""Columns that pairing adds to those of the frame table, in this order."""
+
 _NO_FALLBACK, _WIDER, _FRAME, _ALONE = -1, 0, 1, 2  # indices into FALLBACKS
+
+_OK = -1  # code of the outcome of detection that lets pairing decide
+_NAMES = [outcome.value for outcome in Outcome]
+_CODES = {outcome: code for code, outcome in enumerate(Outcome)}
+_LEFT_OUT: dict[str, Any] = {
+    "outcome": np.int8(_CODES[Outcome.LEFT_OUT]),
+    "faces": 0,
+    "hands": 0,
+    "overlap": np.nan,
+    "fallback": np.int8(_NO_FALLBACK),
+    "found_by": np.nan,
+    "other_hand": False,
+    **{f"{kind}_{corner}": np.nan for kind in ("face", "hand", "square") for corner in CORNERS},
+    "face_score": np.nan,
+    "hand_score": np.nan,
+}
+"""What `_Frames._pair_chunks` returns of a frame that is left out."""
 
 _CHUNK = 65_536  # rows of detections paired at a time
 _LEAST_WEIGHT = 1e-6  # of a hand with a score of 0
@@ -141,20 +172,7 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
     >>> get_boxes(samples, "bbox").tolist()
     [[350.0, 200.0, 370.0, 240.0]]
     """
-    rows = _find_rows(table, detections)
-    # In chunks: the intermediate arrays are many times the size of the result.
-    starts = range(0, max(1, detections.num_rows), _CHUNK)
-    paired = pd.concat([_pair_chunk(detections.slice(start, _CHUNK), config) for start in starts], ignore_index=True)
-    if not np.array_equal(rows, np.arange(len(paired))):
-        paired = paired.reindex(rows)
-        left_out = {"outcome": Outcome.LEFT_OUT.value, "faces": 0, "hands": 0, "other_hand": False}
-        paired = paired.fillna(left_out).astype({"faces": "int64", "hands": "int64", "other_hand": "bool"})
-    samples = pd.concat([table, paired.set_axis(table.index)], axis=1)
-    samples.attrs = dict(table.attrs)
-    _add_bbox(samples, config)
-    for name in DECISION_COLUMNS:
-        samples[name] = pa.nulls(len(samples), pa.string()).to_pandas().array
-    return samples
+    return _Frames(table, detections).pair(_find_candidates(detections), config)
 
 
 def make_crops(
@@ -185,8 +203,8 @@ def make_crops(
     [[10, 20, 30, 40], [0, 0, 51, 60]]
     """
     is_enlarged = class_names.isin(config.enlarged_classes).to_numpy()
-    crop = np.where(is_enlarged[:, None], boxes.make_context_squares(hands, config.crop_hand_coefficient), hands)
-    return boxes.round_outward(boxes.clip_boxes(crop, width, height))
+    crops = _crop_hands(_split_axes(hands), is_enlarged, width, height, config.crop_hand_coefficient)
+    return crops.T.astype(np.int64)
 
 
 def describe_pairing(config: PairingConfig) -> dict[str, Any]:
@@ -286,13 +304,13 @@ def score_candidates(candidates: Candidates, coefficient: float) -> Floats:
     corners, face = candidates.faces.corners, candidates.face
     if len(face) < len(corners):  # build only the squares that are compared
         corners, face = corners.take(face, axis=0), np.arange(len(face), dtype=np.int32)
-    square, hand = boxes.make_context_squares(corners, coefficient).T, candidates.hands.corners.T
+    square, hand = _make_squares(_split_axes(corners), coefficient), candidates.hands.corners.T
     # Equals `boxes.compute_overlap`, but axis by axis, without arrays of all corners of all pairs.
-    sides = []
+    sides: list[Floats] = []
     for low, high in ((0, 2), (1, 3)):
-        begin = np.maximum(square[low].take(face), hand[low].take(candidates.hand))
-        end = np.minimum(square[high].take(face), hand[high].take(candidates.hand))
-        sides.append(np.maximum(end - begin, 0.0))
+        side = np.minimum(square[high].take(face), hand[high].take(candidates.hand))
+        side -= np.maximum(square[low].take(face), hand[low].take(candidates.hand))
+        sides.append(np.maximum(side, 0.0, out=side))
     overlap: Floats = sides[0] * sides[1]
     return overlap
 
@@ -327,7 +345,8 @@ def choose_candidates(candidates: Candidates, overlap: Floats, rule: str) -> Ind
     frames, hands = len(candidates.faces.counts), candidates.hands
     if rule == "confidence":
         # A score of 0 leaves an overlapping pair behind all others, but before those that do not overlap.
-        return _choose_largest(candidates.frame, overlap * _weigh(hands, candidates.hand), frames, overlap <= 0)
+        value = np.where(overlap > 0, overlap * _weigh(hands, candidates.hand), -1.0)
+        return _choose_largest(candidates.frame, value, frames)
     if len(hands.detectors) < 2:
         return _choose_largest(candidates.frame, overlap, frames)
     rank = np.where(overlap > 0, hands.detector.take(candidates.hand), len(hands.detectors))
@@ -371,20 +390,28 @@ def reconcile_hands(hands: FlatBoxes, chosen: Indices, considered: Flags, rule: 
     if len(hands.detectors) < 2:
         return corners, finders
     others = _find_agreeing_hands(hands, chosen.take(hands.frame), considered)
-    frame, total = hands.frame[others], np.ones(len(chosen))
-    np.add.at(finders, frame, np.int64(1) << hands.detector[others].astype(np.int64))
-    if rule == "2021":
-        np.add.at(corners, frame, hands.corners[others])
-        np.add.at(total, frame, 1)
-        return corners / total[:, None], finders
-    weights = _weigh(hands, others) / np.maximum(_weigh(hands, chosen[frame]), _LEAST_WEIGHT)
-    shift = np.zeros_like(corners)  # so that corners on which all agree stay as they are
-    np.add.at(shift, frame, weights[:, None] * (hands.corners[others] - corners[frame]))
-    np.add.at(total, frame, weights)
-    return corners + shift / total[:, None], finders
+    changed = _find_group_starts(hands.frame.take(others))
+    changed = hands.frame.take(others.take(changed)).astype(np.intp)  # the frames that have any
+    if not len(changed):
+        return corners, finders
+    own, total = corners.take(changed, axis=0), np.ones(len(changed))
+    moved = own.copy() if rule == "2021" else np.zeros_like(own)  # zeros: corners on which all agree stay as they are
+    for kind in range(len(hands.detectors)):  # each has at most one hand in a frame
+        found = others[hands.detector.take(others) == kind]
+        place = np.searchsorted(changed, hands.frame.take(found))
+        finders[changed[place]] += np.int64(1) << kind
+        if rule == "2021":
+            moved[place] += hands.corners.take(found, axis=0)
+            total[place] += 1
+        else:
+            weights = _weigh(hands, found) / np.maximum(_weigh(hands, chosen[changed[place]]), _LEAST_WEIGHT)
+            moved[place] += weights[:, None] * (hands.corners.take(found, axis=0) - own[place])
+            total[place] += weights
+    corners[changed] = (0.0 if rule == "2021" else own) + moved / total[:, None]
+    return corners, finders
 
 
-def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> Flags:
+def find_other_hands(near: Candidates, chosen: Indices, coefficient: float, overlap: Floats | None = None) -> Flags:
     """Find the frames with a confident hand near a face that is not the chosen one, such as another person's.
 
     Parameters
@@ -395,6 +422,8 @@ def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> F
         int64, shape (frames,): index of each frame's hand, -1 where there is none.
     coefficient
         As for `score_candidates`.
+    overlap
+        What that returned for them; None: it is computed.
 
     Returns
     -------
@@ -409,14 +438,19 @@ def find_other_hands(near: Candidates, chosen: Indices, coefficient: float) -> F
     >>> find_other_hands(candidates, np.array([0, 2]), 1.5).tolist()
     [True, False]
     """
-    own, hands = chosen.take(near.frame), near.hands
-    is_confident = hands.scores.take(near.hand) >= _CONFIDENT
-    pairs = np.flatnonzero((score_candidates(near, coefficient) > 0) & (own >= 0) & is_confident)
-    other, mine = hands.corners.take(near.hand.take(pairs), axis=0), hands.corners.take(own.take(pairs), axis=0)
+    hands = near.hands
+    if overlap is None:
+        overlap = score_candidates(near, coefficient)
+    is_near = np.zeros(len(hands), bool)
+    is_near[near.hand[overlap > 0]] = True
+    is_near[chosen[chosen >= 0]] = False
+    others = np.flatnonzero(is_near & (hands.scores >= _CONFIDENT) & (chosen >= 0).take(hands.frame))
+    frame = hands.frame.take(others)
+    other, mine = (_split_axes(hands.corners.take(rows, axis=0)) for rows in (others, chosen.take(frame)))
     # Not the IoU: a box of a part of the hand lies inside that of the whole.
-    smaller = np.minimum(boxes.compute_area(other), boxes.compute_area(mine))
+    smaller = np.minimum(_compute_area(other), _compute_area(mine))
     found = np.zeros(len(chosen), bool)
-    found[near.frame.take(pairs[boxes.compute_overlap(other, mine) <= _PART * smaller])] = True
+    found[frame[_compute_overlap(other, mine) <= _PART * smaller]] = True
     return found
 
 
@@ -443,14 +477,20 @@ def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
     """
     faces, hands, whole_frame = candidates.faces, candidates.hands, config.fallback == "frame"
     is_face, is_hand = _meets_score(faces, config.min_face_score), _meets_score(hands, config.min_hand_score)
-    eligible = candidates.select(is_face.take(candidates.face) & is_hand.take(candidates.hand))
+    is_near = is_hand & ~hands.fallback
+    is_eligible = is_face.take(candidates.face)
+    near = candidates.select(is_eligible & is_near.take(candidates.hand))
+    overlap = score_candidates(near, config.crop_coefficient)
     chosen = _Choice(len(faces.counts), config.rule)
-    for fallback, coefficient, compared in _list_steps(eligible, config):
-        chosen.add_pairs(compared, coefficient, fallback)
+    chosen.add_pairs(near, overlap, config.crop_coefficient, _NO_FALLBACK)
+    if config.fallback != "none":
+        chosen.add_wider_pairs(near, config.wider_coefficient, _WIDER)
     if whole_frame:
+        # None of the other hands overlaps this square: the step before compared them.
+        found = candidates.select(is_eligible & (is_hand & hands.fallback).take(candidates.hand))
+        chosen.add_wider_pairs(found, config.wider_coefficient, _FRAME)
         chosen.add_best_scores(hands, is_hand)
-    near = is_hand & ~hands.fallback
-    considered = near | (is_hand & (chosen.fallback >= _FRAME).take(hands.frame))
+    considered = is_near | (is_hand & (chosen.fallback >= _FRAME).take(hands.frame))
     corners, finders = reconcile_hands(hands, chosen.hand, considered, config.rule)
     return Pairs(
         face=chosen.face,
@@ -460,22 +500,10 @@ def pair_candidates(candidates: Candidates, config: PairingConfig) -> Pairs:
         square=chosen.square,
         corners=corners,
         finders=finders,
-        other_hand=find_other_hands(eligible.select(near.take(eligible.hand)), chosen.hand, config.crop_coefficient),
+        other_hand=find_other_hands(near, chosen.hand, config.crop_coefficient, overlap),
         face_counts=_count_boxes(faces, is_face),
-        hand_counts=_count_boxes(hands, is_hand if whole_frame else near),
+        hand_counts=_count_boxes(hands, is_hand if whole_frame else is_near),
     )
-
-
-def _list_steps(eligible: Candidates, config: PairingConfig) -> Iterator[tuple[int, float, Candidates]]:
-    """Yield what a frame is compared with until it has a pair: fallback (index), coefficient and pairs."""
-    is_fallback = eligible.hands.fallback.take(eligible.hand)
-    near = eligible.select(~is_fallback)
-    yield _NO_FALLBACK, config.crop_coefficient, near
-    if config.fallback != "none":
-        yield _WIDER, config.wider_coefficient, near
-    if config.fallback == "frame":
-        # None of the other hands overlaps this square: the step before compared them.
-        yield _FRAME, config.wider_coefficient, eligible.select(is_fallback)
 
 
 class _Choice:
@@ -487,22 +515,26 @@ class _Choice:
         self.fallback = np.full(frames, _NO_FALLBACK)
         self.overlap, self.square = np.full(frames, np.nan), np.full((frames, 4), np.nan)
 
-    def add_pairs(self, candidates: Candidates, coefficient: float, fallback: int) -> None:
-        """Take the best overlapping pair of each frame."""
+    def add_wider_pairs(self, candidates: Candidates, coefficient: float, fallback: int) -> None:
+        """Take the best overlapping pair of each frame that has none so far."""
         left = candidates.select((self.hand < 0).take(candidates.frame))
+        self.add_pairs(left, score_candidates(left, coefficient), coefficient, fallback)
+
+    def add_pairs(self, left: Candidates, overlap: Floats, coefficient: float, fallback: int) -> None:
+        """Take the best overlapping pair of each frame: none of these has one."""
         if not len(left.face):
             return
-        overlap = score_candidates(left, coefficient)
         best = choose_candidates(left, overlap, self._rule)
-        # Index -1, no pair, takes the values of the last pair; `np.where` discards them.
-        largest = np.where(best >= 0, overlap.take(best), np.nan)
-        paired = largest > 0
-        self.overlap = np.fmax(self.overlap, largest)
-        self.face = np.where(paired, left.face.take(best), self.face)
-        self.hand = np.where(paired, left.hand.take(best), self.hand)
+        compared = np.flatnonzero(best >= 0)
+        best = best.take(compared)
+        largest = overlap.take(best)
+        self.overlap[compared] = np.fmax(self.overlap.take(compared), largest)
+        is_pair = largest > 0
+        paired, best = compared[is_pair], best[is_pair]
+        self.face[paired], self.hand[paired] = left.face.take(best), left.hand.take(best)
         self.fallback[paired] = fallback
-        corners = left.faces.corners.take(self.face[paired], axis=0)
-        self.square[paired] = boxes.make_context_squares(corners, coefficient)
+        corners = left.faces.corners.take(left.face.take(best), axis=0)
+        self.square[paired] = _make_squares(_split_axes(corners), coefficient).T
 
     def add_best_scores(self, hands: FlatBoxes, is_hand: Flags) -> None:
         """Take the hand with the best score, by the rule ``2021`` of the most trusted detector, without a face."""
@@ -514,73 +546,183 @@ class _Choice:
         self.hand[alone], self.fallback[alone] = left.take(best[alone]), _ALONE
 
 
-def _pair_chunk(detections: pa.Table, config: PairingConfig) -> pd.DataFrame:
-    """Return the outcome and the chosen boxes of each row of detections."""
-    candidates = find_candidates(detections)
-    faces, hands = candidates.faces, candidates.hands
-    pairs = pair_candidates(candidates, config)
-    detected = detections["outcome"].to_pandas().to_numpy(dtype=object)
-    columns: dict[str, object] = {"outcome": _name_outcomes(detected, pairs)}
-    columns |= {name: detections[name].to_pandas() for name in ("error", "content")}
-    for name in ("width", "height", "orientation"):
-        columns[name] = detections[name].to_pandas().to_numpy(dtype=np.float64)
-    columns |= {"faces": pairs.face_counts, "hands": pairs.hand_counts, "overlap": pairs.overlap}
-    columns["fallback"] = pd.Categorical.from_codes(pairs.fallback, pd.Index(FALLBACKS))
-    columns["found_by"] = _name_finders(pairs.finders, hands.detectors)
-    columns["other_hand"] = pairs.other_hand
-    columns |= _name_corners("face", _take_rows(faces.corners, pairs.face))
-    columns["face_score"] = _take_rows(faces.scores[:, None], pairs.face)[:, 0]
-    columns |= _name_corners("hand", pairs.corners)
-    columns["hand_score"] = _take_rows(hands.scores[:, None], pairs.hand)[:, 0]
-    columns |= _name_corners("square", pairs.square)
-    return pd.DataFrame(columns)
+def _find_candidates(detections: pa.Table) -> Iterator[Candidates]:
+    """Yield the candidates of detections in chunks: the intermediate arrays are many times the size of the result."""
+    for start in range(0, detections.num_rows, _CHUNK):
+        yield find_candidates(detections.slice(start, _CHUNK))
 
 
-def _name_outcomes(detected: NDArray[np.object_], pairs: Pairs) -> NDArray[Any]:
-    """Return the outcome of each frame: that of the first condition that holds.
+class PreparedFrames:
+    """The frames of a run with all that pairing needs and no setting changes, to be paired again and again.
 
     Parameters
     ----------
-    detected
-        Shape (frames,): outcomes of detection, one of `schema.DETECTION_OUTCOMES`.
-    pairs
-        What the rule chose.
+    table, detections
+        As for `pair_frames`. The detections are not kept: of their boxes there are flat arrays, 26 bytes per box and 12
+        per pair of a face and a hand.
+
+    Raises
+    ------
+    KeyError
+        If a wanted frame has no detections.
+
+    Examples
+    --------
+    >>> face = {"x1": 300, "y1": 200, "x2": 340, "y2": 240, "score": 0.9, "detector": "retinaface", "stage": "frame"}
+    >>> row = {"frame_path": "a.jpg", "outcome": "ok", "error": None, "content": "5-3610a686", "orientation": 1}
+    >>> row |= {"width": 640, "height": 480, "faces": [face], "hands": [face | {"x1": 390, "x2": 400}]}
+    >>> table = pd.DataFrame({"frame_path": ["a.jpg"], "class_name": ["ok"], "wanted": [True]})
+    >>> prepared = PreparedFrames(table, pa.Table.from_pylist([row]))
+    >>> [prepared.pair(PairingConfig(crop_coefficient=k)).loc[0, "outcome"] for k in (1.5, 2.5)]
+    ['apart', 'paired']
     """
-    conditions: list[tuple[Flags, Any]] = [
-        (detected != "ok", detected),
-        (pairs.fallback != _NO_FALLBACK, Outcome.FALLBACK.value),
-        (pairs.hand >= 0, Outcome.PAIRED.value),
-        (pairs.face_counts == 0, Outcome.NO_FACE.value),
-        (pairs.hand_counts == 0, Outcome.NO_HAND.value),
-    ]
-    holds, names = [flags for flags, _ in conditions], [name for _, name in conditions]
-    return np.select(holds, names, default=Outcome.APART.value)
+
+    def __init__(self, table: pd.DataFrame, detections: pa.Table) -> None:
+        self._frames, self._chunks = _Frames(table, detections), [*_find_candidates(detections)]
+
+    def pair(
+        self, config: PairingConfig, rows: Indices | None = None, values: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Pair the frames: returns what `pair_frames` does.
+
+        Parameters
+        ----------
+        config
+            As for `pair_frames`.
+        rows, values
+            Numbers of rows whose outcomes are given, such as by `corrections.apply_decisions`: of columns that settings
+            change, and of decisions, they have these values.
+        """
+        return self._frames.pair(self._chunks, config, rows, values)
 
 
-def _name_finders(finders: Indices, detectors: tuple[str, ...]) -> pd.Series:
+class _Frames:
+    """What no setting of pairing changes: the columns of the frame table, and what detection knows of each frame."""
+
+    def __init__(self, table: pd.DataFrame, detections: pa.Table) -> None:
+        self._index, self._attrs = table.index, dict(table.attrs)
+        rows = _find_rows(table, detections)
+        self._rows = None if np.array_equal(rows, np.arange(detections.num_rows)) else rows
+        # Arrays: to select a column copies `attrs`, too.
+        self._table: dict[Any, Any] = {name: _get_array(column) for name, column in table.items()}
+        self._texts: dict[Any, Any] = {}
+        self._numbers: dict[str, Floats] = {}
+        for name in ("error", "content"):
+            column = detections[name].to_pandas()
+            self._texts[name] = _get_array(column if self._rows is None else column.reindex(rows))
+        for name in ("width", "height", "orientation"):
+            values = detections[name].to_pandas().to_numpy(dtype=np.float64)
+            self._numbers[name] = self._arrange(np.append(values, np.nan))
+        encoded = detections["outcome"].combine_chunks().dictionary_encode()
+        codes = [_OK if name == "ok" else _NAMES.index(name) for name in encoded.dictionary.to_pylist()]
+        self._detected = np.array(codes, np.int8).take(encoded.indices.to_numpy(zero_copy_only=False))
+        self._class_codes, self._classes = pd.factorize(table["class_name"])
+
+    def pair(
+        self,
+        chunks: Iterable[Candidates],
+        config: PairingConfig,
+        rows: Indices | None = None,
+        values: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Pair chunks of frames: see `PreparedFrames.pair`."""
+        paired = self._pair_chunks(chunks, config)
+        columns: dict[str, Any] = {name: self._arrange(paired.pop(name)) for name in _LEFT_OUT}
+        self._add_bbox(columns, config)
+        if values is not None:
+            columns["outcome"][rows] = [_NAMES.index(name) for name in values["outcome"]]
+            columns["fallback"][rows] = values["fallback"].cat.codes
+            for name in columns.keys() - {"outcome", "fallback"}:
+                columns[name][rows] = values[name].to_numpy(columns[name].dtype)
+        nulls = pa.nulls(len(self._index), pa.string()).to_pandas().array
+        for name in DECISION_COLUMNS:
+            columns[name] = nulls.copy()
+            if values is not None:
+                columns[name][rows] = values[name].array
+        return self._make_table(columns)
+
+    def _pair_chunks(self, chunks: Iterable[Candidates], config: PairingConfig) -> dict[str, NDArray[Any]]:
+        """Return columns in the order of the detections, and at the end the values of a frame that is left out.
+
+        `outcome` and `fallback` are codes, int8: positions in `_NAMES` and in `FALLBACKS`.
+        """
+        count = len(self._detected) + 1
+        columns: dict[str, NDArray[Any]] = {name: np.full(count, value) for name, value in _LEFT_OUT.items()}
+        columns["found_by"] = columns["found_by"].astype(object)
+        start = 0
+        for candidates in chunks:
+            faces, hands = candidates.faces, candidates.hands
+            part = slice(start, start + len(faces.counts))
+            pairs = pair_candidates(candidates, config)
+            columns["outcome"][part] = self._find_outcomes(pairs, self._detected[part])
+            columns["faces"][part], columns["hands"][part] = pairs.face_counts, pairs.hand_counts
+            columns["overlap"][part], columns["fallback"][part] = pairs.overlap, pairs.fallback
+            columns["found_by"][part] = _name_finders(pairs.finders, hands.detectors)
+            columns["other_hand"][part] = pairs.other_hand
+            columns["face_score"][part] = _take_rows(faces.scores[:, None], pairs.face)[:, 0]
+            columns["hand_score"][part] = _take_rows(hands.scores[:, None], pairs.hand)[:, 0]
+            boxes_by_kind = {
+                "face": _take_rows(faces.corners, pairs.face),
+                "hand": pairs.corners,
+                "square": pairs.square,
+            }
+            for kind, corners in boxes_by_kind.items():
+                for k, corner in enumerate(CORNERS):
+                    columns[f"{kind}_{corner}"][part] = corners[:, k]
+            start = part.stop
+        return columns
+
+    @staticmethod
+    def _find_outcomes(pairs: Pairs, detected: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the code of the outcome of each frame: that of the last condition that holds."""
+        found = np.full(len(detected), _CODES[Outcome.APART], np.int8)
+        found[pairs.hand_counts == 0] = _CODES[Outcome.NO_HAND]
+        found[pairs.face_counts == 0] = _CODES[Outcome.NO_FACE]
+        found[pairs.hand >= 0] = _CODES[Outcome.PAIRED]
+        found[pairs.fallback != _NO_FALLBACK] = _CODES[Outcome.FALLBACK]
+        return np.where(detected == _OK, found, detected)
+
+    def _arrange(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values in the order of the frame table; the last one is that of frames that are left out."""
+        return values[:-1] if self._rows is None else values.take(self._rows)
+
+    def _add_bbox(self, columns: dict[str, NDArray[Any]], config: PairingConfig) -> None:
+        """Add the columns of the crop, `bbox`."""
+        is_sample = np.isin(_NAMES, SAMPLES).take(columns["outcome"])
+        rows = slice(None) if is_sample.all() else np.flatnonzero(is_sample)
+        hands = np.stack([columns[f"hand_{corner}"][rows] for corner in CORNERS])
+        is_enlarged = np.array([*(name in config.enlarged_classes for name in self._classes), False])
+        crops = _crop_hands(
+            hands,
+            is_enlarged.take(self._class_codes[rows]),
+            self._numbers["width"][rows],
+            self._numbers["height"][rows],
+            config.crop_hand_coefficient,
+        )
+        for corner, values in zip(CORNERS, crops, strict=True):
+            columns[f"bbox_{corner}"] = np.full(len(is_sample), np.nan)
+            columns[f"bbox_{corner}"][rows] = values
+
+    def _make_table(self, columns: dict[str, Any]) -> pd.DataFrame:
+        columns["outcome"] = _name_codes(columns["outcome"], _NAMES)
+        columns["fallback"] = pd.Categorical.from_codes(columns["fallback"], pd.Index(FALLBACKS))
+        # Copies: nothing that happens to the result may change another one.
+        fixed = self._table | self._texts | self._numbers
+        columns |= {name: values.copy() for name, values in fixed.items()}
+        ordered = {
+            name: pd.Series(columns[name], self._index, columns[name].dtype, copy=False)
+            for name in (*self._table, *_COLUMNS)
+        }
+        samples = pd.DataFrame(ordered, self._index, copy=False)
+        samples.attrs = dict(self._attrs)
+        return samples
+
+
+def _name_finders(finders: Indices, detectors: tuple[str, ...]) -> NDArray[np.object_]:
     """Return the names of the detectors that agree on each hand, NaN where there is no hand."""
     kinds = [kind for kind in np.unique(finders).tolist() if kind]
     names = ["+".join(name for k, name in enumerate(detectors) if kind >> k & 1) for kind in kinds]
-    codes = np.where(finders > 0, np.searchsorted(kinds, finders), -1)
-    # Not as str, which before pandas 3 is "nan" where there is no hand.
-    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))).astype(object)
-
-
-def _name_corners(kind: str, values: Floats) -> dict[str, object]:
-    """Return columns of boxes of shape (N, 4)."""
-    return {f"{kind}_{corner}": values[:, k] for k, corner in enumerate(CORNERS)}
-
-
-def _add_bbox(samples: pd.DataFrame, config: PairingConfig) -> None:
-    """Add the columns of the crop, `bbox`."""
-    is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
-    chosen = samples.loc[is_sample, ["class_name", "width", "height"]]
-    hands = get_boxes(samples, "hand")[is_sample]
-    bbox = np.full((len(samples), 4), np.nan)
-    bbox[is_sample] = make_crops(
-        hands, chosen["class_name"], chosen["width"].to_numpy(), chosen["height"].to_numpy(), config
-    )
-    samples[[f"bbox_{corner}" for corner in CORNERS]] = bbox
+    return np.array([*names, np.nan], object).take(np.where(finders > 0, np.searchsorted(kinds, finders), len(kinds)))
 
 
 def _find_rows(table: pd.DataFrame, detections: pa.Table) -> Indices:
@@ -609,11 +751,15 @@ def _find_agreeing_hands(hands: FlatBoxes, own: Indices, considered: Flags) -> I
         bool, shape (N,): which hands may agree.
     """
     others = np.flatnonzero(considered & (own >= 0) & (hands.detector != hands.detector.take(own)))
-    iou = boxes.compute_iou(hands.corners.take(own[others], axis=0), hands.corners.take(others, axis=0))
-    others, iou = others[iou > _SAME_HAND], iou[iou > _SAME_HAND]
-    group = hands.frame[others].astype(np.int64) * len(hands.detectors) + hands.detector[others]
-    order = np.lexsort((-iou, group))
-    return others[order[np.unique(group[order], return_index=True)[1]]]
+    pair = (_split_axes(hands.corners.take(rows, axis=0)) for rows in (own.take(others), others))
+    iou = _compute_iou(*pair)
+    is_same = iou > _SAME_HAND
+    others, iou = others[is_same], iou[is_same]
+    group = hands.frame.take(others).astype(np.int64) * len(hands.detectors) + hands.detector.take(others)
+    if (group[1:] < group[:-1]).any():
+        order = np.argsort(group, kind="stable")
+        others, iou, group = others.take(order), iou.take(order), group.take(order)
+    return others.take(_find_largest(group, iou))
 
 
 def _weigh(hands: FlatBoxes, chosen: NDArray[np.integer]) -> Floats:
@@ -658,20 +804,26 @@ def _choose_largest(
     best = np.full(frames, -1)
     if not len(frame):
         return best
-    starts = _find_group_starts(frame)
-    lengths = np.diff(starts, append=len(frame))
     if rank is not None:
-        lowest = np.repeat(np.minimum.reduceat(rank, starts), lengths)
+        starts = _find_group_starts(frame)
+        lowest = np.repeat(np.minimum.reduceat(rank, starts), np.diff(starts, append=len(frame)))
         values = np.where(rank == lowest, values, -np.inf)
-    largest = np.repeat(np.maximum.reduceat(values, starts), lengths)
-    indices = np.flatnonzero(values == largest)
-    owner = frame.take(indices)
-    first = _find_group_starts(owner)
-    best[owner.take(first)] = indices.take(first)
+    largest = _find_largest(frame, values)
+    best[frame.take(largest)] = largest
     return best
 
 
-def _find_group_starts(frame: NDArray[np.int32]) -> Indices:
+def _find_largest(group: NDArray[np.integer], values: Floats) -> Indices:
+    """Return the index of the largest value of each group, the first of equals; groups are ascending."""
+    starts = _find_group_starts(group)
+    if len(starts) == len(group):  # each has one value; `reduceat` needs at least one
+        return starts
+    largest = np.repeat(np.maximum.reduceat(values, starts), np.diff(starts, append=len(group)))
+    indices = np.flatnonzero(values == largest)
+    return indices.take(_find_group_starts(group.take(indices)))
+
+
+def _find_group_starts(frame: NDArray[np.integer]) -> Indices:
     """Return the index of the first element of each frame that occurs: `frame` is ascending."""
     return np.flatnonzero(np.diff(frame, prepend=-1) != 0)  # `flatnonzero` is four times as fast on bool
 
@@ -683,3 +835,64 @@ def _take_rows(values: Floats, rows: Indices) -> Floats:
     taken = values.take(rows, axis=0).astype(np.float64)
     taken[rows < 0] = np.nan
     return taken
+
+
+def _get_array(column: pd.Series) -> Any:
+    """Return the values of a column: an array of numpy, or of pandas where it has a type of pandas."""
+    return column.array if isinstance(column.dtype, ExtensionDtype) else column.to_numpy()
+
+
+def _name_codes(codes: NDArray[np.int8], names: Sequence[str]) -> Any:
+    """Return names by code as pandas stores text."""
+    encoded = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
+    return _get_array(encoded.cast(pa.string()).to_pandas())
+
+
+def _split_axes(corners: NDArray[np.floating]) -> Floats:
+    """Return boxes of shape (N, 4) as float64 of shape (4, N), an array per corner: arithmetic on them is faster."""
+    return np.ascontiguousarray(corners.T, np.float64)
+
+
+def _make_squares(corners: Floats, coefficient: float) -> Floats:
+    """Do what `boxes.make_context_squares` does, with boxes and squares of shape (4, N)."""
+    x1, y1, x2, y2 = corners
+    half = coefficient * np.maximum(x2 - x1, y2 - y1)
+    squares = np.empty_like(corners)
+    for k, centre in enumerate(((x1 + x2) / 2, (y1 + y2) / 2)):
+        np.subtract(centre, half, out=squares[k])
+        np.add(centre, half, out=squares[k + 2])
+    return squares
+
+
+def _compute_overlap(a: Floats, b: Floats) -> Floats:
+    """Do what `boxes.compute_overlap` does, with boxes of shape (4, N)."""
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+    overlap: Floats = np.maximum(width, 0, out=width)
+    overlap *= np.maximum(height, 0, out=height)
+    return overlap
+
+
+def _compute_area(corners: Floats) -> Floats:
+    """Do what `boxes.compute_area` does, with boxes of shape (4, N)."""
+    area: Floats = np.maximum(corners[2] - corners[0], 0) * np.maximum(corners[3] - corners[1], 0)
+    return area
+
+
+def _compute_iou(a: Floats, b: Floats) -> Floats:
+    """Do what `boxes.compute_iou` does, with boxes of shape (4, N)."""
+    shared = _compute_overlap(a, b)
+    union = _compute_area(a) + _compute_area(b) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _crop_hands(hands: Floats, is_enlarged: Flags, width: Floats, height: Floats, coefficient: float) -> Floats:
+    """Do what `make_crops` does, with boxes of shape (4, N), which become their crops in place."""
+    rows = np.flatnonzero(is_enlarged)
+    hands[:, rows] = _make_squares(hands[:, rows], coefficient)
+    for values, limit in zip(hands, (width, height, width, height), strict=True):
+        np.minimum(np.maximum(values, 0, out=values), limit, out=values)
+    np.floor(hands[:2], out=hands[:2])
+    np.ceil(hands[2:], out=hands[2:])
+    hands += 0.0  # not -0.0
+    return hands
