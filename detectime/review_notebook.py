@@ -26,7 +26,8 @@ from detectime.report.verdict import DOUBTFUL
 from detectime.runs import FinishedRun
 from detectime.settings import CHECKED, Count, list_defaults, list_field_names
 from detectime.storage import urls
-from detectime.truth import FORMATS, Truth
+from detectime.truth import Truth
+from detectime.truth.formats import check_format
 from detectime.widgets import Review
 from detectime.widgets.review_queue import ReviewQueue
 
@@ -80,7 +81,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSett
 
     Raises
     ------
-    ConfigError, DecisionError
+    ConfigError, DecisionError, TruthError
         As `load_settings`.
 
     Examples
@@ -111,6 +112,8 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSetti
         If a parameter is unknown, a value is not accepted, or there is no run, or no truth where it should be.
     DecisionError
         If the name of the reviewer is empty or not text.
+    TruthError
+        If there is no such format of truth.
 
     Examples
     --------
@@ -131,8 +134,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSetti
         raise ConfigError("\n".join(list_faults(error))) from error
     if settings.reviewer is not None:
         check_reviewer(settings.reviewer)
-    if settings.truth_format is not None and settings.truth_format not in FORMATS:
-        raise ConfigError(f"truth_format = {settings.truth_format!r}: accepted: {', '.join(FORMATS)}")
+    check_format(settings.truth_format)
     if settings.truth is None:
         return settings
     place = notebook.resolve_place("truth", settings.truth)
@@ -445,8 +447,7 @@ def _show_table(rows: pd.DataFrame) -> None:
     """Show a table whose text is left-aligned and never cut; nothing if it has no rows."""
     if len(rows):
         style = rows.style.hide(axis="index").format(precision=2, escape="html")
-        style = style.set_properties(**{"text-align": "left", "vertical-align": "top"})
-        style = style.set_table_styles([{"selector": "th", "props": "text-align: left;"}])
+        style = style.set_table_styles([{"selector": "th, td", "props": "text-align: left; vertical-align: top;"}])
         with pd.option_context("display.max_colwidth", None):
             text = rows.to_string(index=False)
         display({"text/html": style.to_html(), "text/plain": text}, raw=True)
