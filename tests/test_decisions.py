@@ -808,10 +808,19 @@ def test_nothing_changes_without_decisions() -> None:
 # -- runs
 
 
+def copy_run_of_0_2(folder: Path) -> Path:
+    """Copy a run of 0.2, as if it had been made of the sample of this clone: its frames are read."""
+    output = Path(shutil.copytree(FROZEN / "default", folder / "run"))
+    made = json.loads((output / "run.json").read_text())
+    made["configuration"]["data"]["images"] = str(SAMPLE / "TRAIN_DATA")
+    (output / "run.json").write_text(json.dumps(made))
+    return output
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """Return the folder of a run of 0.2 that this version paired once."""
-    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    folder = copy_run_of_0_2(tmp_path)
     outcomes.pair_run(runs.open_run(folder))
     return folder
 
@@ -880,7 +889,7 @@ def test_a_run_knows_whether_decisions_are_new(output: Path) -> None:
 
 
 def test_a_run_that_was_not_paired_is_paired_with_decisions(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    folder = copy_run_of_0_2(tmp_path)
     opened = runs.open_run(folder)
     decision = judge_frame(opened, str(opened.frames["frame_path"].iloc[0]), "anna", "reject")
     DecisionLog(opened.store, "anna").append(decision)
@@ -970,7 +979,7 @@ def test_outcomes_of_an_earlier_release_get_the_columns(output: Path) -> None:
 
 
 def test_a_column_of_a_user_of_0_2_is_renamed(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    folder = copy_run_of_0_2(tmp_path)
     old = pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False)
     for name in ("decided_by", "orientation"):
         old.insert(4, name, "the user's")
@@ -1235,7 +1244,7 @@ def test_edits_are_compared_with_what_was_edited(output: Path) -> None:
 
 
 def test_an_edit_of_0_2_is_imported(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    folder = copy_run_of_0_2(tmp_path)
     edited = edit(folder, change_everything)
     opened = runs.open_run(folder)
     decisions, notes = import_hands_json(opened, reviewer="anna")
@@ -1393,7 +1402,7 @@ def test_info_tells_who_decided(output: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_info_of_a_run_of_0_2_counts_its_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Path(shutil.copytree(FROZEN / "default", tmp_path / "run"))
+    folder = copy_run_of_0_2(tmp_path)
     told = call("info", folder, capsys=capsys)
     assert "99 of 108 gesture frames have a sample" in told
     made = json.loads((folder / "run.json").read_text())
