@@ -45,6 +45,7 @@ _RANGES = {  # lowest, highest, step
 }
 _MOST_GROUPS = 500  # in a list to choose from
 _MOST_ROWS = 400  # of a reply
+_PICTURES_FIRST = 2.0  # seconds before doubt is scored, so that the first pictures come soon
 _STRIP = 15  # frames of the same group before, and after
 _SHOWN_BEFORE = (Change.MOVED.value, Change.LOST.value)
 
@@ -223,6 +224,7 @@ class Explorer(FrameWidget):
         run, given = self.run, self._given_doubt
 
         def score() -> None:
+            time.sleep(_PICTURES_FIRST)
             try:
                 found = score_in_process(run) if given is None else given
             except (DocumentedError, OSError) as error:  # the grid is of use without it

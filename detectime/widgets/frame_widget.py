@@ -88,7 +88,7 @@ class FrameWidget(anywidget.AnyWidget):
         bundle = self._repr_mimebundle_()
         assert bundle is not None
         data, metadata = bundle
-        display({**data, "text/plain": self._still.text}, metadata=metadata, raw=True)
+        display(data, metadata=metadata, raw=True)
 
     def close(self) -> None:
         """End the widget and its processes."""
