@@ -10,6 +10,8 @@ DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
 EXPECTED_SKIPS ?=
 PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
+# test files side by side, one per core, since most tests wait for processes they start; `make test PARALLEL=`: one by one
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lab test test-all test-browser quick lint ultralytics nightly wheel sample bench clean
@@ -27,12 +29,12 @@ lab: $(VENV)/lab ## open the notebook in JupyterLab
 	@$(BIN)/detectime lab .
 
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
-	$(BIN)/python $(PYTEST) -m "not browser"
+	$(BIN)/python $(PYTEST) $(PARALLEL) -m "not browser"
 
 test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every extra (10 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
-	$(ALL)/bin/python $(PYTEST) -m "extra and not browser"
+	$(ALL)/bin/python $(PYTEST) $(PARALLEL) -m "extra and not browser"
 	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
 test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chromium (DETECTIME_CHROME=PROGRAM: in that one)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,13 @@ PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
 """Columns of the detections table with one element per hand."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the quick tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the quick tests first; of several workers, the files of most slow tests first, so that none waits at the end."""
+    if hasattr(config, "workerinput"):
+        counts = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -counts[item.path])
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")

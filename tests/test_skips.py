@@ -28,7 +28,19 @@ def test_that_needs_an_extra():
 PROC, EXTRA = "there is no /proc  # Linux only\n", "needs the extra `*`  # not installed\n"
 
 
-def run_pytest(folder: Path, lists: list[str], tests: str = TESTS) -> subprocess.CompletedProcess[str]:
+SERIAL: tuple[str, ...] = ()
+PARALLEL = ("-n", "2", "--dist", "loadfile")  # as `make test`
+
+
+@pytest.fixture(params=[SERIAL, PARALLEL], ids=["serial", "parallel"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Give the options of pytest by which it runs the tests in its own process, or in two others."""
+    return tuple(request.param)
+
+
+def run_pytest(
+    folder: Path, lists: list[str], options: tuple[str, ...] = SERIAL, tests: str = TESTS
+) -> subprocess.CompletedProcess[str]:
     """Run pytest in a process of its own, without torch; `lists` are the contents of ``--expected-skips`` files."""
     (folder / "torch.py").write_text("raise ModuleNotFoundError('torch')")
     (folder / "test_some.py").write_text(tests)
@@ -44,6 +56,7 @@ def run_pytest(folder: Path, lists: list[str], tests: str = TESTS) -> subprocess
         os.devnull,
         "--rootdir",
         str(folder),
+        *options,
     ]
     for number, content in enumerate(lists):
         (folder / f"{number}.txt").write_text(content)
@@ -55,8 +68,8 @@ def run_pytest(folder: Path, lists: list[str], tests: str = TESTS) -> subprocess
 
 
 @pytest.mark.parametrize("lists", [[], [f"# a comment\n\n{PROC}", EXTRA]])
-def test_skips_are_listed_by_reason(lists: list[str], tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, lists)
+def test_skips_are_listed_by_reason(lists: list[str], options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, lists, options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 4 skipped" in done.stdout
     assert [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("    ")] == [
@@ -72,21 +85,24 @@ def test_skips_are_listed_by_reason(lists: list[str], tmp_path: Path) -> None:
         (PROC + "needs the extra `t`  # another extra\n", "needs the extra `torch`"),
     ],
 )
-def test_an_unexpected_reason_fails_the_session(content: str, reason: str, tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, [content])
+def test_an_unexpected_reason_fails_the_session(
+    content: str, reason: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = run_pytest(tmp_path, [content], options)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert f"ERROR: unexpected skip: {reason!r} is not in 0.txt" in done.stdout
     assert done.stdout.count("unexpected skip") == 1
 
 
-def test_a_skipped_file_counts(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, [PROC], "from skips import need_extra\nneed_extra('torch')\n")
+def test_a_skipped_file_counts_once(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, [PROC], options, "from skips import need_extra\nneed_extra('torch')\n")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "    1  needs the extra `torch`\n" in done.stdout
     assert "unexpected skip: 'needs the extra `torch`'" in done.stdout
 
 
-def test_a_test_that_no_environment_runs_fails_the_session(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, [PROC, EXTRA], TESTS.replace("@pytest.mark.extra\n", ""))
+def test_a_test_that_no_environment_runs_fails_the_session(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, [PROC, EXTRA], options, TESTS.replace("@pytest.mark.extra\n", ""))
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "ERROR: test_some.py::test_that_needs_an_extra needs an extra and lacks the marker `extra`" in done.stdout
 
