@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from detectime import boxes, pairing
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Indices
 from detectime.comparison import Change, count_changes
+from detectime.config import list_faults
+from detectime.decisions import is_text
 from detectime.errors import ConfigError
-from detectime.schema import SAMPLES
-from detectime.settings import suggest_name
+from detectime.schema import SAMPLES, Outcome
+from detectime.settings import list_field_names, suggest_name
 
 SORTS = {
     "table": "table order",
@@ -30,41 +34,82 @@ SORTS = {
 }
 """What frames can be sorted by: names in messages, and as people read them."""
 
-DECIDED = ("any", "yes", "no", "new")
+Decided = Literal["any", "yes", "no", "new"]
 """Whether people decided on a frame: no matter, yes, no, or since the run was paired."""
 
-_CHANGES = tuple(change.value for change in Change if change.is_change or change is Change.OTHER_REASON)
+DECIDED: tuple[str, ...] = get_args(Decided)
+
+_COUNTED = tuple(change.value for change in Change if change.is_change or change is Change.OTHER_REASON)
+_TEXTS = ("frame_path", "video_name", "error")  # columns that are searched
+_CHECKED = ConfigDict(extra="forbid", strict=True)
 
 
-@dataclass(frozen=True)
+def _read_names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list | tuple) and all(isinstance(name, str) and is_text(name) for name in value):
+        return tuple(value)
+    raise ValueError("accepted: a list of names")
+
+
+def _read_range(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    is_range = isinstance(value, list | tuple) and len(value) == 2
+    if is_range and all(type(limit) in (int, float) and math.isfinite(limit) for limit in value):
+        return float(value[0]), float(value[1])
+    raise ValueError("accepted: null, or the lowest and the highest doubt")
+
+
+def _read_text(value: Any) -> str:
+    if isinstance(value, str) and is_text(value):
+        return value
+    raise ValueError("accepted: text")
+
+
+def _check_names(*accepted: str) -> AfterValidator:
+    """Return a validator that refuses names that do not exist."""
+
+    def check(names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in accepted:
+                raise ValueError(f"there is no {name!r}; {suggest_name(name, accepted)}")
+        return names
+
+    return AfterValidator(check)
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
+_Text = Annotated[str, BeforeValidator(_read_text)]
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class Filter:
     """Which frames are wanted: those that meet all conditions that are set.
 
     Attributes
     ----------
     classes, outcomes, changes
-        Names; empty: all.
+        Names of classes, of `schema.Outcome` and of `comparison.Change`: one of each kind; empty: all.
     group
-        Its name or, if there is no such group, a part of names.
+        Its name or, if there is no such group, a part of names, in small or capital letters.
     detector
         One that agrees on the hand.
     text
         A part of the path, the group or the error, in small or capital letters.
     decided, decided_by
-        One of `DECIDED`; the person.
+        One of `DECIDED`; a person who decided on the frame, alone or beside another one.
     doubt
-        The lowest and the highest; None: no matter.
+        The lowest and the highest, both included; None: no matter.
     """
 
-    classes: tuple[str, ...] = ()
-    outcomes: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    group: str = ""
-    detector: str = ""
-    text: str = ""
-    decided: str = "any"
-    decided_by: str = ""
-    doubt: tuple[float, float] | None = None
+    classes: _Names = ()
+    outcomes: Annotated[_Names, _check_names(*(outcome.value for outcome in Outcome))] = ()
+    changes: Annotated[_Names, _check_names(*(change.value for change in Change))] = ()
+    group: _Text = ""
+    detector: _Text = ""
+    text: _Text = ""
+    decided: Decided = "any"
+    decided_by: _Text = ""
+    doubt: Annotated[tuple[float, float] | None, BeforeValidator(_read_range)] = None
 
 
 def read_filter(values: Mapping[str, Any]) -> Filter:
@@ -79,23 +124,19 @@ def read_filter(values: Mapping[str, Any]) -> Filter:
     --------
     >>> read_filter({"classes": ["ok"], "doubt": [0.5, 1]}).doubt
     (0.5, 1.0)
-    >>> read_filter({"decided": "maybe"})
+    >>> read_filter({"doubt": 0.5})
     Traceback (most recent call last):
         ...
-    detectime.errors.ConfigError: decided = 'maybe': accepted: any, yes, no, new
+    detectime.errors.ConfigError: doubt = 0.5: accepted: null, or the lowest and the highest doubt
     """
-    names = [field.name for field in fields(Filter)]
+    names = list_field_names(Filter)
     for key in values:
         if key not in names:
             raise ConfigError(f"{key}: there is no such filter; {suggest_name(key, names)}")
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    found = Filter(**given)
-    if found.decided not in DECIDED:
-        raise ConfigError(f"decided = {found.decided!r}: {suggest_name(found.decided, DECIDED)}")
-    if found.doubt is None:
-        return found
-    low, high = map(float, found.doubt)
-    return replace(found, doubt=(low, high))
+    try:
+        return Filter(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(list_faults(error))) from error
 
 
 def select_rows(
@@ -111,15 +152,15 @@ def select_rows(
     Parameters
     ----------
     samples
-        The outcomes.
+        The outcomes: what `pairing.pair_frames` returned.
     wanted
         The filter. Conditions about doubt and changes are ignored where these are None.
     doubt
-        Of each row.
+        float64, shape (N,), of each row; NaN, where a frame is not wanted, is in no range.
     changes
-        Of each row, categorical: see `comparison.Change`.
+        Of each row, categorical: one of `comparison.Change`.
     new
-        Frames that people decided on since the run was paired.
+        Paths of frames that people decided on since the run was paired.
 
     Returns
     -------
@@ -137,22 +178,22 @@ def select_rows(
         if names:
             kept &= samples[column].isin(names).to_numpy()
     if wanted.changes and changes is not None:
-        kept &= changes.isin(wanted.changes).to_numpy()
+        kept &= np.asarray(changes.isin(wanted.changes), bool)
     if wanted.group:
         kept &= _match_group(samples["video_name"], wanted.group)
     if wanted.detector:
-        kept &= _match_detector(samples["found_by"], wanted.detector)
-    if wanted.text:
-        kept &= np.logical_or.reduce([_match_text(samples[name], wanted.text) for name in _TEXTS])
+        kept &= _match_values(samples["found_by"], lambda names: wanted.detector in names.split("+"))
     if wanted.decided == "new":
         kept &= samples["frame_path"].isin(new).to_numpy()
     elif wanted.decided != "any":
         kept &= samples["decision"].notna().to_numpy() == (wanted.decided == "yes")
     if wanted.decided_by:
-        kept &= (samples["decided_by"] == wanted.decided_by).to_numpy()
+        kept &= _match_values(samples["decided_by"], lambda names: _names_person(names, wanted.decided_by))
     if wanted.doubt is not None and doubt is not None:
         low, high = wanted.doubt
-        kept &= (doubt >= low) & (doubt <= high)  # NaN, not wanted, is neither
+        kept &= (doubt >= low) & (doubt <= high)
+    if wanted.text:
+        kept &= np.logical_or.reduce([_match_text(samples[name], wanted.text) for name in _TEXTS])
     return np.flatnonzero(kept)
 
 
@@ -166,13 +207,18 @@ def sort_rows(
     samples
         The outcomes.
     rows
-        Row numbers, in the order of the table.
+        int64: row numbers, in the order of the table.
     by
-        One of `SORTS`.
+        One of `SORTS`. The size of a hand is its share of the frame.
     descending
         Whether the largest comes first.
     doubt
-        Of each row; None: frames stay in the order of the table.
+        As for `select_rows`; None: frames stay in the order of the table if they are sorted by it.
+
+    Returns
+    -------
+    ndarray
+        int64: the row numbers in that order.
 
     Raises
     ------
@@ -187,11 +233,10 @@ def sort_rows(
     """
     if by not in SORTS:
         raise ConfigError(f"sort = {by!r}: {suggest_name(by, SORTS)}")
-    if by == "table" or (by == "doubt" and doubt is None):
-        return rows[::-1] if descending and by == "table" else rows
+    if by == "table":
+        return rows[::-1] if descending else rows
     values = _find_values(samples, rows, by, doubt)
-    ordered: Indices = rows[np.argsort(-values if descending else values, kind="stable")]
-    return ordered
+    return rows[np.argsort(-values if descending else values, kind="stable")]
 
 
 def count_rows(samples: pd.DataFrame, saved: pd.DataFrame, changes: pd.DataFrame | None) -> dict[str, Any]:
@@ -207,8 +252,8 @@ def count_rows(samples: pd.DataFrame, saved: pd.DataFrame, changes: pd.DataFrame
     Returns
     -------
     dict
-        `samples`, `saved_samples`; `outcomes`, numbers by name; `changes`, numbers by name, or None; `classes`, by name
-        `frames`, `samples` and `saved_samples` of wanted frames.
+        `samples`, `saved_samples`; `outcomes`, numbers of frames by name, ``left_out`` too; `changes`, numbers of
+        wanted frames by name, or None; `classes`, by name `frames`, `samples` and `saved_samples` of wanted frames.
 
     Examples
     --------
@@ -216,21 +261,15 @@ def count_rows(samples: pd.DataFrame, saved: pd.DataFrame, changes: pd.DataFrame
     >>> count_rows(samples, samples, None)["classes"]
     {'ok': {'frames': 1, 'samples': 1, 'saved_samples': 1}}
     """
+    codes, names = pd.factorize(samples["outcome"])
     is_sample, was_sample = (table["outcome"].isin(SAMPLES).to_numpy() for table in (samples, saved))
-    wanted = samples["wanted"].to_numpy(bool)
-    codes, names = pd.factorize(samples["class_name"])
-    counts = {
-        name: np.bincount(codes[rows], minlength=len(names)).tolist()
-        for name, rows in (("frames", wanted), ("samples", is_sample), ("saved_samples", was_sample))
-    }
-    classes = {str(name): {key: counts[key][k] for key in counts} for k, name in enumerate(names)}
     found = None if changes is None else count_changes(changes)
     return {
         "samples": int(is_sample.sum()),
         "saved_samples": int(was_sample.sum()),
-        "outcomes": {str(name): int(count) for name, count in samples["outcome"].value_counts().items()},
-        "changes": None if found is None else {name: int(found[name]) for name in _CHANGES},
-        "classes": classes,
+        "outcomes": dict(zip(map(str, names), np.bincount(codes, minlength=len(names)).tolist(), strict=True)),
+        "changes": None if found is None else {name: int(found[name]) for name in _COUNTED},
+        "classes": _count_classes(samples, is_sample, was_sample),
     }
 
 
@@ -246,37 +285,46 @@ def list_detectors(samples: pd.DataFrame) -> list[str]:
     return sorted({name for names in joined for name in str(names).split("+")})
 
 
-_TEXTS = ("frame_path", "video_name", "error")
+def _count_classes(samples: pd.DataFrame, is_sample: Flags, was_sample: Flags) -> dict[str, dict[str, int]]:
+    codes, names = pd.factorize(samples["class_name"])
+    kinds = {"frames": samples["wanted"].to_numpy(bool), "samples": is_sample, "saved_samples": was_sample}
+    counts = {kind: np.bincount(codes[rows], minlength=len(names)).tolist() for kind, rows in kinds.items()}
+    return {str(name): {kind: counts[kind][k] for kind in counts} for k, name in enumerate(names)}
 
 
 def _match_text(column: pd.Series, text: str) -> Flags:
+    """Whether values contain a text, in small or capital letters."""
     found = pc.match_substring(pa.array(column, pa.string(), from_pandas=True), text, ignore_case=True)
-    matched: Flags = found.fill_null(False).to_numpy(zero_copy_only=False)
+    matched: Flags = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
     return matched
 
 
 def _match_group(column: pd.Series, group: str) -> Flags:
-    exact: Flags = (column == group).to_numpy()
+    exact: Flags = (column == group).to_numpy(bool)
     return exact if exact.any() else _match_text(column, group)
 
 
-def _match_detector(column: pd.Series, detector: str) -> Flags:
-    joined = [names for names in column.dropna().unique().tolist() if detector in str(names).split("+")]
-    found: Flags = column.isin(joined).to_numpy()
-    return found
+def _match_values(column: pd.Series, is_match: Callable[[str], bool]) -> Flags:
+    """Whether values of a column with few different ones match; none where there is no value."""
+    codes, values = pd.factorize(column)
+    return np.array([*(is_match(str(value)) for value in values), False])[codes]
+
+
+def _names_person(names: str, person: str) -> bool:
+    """Whether one of the people who decided is a person, or all of them: two are joined by a comma."""
+    return person == names or person in names.split(", ")
 
 
 def _find_values(samples: pd.DataFrame, rows: Indices, by: str, doubt: Floats | None) -> Floats:
     """Return what rows are sorted by, NaN where there is nothing."""
-    if by == "doubt" and doubt is not None:
-        return doubt[rows]
+    if by == "doubt":
+        return np.full(len(rows), np.nan) if doubt is None else doubt[rows]
     if by == "group":
         codes, _ = pd.factorize(samples["video_name"], sort=True)
-        return codes[rows].astype(np.float64)
-    chosen = samples.iloc[rows]
+        return np.where(codes < 0, np.nan, codes)[rows]
     if by == "size":
-        area = boxes.compute_area(pairing.get_boxes(chosen, "hand"))
-        share: Floats = area / (chosen["width"] * chosen["height"]).to_numpy(np.float64)
+        area = boxes.compute_area(pairing.get_boxes(samples, "hand")[rows])
+        share: Floats = area / (samples["width"] * samples["height"]).to_numpy(np.float64)[rows]
         return share
-    values: Floats = chosen[by].to_numpy(np.float64)
+    values: Floats = samples[by].to_numpy(np.float64)[rows]
     return values
