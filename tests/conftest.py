@@ -65,7 +65,7 @@ PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the quick tests first; of several workers, the files of most slow tests first, so that none waits at the end."""
+    """Run the quick tests first; in a worker, the files of most slow tests, so that no worker waits at the end."""
     if hasattr(config, "workerinput"):
         counts = Counter(item.path for item in items if item.get_closest_marker("slow"))
         items.sort(key=lambda item: -counts[item.path])
