@@ -691,6 +691,19 @@ def test_nothing_is_decided_before_the_picture_is_there(chrome: Any) -> None:
         assert [made["action"] for made in review.ask("kernel.decisions")] == ["keep"]
 
 
+def test_nothing_is_decided_before_the_picture_is_painted(chrome: Any) -> None:
+    with open_review(chrome) as review:
+        review.wait()
+        review.page.evaluate("""() => {
+            const typed = new KeyboardEvent("keydown", { key: "x", code: "KeyX", bubbles: true });
+            const type = () => document.querySelector(".detectime-review").dispatchEvent(typed);
+            new MutationObserver(type).observe(document.querySelector(".picture"), { childList: true }); }""")
+        review.press("k")
+        review.wait()
+        assert review.read(".position") == "2 of 200"
+        assert [made[1] for made in review.list_decisions()] == ["keep"]
+
+
 def test_200_decisions_are_in_order(chrome: Any) -> None:
     """Typed as fast as the page takes keys: none for a frame that was not on screen, none twice, none lost."""
     with open_review(chrome, decideDelay=4, itemDelay=2, pictureDelay=2) as review:
@@ -776,6 +789,7 @@ def test_drawn_box_is_kept_while_looking_elsewhere(chrome: Any) -> None:
         review.press("k", "Backspace")
         review.wait()
         assert review.list_decisions() == [(0, "box", drawn, None)]
+        assert review.read_box() == BOX  # what the kernel says now
 
 
 def test_picture_with_a_fault_can_only_be_skipped(chrome: Any) -> None:
@@ -937,6 +951,8 @@ def test_picture_fits_and_keeps_its_shape(chrome: Any, size: tuple[int, int]) ->
         assert view["height"] <= 561
         assert view["width"] > 858 or view["height"] > 555  # as large as it fits
         stage = review.page.locator(".stage").bounding_box()
+        assert view["y"] >= stage["y"] - 1  # all of it can be seen
+        assert view["y"] + view["height"] <= stage["y"] + stage["height"] + 1
         review.press("s")  # a frame of another shape: what is below stays, or moves down once
         review.wait()
         assert review.page.locator(".stage").bounding_box()["height"] >= stage["height"] - 1
@@ -991,6 +1007,8 @@ def test_two_views_do_not_take_each_others_replies(chrome: Any) -> None:
         review.press("k")
         review.wait()
         assert [root.inner_text() for root in review.page.locator(".position").all()] == ["2 of 200", "1 of 200"]
+        numbers = review.ask("kernel.asked.map(({ id }) => id).filter(Boolean)")
+        assert len(set(numbers)) == len(numbers)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

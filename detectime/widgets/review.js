@@ -679,11 +679,12 @@ function render({ model, el }) {
     const corners = isChanged() ? stage.box : item.crop ?? stage.box;
     closeUpFrame.classList.toggle("empty", !corners || !stage.image);
     if (!corners || !stage.image) return;
-    const [x1, y1, x2, y2] = corners, scale = stage.image.naturalWidth / item.width;
+    const [x1, y1, x2, y2] = corners;
+    const across = stage.image.naturalWidth / item.width, down = stage.image.naturalHeight / item.height;
     const fit = 320 / Math.max(x2 - x1, y2 - y1);
     closeUp.width = Math.max(1, Math.round((x2 - x1) * fit));
     closeUp.height = Math.max(1, Math.round((y2 - y1) * fit));
-    closeUp.getContext("2d").drawImage(stage.image, x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale,
+    closeUp.getContext("2d").drawImage(stage.image, x1 * across, y1 * down, (x2 - x1) * across, (y2 - y1) * down,
       0, 0, closeUp.width, closeUp.height);
   }
 
