@@ -36,6 +36,7 @@ _MOST_REASONS = 3  # sentences of one
 _SENTENCES = {reason.value: reason.sentence for reason in Reason}
 _NOBODY = "Nobody has decided on a frame yet."
 _JUDGE = f"{_NOBODY} Judge frames in the review above, then run the cells from here on again."
+_GO_BACK = f"{_NOBODY} Scroll up to the review, judge frames, then run the cells below it again."
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
@@ -432,15 +433,14 @@ def show_result(run: FinishedRun) -> None:
     """
     outcomes = run.outcomes
     decided = int(outcomes["decision"].notna().sum())
-    judged = f"Decisions count for {_count(decided, 'frame')}." if decided else _NOBODY
+    files = f"hands.json and outcomes.csv in {run.store}"
     lines = [
-        judged,
-        f"hands.json and outcomes.csv in {run.store} have them." if decided else "",
+        f"Decisions count for {_count(decided, 'frame')}: {files} have them." if decided else _GO_BACK,
         "Next: notebook 02 splits and exports the set; with only = 'reviewed', just the samples that somebody judged.",
     ]
     if notebook.is_sample(run.config.data.images):
         lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
-    notebook.show_box(f"{summarize_samples(outcomes)}.", *filter(None, lines))
+    notebook.show_box(f"{summarize_samples(outcomes)}.", *lines)
 
 
 def _show_table(rows: pd.DataFrame) -> None:

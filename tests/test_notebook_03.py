@@ -368,7 +368,7 @@ def test_run_again_after_decisions(output: Path, tmp_path: Path) -> None:
     assert "B has 2 fewer samples than A: 98 instead of 100 (0 gained, 2 lost); 1 moved, 1 has another class" in text
     assert "Against the truth: correct 0.926 → " in text
     assert len(list_outputs(tmp_path / "out.ipynb", "image/jpeg")) == 3
-    assert "Decisions count for 14 frames." in read_output(tmp_path / "out.ipynb", "text/plain")
+    assert "Decisions count for 14 frames: hands.json" in read_output(tmp_path / "out.ipynb", "text/plain")
     assert (output / "hands.json").read_bytes() != before
     assert not runs.open_run(output).needs_pairing
 
