@@ -215,6 +215,32 @@ def test_a_random_sample_is_the_same_after_decisions_were_applied(run: FinishedR
     assert any("anna: reject" in line for line in ben.get_item(0)["decisions"])
 
 
+def test_what_was_decided_because_of_its_doubt_does_not_bias_a_random_sample(run: FinishedRun) -> None:
+    doubtful = Desk(run)
+    for at in range(30):
+        doubtful.decide(at, "reject")
+    desk = Desk(open_run(str(run.store)), sample=100)
+    first = desk.ask("open")["facts"]
+    assert first["progress"]["decided"] > 15
+    assert first["progress"]["judged"] == first["at"] == desk.review.queue.find_first(), "the first ones in a row"
+    order = [at for at in range(100) if not desk.review.queue.is_decided[at]]
+    for at in order[:20]:
+        desk.decide(at, "keep")
+    found = desk.ask("open")["facts"]["progress"]
+    assert found["judged"] == order[20]
+    assert found["right"] == 20
+
+
+def test_rejected_samples_stay_among_the_doubted_ones(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = [k for k, row in enumerate(desk.review.queue.rows) if desk.review.frames.samples["outcome"][row] == "paired"]
+    for k in at[:4]:
+        desk.decide(k, "reject")
+    desk.ask("pair")
+    progress = Desk(open_run(str(run.store))).ask("open")["facts"]["progress"]
+    assert (progress["judged"], progress["right"], progress["decided"]) == (4, 0, 4)
+
+
 def test_two_people_at_once_see_each_other(run: FinishedRun) -> None:
     anna, ben = Desk(run), Desk(open_run(str(run.store)), reviewer="ben")
     at = find_at(anna)

@@ -279,7 +279,7 @@ class Review(FrameWidget):
     def _describe_progress(self) -> Reply:
         is_decided, doubt = self.queue.is_decided, np.nan_to_num(self._doubt[self.queue.rows])
         left = float(doubt[~is_decided].sum() / doubt.sum()) if doubt.sum() > 0 else None
-        precision = self.queue.measure_precision()
+        precision = self.queue.measure_precision(is_random=self.by == "random")
         found = {
             "decided": int(is_decided.sum()),
             "total": len(self.queue),

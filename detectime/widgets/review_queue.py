@@ -26,6 +26,7 @@ ORDERS: tuple[Order, ...] = ("doubt", "random")
 """What `by` may be."""
 
 _NOT_SHOWN = (Outcome.MISSING.value, Outcome.UNREADABLE.value)
+_DECIDED = 0.95  # share of the first frames of a random order that are decided, to stand for all
 _Z = 1.959964  # standard normal deviates that enclose 95 %
 
 
@@ -74,8 +75,8 @@ def choose_rows(
     doubt
         Of each row, NaN where it is not wanted.
     decisions
-        What people decided so far: the samples that they rejected since are drawn as if they were still there, so that
-        a review that goes on another day is about the same frames.
+        What people decided so far: the samples that they rejected since are asked about as if they were still there, so
+        that a review that goes on another day is about the same frames.
     frames
         Paths, for ``frames``.
     sample
@@ -114,7 +115,8 @@ def choose_rows(
         rows = drawn[np.argsort(np.array(keys, "S8"), kind="stable")]
     elif by == "doubt":
         values = np.zeros(len(samples)) if doubt is None else np.nan_to_num(doubt)
-        asked = samples["wanted"].to_numpy(bool) & (samples["outcome"].isin(SAMPLES).to_numpy() | (values > 0))
+        is_asked = samples["outcome"].isin(SAMPLES).to_numpy() | _find_rejected_samples(samples, decisions)
+        asked = samples["wanted"].to_numpy(bool) & (is_asked | (values > 0))
         found = np.flatnonzero(asked & is_shown)
         rows = found[np.argsort(-values[found], kind="stable")]
     else:
@@ -192,13 +194,22 @@ class ReviewQueue:
         """Return the position of the first frame that is not decided; the number of frames if all are."""
         return int(np.argmin(self.is_decided)) if not self.is_decided.all() else len(self)
 
-    def measure_precision(self) -> Precision:
+    def measure_precision(self, *, is_random: bool = False) -> Precision:
         """Measure how many of the samples that were judged are right, as they were shown.
 
         The interval is the wider one of two: the groups of the samples drawn with replacement, 1,000 times, and
         Wilson's score interval, which is no point where all samples are right.
+
+        Parameters
+        ----------
+        is_random
+            Whether the order is random, so that its first frames stand for all. Then only those count: as many as there
+            are while at most one in twenty of them is not decided. Later ones may have been decided for another reason,
+            such as their doubt.
         """
         is_judged = ~np.isnan(self.verdicts)
+        if is_random:
+            is_judged[self._count_first() :] = False
         right, groups = self.verdicts[is_judged], self._groups[is_judged]
         if not len(right):
             return Precision(0, 0, math.nan, math.nan)
@@ -207,6 +218,12 @@ class ReviewQueue:
         low, high = (float(limit) for limit in resampling.compute_interval(sums[:, 0] / sums[:, 1]))
         wilson = compute_wilson_interval(int(right.sum()), len(right))
         return Precision(len(right), int(right.sum()), float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1])))
+
+    def _count_first(self) -> int:
+        """Return how many frames, from the first one on, are decided but for one in twenty."""
+        shares = np.cumsum(self.is_decided) / np.arange(1, len(self) + 1)
+        enough = np.flatnonzero(shares >= _DECIDED)
+        return int(enough[-1]) + 1 if len(enough) else 0
 
     def _update(self, at: int) -> None:
         counted = [each for each in self.list_live(at) if self._reviewer in (None, each.reviewer)]
