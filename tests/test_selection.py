@@ -32,9 +32,11 @@ def make_samples(seed: int = 0) -> pd.DataFrame:
     def make_hand() -> dict[str, Any]:
         x, y, size = random.integers(0, 400, 3)
         detector = str(random.choice(["hagrid", "mediapipe"]))
-        return make_detection((x, y, x + size / 4 + 1, y + size / 4 + 1), detector, score=random.integers(0, 5) / 4)
+        hand: dict[str, Any] = make_detection((x, y, x + size / 4 + 1, y + size / 4 + 1), detector)
+        return hand | {"score": random.integers(0, 5) / 4}
 
-    rows, detected = [], []
+    rows: list[dict[str, Any]] = []
+    detected = []
     for k in range(COUNT):
         group = str(random.choice(GROUPS))
         name = str(random.choice(["ok", "mute", "no_gesture"]))
@@ -52,10 +54,8 @@ def make_samples(seed: int = 0) -> pd.DataFrame:
             row |= {"error": f"Cut off at byte {k}", "faces": [], "hands": []}
         detected.append(row)
     samples = pairing.pair_frames(make_frame_table(rows), make_detections_table(*detected), PairingConfig())
-    people = random.choice(len(PEOPLE), COUNT)
-    return samples.assign(
-        decided_by=[PEOPLE[k] for k in people], decision=[None if PEOPLE[k] is None else "keep" for k in people]
-    )
+    people = pd.Series([PEOPLE[k] for k in random.choice(len(PEOPLE), COUNT)], dtype=object)
+    return samples.assign(decided_by=people, decision=people.where(people.isna(), "keep"))
 
 
 SAMPLES_TABLE = make_samples()
@@ -67,7 +67,7 @@ DOUBT = np.where(SAMPLES_TABLE["wanted"], np.random.default_rng(2).integers(0, 5
 NEW = frozenset(SAMPLES_TABLE["frame_path"].iloc[::7])
 
 
-def meets(row: dict[str, Any], wanted: Filter, doubt: float, change: str, groups: set[str]) -> Iterator[bool]:
+def meets(row: dict[Any, Any], wanted: Filter, doubt: float, change: str, groups: set[str]) -> Iterator[bool]:
     """Yield whether a row meets each condition that is set."""
     if wanted.classes:
         yield row["class_name"] in wanted.classes
@@ -159,7 +159,7 @@ def test_a_filter_that_is_not_understood_is_refused(values: dict[str, Any], mess
         read_filter(values)
 
 
-def get_value(row: dict[str, Any], by: str, doubt: float) -> Any:
+def get_value(row: dict[Any, Any], by: str, doubt: float) -> Any:
     """Return what a row is sorted by, NaN or None if there is nothing."""
     match by:
         case "doubt":

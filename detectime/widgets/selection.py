@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -40,7 +40,6 @@ Decided = Literal["any", "yes", "no", "new"]
 DECIDED: tuple[str, ...] = get_args(Decided)
 
 _COUNTED = tuple(change.value for change in Change if change.is_change or change is Change.OTHER_REASON)
-_TEXTS = ("frame_path", "video_name", "error")  # columns that are searched
 _CHECKED = ConfigDict(extra="forbid", strict=True)
 
 
@@ -182,18 +181,22 @@ def select_rows(
     if wanted.group:
         kept &= _match_group(samples["video_name"], wanted.group)
     if wanted.detector:
-        kept &= _match_values(samples["found_by"], lambda names: wanted.detector in names.split("+"))
+        kept &= _match_values(
+            samples["found_by"], lambda values: (wanted.detector in names.split("+") for names in values)
+        )
     if wanted.decided == "new":
         kept &= samples["frame_path"].isin(new).to_numpy()
     elif wanted.decided != "any":
         kept &= samples["decision"].notna().to_numpy() == (wanted.decided == "yes")
     if wanted.decided_by:
-        kept &= _match_values(samples["decided_by"], lambda names: _names_person(names, wanted.decided_by))
+        kept &= _match_values(
+            samples["decided_by"], lambda values: (_names_person(names, wanted.decided_by) for names in values)
+        )
     if wanted.doubt is not None and doubt is not None:
         low, high = wanted.doubt
         kept &= (doubt >= low) & (doubt <= high)
     if wanted.text:
-        kept &= np.logical_or.reduce([_match_text(samples[name], wanted.text) for name in _TEXTS])
+        kept &= _find_text(samples, wanted.text)
     return np.flatnonzero(kept)
 
 
@@ -292,22 +295,30 @@ def _count_classes(samples: pd.DataFrame, is_sample: Flags, was_sample: Flags) -
     return {str(name): {kind: counts[kind][k] for kind in counts} for k, name in enumerate(names)}
 
 
-def _match_text(column: pd.Series, text: str) -> Flags:
-    """Whether values contain a text, in small or capital letters."""
-    found = pc.match_substring(pa.array(column, pa.string(), from_pandas=True), text, ignore_case=True)
-    matched: Flags = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
-    return matched
+def _find_text(samples: pd.DataFrame, text: str) -> Flags:
+    """Whether the path, the group or the error contains a text."""
+    found = _match_text(samples["frame_path"], text)
+    for name in ("video_name", "error"):
+        found |= _match_values(samples[name], lambda values: _match_text(values, text))
+    return found
 
 
 def _match_group(column: pd.Series, group: str) -> Flags:
     exact: Flags = (column == group).to_numpy(bool)
-    return exact if exact.any() else _match_text(column, group)
+    return exact if exact.any() else _match_values(column, lambda values: _match_text(values, group))
 
 
-def _match_values(column: pd.Series, is_match: Callable[[str], bool]) -> Flags:
-    """Whether values of a column with few different ones match; none where there is no value."""
+def _match_text(values: pd.Series, text: str) -> Flags:
+    """Whether values contain a text, in small or capital letters."""
+    found = pc.match_substring(pa.array(values, pa.string(), from_pandas=True), text, ignore_case=True)
+    matched: Flags = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return matched.copy()
+
+
+def _match_values(column: pd.Series, match: Callable[[pd.Series], Iterable[bool]]) -> Flags:
+    """Whether values of a column match, asked once for equal ones; none where there is no value."""
     codes, values = pd.factorize(column)
-    return np.array([*(is_match(str(value)) for value in values), False])[codes]
+    return np.array([*match(pd.Series(values.astype(str), dtype=object)), False])[codes]
 
 
 def _names_person(names: str, person: str) -> bool:
