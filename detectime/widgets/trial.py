@@ -126,21 +126,22 @@ class Trial:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the run anew: its tables, and what people decided; raises as the class."""
+        """Read the run anew: its tables, and what people decided; raises as the class, and then nothing changes."""
         run = self._run
         run.refresh()
-        frames = run.frames.reset_index(drop=True)
+        table = run.frames.reset_index(drop=True)
         files = decision_files.read_files(run.store)
         decisions = merge_decisions(*decision_files.parse_decisions(files))
-        self._frames = DecidedFrames(frames, run.detections, decisions, run.config)
+        frames = DecidedFrames(table, run.detections, decisions, run.config)
         written = run.outcomes.reset_index(drop=True) if has_file(run.store, OUTCOMES_FILE) else None
-        if written is not None and not written["frame_path"].equals(frames["frame_path"]):
+        if written is not None and not written["frame_path"].equals(table["frame_path"]):
             written = None
         applied = (run.manifest["pairing"] or {}).get("decisions_sha256")
         has_new_decisions = applied != decision_files.hash_files(files)
-        self.needs_pairing = has_new_decisions or run.has_new_detections or written is None
-        self.saved = self.pair(run.pairing) if written is None or self.needs_pairing else written
-        self.new_decisions = _find_new_decisions(self.saved, written) if has_new_decisions else frozenset()
+        needs_pairing = has_new_decisions or run.has_new_detections or written is None
+        saved = frames.pair(run.pairing) if written is None or needs_pairing else written
+        self.new_decisions = _find_new_decisions(saved, written) if has_new_decisions else frozenset()
+        self._frames, self.saved, self.needs_pairing = frames, saved, needs_pairing
 
     def pair(self, settings: PairingConfig) -> pd.DataFrame:
         """Pair the frames and apply the decisions of people; nothing is read or written.
