@@ -13,13 +13,12 @@ from browser import OpenPage, launch_chrome, open_page
 from page_checks import find_axe_faults, find_pale_texts_in_view
 from skips import need_extra
 
-import detectime.widgets
+from detectime.widgets.frame_widget import read_script, read_style
 
 need_extra("playwright")
 
 pytestmark = [pytest.mark.browser, pytest.mark.extra, pytest.mark.slow]
 
-FOLDER = Path(detectime.widgets.__file__).parent
 MODEL = Path(__file__).parent / "widgets" / "explorer_model.js"
 POLICY = "default-src 'none'; img-src blob: data:; style-src 'unsafe-inline'; script-src blob: 'unsafe-eval'"
 PAGE = """<!doctype html>
@@ -143,8 +142,7 @@ def chrome() -> Iterator[Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    style = "\n".join((FOLDER / name).read_text("utf-8") for name in ("common.css", "explorer.css"))
-    (tmp_path / "page.html").write_text(PAGE.format(policy=POLICY, style=style), "utf-8")
+    (tmp_path / "page.html").write_text(PAGE.format(policy=POLICY, style=read_style("explorer")), "utf-8")
     return tmp_path
 
 
@@ -154,7 +152,7 @@ def start(chrome: Any, folder: Path, width: int = 820, wait: bool = True, **opti
     with open_page(chrome, folder / "page.html", width) as opened:
         opened.page.set_default_timeout(8000)
         opened.page.evaluate(MODEL.read_text("utf-8"))
-        opened.page.evaluate(START, [(FOLDER / "explorer.js").read_text("utf-8"), {"frames": 5000, **options}])
+        opened.page.evaluate(START, [read_script("explorer"), {"frames": 5000, **options}])
         explorer = Explorer(opened)
         if wait:
             explorer.page.wait_for_selector(".cell img[src^='blob:']")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,12 @@ from browser import CHECKS, OpenPage, launch_chrome
 from page_checks import find_axe_faults, find_layout_faults, find_pale_texts
 from skips import need_extra
 
+from detectime.widgets.frame_widget import read_script, read_style
+
 need_extra("playwright")
 
 pytestmark = [pytest.mark.browser, pytest.mark.extra, pytest.mark.slow]
 
-WIDGETS = Path(__file__).parents[1] / "detectime" / "widgets"
 ADDRESS = "http://widget.test/"
 SCRIPT = "<script>alert(1)</script>"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>review</title>
@@ -239,12 +239,11 @@ def open_review(
     )
     context.add_init_script(path=CHECKS)
     opened = Reviewed(context.new_page())
-    css = "\n".join((WIDGETS / name).read_text("utf-8") for name in ("common.css", "review.css"))
     files = {
         "": ("text/html", PAGE.format(options=json.dumps(options).replace("<", "\\u003c"))),
-        "review.js": ("text/javascript", (WIDGETS / "review.js").read_text("utf-8")),
+        "review.js": ("text/javascript", read_script("review")),
         "kernel.js": ("text/javascript", KERNEL),
-        "review.css": ("text/css", css),
+        "review.css": ("text/css", read_style("review")),
     }
 
     def answer(route: Any) -> None:

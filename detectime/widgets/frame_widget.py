@@ -33,12 +33,16 @@ _logger = logging.getLogger(__name__)
 
 def read_style(name: str) -> str:
     """Return the style sheet of a widget, after the common one."""
-    return "\n".join((_FOLDER / file).read_text("utf-8") for file in ("common.css", f"{name}.css"))
+    return _join_texts("common.css", f"{name}.css")
 
 
 def read_script(name: str) -> str:
-    """Return the front end of a widget: an ECMAScript module."""
-    return (_FOLDER / f"{name}.js").read_text("utf-8")
+    """Return the front end of a widget, after what both share: one ECMAScript module, without a build step."""
+    return _join_texts("common.js", f"{name}.js")
+
+
+def _join_texts(*files: str) -> str:
+    return "\n".join((_FOLDER / file).read_text("utf-8") for file in files)
 
 
 class FrameWidget(anywidget.AnyWidget):

@@ -1,5 +1,6 @@
 // A model for the front end of the explorer, in place of a kernel: it answers for frames that it imagines.
 // Options: frames, hostile (names), mute (answers nothing), doubtReady, canApply, groups (false: too many to list).
+// leftOut: frames that are not wanted.
 // `held`: kinds of requests whose answers wait for `release()`; `delay`: ms until an answer.
 (() => {
   const SCRIPT = "<script>window.wasRun = true</script><img src=x onerror='window.wasRun = true'>";
@@ -89,7 +90,7 @@
     function makeFacts() {
       const { samples, outcomes } = count(null), groups = Array.from({ length: Math.min(400, Math.ceil(N / LENGTH)) }, (_, k) => nameGroup(k));
       return {
-        frames: N, samples, name: isHostile ? `${SCRIPT}/${"r".repeat(300)}` : "reports/run", classes,
+        frames: N + (options.leftOut ?? 0), wanted: N, samples, name: isHostile ? `${SCRIPT}/${"r".repeat(300)}` : "reports/run", classes,
         outcomes: OUTCOMES.map(([name, sentence, is_sample]) => ({ name, sentence, is_sample, count: outcomes[name] ?? 0 })),
         groups: options.groups === false ? null : groups, groups_count: Math.ceil(N / LENGTH), detectors: ["mask_rcnn", "yolo"], has_landmarks: false,
         reviewers: isHostile ? [SCRIPT] : ["ben"],
