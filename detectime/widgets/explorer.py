@@ -272,7 +272,7 @@ class Explorer(FrameWidget):
             "groups": sorted(groups.tolist()) if len(groups) <= _MOST_GROUPS else None,
             "groups_count": len(groups),
             "detectors": selection.list_detectors(samples),
-            "reviewers": sorted(samples["decided_by"].dropna().unique().tolist()),
+            "reviewers": _list_reviewers(samples),
             "sorts": [{"name": name, "title": title} for name, title in selection.SORTS.items()],
             "doubt_ready": self._doubt is not None,
             "settings": settings,
@@ -321,6 +321,12 @@ class Explorer(FrameWidget):
 
 
 _REASONS = {reason.value: reason for reason in Reason}
+
+
+def _list_reviewers(samples: pd.DataFrame) -> list[str]:
+    """Return the people who decided, each once: two of them may have decided about hand and class of a frame."""
+    joined = samples["decided_by"].dropna().unique().tolist()
+    return sorted({name for names in joined for name in str(names).split(", ")})
 
 
 def _widen(limits: tuple[float, float, float], value: float | None) -> tuple[float, float, float]:
