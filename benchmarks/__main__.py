@@ -50,7 +50,7 @@ from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.storage.downloads import WeightsError
 
-CHAPTERS = ("cost", "quality", "worlds", "throughput", "exporting", "loading", "doubting", "rows")
+CHAPTERS = ("cost", "quality", "worlds", "throughput", "exporting", "loading", "doubting", "exploring", "rows")
 
 
 def _resolve(text: str) -> Path:
@@ -135,6 +135,9 @@ def main() -> None:
                 [world.frames for world in people], [sample.frames, *(w.frames for w in others)], settings
             )
             subprocess.run([sys.executable, "-m", "benchmarks.doubting"], check=True)
+        if "exploring" in arguments.only:
+            print("\n## Exploring", flush=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.exploring"], check=True)
         if "rows" in arguments.only:
             print("\n## Cost of a million frames without detection", flush=True)
             # In a separate process, so that its peak memory counts from zero.
