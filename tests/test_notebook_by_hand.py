@@ -76,7 +76,7 @@ def execute(
     environment = {name: value for name, value in os.environ.items() if name not in LEAVE_OUT} | dict(variables)
     client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(cwd)}})
     try:
-        client.execute(env=environment)
+        client.execute(env=environment, cleanup_kc=True)  # else the kernel lives as long as the tests
     except CellExecutionError:
         assert find_error(notebook.cells)
     return list(notebook.cells)
