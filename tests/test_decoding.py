@@ -606,9 +606,9 @@ def test_samples_of_a_ppm_are_those_of_pillow(kind: str, largest: int) -> None:
 
 def test_deep_samples_of_a_ppm_are_decoded_fast() -> None:
     content = b"P6 2000 2000 65535\n" + bytes(24_000_000)
-    start = time.perf_counter()
+    start = time.process_time()
     assert not images.decode_image(content).any()
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # -- HEIC

@@ -379,9 +379,9 @@ def test_each_outcome_has_a_colour_that_the_page_knows(sample_page: bytes) -> No
 def test_many_frames_take_seconds(tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(34)]
     run = make_imagined_run(tmp_path, make_rows(175_000, names, per_group=70))
-    begin = time.perf_counter()
+    begin = time.process_time()
     page = make_report(run)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     assert len(page) <= BUDGET
     assert len(PageReader(page).tags) < 15_000
 
