@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FROZEN
 from faults import wait_until
 from finished_runs import make_run
 
@@ -18,7 +19,7 @@ from detectime.doubt import score_doubt
 from detectime.judgements import judge_frame
 from detectime.runs import FinishedRun, open_run
 from detectime.schema import SAMPLES
-from detectime.widgets import Explorer, explorer
+from detectime.widgets import Explorer, Review, explorer
 
 NARROW = {"crop_coefficient": 0.9}
 
@@ -215,3 +216,21 @@ def test_without_pictures_the_sentence_stays(run: FinishedRun, tmp_path: Path) -
     bundle = still.make_bundle("key")
     assert "<img" not in bundle["text/html"]
     assert "100 of 108" in bundle["text/html"]
+
+
+def test_a_run_of_0_2_is_explored_and_reviewed(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "default", tmp_path / "out")
+    run = open_run(tmp_path / "out")
+    desk = Desk(run)
+    selected = desk.select(NARROW, changes=["lost"])
+    assert selected["samples"] < selected["saved_samples"] == 99
+    assert len(desk.list_rows(selected)) == selected["changes"]["lost"]
+    assert desk.ask("frame", row=0)["frame"]["lines"]
+    review = Review(run, reviewer="anna")
+    sent: list[dict[str, Any]] = []
+    review.send = lambda content, buffers=None: sent.append(content)
+    for message in ({"kind": "item", "at": 0}, {"kind": "decide", "at": 0, "action": "reject"}, {"kind": "pair"}):
+        review._receive(None, message | {"id": 1}, [])
+    item, decided, paired = sent
+    assert (item["item"]["at"], decided["progress"]["decided"]) == (0, 1)
+    assert "1 rejected" in paired["text"]
