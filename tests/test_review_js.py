@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,13 +22,13 @@ ADDRESS = "http://widget.test/"
 SCRIPT = "<script>alert(1)</script>"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>review</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="review.css">
-<style>:root {{ color-scheme: light dark }} body {{ margin: 8px }}</style>
+<style>:root { color-scheme: light dark } body { margin: 8px }</style>
 <main><h1>A notebook</h1><div data-detectime-still="one">static</div><div data-detectime-still="other">static</div>
 <div id="output"></div></main>
-<script type="module">import {{ startReview }} from "./kernel.js"; await startReview({options});</script>"""
+<script type="module">import { startReview } from "./kernel.js"; window.startReview = startReview;</script>"""
 
 KERNEL = r"""
-// An imagined run: what the kernel answers, and a record of what it was asked.
+// An imagined run: what the kernel answers, and a record of what it was asked. Each start takes away the one before.
 import review from "./review.js";
 
 const WIDTH = 1280, HEIGHT = 720;
@@ -38,6 +37,11 @@ export async function startReview(options) {
     total: 200, itemDelay: 0, pictureDelay: 0, decideDelay: 0, silent: [], failing: {}, pictureFaults: [], lost: [],
     items: {}, classes: ["like", "stop", "mute"], live: true, still: "", at: 0, reviewer: "anna", ...options,
   };
+  window.kernel?.cleanup();
+  document.getElementById("output").replaceChildren();
+  for (const still of document.querySelectorAll("[data-detectime-still]")) still.style.display = "";
+  document.body.style.height = "";
+  scrollTo(0, 0);
   const kernel = { settings, asked: [], decisions: [], keys: [], urls: new Set(), silenced: [] };
   window.kernel = kernel;
   document.addEventListener("keydown", (event) => kernel.keys.push(event.key));
@@ -219,64 +223,89 @@ class Reviewed:
         return found
 
 
+class Pages:
+    """Pages that tests use one after the other: one with a mouse and one with a touch screen."""
+
+    def __init__(self, chrome: Any) -> None:
+        self.chrome = chrome
+        self.kept: dict[bool, Reviewed] = {}
+
+    def get(self, touch: bool) -> Reviewed:
+        """Return the page, whose files come from no server."""
+        if touch not in self.kept:
+            self.kept[touch] = self.open(touch)
+        return self.kept[touch]
+
+    def drop(self, touch: bool) -> None:
+        """Close the page: the next test needs another one."""
+        self.kept.pop(touch).page.context.close()
+
+    def open(self, touch: bool) -> Reviewed:
+        context = self.chrome.new_context(has_touch=touch, is_mobile=touch, reduced_motion="reduce")
+        context.add_init_script(path=CHECKS)
+        opened = Reviewed(context.new_page())
+        files = {
+            "": ("text/html", PAGE),
+            "review.js": ("text/javascript", read_script("review")),
+            "kernel.js": ("text/javascript", KERNEL),
+            "review.css": ("text/css", read_style("review")),
+        }
+
+        def answer(route: Any) -> None:
+            name = route.request.url.removeprefix(ADDRESS)
+            if name in files:
+                route.fulfill(content_type=f"{files[name][0]}; charset=utf-8", body=files[name][1])
+            elif name == "favicon.ico":
+                route.fulfill(status=204)
+            else:
+                opened.events.append(f"requests {route.request.url}")
+                route.abort()
+
+        def note_message(line: Any) -> None:
+            if line.type in ("error", "warning"):
+                opened.events.append(line.text)
+
+        def dismiss(dialog: Any) -> None:
+            opened.events.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
+        context.route(lambda url: not url.startswith(("blob:", "data:")), answer)
+        opened.page.on("pageerror", lambda error: opened.events.append(f"error: {error}"))
+        opened.page.on("console", note_message)
+        opened.page.on("dialog", dismiss)
+        opened.page.goto(ADDRESS)
+        opened.page.wait_for_function("Boolean(window.startReview)", timeout=5000)
+        return opened
+
+
 @pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
+def pages() -> Iterator[Pages]:
     with launch_chrome() as chrome:
-        yield chrome
+        yield Pages(chrome)
 
 
 @contextmanager
 def open_review(
-    chrome: Any, width: int = 1200, touch: bool = False, theme: str = "light", **options: Any
+    pages: Pages, width: int = 1200, touch: bool = False, theme: str = "light", alone: bool = False, **options: Any
 ) -> Iterator[Reviewed]:
-    """Open a page with the widget alone; its files come from no server."""
-    context = chrome.new_context(
-        viewport={"width": width, "height": 900},
-        has_touch=touch,
-        is_mobile=touch,
-        color_scheme=theme,
-        reduced_motion="reduce",
-    )
-    context.add_init_script(path=CHECKS)
-    opened = Reviewed(context.new_page())
-    files = {
-        "": ("text/html", PAGE.format(options=json.dumps(options).replace("<", "\\u003c"))),
-        "review.js": ("text/javascript", read_script("review")),
-        "kernel.js": ("text/javascript", KERNEL),
-        "review.css": ("text/css", read_style("review")),
-    }
-
-    def answer(route: Any) -> None:
-        name = route.request.url.removeprefix(ADDRESS)
-        if name in files:
-            route.fulfill(content_type=f"{files[name][0]}; charset=utf-8", body=files[name][1])
-        elif name == "favicon.ico":
-            route.fulfill(status=204)
-        else:
-            opened.events.append(f"requests {route.request.url}")
-            route.abort()
-
-    context.route(lambda url: not url.startswith(("blob:", "data:")), answer)
-    opened.page.on("pageerror", lambda error: opened.events.append(f"error: {error}"))
-    opened.page.on(
-        "console", lambda line: opened.events.append(line.text) if line.type in ("error", "warning") else None
-    )
-
-    def dismiss(dialog: Any) -> None:
-        opened.events.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    opened.page.on("dialog", dismiss)
+    """Show the widget alone on a page; `alone`: what the test does to this page is no other test's."""
+    opened = pages.get(touch)
+    opened.events.clear()
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.emulate_media(color_scheme=theme)
     try:
-        opened.page.goto(ADDRESS)
-        opened.page.wait_for_function("Boolean(window.kernel?.cleanup)", timeout=5000)
+        opened.page.evaluate("options => startReview(options)", options)
         if options.get("live", True):
             opened.page.wait_for_selector(".detectime-review .bar")
             opened.page.focus(".detectime-review")
         yield opened
-    finally:
         assert not opened.events
-        context.close()
+    except BaseException:
+        alone = True
+        raise
+    finally:
+        if alone:
+            pages.drop(touch)
 
 
 BOX, LEFT, SECOND = [330, 380, 470, 560], [910, 420, 1030, 580], [100, 100, 220.25, 260]
@@ -295,9 +324,9 @@ DECISIONS = [
 # -- keys
 
 
-def test_each_key_decides(chrome: Any) -> None:
+def test_each_key_decides(pages: Pages) -> None:
     decisions = [*DECISIONS, ("Enter", "keep", None, None)]
-    with open_review(chrome) as review:
+    with open_review(pages) as review:
         for at, (key, *decision) in enumerate(decisions):
             review.press(key)
             assert review.list_decisions()[at:] == [(at, *decision)]
@@ -307,8 +336,8 @@ def test_each_key_decides(chrome: Any) -> None:
             assert f"like_01/{at:04d}.jpg. Frame {at + 2} of 200: like." in spoken
 
 
-def test_other_hand_suggestion_and_class_that_are_absent(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_other_hand_suggestion_and_class_that_are_absent(pages: Pages) -> None:
+    with open_review(pages) as review:
         for key, word in {"c": "no hand c", "i": "No box is suggested", "7": "No class has the key 7"}.items():
             review.press(key)
             assert word in review.read(".state")
@@ -316,8 +345,8 @@ def test_other_hand_suggestion_and_class_that_are_absent(chrome: Any) -> None:
         assert review.list_decisions() == [(1, "box", SUGGESTED, None)]
 
 
-def test_skip_back_and_undo(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_skip_back_and_undo(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("k", "s", " ", "Shift+S", "x")
         assert review.list_decisions() == [(0, "keep", None, None), (2, "reject", None, None)]
         review.press("Backspace", "Backspace", "Backspace", "Backspace")
@@ -337,16 +366,16 @@ def test_skip_back_and_undo(chrome: Any) -> None:
         assert review.read(".position") == "1 of 200"
 
 
-def test_earlier_decision_is_shown(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_earlier_decision_is_shown(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("x", "Backspace")
         review.wait()
         assert "you: rejected" in review.read(".details")
         assert "ben: reject" in review.read(".details")
 
 
-def test_arrows_move_and_size(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_arrows_move_and_size(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         scale = review.ask("document.querySelector('svg.boxes').getScreenCTM().a")
         review.press("ArrowRight", "ArrowRight", "Shift+ArrowDown", "Alt+ArrowRight", "Alt+Shift+ArrowUp")
@@ -360,8 +389,8 @@ def test_arrows_move_and_size(chrome: Any) -> None:
         assert box == [round(value, 1) for value in box]
 
 
-def test_box_stays_inside_the_frame(chrome: Any) -> None:
-    with open_review(chrome, items={0: {"box": [2, 3, 40, 50]}}) as review:
+def test_box_stays_inside_the_frame(pages: Pages) -> None:
+    with open_review(pages, items={0: {"box": [2, 3, 40, 50]}}) as review:
         review.press("Shift+ArrowLeft", "Shift+ArrowUp", *["Alt+Shift+ArrowLeft"] * 5)
         assert review.read_box() == pytest.approx([0, 0, 2, 47])
         review.press("Escape")
@@ -370,16 +399,16 @@ def test_box_stays_inside_the_frame(chrome: Any) -> None:
         assert review.list_decisions() == [(0, "keep", None, None)]
 
 
-def test_class_takes_the_changed_box_along(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_class_takes_the_changed_box_along(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("n", "2")
         [(_, action, box, class_name)] = review.list_decisions()
         assert (action, class_name) == ("label", "stop")
         assert box == [532, 252, 748, 468]
 
 
-def test_frame_without_a_box(chrome: Any) -> None:
-    with open_review(chrome, items={0: {"box": None}}) as review:
+def test_frame_without_a_box(pages: Pages) -> None:
+    with open_review(pages, items={0: {"box": None}}) as review:
         review.press("k")
         assert "no box to keep" in review.read(".state")
         review.press("ArrowLeft")
@@ -388,8 +417,20 @@ def test_frame_without_a_box(chrome: Any) -> None:
         assert review.list_decisions() == [(0, "box", [532, 252, 748, 468], None)]
 
 
-def test_zoom_shows_the_box_large(chrome: Any) -> None:
-    with open_review(chrome) as review:
+@pytest.mark.parametrize("width", [380, 900, 1280])
+def test_refusal_is_read_whole(pages: Pages, width: int) -> None:
+    with open_review(pages, width, items={0: {"box": None}}) as review:
+        review.wait()
+        before = review.page.locator(".stage").bounding_box()
+        review.press("k")
+        assert review.read(".state") == "There is no box to keep: draw one, choose a hand, or reject."
+        state = "document.querySelector('.state')"
+        assert review.ask(f"{state}.scrollWidth <= {state}.clientWidth && {state}.scrollHeight <= {state}.clientHeight")
+        assert review.page.locator(".stage").bounding_box() == before, "nothing below moves"
+
+
+def test_zoom_shows_the_box_large(pages: Pages) -> None:
+    with open_review(pages) as review:
         width = "Number(document.querySelector('svg.boxes').getAttribute('viewBox').split(' ')[2])"
         review.press("z")
         near = review.ask(width)
@@ -411,8 +452,8 @@ def test_zoom_shows_the_box_large(chrome: Any) -> None:
         assert review.ask(width) == 1280
 
 
-def test_help_opens_and_closes(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_help_opens_and_closes(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("?")
         assert "undo the latest decision" in review.read(".help")
         assert review.page.locator("button", has_text="help").get_attribute("aria-expanded") == "true"
@@ -420,9 +461,9 @@ def test_help_opens_and_closes(chrome: Any) -> None:
         assert not review.page.is_visible(".help")
 
 
-def test_keys_never_reach_the_notebook(chrome: Any) -> None:
+def test_keys_never_reach_the_notebook(pages: Pages) -> None:
     """Ctrl+S does, to save it; and Tab, to leave."""
-    with open_review(chrome) as review:
+    with open_review(pages, alone=True) as review:
         assert review.page.get_attribute(".detectime-review", "data-lm-suppress-shortcuts") == "true"
         letters = [
             *"kxabcdfinuzsq0123456789?+-",
@@ -447,12 +488,13 @@ def test_keys_never_reach_the_notebook(chrome: Any) -> None:
         assert "s" in review.ask("kernel.keys")
 
 
-def test_held_key_decides_once(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_held_key_decides_once(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         for _ in range(10):  # without a release between: what a held key does
             review.page.keyboard.down("k")
             review.page.wait_for_timeout(30)
+        review.page.keyboard.up("k")
         assert review.list_decisions() == [(0, "keep", None, None)]
 
 
@@ -464,10 +506,10 @@ LAYOUTS = [
 ]
 
 
-def test_other_layouts(chrome: Any) -> None:
+def test_other_layouts(pages: Pages) -> None:
     script = """typed => document.querySelector(".detectime-review").dispatchEvent(
         new KeyboardEvent("keydown", { ...typed, bubbles: true, cancelable: true }))"""
-    with open_review(chrome) as review:
+    with open_review(pages) as review:
         for at, (typed, action) in enumerate(LAYOUTS):
             review.wait()
             review.page.evaluate(script, typed)
@@ -479,8 +521,8 @@ def test_other_layouts(chrome: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["mouse", "keyboard"])
-def test_each_button_decides(chrome: Any, way: str) -> None:
-    with open_review(chrome) as review:
+def test_each_button_decides(pages: Pages, way: str) -> None:
+    with open_review(pages) as review:
         for at, (key, *decision) in enumerate([*DECISIONS, ("k", "keep", None, None), ("i", "box", SUGGESTED, None)]):
             review.wait()
             button = review.page.locator(f'.actions button[aria-keyshortcuts="{key}"]')
@@ -494,16 +536,16 @@ def test_each_button_decides(chrome: Any, way: str) -> None:
             assert review.ask("document.querySelector('.detectime-review').contains(document.activeElement)")
 
 
-def test_enter_after_a_click_does_not_press_the_button_again(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_enter_after_a_click_does_not_press_the_button_again(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.page.click('.actions button[aria-keyshortcuts="x"]')
         review.press("Enter")
         assert [made[1] for made in review.list_decisions()] == ["reject", "keep"]
 
 
-def test_buttons_that_decide_nothing(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_buttons_that_decide_nothing(pages: Pages) -> None:
+    with open_review(pages) as review:
 
         def click(key: str) -> None:
             review.wait()
@@ -527,16 +569,16 @@ def test_buttons_that_decide_nothing(chrome: Any) -> None:
         review.page.wait_for_selector(".banners >> text=hands.json has 12 samples.")
 
 
-def test_letter_on_the_picture_chooses_that_hand(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_letter_on_the_picture_chooses_that_hand(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.page.click('.badge[data-hand="a"]')
         assert review.list_decisions() == [(0, "choose_hand", LEFT, None)]
 
 
-def test_focus_stays_when_its_button_goes(chrome: Any) -> None:
+def test_focus_stays_when_its_button_goes(pages: Pages) -> None:
     """Else the next key would edit the notebook."""
-    with open_review(chrome, at=1) as review:
+    with open_review(pages, at=1) as review:
         review.wait()
         review.page.focus('.actions button[aria-keyshortcuts="i"]')
         review.page.keyboard.press("Enter")
@@ -546,8 +588,8 @@ def test_focus_stays_when_its_button_goes(chrome: Any) -> None:
         assert review.ask("kernel.keys") == []
 
 
-def test_more_classes_than_digits(chrome: Any) -> None:
-    with open_review(chrome, classes=[f"class {number}" for number in range(1, 19)]) as review:
+def test_more_classes_than_digits(pages: Pages) -> None:
+    with open_review(pages, classes=[f"class {number}" for number in range(1, 19)]) as review:
         review.press("9")
         review.wait()
         review.page.click("text=set class")
@@ -563,8 +605,8 @@ def test_more_classes_than_digits(chrome: Any) -> None:
 # -- mouse and fingers
 
 
-def test_mouse_moves_sizes_and_draws(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_mouse_moves_sizes_and_draws(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.drag((400, 470), (500, 450))
         assert review.read_box() == pytest.approx([430, 360, 570, 540], abs=0.5)
         review.drag((570, 540), (600, 600))  # a corner
@@ -580,8 +622,8 @@ def test_mouse_moves_sizes_and_draws(chrome: Any) -> None:
         assert box == [round(value, 1) for value in box]
 
 
-def test_mouse_beyond_the_border(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_mouse_beyond_the_border(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.drag((400, 470), (-300, 2000))
         assert review.read_box() == pytest.approx([0, 540, 140, 720], abs=0.5)
         review.drag((1000, 100), (1500, -100))
@@ -590,14 +632,14 @@ def test_mouse_beyond_the_border(chrome: Any) -> None:
         assert review.read_box() == pytest.approx([1278, 0, 1280, 100], abs=0.5)
 
 
-def test_edge_passes_the_opposite_one(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_edge_passes_the_opposite_one(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.drag((330, 430), (600, 430))
         assert review.read_box() == pytest.approx([470, 380, 600, 560], abs=0.5)
 
 
-def test_click_changes_nothing_and_takes_the_focus(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_click_changes_nothing_and_takes_the_focus(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.page.evaluate("document.activeElement.blur()")
         assert review.page.is_visible(".hint")
         review.drag((700, 300), (702, 301))
@@ -607,21 +649,21 @@ def test_click_changes_nothing_and_takes_the_focus(chrome: Any) -> None:
         assert review.list_decisions() == [(0, "keep", None, None)]
 
 
-def test_small_box_can_be_moved(chrome: Any) -> None:
-    with open_review(chrome, items={0: {"box": [600, 300, 612, 312]}}) as review:
+def test_small_box_can_be_moved(pages: Pages) -> None:
+    with open_review(pages, items={0: {"box": [600, 300, 612, 312]}}) as review:
         review.drag((606, 306), (706, 306))
         assert review.read_box() == pytest.approx([700, 300, 712, 312], abs=0.5)
 
 
-def test_mouse_when_zoomed(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_mouse_when_zoomed(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("z")
         review.drag((400, 470), (420, 460))
         assert review.read_box() == pytest.approx([350, 370, 490, 550], abs=0.5)
 
 
-def test_wheel_scrolls_the_page_and_zooms_with_ctrl(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_wheel_scrolls_the_page_and_zooms_with_ctrl(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.page.evaluate("document.body.style.height = '4000px'")
         review.page.mouse.move(*review.locate(640, 360))
@@ -648,8 +690,8 @@ def touch(review: Reviewed, start: tuple[float, float], end: tuple[float, float]
     review.page.wait_for_timeout(1000)
 
 
-def test_finger_moves_the_box(chrome: Any) -> None:
-    with open_review(chrome, width=390, touch=True) as review:
+def test_finger_moves_the_box(pages: Pages) -> None:
+    with open_review(pages, width=390, touch=True) as review:
         touch(review, (400, 470), (700, 470), "touchEnd")
         review.page.tap('.actions button[aria-keyshortcuts="k"]')
         review.page.wait_for_function("kernel.decisions.length", timeout=5000)
@@ -658,14 +700,14 @@ def test_finger_moves_the_box(chrome: Any) -> None:
         assert box == pytest.approx([630, 380, 770, 560], abs=1)
 
 
-def test_cancelled_touch_changes_nothing(chrome: Any) -> None:
-    with open_review(chrome, width=390, touch=True) as review:
+def test_cancelled_touch_changes_nothing(pages: Pages) -> None:
+    with open_review(pages, width=390, touch=True) as review:
         touch(review, (400, 470), (700, 470), "touchCancel")
         assert review.read_box() == BOX
 
 
-def test_handles_are_wide_enough(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_handles_are_wide_enough(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         handles = review.page.locator(".handle")
         assert handles.count() == 8
@@ -675,8 +717,8 @@ def test_handles_are_wide_enough(chrome: Any) -> None:
 # -- nothing is lost, nothing decided unseen
 
 
-def test_nothing_is_decided_before_the_picture_is_there(chrome: Any) -> None:
-    with open_review(chrome, pictureDelay=800, lost=[1]) as review:
+def test_nothing_is_decided_before_the_picture_is_there(pages: Pages) -> None:
+    with open_review(pages, pictureDelay=800, lost=[1]) as review:
         for key in "kxa1":
             review.page.keyboard.press(key)
         assert "still loading" in review.read(".state")
@@ -690,8 +732,8 @@ def test_nothing_is_decided_before_the_picture_is_there(chrome: Any) -> None:
         assert [made["action"] for made in review.ask("kernel.decisions")] == ["keep"]
 
 
-def test_nothing_is_decided_before_the_picture_is_painted(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_nothing_is_decided_before_the_picture_is_painted(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.page.evaluate("""() => {
             const typed = new KeyboardEvent("keydown", { key: "x", code: "KeyX", bubbles: true });
@@ -703,9 +745,9 @@ def test_nothing_is_decided_before_the_picture_is_painted(chrome: Any) -> None:
         assert [made[1] for made in review.list_decisions()] == ["keep"]
 
 
-def test_200_decisions_are_in_order(chrome: Any) -> None:
+def test_200_decisions_are_in_order(pages: Pages) -> None:
     """Typed as fast as the page takes keys: none for a frame that was not on screen, none twice, none lost."""
-    with open_review(chrome, decideDelay=4, itemDelay=2, pictureDelay=2) as review:
+    with open_review(pages, decideDelay=4, itemDelay=2, pictureDelay=2) as review:
         ended = "document.querySelector('.detectime-review').dataset.phase === 'end'"
         while not review.ask(ended):
             for _ in range(20):
@@ -718,9 +760,9 @@ def test_200_decisions_are_in_order(chrome: Any) -> None:
         assert review.ask("kernel.urls.size") <= 11
 
 
-def test_next_picture_is_there_at_once(chrome: Any) -> None:
+def test_next_picture_is_there_at_once(pages: Pages) -> None:
     """Frames that were fetched ahead take far less than the 150 ms that a person may wait for."""
-    with open_review(chrome) as review:
+    with open_review(pages) as review:
         review.wait()
         measure = """() => new Promise((done) => {
             const root = document.querySelector(".detectime-review"), started = performance.now();
@@ -730,14 +772,14 @@ def test_next_picture_is_there_at_once(chrome: Any) -> None:
             look.observe(root, { attributes: true });
         })"""
         times = []
-        for _ in range(30):
+        for _ in range(20):
             times.append(review.ask(measure))
             review.page.wait_for_timeout(60)
-        assert sorted(times)[15] < 100
+        assert sorted(times)[10] < 100
 
 
-def test_frames_ahead_are_asked_for_once(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_frames_ahead_are_asked_for_once(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press(*"kkkk")
         review.wait()
         review.page.wait_for_timeout(200)
@@ -749,9 +791,9 @@ def test_frames_ahead_are_asked_for_once(chrome: Any) -> None:
         assert review.ask("kernel.urls.size") == 10  # 4 behind, this one, 5 ahead
 
 
-def test_fault_leaves_the_frame_and_what_was_drawn(chrome: Any) -> None:
+def test_fault_leaves_the_frame_and_what_was_drawn(pages: Pages) -> None:
     text = "The disk is full; nothing was written."
-    with open_review(chrome, failing={"decide": text}) as review:
+    with open_review(pages, failing={"decide": text}) as review:
         review.press("n")
         drawn = review.read_box()
         review.press("k")
@@ -765,8 +807,8 @@ def test_fault_leaves_the_frame_and_what_was_drawn(chrome: Any) -> None:
         assert review.page.locator('[role="alert"]').count() == 0
 
 
-def test_fault_is_dismissed(chrome: Any) -> None:
-    with open_review(chrome, failing={"decide": "The disk is full.", "undo": "It is full."}) as review:
+def test_fault_is_dismissed(pages: Pages) -> None:
+    with open_review(pages, failing={"decide": "The disk is full.", "undo": "It is full."}) as review:
         review.press("k", "u")
         review.wait()
         assert review.page.inner_text('[role="alert"] span') == "It is full."
@@ -777,8 +819,8 @@ def test_fault_is_dismissed(chrome: Any) -> None:
         assert len(review.list_decisions()) == 1
 
 
-def test_drawn_box_is_kept_while_looking_elsewhere(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_drawn_box_is_kept_while_looking_elsewhere(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("n")
         drawn = review.read_box()
         review.press("s", "Backspace")
@@ -791,8 +833,8 @@ def test_drawn_box_is_kept_while_looking_elsewhere(chrome: Any) -> None:
         assert review.read_box() == BOX  # what the kernel says now
 
 
-def test_picture_with_a_fault_can_only_be_skipped(chrome: Any) -> None:
-    with open_review(chrome, pictureFaults=[0]) as review:
+def test_picture_with_a_fault_can_only_be_skipped(pages: Pages) -> None:
+    with open_review(pages, pictureFaults=[0]) as review:
         review.wait("faulty")
         assert "The frame is gone." in review.read(".message")
         for key in "kxa12n":
@@ -804,8 +846,8 @@ def test_picture_with_a_fault_can_only_be_skipped(chrome: Any) -> None:
         assert review.ask("kernel.decisions") == []
 
 
-def test_frame_that_the_kernel_cannot_describe(chrome: Any) -> None:
-    with open_review(chrome, failing={"item": "The table of the run is gone."}) as review:
+def test_frame_that_the_kernel_cannot_describe(pages: Pages) -> None:
+    with open_review(pages, failing={"item": "The table of the run is gone."}) as review:
         review.wait("faulty")
         assert "The table of the run is gone." in review.read(".message")
         review.set(failing={})
@@ -814,8 +856,8 @@ def test_frame_that_the_kernel_cannot_describe(chrome: Any) -> None:
         assert review.read(".position") == "1 of 200"
 
 
-def test_slow_picture_can_be_skipped(chrome: Any) -> None:
-    with open_review(chrome, lost=[0]) as review:
+def test_slow_picture_can_be_skipped(pages: Pages) -> None:
+    with open_review(pages, lost=[0]) as review:
         review.page.keyboard.press("s")
         assert "ignored" in review.read(".state")
         review.page.wait_for_selector(".message >> text=Still loading")
@@ -824,8 +866,8 @@ def test_slow_picture_can_be_skipped(chrome: Any) -> None:
         assert review.read(".position") == "2 of 200"
 
 
-def test_kernel_that_does_not_answer(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_kernel_that_does_not_answer(pages: Pages) -> None:
+    with open_review(pages, alone=True) as review:
         review.press("k")
         review.wait()
         review.page.clock.install()
@@ -850,8 +892,8 @@ def test_kernel_that_does_not_answer(chrome: Any) -> None:
         assert [made[:2] for made in review.list_decisions()] == [(0, "keep"), (1, "reject")]
 
 
-def test_kernel_that_is_gone(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_kernel_that_is_gone(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.set(dead=True)
         review.press("k")
@@ -859,8 +901,8 @@ def test_kernel_that_is_gone(chrome: Any) -> None:
         assert review.read(".position") == "1 of 200"
 
 
-def test_news_is_shown_and_frames_are_asked_for_again(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_news_is_shown_and_frames_are_asked_for_again(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.wait()
         review.set(items={1: {"class_name": "stop"}})
         review.ask("kernel.tell({ kind: 'news', text: 'ben decided on the next frame.' })")
@@ -873,8 +915,8 @@ def test_news_is_shown_and_frames_are_asked_for_again(chrome: Any) -> None:
 # -- the end
 
 
-def test_end_of_the_queue(chrome: Any) -> None:
-    with open_review(chrome, total=3) as review:
+def test_end_of_the_queue(pages: Pages) -> None:
+    with open_review(pages, total=3) as review:
         review.press("k", "s", "x")
         review.wait("end")
         assert "This is the end of the queue." in review.read(".message")
@@ -896,8 +938,8 @@ def test_end_of_the_queue(chrome: Any) -> None:
         assert review.read(".position") == "2 of 3"
 
 
-def test_empty_queue(chrome: Any) -> None:
-    with open_review(chrome, total=0) as review:
+def test_empty_queue(pages: Pages) -> None:
+    with open_review(pages, total=0) as review:
         review.wait("end")
         assert "There is no frame to judge." in review.read(".message")
         review.press("k", "u")
@@ -917,11 +959,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("width", [360, 700, 1200])
-def test_hostile_names_stay_text_and_fit(chrome: Any, width: int) -> None:
+def test_hostile_names_stay_text_and_fit(pages: Pages, width: int) -> None:
     classes = [SCRIPT, "g" * 300, "שלום", "four\nlines", *[f"class {number}" for number in range(12)]]
     items = dict.fromkeys(range(3), HOSTILE)
     with open_review(
-        chrome, width, items=items, classes=classes, reviewer="w" * 300, failing={"decide": SCRIPT}
+        pages, width, items=items, classes=classes, reviewer="w" * 300, failing={"decide": SCRIPT}
     ) as review:
         review.press("k", "?")
         review.wait()
@@ -939,10 +981,10 @@ def test_hostile_names_stay_text_and_fit(chrome: Any, width: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (64, 48), (4000, 300)])
-def test_picture_fits_and_keeps_its_shape(chrome: Any, size: tuple[int, int]) -> None:
+def test_picture_fits_and_keeps_its_shape(pages: Pages, size: tuple[int, int]) -> None:
     wide, high = size
     shape = {"width": wide, "height": high, "box": [1, 1, wide / 2, high / 2], "faces": [], "hands": []}
-    with open_review(chrome, items={0: shape}) as review:
+    with open_review(pages, items={0: shape}) as review:
         review.wait()
         view = review.page.locator(".view").bounding_box()
         assert view["width"] / view["height"] == pytest.approx(wide / high, rel=0.03)
@@ -957,7 +999,7 @@ def test_picture_fits_and_keeps_its_shape(chrome: Any, size: tuple[int, int]) ->
         assert review.page.locator(".stage").bounding_box()["height"] >= stage["height"] - 1
 
 
-def test_buttons_stay_where_they_are(chrome: Any) -> None:
+def test_buttons_stay_where_they_are(pages: Pages) -> None:
     short: dict[str, Any] = {
         "reasons": [],
         "decisions": [],
@@ -966,7 +1008,7 @@ def test_buttons_stay_where_they_are(chrome: Any) -> None:
         "hands": [],
     }
     much = {"reasons": ["A reason that takes a line or two."] * 20}
-    with open_review(chrome, items={0: short, 1: much}) as review:
+    with open_review(pages, items={0: short, 1: much}) as review:
         review.wait()
         place = [review.page.locator(f'[aria-keyshortcuts="{key}"]').bounding_box() for key in "kxus123"]
         review.press("s", "ArrowLeft")
@@ -974,9 +1016,9 @@ def test_buttons_stay_where_they_are(chrome: Any) -> None:
         assert [review.page.locator(f'[aria-keyshortcuts="{key}"]').bounding_box() for key in "kxus123"] == place
 
 
-def test_without_a_kernel_the_picture_stays(chrome: Any) -> None:
+def test_without_a_kernel_the_picture_stays(pages: Pages) -> None:
     still = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
-    with open_review(chrome, live=False, still=still) as review:
+    with open_review(pages, live=False, still=still) as review:
         assert review.page.inner_text(".detectime-still figcaption") == "Review of 200 frames; run this cell."
         assert review.page.get_attribute(".detectime-still img", "alt") == "Review of 200 frames; run this cell."
         assert not review.page.is_visible('[data-detectime-still="one"]')
@@ -984,8 +1026,8 @@ def test_without_a_kernel_the_picture_stays(chrome: Any) -> None:
         assert review.page.locator(".bar, [role=alert]").count() == 0
 
 
-def test_cleanup_leaves_nothing(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_cleanup_leaves_nothing(pages: Pages) -> None:
+    with open_review(pages) as review:
         review.press("k", "k")
         review.wait()
         assert review.ask("kernel.urls.size") > 5
@@ -998,8 +1040,8 @@ def test_cleanup_leaves_nothing(chrome: Any) -> None:
         assert not review.page.is_visible('[data-detectime-still="one"]')
 
 
-def test_two_views_do_not_take_each_others_replies(chrome: Any) -> None:
-    with open_review(chrome) as review:
+def test_two_views_do_not_take_each_others_replies(pages: Pages) -> None:
+    with open_review(pages, alone=True) as review:
         review.wait()
         review.ask("kernel.render()")
         review.page.wait_for_function("document.querySelectorAll('.detectime-review[data-phase=ready]').length === 2")
@@ -1012,9 +1054,9 @@ def test_two_views_do_not_take_each_others_replies(chrome: Any) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_review_can_be_read(chrome: Any, width: int, theme: str) -> None:
+def test_review_can_be_read(pages: Pages, width: int, theme: str) -> None:
     """Contrast, names, roles, and nothing cut off or on top of each other: of a frame, with help and a banner."""
-    with open_review(chrome, width, theme=theme, failing={"decide": "The disk is full."}, total=2) as review:
+    with open_review(pages, width, theme=theme, failing={"decide": "The disk is full."}, total=2) as review:
         review.press("k", "?", "ArrowLeft")
         review.page.wait_for_timeout(400)
         looked = OpenPage(review.page)

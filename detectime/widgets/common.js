@@ -1,5 +1,5 @@
-// What the explorer and the review share. There is no build step: `read_script` puts this text before that of the
-// widget, and the two are one module. Nothing here is exported; `openWidget` at the end puts the parts together.
+// What the explorer and the review share. There is no build step: `read_script` puts this text before that of
+// the widget, and the two are one module. `openWidget` at the end puts the parts together.
 
 const PATIENCE = 5000; // ms without a reply after which a banner says so
 const MOST_WISHES = 200; // pictures that are asked for at once
@@ -40,7 +40,7 @@ function keepKey(event) {
 
 const makeBoxes = (attributes = {}) => make("svg", { class: "boxes", "aria-hidden": "true", ...attributes });
 
-/** Draw `{kind, corners, label}`; labels only if it is said how many pixels of the frame are one CSS pixel. */
+/** Draw `{kind, corners, label}`; `pixels` of the frame are one CSS pixel, 0: without labels. */
 function drawBoxes(svg, boxes, pixels = 0) {
   const size = 12 * pixels; // of letters
   svg.replaceChildren(...boxes.flatMap(({ kind, corners: [x, y, right, bottom], label }) => {
@@ -99,7 +99,9 @@ function makeBanners(onDismiss) {
 function connect(model, receiveNews, tellLate) {
   const waiting = new Map(); // requests by id
   let id = Math.floor(Math.random() * 2 ** 32); // two views of one widget hear each other's replies
-  const findLate = () => tellLate([...waiting.values()].filter(({ isLate }) => isLate).map(({ kind }) => kind));
+  const findLate = () => {
+    tellLate([...waiting.values()].filter(({ isLate }) => isLate).map(({ kind }) => kind));
+  };
 
   function receive(message, buffers) {
     const request = waiting.get(message.id);
@@ -147,7 +149,7 @@ function connect(model, receiveNews, tellLate) {
 // -- pictures: `{url, fault}` by row and side; `most` says how many of each side are kept
 
 function keepPictures(send, most) {
-  const kept = Object.fromEntries(Object.keys(most).map((side) => [side, new Map()])); // the last used is last
+  const kept = Object.fromEntries(Object.keys(most).map((side) => [side, new Map()])); // last used: last
   const awaited = new Map(); // by "row,side"
   let sent = []; // of the latest wish, what has not come yet
 
@@ -185,7 +187,7 @@ function keepPictures(send, most) {
       awaited.get(key)?.resolve(picture);
       awaited.delete(key);
     },
-    /** Ask for what is missing of `[row, side]`, the most urgent first, unless that has just been asked for. */
+    /** Ask for what is missing of `[row, side]`, the most urgent first, unless just that was asked for. */
     wish(wanted) {
       const missing = wanted.filter(([row, side]) => !kept[side].has(row)).map((wish) => wish.join());
       const keys = [...new Set(missing)].slice(0, MOST_WISHES);
@@ -206,8 +208,8 @@ function keepPictures(send, most) {
 /**
  * Show the static picture, and the live widget once the kernel answers; returns what takes it away again.
  *
- * `start` gets the facts and the parts, fills `content`, and returns `receive` for messages that are no replies,
- * `explainLate`, which says what it means that requests of these kinds are unanswered, and `close`.
+ * `start` gets the facts and the parts, fills `content`, and returns `receive` for messages that are no
+ * replies, `explainLate`, which says what it means that requests of these kinds are unanswered, and `close`.
  */
 function openWidget({ model, el }, { name, label, tabindex, most, start }) {
   const content = make("div", {}, makeStill(model));

@@ -1,6 +1,6 @@
-// The explorer of a run: its frames in a grid, filters, and sliders of pairing whose effect shows before it is
-// written. The kernel holds the frames; this file asks for what is in view. There is no build step: `read_script`
-// puts common.js before it, and the two are one module. `start` at the end puts the parts together.
+// The explorer of a run: its frames in a grid, filters, and sliders of pairing whose effect shows before it
+// is written. The kernel holds the frames; this file asks for what is in view. There is no build step:
+// `read_script` puts common.js before it, and the two are one module. `start` puts the parts together.
 
 const BLOCK = 100; // rows that are fetched at once
 const BLOCKS_KEPT = 200;
@@ -8,7 +8,7 @@ const BLOCKS_IN_FLIGHT = 3;
 const THUMBNAIL = 256, LARGE = 1280; // pixels: the longest side of a picture
 const KEPT = { [THUMBNAIL]: 600, [LARGE]: 12 }; // pictures
 const PAUSE = 40; // ms between wishes while the grid scrolls
-const CELL = 168, GAP = 8, WORDS = 41; // CSS px: width of a cell, space between two, height of the words in one
+const CELL = 168, GAP = 8, WORDS = 41; // CSS px: width of a cell, space between two, its words
 const MOST_HEIGHT = 10_000_000; // CSS px that every browser can scroll
 
 const KINDS = {
@@ -16,7 +16,8 @@ const KINDS = {
   suggested: "interpolated", before: "as saved",
 };
 const CHANGES = {
-  gained: "+ gained", lost: "− lost", moved: "↔ moved", relabelled: "≠ other class", other_reason: "· other reason",
+  gained: "+ gained", lost: "− lost", moved: "↔ moved", relabelled: "≠ other class",
+  other_reason: "· other reason",
 };
 const SLIDERS = {
   crop_coefficient: "Half side of the square around a face, in face lengths",
@@ -31,7 +32,8 @@ const NO_FILTER = {
 };
 
 const makeDot = (isSample) => make("i", { class: isSample ? "dot sample" : "dot" });
-const makeButton = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
+const makeButton = (text, onclick, attributes = {}) =>
+  make("button", { type: "button", onclick, ...attributes }, text);
 const makeGroup = (name, label, ...children) =>
   make("div", { class: name, role: "group", "aria-label": label }, ...children);
 const format = (number) => number.toLocaleString("en-US");
@@ -75,9 +77,10 @@ function keepNewest(work) {
   };
 }
 
-/** A button that is pressed or not, with a count: `read` returns both; without a count it cannot be pressed. */
+/** A button that is pressed or not, with a count: `read` returns both; without a count it is disabled. */
 function makeChip({ follow }, attributes, words, onclick, read) {
-  const count = make("b"), button = make("button", { type: "button", onclick, ...attributes }, ...words, count);
+  const count = make("b");
+  const button = make("button", { type: "button", onclick, ...attributes }, ...words, count);
   return follow(button, () => {
     const [isPressed, number] = read();
     button.setAttribute("aria-pressed", isPressed);
@@ -116,7 +119,8 @@ function makeFilters(parts) {
   const outcomes = facts.outcomes.map(({ name, sentence, is_sample }, k) => {
     const words = [makeDot(is_sample), nameOutcome(name)];
     const read = () => [state.filter.outcomes.includes(name), state.counted?.outcomes[name] ?? 0];
-    const chip = makeChip(parts, { title: sentence, class: "chip" }, words, () => toggle("outcomes", name), read);
+    const press = () => toggle("outcomes", name);
+    const chip = makeChip(parts, { title: sentence, class: "chip" }, words, press, read);
     return follow(chip, () => { chip.hidden = !read().some(Boolean) && !state.facts.outcomes[k].count; });
   });
 
@@ -190,7 +194,7 @@ function makeClassMenu({ state, follow, toggle }) {
 /** Two sliders on one line; one end stops at the other. */
 function makeDoubtField({ state, follow }, set) {
   const ends = ["least", "most"].map((end, k) => make("input", {
-    type: "range", min: 0, max: 1, step: 0.01, value: k, "aria-label": `doubt, at ${end}`, oninput: () => read(k),
+    type: "range", min: 0, max: 1, step: 0.01, "aria-label": `doubt, at ${end}`, oninput: () => read(k),
   }));
   function read(moved) {
     const other = ends[1 - moved].value, end = ends[moved];
@@ -231,13 +235,15 @@ function makePairing(parts) {
   }
 
   function makeSlider([key, hint]) { // the left end of a score turns it off
-    const [low, high, step] = facts.ranges[key], isScore = key.startsWith("min_"), limits = { min: low, max: high };
+    const [low, high, step] = facts.ranges[key], limits = { min: low, max: high };
+    const isScore = key.startsWith("min_");
     const range = make("input", {
       type: "range", ...limits, step, "aria-label": key, title: hint,
       oninput: () => set(key, isScore && range.valueAsNumber <= low ? null : range.valueAsNumber),
     });
     const number = make("input", {
-      type: "number", ...limits, step: "any", "aria-label": `${key}, as a number`, placeholder: isScore ? "off" : "",
+      type: "number", ...limits, step: "any", "aria-label": `${key}, as a number`,
+      placeholder: isScore ? "off" : "",
       onblur: () => { number.value = state.settings[key] ?? ""; },
       oninput: () => {
         const value = number.valueAsNumber, isEmpty = number.value === "" && !number.validity.badInput;
@@ -255,12 +261,12 @@ function makePairing(parts) {
     });
   }
 
-  const fallback = make("select", { "aria-label": "fallback", onchange: () => set("fallback", fallback.value) },
-    ...facts.fallbacks.map((name) => make("option", { value: name }, name)));
-  const chooseFallback = (value) => { fallback.value = value; };
+  const fallback = make("select", {
+    "aria-label": "fallback", onchange: () => set("fallback", fallback.value),
+  }, ...facts.fallbacks.map((name) => make("option", { value: name }, name)));
   const settings = [
     ...Object.entries(SLIDERS).map(makeSlider),
-    makeSetting("fallback", "For frames without a pair", [fallback], chooseFallback),
+    makeSetting("fallback", "For frames without a pair", [fallback], (value) => { fallback.value = value; }),
   ];
 
   // Applying asks first. The focus is on Cancel: a key that is held down applies nothing.
@@ -300,9 +306,9 @@ function makePairing(parts) {
 
   function makeRow({ name, count, is_sample }) {
     const now = state.counted.outcomes[name] ?? 0, isEqual = now === count;
+    const head = make("th", { scope: "row" }, makeDot(is_sample), nameOutcome(name));
     const cells = [format(now), format(count), isEqual ? "" : formatDifference(now - count)];
-    return make("tr", { class: isEqual ? "muted" : null },
-      make("th", { scope: "row" }, makeDot(is_sample), nameOutcome(name)), ...cells.map((text) => make("td", {}, text)));
+    return make("tr", { class: isEqual ? "muted" : null }, head, ...cells.map((text) => make("td", {}, text)));
   }
 
   const controls = makeGroup("controls", "Settings of pairing", ...settings, buttons, confirmation);
@@ -323,7 +329,8 @@ function makePairing(parts) {
     samples.textContent = sum;
     difference.textContent = `saved ${format(now.samples)} (${more})`;
     brief.textContent = changed.length ? `${changed.join(", ")}: ${sum} (${more})` : "as saved";
-    rows.replaceChildren(...now.outcomes.filter(({ name, count }) => count || counted.outcomes[name]).map(makeRow));
+    const present = now.outcomes.filter(({ name, count }) => count || counted.outcomes[name]);
+    rows.replaceChildren(...present.map(makeRow));
   });
 }
 
@@ -435,7 +442,8 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     else if (Math.abs(moved) < view) top += moved; // by wheel or finger, however many lines there are
     else top = at * (full - view) / end; // by the scroll bar
     top = clamp(top, 0, Math.max(0, full - view));
-    if (!scroller.matches(":focus-within")) active = clamp(Math.ceil(top / lineHeight) * columns, 0, shown.total - 1);
+    const first = Math.ceil(top / lineHeight) * columns;
+    if (!scroller.matches(":focus-within")) active = clamp(first, 0, shown.total - 1);
     draw();
     if (virtual === full) return;
     clearTimeout(settling);
@@ -450,7 +458,8 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     const wanted = new Set();
     if (shown.total) {
       const [first, last] = listView(0).map((index) => Math.floor(index / columns));
-      for (let line = Math.max(0, first - 1); line <= Math.min(lineCount - 1, last + 1); line++) wanted.add(line);
+      const [from, to] = [Math.max(0, first - 1), Math.min(lineCount - 1, last + 1)];
+      for (let line = from; line <= to; line++) wanted.add(line);
       wanted.add(Math.floor(active / columns)); // which has or gets the focus
     }
     for (const [number, line] of lines) {
@@ -496,12 +505,13 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     showPicture(thumbnail, row ?? { width: null }, row && pictures.get(row.row, THUMBNAIL));
     below.replaceChildren();
     if (!row) return;
-    const change = CHANGES[row.change] ?? "", outcome = nameOutcome(row.outcome), name = clean(row.class_name);
-    const doubt = row.doubt === null ? "" : `doubt ${row.doubt.toFixed(2)}`, decision = nameOutcome(row.decision ?? "");
+    const name = clean(row.class_name), decision = nameOutcome(row.decision ?? "");
+    const outcome = nameOutcome(row.outcome), doubt = row.doubt === null ? "" : `doubt ${row.doubt.toFixed(2)}`;
+    const change = CHANGES[row.change] ?? "", makeText = (kind, text) => make("span", { class: kind }, text);
     below.append(
-      make("div", { class: "words" }, makeName(name), make("span", { class: "decision" }, decision)),
-      make("div", { class: "words muted" }, makeDot(row.is_sample), outcome, make("span", { class: "doubt" }, doubt)));
-    if (change) below.append(make("span", { class: `badge ${row.change}` }, change));
+      make("div", { class: "words" }, makeName(name), makeText("decision", decision)),
+      make("div", { class: "words muted" }, makeDot(row.is_sample), outcome, makeText("doubt", doubt)));
+    if (change) below.append(makeText(`badge ${row.change}`, change));
     cell.title = `${row.frame_path}\n${row.outcome_sentence}`;
     const words = [name, outcome, change, doubt, decision, clean(row.frame_path)];
     cell.setAttribute("aria-label", words.filter(Boolean).join(", "));
@@ -579,15 +589,16 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
 // -- one frame, large
 
 function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
-  const place = make("span", { class: "muted position" }), spoken = make("span", { class: "unseen", role: "status" });
-  const previous = makeButton("‹", () => step(-1), { "aria-label": "Previous frame", title: "Previous frame (←)" });
-  const next = makeButton("›", () => step(1), { "aria-label": "Next frame", title: "Next frame (→)" });
+  const place = make("span", { class: "muted position" });
+  const spoken = make("span", { class: "unseen", role: "status" });
+  const previous = makeButton("‹", () => step(-1), { "aria-label": "Previous frame", title: "←" });
+  const next = makeButton("›", () => step(1), { "aria-label": "Next frame", title: "→" });
   const path = make("bdi", { class: "path" }), stage = makePlace("stage");
   const legend = make("ul", { class: "legend", "aria-label": "Boxes" });
   const kind = makeName(""), words = make("ul", { class: "lines", "aria-label": "About this frame" });
   const strip = make("div", {
-    class: "strip", role: "listbox", "aria-orientation": "horizontal", "aria-label": "Frames of the same group",
-    onkeydown: pressInStrip, onclick: ({ target }) => choose(target.closest("[role=option]")),
+    class: "strip", role: "listbox", "aria-orientation": "horizontal",
+    "aria-label": "Frames of the same group", onkeydown: pressInStrip, onclick: ({ target }) => choose(target.closest("[role=option]")),
   });
   const closing = makeButton("Close", () => close(), { title: "Close (Escape)" });
   const element = make("section", {
@@ -648,10 +659,11 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
     words.replaceChildren(...frame.lines.map((line) => make("li", {}, makeName(line))));
     const hadFocus = strip.contains(document.activeElement);
     strip.replaceChildren(...reply.strip.map((item) => {
-      const name = clean(item.frame_id ?? ""), label = [name || item.frame_path, item.class_name, nameOutcome(item.outcome)];
-      const below = make("span", { class: "words muted" }, makeDot(item.is_sample), name);
-      const option = make("div", { role: "option", "aria-label": label.map(clean).join(", "), title: item.frame_path },
-        makePlace("thumbnail"), below);
+      const name = clean(item.frame_id ?? ""), outcome = nameOutcome(item.outcome);
+      const option = make("div", {
+        role: "option", title: item.frame_path,
+        "aria-label": [name || item.frame_path, item.class_name, outcome].map(clean).join(", "),
+      }, makePlace("thumbnail"), make("span", { class: "words muted" }, makeDot(item.is_sample), name));
       option.row = item;
       return option;
     }));
@@ -702,11 +714,9 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
     event.preventDefault();
   }
 
-  function listWishes() { // the strip from its middle outwards, then the large neighbours
-    const options = [...strip.children].map((option) => option.row.row), at = options.indexOf(row.row);
-    const near = [...options.keys()].sort((one, other) => Math.abs(one - at) - Math.abs(other - at));
+  function listWishes() {
+    const thumbnails = [...strip.children].map((option) => [option.row.row, THUMBNAIL]);
     const beside = [1, -1].map((by) => grid.getRow(index + by)).filter(Boolean);
-    const thumbnails = near.map((k) => [options[k], THUMBNAIL]);
     return [[row.row, LARGE], ...thumbnails, ...beside.map((other) => [other.row, LARGE])];
   }
 
@@ -762,7 +772,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
       state.counted = await kernel.ask("select", query);
       banners.drop("fault");
       update();
-      const showing = grid.show(state.counted, !isRestart); // asks for rows before the next selection replaces this
+      const showing = grid.show(state.counted, !isRestart); // asks for rows before the next selection is made
       isRestart = false;
       showing.then(() => { if (isOpen()) large.update(); });
     } catch (error) {
@@ -794,7 +804,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     try {
       const reply = await kernel.ask("apply", { settings });
       Object.assign(state.facts, reply.facts);
-      if (isSame(settings, state.settings)) state.settings = { ...state.facts.settings }; // not moved meanwhile
+      const isMoved = !isSame(settings, state.settings); // meanwhile
+      if (!isMoved) state.settings = { ...state.facts.settings };
       banners.say("news", reply.text);
       sent = null; // the saved run is another one
     } catch (error) {
@@ -835,7 +846,9 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     state.filter = structuredClone(NO_FILTER);
     change();
   };
-  const clear = parts.follow(makeButton("Clear", reset), () => { clear.disabled = isSame(state.filter, NO_FILTER); });
+  const clear = parts.follow(makeButton("Clear", reset), () => {
+    clear.disabled = isSame(state.filter, NO_FILTER);
+  });
 
   const grid = makeGrid(parts), large = makeLargeView({ ...parts, grid });
   content.replaceChildren(

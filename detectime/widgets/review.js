@@ -1,9 +1,9 @@
-// The review: one frame after another, one key per decision. There is no build step: `read_script` puts common.js
-// before this text, and the two are one module.
+// The review: one frame after another, one key per decision. There is no build step: `read_script` puts
+// common.js before this text, and the two are one module.
 //
-// The kernel answers with messages (see review.py). What matters here: a decision is taken only of a picture that
-// was on screen when the key was pressed; the next frame shows only when the decision is on disk; pictures are
-// decoded before they are needed. Parts: geometry, the frames fetched ahead, the stage, the review.
+// What matters here: a decision is taken only of a picture that was on screen when the key was pressed; the
+// next frame shows only when the decision is on disk; pictures are decoded before they are needed.
+// Parts: geometry, the frames fetched ahead, the stage, the review.
 
 const AHEAD = 5; // frames whose facts and pictures are fetched before they are needed
 const BEHIND = 5; // frames that are kept after they were shown
@@ -16,25 +16,28 @@ const MARGIN = 2.2; // how much larger than the box a view zoomed to it is
 const CLOSEST = 1 / 24; // of the frame's sides: the smallest view
 
 const PHASES = { // what the bar says
-  loading: "loading", ready: "", faulty: "no picture", saving: "saving", writing: "writing hands.json", end: "",
+  loading: "loading", saving: "saving", writing: "writing hands.json", faulty: "no picture",
+  ready: "", end: "",
 };
 const UNSAVED = { // what a request that is not answered means
   decide: "This decision is not saved yet.", undo: "The decision is not taken back yet.",
   pair: "hands.json is not written yet.", item: "The next frame is not there yet.",
 };
 const DONE = {
-  keep: "kept", reject: "rejected", choose_hand: "other hand chosen", box: "box drawn", label: "class changed",
+  keep: "kept", reject: "rejected", choose_hand: "other hand chosen", box: "box drawn",
+  label: "class changed",
 };
 const HELP = [
   ["k Enter", "keep the frame with the box and the class as shown"], ["x", "reject it"],
   ["1 – 9", "give it the class with that number"], ["a – f", "the sample is that other hand"],
-  ["i", "take the suggested box"], ["u", "undo the latest decision"], ["s Space", "skip: on without a decision"],
-  ["Shift+s Backspace", "back without a change"], ["← ↑ ↓ →", "move the box (with Shift: faster)"],
-  ["Alt+← ↑ ↓ →", "move its right and lower edge"], ["n", "a new box in the middle"], ["Esc", "the box as it was"],
+  ["i", "take the suggested box"], ["u", "undo the latest decision"],
+  ["s Space", "skip: on without a decision"], ["Shift+s Backspace", "back without a change"],
+  ["← ↑ ↓ →", "move the box (with Shift: faster)"], ["Alt+← ↑ ↓ →", "move its right and lower edge"],
+  ["n", "a new box in the middle"], ["Esc", "the box as it was"],
   ["z", "zoom to the box and back"], ["+ −", "zoom (or Ctrl and the wheel)"],
 ];
-const MOUSE = "Mouse or finger: drag inside the box to move it, its edges and corners to size it, elsewhere to draw "
-  + "another.";
+const MOUSE = "Mouse or finger: drag inside the box to move it, its edges and corners to size it, "
+  + "elsewhere to draw another.";
 const LEGEND = {
   hand: "the sample's hand", bbox: "the crop, where it is larger", face: "faces", other: "other hands",
   suggested: "suggested from frames before and after", before: "before your change",
@@ -111,8 +114,10 @@ function createQueue(kernel, pictures) {
     wish();
     const { url, fault } = await pictures.wait(item.row, SIDE);
     if (fault) return { item, fault };
-    const image = make("img", { src: url, alt: clean(item.frame_path), draggable: "false", decoding: "sync" });
-    return image.decode().then(() => ({ item, image }), () => ({ item, fault: "The picture cannot be shown." }));
+    const alt = clean(item.frame_path);
+    const image = make("img", { src: url, alt, draggable: "false", decoding: "sync" });
+    const isShown = await image.decode().then(() => true, () => false);
+    return isShown ? { item, image } : { item, fault: "The picture cannot be shown." };
   }
 
   function wish() {
@@ -142,7 +147,7 @@ function createQueue(kernel, pictures) {
 
 // -- the stage: the picture, its boxes, and the pointer
 
-/** `onEdit` is called when the box changes, `onHand` with the key of a hand that is clicked, `onPress` by any press. */
+/** `onEdit` is called when the box changes, `onHand` with the key of a clicked hand, `onPress` on any press. */
 function createStage({ onEdit, onHand, onPress }) {
   const svg = makeBoxes({ preserveAspectRatio: "none" });
   const marks = make("div", { class: "marks" }), picture = make("div", { class: "picture" });
@@ -242,8 +247,8 @@ function createStage({ onEdit, onHand, onPress }) {
   }
 
   function toggleZoom() {
-    const share = box ? MARGIN * Math.max((box[2] - box[0]) / item.width, (box[3] - box[1]) / item.height) : 0.5;
-    const middle = box ? findMiddle(box) : getMiddle();
+    const [x1, y1, x2, y2] = box ?? [0, 0, 0, 0], middle = box ? findMiddle(box) : getMiddle();
+    const share = box ? MARGIN * Math.max((x2 - x1) / item.width, (y2 - y1) / item.height) : 0.5;
     setView(makeView(isZoomed() ? 1 : clamp(share, CLOSEST, 1), middle, item));
   }
 
@@ -259,7 +264,7 @@ function createStage({ onEdit, onHand, onPress }) {
     return [point.x, point.y];
   }
 
-  /** The sides of the box that follow a press: one or two near them, all four inside the box, none elsewhere. */
+  /** The sides of the box that follow a press: those near it, all four inside the box, none elsewhere. */
   function findGrip([x, y], pointerType) {
     if (!box) return [];
     const [x1, y1, x2, y2] = box, reach = (pointerType === "touch" ? 16 : 7) / getScale();
@@ -291,14 +296,16 @@ function createStage({ onEdit, onHand, onPress }) {
     if (event.button !== 0 || drag || !isOpen || event.target.closest(".badge")) return;
     event.preventDefault(); // else the browser gives the focus to the page
     const point = locate(event), grip = findGrip(point, event.pointerType);
-    drag = { id: event.pointerId, point, grip, before: box, start: [event.clientX, event.clientY], isMoved: false };
+    drag = { id: event.pointerId, point, grip, before: box, start: event, isMoved: false };
     view.setPointerCapture(event.pointerId);
   });
   view.addEventListener("pointermove", (event) => {
     if (!image) return;
-    if (!drag) view.style.cursor = isOpen ? chooseCursor(findGrip(locate(event), event.pointerType)) : "default";
+    const grip = drag?.grip ?? findGrip(locate(event), event.pointerType);
+    view.style.cursor = isOpen ? chooseCursor(grip) : "default";
     if (event.pointerId !== drag?.id) return;
-    drag.isMoved ||= Math.hypot(event.clientX - drag.start[0], event.clientY - drag.start[1]) >= 3; // else a click
+    const { clientX: x, clientY: y } = drag.start;
+    drag.isMoved ||= Math.hypot(event.clientX - x, event.clientY - y) >= 3; // else it is a click
     if (drag.isMoved) setBox(reshape(drag, locate(event)));
   });
   const release = (event) => {
@@ -362,7 +369,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   const stage = createStage({ onEdit: showEdit, onHand: run, onPress: focusRoot });
   const drafts = new Map(); // boxes drawn and not decided, by position
   const skipped = new Set(); // positions passed without a decision
-  let at = 0, item = null, phase = "loading", progress = facts.progress, latest = ""; // latest: what was done last
+  let at = 0, item = null, phase = "loading", progress = facts.progress;
+  let latest = ""; // what was done last
   let turn = 0, isSlow = false, isAgain = false, slowTimer = 0, busyTimer = 0;
 
   const isChanged = () => Boolean(item && stage.box) && !isSameBox(stage.box, item.box);
@@ -526,7 +534,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     return restore(before);
   }
 
-  /** Show the frame at a position of the queue, when its picture is there; the one before stays until then. */
+  /** Show the frame at a position, when its picture is there; the one before stays until then. */
   async function show(place) {
     const mine = ++turn;
     clearTimeout(slowTimer);
@@ -583,9 +591,10 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     make("div", { class: "group", role: "group", "aria-label": label }, ...children);
   const writeButton = makeButton("", "write hands.json", writeHands);
 
-  // Classes without a key are in a list, with a button that sets them: walking the list by keys decides nothing.
+  // Classes without a key are in a list, with a button that sets them: walking the list decides nothing.
   const others = facts.classes.filter(({ key }) => !key);
-  const choice = make("select", { "aria-label": "another class" }, make("option", { value: "" }, "another class …"),
+  const choice = make("select", { "aria-label": "another class" },
+    make("option", { value: "" }, "another class …"),
     ...others.map(({ name }) => make("option", { value: name, dir: "auto" }, clean(name))));
   const setButton = makeButton("", "set class", () => {
     if (!choice.value) refuse("Choose a class from the list first.");
@@ -593,7 +602,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     else refuseFor("class");
   });
 
-  const keyed = facts.classes.filter(({ key }) => key).map(({ key, name }) => makeButton(key, makeName(name)));
+  const keyed = facts.classes.filter(({ key }) => key)
+    .map(({ key, name }) => makeButton(key, makeName(name)));
   const actions = make("div", { class: "actions" },
     make("div", { class: "row" },
       makeGroup("decision", makeButton("k", "keep", undefined, "primary"), makeButton("x", "reject")),
@@ -658,7 +668,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     writeButton.lastChild.textContent = `write hands.json${value.pending ? ` (${value.pending} new)` : ""}`;
   }
 
-  /** Change the page; the root takes the focus of a button that goes: else it is the notebook's, and keys edit that. */
+  /** Change the page; the root takes the focus of a button that goes: else keys would edit the notebook. */
   function keepFocus(change) {
     const hadFocus = root.contains(document.activeElement);
     change();
@@ -716,8 +726,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     const across = stage.image.naturalWidth / item.width, down = stage.image.naturalHeight / item.height;
     closeUp.width = Math.max(1, Math.round((x2 - x1) * fit));
     closeUp.height = Math.max(1, Math.round((y2 - y1) * fit));
-    closeUp.getContext("2d").drawImage(stage.image, x1 * across, y1 * down, (x2 - x1) * across, (y2 - y1) * down,
-      0, 0, closeUp.width, closeUp.height);
+    const part = [x1 * across, y1 * down, (x2 - x1) * across, (y2 - y1) * down];
+    closeUp.getContext("2d").drawImage(stage.image, ...part, 0, 0, closeUp.width, closeUp.height);
   }
 
   function showEnd() {
@@ -742,8 +752,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   }
 
   // An output that is as high as its content has no window height to fit into.
-  const isInFrame = globalThis.parent !== globalThis;
-  if (isInFrame) root.style.setProperty("--dt-tall", `${Math.round(Math.min(560, screen.availHeight * 0.55))}px`);
+  const tall = Math.round(Math.min(560, screen.availHeight * 0.55));
+  if (globalThis.parent !== globalThis) root.style.setProperty("--dt-tall", `${tall}px`);
   const work = make("div", { class: "work" }, stage.element, head, side, actions);
   content.replaceChildren(bar, work, help, live);
   showProgress(progress);
