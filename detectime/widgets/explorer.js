@@ -63,17 +63,17 @@ function showPicture(place, { width, height, boxes }, picture, pixels = 0) {
 
 /** One request at a time: what is wished meanwhile waits, and only the newest of it is sent. */
 function keepNewest(work) {
-  let isRunning = false, next = null;
-  return async function request(wish) {
-    next = { wish };
-    if (isRunning) return;
-    isRunning = true;
-    while (next) {
-      const newest = next.wish;
-      next = null;
-      await work(newest);
+  let newest = null, running = null;
+  const run = async () => {
+    for (let wish = newest; wish !== null; wish = newest) {
+      newest = null;
+      await work(wish);
     }
-    isRunning = false;
+    running = null;
+  };
+  return (wish) => {
+    newest = wish;
+    running ??= run();
   };
 }
 
@@ -308,7 +308,8 @@ function makePairing(parts) {
     const now = state.counted.outcomes[name] ?? 0, isEqual = now === count;
     const head = make("th", { scope: "row" }, makeDot(is_sample), nameOutcome(name));
     const cells = [format(now), format(count), isEqual ? "" : formatDifference(now - count)];
-    return make("tr", { class: isEqual ? "muted" : null }, head, ...cells.map((text) => make("td", {}, text)));
+    const values = cells.map((text) => make("td", {}, text));
+    return make("tr", { class: isEqual ? "muted" : null }, head, ...values);
   }
 
   const controls = makeGroup("controls", "Settings of pairing", ...settings, buttons, confirmation);
@@ -506,8 +507,9 @@ function makeGrid({ ask, pictures, open, wish, tellFault, selectAgain }) {
     below.replaceChildren();
     if (!row) return;
     const name = clean(row.class_name), decision = nameOutcome(row.decision ?? "");
-    const outcome = nameOutcome(row.outcome), doubt = row.doubt === null ? "" : `doubt ${row.doubt.toFixed(2)}`;
-    const change = CHANGES[row.change] ?? "", makeText = (kind, text) => make("span", { class: kind }, text);
+    const outcome = nameOutcome(row.outcome), change = CHANGES[row.change] ?? "";
+    const doubt = row.doubt === null ? "" : `doubt ${row.doubt.toFixed(2)}`;
+    const makeText = (kind, text) => make("span", { class: kind }, text);
     below.append(
       make("div", { class: "words" }, makeName(name), makeText("decision", decision)),
       make("div", { class: "words muted" }, makeDot(row.is_sample), outcome, makeText("doubt", doubt)));
@@ -598,7 +600,8 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
   const kind = makeName(""), words = make("ul", { class: "lines", "aria-label": "About this frame" });
   const strip = make("div", {
     class: "strip", role: "listbox", "aria-orientation": "horizontal",
-    "aria-label": "Frames of the same group", onkeydown: pressInStrip, onclick: ({ target }) => choose(target.closest("[role=option]")),
+    "aria-label": "Frames of the same group", onkeydown: pressInStrip,
+    onclick: ({ target }) => choose(target.closest("[role=option]")),
   });
   const closing = makeButton("Close", () => close(), { title: "Close (Escape)" });
   const element = make("section", {

@@ -147,7 +147,7 @@ function createQueue(kernel, pictures) {
 
 // -- the stage: the picture, its boxes, and the pointer
 
-/** `onEdit` is called when the box changes, `onHand` with the key of a clicked hand, `onPress` on any press. */
+/** `onEdit` is called when the box changes, `onHand` with the key of a clicked hand, `onPress` by a press. */
 function createStage({ onEdit, onHand, onPress }) {
   const svg = makeBoxes({ preserveAspectRatio: "none" });
   const marks = make("div", { class: "marks" }), picture = make("div", { class: "picture" });
