@@ -18,6 +18,7 @@ from typing import Any
 
 import buckets
 import faults
+import hypothesis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -42,6 +43,10 @@ from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.reading import read_images
 from detectime.storage import downloads, name_index
 from detectime.storage.downloads import WeightsFile
+
+# An example takes as long as other tests have the processor.
+hypothesis.settings.register_profile("beside others", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("beside others")
 
 LABELS = {"no_gesture": 0, "stop": 1, "victory": 2, "mute": 3, "ok": 4, "like": 5, "dislike": 6}
 SHARED = Path(__file__).parents[2] / "shared"
