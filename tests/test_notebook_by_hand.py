@@ -188,6 +188,7 @@ def test_a_parameter_that_was_deleted_has_no_value(project: Path) -> None:
     without = re.sub(r"(?m)^limit: .*\n", "", parameters("crop_coefficient = 2.0"))
     first, second = [parameters("limit = 7"), "workers = 2"], [without, "workers = 3"]
     cells = execute([*first, SETTINGS, show, *second, SETTINGS, show], project / "notebooks")
+    assert find_error(cells) is None, read_error(cells)
     # The variable keeps its value, the run has none; a parameter of another cell counts.
     assert re.findall(r"now (.*)", read_output(cells)) == ["7 2 1.5 7", "None 3 2.0 7"]
 
