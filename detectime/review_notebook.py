@@ -334,16 +334,16 @@ def describe_precision(review: Review) -> list[str]:
             "Doubtful samples are wrong more often than others: how good all are, a random choice tells, sample = 200."
         )
         return [*sentences, advice]
-    found = review.queue.measure_precision()
+    found = review.queue.measure_precision(is_random=True)
     if not found.judged:
-        return [*sentences, f"{review.reviewer} has judged none of those drawn at random yet."]
+        return [*sentences, f"{review.reviewer} has not judged the first of those drawn at random yet."]
     share, low, high = (100 * value for value in (found.value, found.low, found.high))
     total = len(review.queue)
     rest = "" if review.queue.is_decided.all() else f" This holds when all {total:,} are judged."
     return [
         *sentences,
-        f"Of the {total:,} drawn at random, {review.reviewer} judged {found.judged:,}: {share:.0f} % are right. Of all "
-        f"samples of the run, between {low:.0f} and {high:.0f} % are (95 % interval).{rest}",
+        f"Of the first {found.judged:,} of {total:,} drawn at random, {share:.0f} % are right, says {review.reviewer}. "
+        f"Of all samples of the run, between {low:.0f} and {high:.0f} % are (95 % interval).{rest}",
     ]
 
 

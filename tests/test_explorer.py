@@ -13,6 +13,7 @@ from conftest import FROZEN
 from faults import wait_until
 from finished_runs import make_run
 
+from detectime import outcomes
 from detectime.comparison import change_settings, compare_samples, count_changes
 from detectime.decision_files import DecisionLog
 from detectime.doubt import score_doubt
@@ -162,13 +163,16 @@ def test_a_frame_shows_everything_that_is_known(run: FinishedRun) -> None:
     assert {each["group"] for each in strip} == {frame["group"]}
     assert [each["frame_id"] for each in strip] == sorted(each["frame_id"] for each in strip)
     assert row in [each["row"] for each in strip]
+    assert reply["place"] == row, "in the order of the table"
+    desk.select(outcomes=["no_hand"])
+    assert desk.ask("frame", row=row)["place"] is None
 
 
 def test_doubt_comes_by_itself_and_sorts(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explorer, "_PICTURES_FIRST", 0.0)
     desk = Desk(run)
     assert not desk.ask("open")["facts"]["doubt_ready"]
-    wait_until(lambda: {"kind": "doubt", "facts": {"doubt_ready": True}} in desk.sent)
+    wait_until(lambda: {"kind": "facts", "facts": {"doubt_ready": True}} in desk.sent)
     rows = desk.list_rows(desk.select(sort="doubt", doubt=[0.2, 1.0]))
     expected = score_doubt(run).query("doubt >= 0.2").sort_values("doubt", ascending=False, kind="stable")
     assert [row["frame_path"] for row in rows] == expected["frame_path"].tolist()
@@ -180,16 +184,33 @@ def test_decisions_that_were_not_paired_are_shown_and_told(run: FinishedRun) -> 
     DecisionLog(run.store, "anna").append(judge_frame(run, path, "anna", "reject"))
     desk = Desk(open_run(str(run.store)))
     facts = desk.ask("open")["facts"]
-    assert "Decisions or detections are newer than hands.json" in facts["apply_text"]
+    assert "Decisions or detections are newer than hands.json" in facts["state"]
     assert facts["reviewers"] == ["anna"]
     (row,) = desk.list_rows(desk.select(decided="yes"))
     assert (row["frame_path"], row["outcome"], row["decision"]) == (path, "rejected", "reject")
     (row,) = desk.list_rows(desk.select(decided="new"))
     assert row["frame_path"] == path
+    assert facts["needs_pairing"]
     tried = desk.list_rows(desk.select({"crop_coefficient": 2.0}, decided="yes"))
     assert [each["outcome"] for each in tried] == ["rejected"], "a decision holds under other settings"
     desk.ask("apply", settings=None)
     assert path not in Path(str(run.store), "hands.json").read_text()
+
+
+def test_decisions_of_a_review_beside_it_are_noticed(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_CHECKED", -1.0)
+    desk = Desk(run)
+    assert desk.select(decided="new")["total"] == 0
+    path = run.outcomes.loc[run.outcomes["outcome"] == "paired", "frame_path"].iloc[0]
+    DecisionLog(run.store, "anna").append(judge_frame(run, path, "anna", "reject"))
+    assert desk.select(decided="new")["total"] == 1
+    (news,) = desk.sent
+    assert (news["kind"], news["facts"]["needs_pairing"], news["facts"]["reviewers"]) == ("facts", True, ["anna"])
+    desk.sent.clear()
+    outcomes.pair_run(run)
+    assert desk.select(decided="yes")["total"] == 1
+    (news,) = desk.sent
+    assert not news["facts"]["needs_pairing"]
 
 
 def test_a_run_that_is_at_work_is_not_written(run: FinishedRun) -> None:

@@ -213,6 +213,7 @@ def test_room_for_a_picture_is_as_light_as_the_page(pages: Pages) -> None:
         explorer.page.evaluate("() => model.held.add('pictures')")
         explorer.page.evaluate("document.querySelector('.grid').scrollTop = 4000")
         explorer.wait_for(LOADED)
+        explorer.wait_for("[...document.querySelectorAll('.cell')].some((cell) => !cell.querySelector('img').src)")
         shade = """() => {
             const empty = [...document.querySelectorAll(".cell")].find((cell) => !cell.querySelector("img").src);
             const pen = new OffscreenCanvas(1, 1).getContext("2d");
@@ -385,7 +386,7 @@ def test_doubt_comes_later(pages: Pages) -> None:
         doubt = "option[value=doubt]"
         assert explorer.label("doubt, at least").is_disabled()
         assert explorer.find(doubt).is_disabled()
-        explorer.page.evaluate("() => model.tell({ kind: 'doubt', facts: { doubt_ready: true } })")
+        explorer.page.evaluate("() => model.tell({ kind: 'facts', facts: { doubt_ready: true } })")
         assert explorer.label("doubt, at least").is_enabled()
         assert explorer.find(doubt).is_enabled()
 
@@ -515,12 +516,17 @@ def test_apply_asks_first(pages: Pages) -> None:
         assert explorer.button("Apply…").is_disabled()
 
 
-def test_apply_says_why_it_cannot(pages: Pages) -> None:
-    with start(pages, canApply=False) as explorer:
+def test_decisions_alone_can_be_applied(pages: Pages) -> None:
+    with start(pages) as explorer:
         explorer.find(".pairing > summary").click()
-        explorer.label("crop_coefficient").fill("2.1")
         assert explorer.button("Apply…").is_disabled()
-        assert explorer.page.get_by_text("The bucket is read only.").is_visible()
+        news = {"needs_pairing": True, "state": "Decisions are newer than hands.json."}
+        explorer.page.evaluate("facts => model.tell({ kind: 'facts', facts })", news)
+        assert explorer.page.get_by_text("Decisions are newer than hands.json.").is_visible()
+        explorer.button("Apply…").click()
+        assert explorer.page.get_by_text("This writes hands.json with what people decided since.").is_visible()
+        explorer.page.get_by_role("button", name="Apply", exact=True).click()
+        explorer.page.get_by_text("hands.json has").wait_for()
 
 
 # -- keyboard, and the large view

@@ -22,10 +22,11 @@ from detectime.decisions import Decision, DecisionError, format_time
 from detectime.detection import manifest
 from detectime.detection.manifest import RunError
 from detectime.doubt import score_doubt
+from detectime.errors import ConfigError
 from detectime.judgements import judge_frame
 from detectime.runs import FinishedRun, open_run
 from detectime.schema import SAMPLES
-from detectime.widgets import Review
+from detectime.widgets import Explorer, Review
 from detectime.widgets.review_queue import ReviewQueue, choose_rows, compute_wilson_interval
 
 BOX = (10.0, 20.0, 60.0, 90.0)
@@ -113,7 +114,7 @@ def test_each_action_is_on_disk_when_the_reply_comes_and_hands_json_has_it(run: 
         expected += [(paths[k], action) for action in actions]
         assert read_lines(run) == expected
     assert reply["progress"]["decided"] == 5
-    assert reply["progress"]["pending"] == len(expected)
+    assert reply["progress"]["pending"] == 5
     before = read_samples(run)
     assert before[paths[rejected]], "nothing is written to hands.json yet"
     paired = desk.ask("pair")
@@ -137,6 +138,11 @@ def test_another_detected_hand_is_chosen_as_it_was_detected(run: FinishedRun) ->
     desk.ask("pair")
     (hand,) = desk.get_item(at)["hands"]
     assert hand["key"] == "a"
+    desk.decide(at, "choose_hand", box=hand["corners"])
+    (back,) = desk.get_item(at)["hands"]
+    assert (back["label"], back["corners"]) == ("hand of the sample", (1.0, 1.0, 20.0, 20.0))
+    assert desk.decide(at, "choose_hand", box=back["corners"])["kind"] == "decided"
+    assert tuple(desk.get_item(at)["box"]) == (1.0, 1.0, 20.0, 20.0)
     assert hand["label"].startswith("other hand ")
     assert desk.decide(at, "choose_hand", box=hand["corners"])["kind"] == "decided"
     desk.ask("pair")
@@ -168,7 +174,8 @@ def test_a_frame_that_is_looked_at_again_shows_what_was_decided_and_keep_keeps_t
     desk.decide(at, "label", class_name="stop", box=BOX)
     item = desk.get_item(at)
     assert (item["class_name"], tuple(item["box"]), item["crop"]) == ("stop", BOX, None)
-    assert item["decision"]["action"] in ("box", "label")
+    assert item["is_decided"]
+    assert item["decisions"][0].startswith("you: class stop, box (")
     desk.decide(at, "keep")
     desk.ask("pair")
     sample = read_samples(run)[path]
@@ -184,10 +191,13 @@ def test_a_review_goes_on_where_it_ended(run: FinishedRun) -> None:
     facts = again.ask("open")["facts"]
     assert (facts["at"], facts["progress"]["decided"]) == (3, 3)
     assert again.get_item(3)["frame_path"] == paths[3]
-    outcomes.pair_run(run)  # what is decided has no doubt any more, and comes last
+    left = facts["progress"]["doubt_left"]
+    assert left < 1
+    outcomes.pair_run(run)
     later = Desk(open_run(str(run.store)))
-    assert later.ask("open")["facts"]["at"] == 0
-    assert later.get_item(0)["frame_path"] == paths[3]
+    facts = later.ask("open")["facts"]
+    assert (facts["at"], [later.get_item(at)["frame_path"] for at in range(4)]) == (3, paths[:4]), "one can go back"
+    assert facts["progress"]["doubt_left"] == pytest.approx(left, abs=0.02)
 
 
 def test_a_random_sample_is_the_same_after_decisions_were_applied(run: FinishedRun) -> None:
@@ -241,6 +251,32 @@ def test_rejected_samples_stay_among_the_doubted_ones(run: FinishedRun) -> None:
     assert (progress["judged"], progress["right"], progress["decided"]) == (4, 0, 4)
 
 
+def test_undoing_leaves_nothing_to_write(run: FinishedRun) -> None:
+    desk = Desk(run)
+    assert desk.decide(0, "label", class_name="stop")["progress"]["pending"] == 1
+    assert desk.ask("undo")["progress"]["pending"] == 0
+    desk.decide(0, "reject")
+    assert desk.get_item(0)["is_rejected"]
+    desk.ask("pair")
+    assert desk.get_item(0)["is_rejected"], "as it is written"
+    assert desk.decide(0, "keep")["kind"] in ("decided", "fault")
+
+
+def test_a_path_is_no_run(run: FinishedRun) -> None:
+    for widget in (Review, Explorer):
+        with pytest.raises(ConfigError, match=r"pass what runs.open_run\('out'\) returns"):
+            widget("out")  # type: ignore[operator]
+
+
+def test_keeping_ones_own_correction_does_not_make_the_sample_right(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = find_at(desk)
+    desk.decide(at, "box", box=(1, 1, 20, 20))
+    desk.ask("pair")
+    progress = desk.decide(at, "keep")["progress"]
+    assert (progress["judged"], progress["right"]) == (1, 0)
+
+
 def test_two_people_at_once_see_each_other(run: FinishedRun) -> None:
     anna, ben = Desk(run), Desk(open_run(str(run.store)), reviewer="ben")
     at = find_at(anna)
@@ -258,8 +294,9 @@ def test_two_people_at_once_see_each_other(run: FinishedRun) -> None:
 
 
 def test_named_frames_are_asked_about_in_their_order(run: FinishedRun) -> None:
-    paths = run.outcomes["frame_path"].iloc[[9, 3, 50]].tolist()
+    paths = run.outcomes["frame_path"].iloc[[9, 3, 50]]
     desk = Desk(run, frames=paths)
+    paths = paths.tolist()
     assert [desk.get_item(at)["frame_path"] for at in range(3)] == paths
     with pytest.raises(DecisionError, match=r"'no/such.jpg': the labels of the run have no such frame"):
         Review(run, frames=[paths[0], "no/such.jpg"], reviewer="anna")
@@ -271,6 +308,11 @@ def test_named_frames_are_asked_about_in_their_order(run: FinishedRun) -> None:
         ({"by": "dout"}, "did you mean 'doubt'"),
         ({"reviewer": "  "}, "give the name of the person"),
         ({"sample": 0}, "sample = 0: accepted: the number of frames"),
+        ({"sample": 2.5}, "sample = 2.5: accepted: the number of frames"),
+        ({"sample": True}, "sample = True: accepted: the number of frames"),
+        ({"frames": "a.jpg"}, r"frames = 'a.jpg': accepted: a list of paths, such as \['a.jpg'\]"),
+        ({"frames": ["a.jpg"], "by": "random"}, "by = 'random' and frames: accepted: one of them"),
+        ({"by": "frames"}, "by = 'frames': did you mean"),
     ],
 )
 def test_wrong_arguments_are_refused(values: dict[str, Any], message: str, run: FinishedRun) -> None:

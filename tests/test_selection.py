@@ -81,7 +81,12 @@ def meets(row: dict[Any, Any], wanted: Filter, doubt: float, change: str, groups
         yield wanted.group.lower() in row["video_name"].lower()
     if wanted.detector:
         yield isinstance(row["found_by"], str) and wanted.detector in row["found_by"].split("+")
-    texts = [row["frame_path"], row["video_name"], row["error"] if isinstance(row["error"], str) else ""]
+    texts = [
+        row["frame_path"],
+        row["video_name"],
+        row["class_name"],
+        row["error"] if isinstance(row["error"], str) else "",
+    ]
     yield any(wanted.text.lower() in text.lower() for text in texts)
     is_decided = isinstance(row["decision"], str)
     yield {"any": True, "yes": is_decided, "no": not is_decided, "new": row["frame_path"] in NEW}[wanted.decided]

@@ -140,8 +140,8 @@ def test_frames_that_are_gone_changed_or_broken_say_so(run: FinishedRun, tmp_pat
         served.request([Wish(row, SMALL) for row in range(4)])
         made = inbox.take(4)
         assert [made[Wish(row, SMALL)].fault is None for row in range(4)] == [False, False, False, True]
-        assert made[Wish(0, SMALL)].fault == "No such file or directory."
-        assert made[Wish(2, SMALL)].fault == "The file changed since detection."
+        assert made[Wish(0, SMALL)].fault == "The frame cannot be shown: No such file or directory."
+        assert made[Wish(2, SMALL)].fault == "The frame cannot be shown: the file changed since detection."
         shutil.copy(Path(run.config.data.images) / frames.samples["frame_path"][0], paths[0])
         served.request([Wish(0, SMALL)])
         assert inbox.take(1)[Wish(0, SMALL)].fault is None, "a fault is not kept: the frame may be back"

@@ -2,6 +2,7 @@
 // the widget, and the two are one module. `openWidget` at the end puts the parts together.
 
 const PATIENCE = 5000; // ms without a reply after which a banner says so
+const IF_RESTARTED = "If the kernel was restarted, run this cell again.";
 const MOST_WISHES = 200; // pictures that are asked for at once
 
 const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
@@ -28,6 +29,14 @@ function clean(text) {
 
 /** A name, which may run from right to left beside words that do not. */
 const makeName = (text) => make("bdi", {}, clean(text));
+
+/** JupyterLab hears no shortcut where keys are kept from it, and the browser would save the page. */
+function passSaveOn(event) {
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s") return;
+  event.preventDefault();
+  event.stopPropagation();
+  event.currentTarget.parentElement?.dispatchEvent(new KeyboardEvent(event.type, event));
+}
 
 /** Keys that are typed here never reach the notebook; Tab and Ctrl+S do. */
 function keepKey(event) {
@@ -231,6 +240,7 @@ function openWidget({ model, el }, { name, label, tabindex, most, start }) {
   const pictures = keepPictures(kernel.send, most);
 
   hideStills(model.get("key"));
+  root.addEventListener("keydown", passSaveOn);
   el.append(root);
   kernel.ask("open").then(({ facts }) => {
     if (isClosed) return;

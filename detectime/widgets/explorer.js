@@ -320,11 +320,12 @@ function makePairing(parts) {
     const { counted, facts: now } = state;
     const changed = Object.entries(state.settings).filter(([key, value]) => value !== now.settings[key])
       .map(([key, value]) => `${key} = ${value ?? "off"}`);
-    applying.disabled = !changed.length || !now.can_apply || state.isApplying;
+    applying.disabled = !changed.length && !now.needs_pairing || state.isApplying;
     back.disabled = !changed.length;
-    reason.textContent = state.isApplying ? "Pairing, and writing hands.json …" : now.apply_text;
-    if (!changed.length) showQuestion(false);
-    question.textContent = `This writes hands.json with ${changed.join(", ")}.`;
+    reason.textContent = state.isApplying ? "Pairing, and writing hands.json …" : now.state;
+    if (applying.disabled) showQuestion(false);
+    const decided = now.needs_pairing ? ["what people decided since"] : [];
+    question.textContent = `This writes hands.json with ${[...changed, ...decided].join(", ")}.`;
     if (!counted) return;
     const more = formatDifference(counted.samples - now.samples), sum = `${format(counted.samples)} samples`;
     samples.textContent = sum;
@@ -627,17 +628,21 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
       frame = null;
       words.replaceChildren(make("li", {}, nameOutcome(row.outcome)));
     }
-    const count = grid.count(), near = grid.getRow(index)?.row === row.row ? "" : "near ";
-    place.textContent = `${near}${format(Math.min(index + 1, count))} of ${format(count)}`;
-    spoken.textContent = `${place.textContent}: ${clean(row.class_name)}, ${nameOutcome(row.outcome)}`;
-    previous.disabled = index <= 0;
-    next.disabled = index >= count - 1;
+    showPlace(grid.getRow(index)?.row === row.row);
     path.textContent = path.title = stage.firstChild.alt = clean(row.frame_path);
     kind.textContent = clean(row.class_name);
     refresh();
     markCurrent();
     wish();
     request(row.row);
+  }
+
+  function showPlace(isExact) {
+    const count = grid.count(), near = isExact ? "" : "near ";
+    place.textContent = `${near}${format(Math.min(index + 1, count))} of ${format(count)}`;
+    spoken.textContent = `${place.textContent}: ${clean(row.class_name)}, ${nameOutcome(row.outcome)}`;
+    previous.disabled = index <= 0;
+    next.disabled = index >= count - 1;
   }
 
   function refresh() { // the thumbnail stands in for the large picture until that is there
@@ -659,6 +664,8 @@ function makeLargeView({ ask, pictures, grid, wish, tellFault, close }) {
 
   function showFrame(reply) {
     frame = { ...reply.frame, row: row.row };
+    index = reply.place ?? index; // where it is in the selection, if it is
+    showPlace(reply.place !== null);
     words.replaceChildren(...frame.lines.map((line) => make("li", {}, makeName(line))));
     const hadFocus = strip.contains(document.activeElement);
     strip.replaceChildren(...reply.strip.map((item) => {
@@ -870,12 +877,14 @@ function start({ facts, root, content, kernel, pictures, banners }) {
         grid.receive(message.row);
         if (isOpen()) large.refresh();
         wish();
-      } else if (message.kind === "doubt") {
+      } else if (message.kind === "facts") { // of the saved run, which others changed, or of the doubt
+        const isSaved = isSame(state.settings, state.facts.settings);
         Object.assign(state.facts, message.facts);
+        if (isSaved) state.settings = { ...state.facts.settings };
         update();
       }
     },
-    explainLate: () => "It is busy or gone; what you see is what it sent last.",
+    explainLate: () => `It is busy or gone; what you see is what it sent last. ${IF_RESTARTED}`,
     close() {
       observer.disconnect();
       grid.close();

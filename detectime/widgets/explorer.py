@@ -25,7 +25,7 @@ from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
 from detectime.widgets import selection
 from detectime.widgets.doubt_process import score_in_process
-from detectime.widgets.frame_widget import FrameWidget, Message, Reply, read_script, read_style
+from detectime.widgets.frame_widget import FrameWidget, Message, Reply, check_run, read_script, read_style
 from detectime.widgets.run_frames import RunFrames, describe_row_outcome
 from detectime.widgets.still import Still, make_still
 from detectime.widgets.trial import Trial
@@ -45,6 +45,7 @@ _RANGES = {  # lowest, highest, step
 }
 _MOST_GROUPS = 500  # in a list to choose from
 _MOST_ROWS = 400  # of a reply
+_CHECKED = 2.0  # seconds between two looks for decisions of others
 _PICTURES_FIRST = 2.0  # seconds before doubt is scored, so that the first pictures come soon
 _STRIP = 15  # frames of the same group before, and after
 _SHOWN_BEFORE = (Change.MOVED.value, Change.LOST.value)
@@ -79,10 +80,14 @@ class Explorer(FrameWidget):
     _css = read_style("explorer")
 
     def __init__(self, run: FinishedRun, *, doubt: pd.DataFrame | None = None) -> None:
+        check_run(run)
         self._trial = Trial(run)
         super().__init__(run, RunFrames(run, self._trial.saved))
+        if doubt is not None and not self.frames.samples["frame_path"].isin(doubt["frame_path"]).all():
+            raise ConfigError("doubt: it lacks frames of this run; pass what doubt.score_doubt(run) returned, or None")
         self._given_doubt = doubt
         self._doubt: Floats | None = None
+        self._looked = time.monotonic()
         self._reasons: list[str] = []
         self._doubt_thread: threading.Thread | None = None
         self._settings: PairingConfig | None = None  # None: as saved
@@ -128,6 +133,7 @@ class Explorer(FrameWidget):
 
     def _select(self, message: Message) -> Reply:
         start = time.perf_counter()
+        self._look_for_decisions()
         self._try_settings(message.get("settings"))
         wanted = selection.read_filter(message.get("filter") or {})
         changes = None if self._changes is None else self._changes["change"]
@@ -175,6 +181,7 @@ class Explorer(FrameWidget):
         return {
             "kind": "frame",
             "row": row,
+            "place": next(iter(np.flatnonzero(self._order == row).tolist()), None),
             "frame": frame | {"boxes": [*before, *boxes], "lines": lines},
             "strip": strip,
         }
@@ -182,13 +189,30 @@ class Explorer(FrameWidget):
     def _apply(self, message: Message) -> Reply:
         settings = self._read_settings(message.get("settings"))
         samples = outcomes.pair_run(self.run, settings or self.run.pairing)
-        self._trial.refresh()
-        if len(self._trial.saved) != len(self.frames.samples):
-            raise DecisionError("hands.json is written. The run has other frames now: run this cell again to see them.")
-        self.frames.samples = self._trial.saved
-        self._settings, self._samples, self._changes = None, self._trial.saved, None
+        self._refresh()
+        self._doubt_thread = self._given_doubt = None
+        self._start_doubt()
         text = f"hands.json is written: {outcomes.summarize_samples(samples)}."
         return {"kind": "applied", "text": text, "facts": self._list_facts()}
+
+    # -- what others change
+
+    def _look_for_decisions(self) -> None:
+        """Take decisions that people made since, such as in a review beside this, and tell the front end."""
+        if time.monotonic() - self._looked < _CHECKED:
+            return
+        self._looked = time.monotonic()
+        if self._trial.is_outdated:
+            self._refresh()
+            self.send({"kind": "facts", "facts": self._list_facts()})
+
+    def _refresh(self) -> None:
+        """Read the run anew; the settings are those of the run."""
+        self._trial.refresh()
+        if self._trial.saved["frame_path"].tolist() != self.frames.samples["frame_path"].tolist():
+            raise ConfigError("The run has other frames now: run this cell again to see them.")
+        self.frames.set_samples(self._trial.saved)
+        self._settings, self._samples, self._changes = None, self._trial.saved, None
 
     # -- settings of pairing
 
@@ -243,7 +267,7 @@ class Explorer(FrameWidget):
         found = doubt.iloc[np.maximum(rows, 0)]
         self._reasons = found["reasons"].where(rows >= 0, "").tolist()
         self._doubt = np.where(rows >= 0, found["doubt"].to_numpy(np.float64), np.nan)
-        self.send({"kind": "doubt", "facts": {"doubt_ready": True}})
+        self.send({"kind": "facts", "facts": {"doubt_ready": True}})
 
     # -- words
 
@@ -270,7 +294,6 @@ class Explorer(FrameWidget):
                 if (count := counts.get(outcome.value, 0))
             ],
             "groups": sorted(groups.tolist()) if len(groups) <= _MOST_GROUPS else None,
-            "groups_count": len(groups),
             "detectors": selection.list_detectors(samples),
             "reviewers": _list_reviewers(samples),
             "sorts": [{"name": name, "title": title} for name, title in selection.SORTS.items()],
@@ -278,14 +301,14 @@ class Explorer(FrameWidget):
             "settings": settings,
             "ranges": {name: _widen(limits, settings[name]) for name, limits in _RANGES.items()},
             "fallbacks": ["none", "wider", *(["frame"] if config.detection.whole_frame else [])],
-            "can_apply": True,
-            "apply_text": self._describe_state(),
+            "needs_pairing": self._trial.needs_pairing,
+            "state": self._describe_state(),
         }
 
     def _describe_state(self) -> str:
         """Say what the saved samples lack; empty if nothing."""
         if self._trial.needs_pairing:
-            return "Decisions or detections are newer than hands.json; the grid shows them, and Apply writes them."
+            return "Decisions or detections are newer than hands.json: the grid shows them, and Apply writes them too."
         return ""
 
     def _describe_rows(self, rows: Indices) -> list[dict[str, Any]]:

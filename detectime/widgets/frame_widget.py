@@ -13,7 +13,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from detectime.errors import DocumentedError
+from detectime.errors import ConfigError, DocumentedError
 from detectime.runs import FinishedRun
 from detectime.widgets.pictures import LARGE, SMALL, FramePictures, Picture, Wish
 from detectime.widgets.run_frames import RunFrames
@@ -43,6 +43,18 @@ def read_script(name: str) -> str:
 
 def _join_texts(*files: str) -> str:
     return "\n".join((_FOLDER / file).read_text("utf-8") for file in files)
+
+
+def check_run(run: object) -> None:
+    """Refuse what is no run, such as the path of one.
+
+    Raises
+    ------
+    ConfigError
+        With what to write instead.
+    """
+    if not isinstance(run, FinishedRun):
+        raise ConfigError(f"{run!r}: this is no run; pass what runs.open_run({str(run)!r}) returns")
 
 
 class FrameWidget(anywidget.AnyWidget):

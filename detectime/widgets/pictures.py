@@ -37,7 +37,7 @@ _CACHED = 96 * 2**20  # bytes of pictures that are kept
 _WORKERS = 2  # so that one frame that hangs its decoder does not stop the others
 _BATCH = 8  # small pictures that a worker makes at a time: neighbours in a video are decoded together
 _FRAME_TIMEOUT = 10.0  # seconds; somebody waits
-_IDLE = 300.0  # seconds after which a process without work ends
+_IDLE = 30.0  # seconds after which a process without work ends
 _LIMITS = Limits(start=60.0)
 
 
@@ -211,7 +211,11 @@ class FramePictures:
         else:
             for wish, made in zip(wishes, result.to_pylist(), strict=True):
                 fault = made["fault"]
-                picture = Picture(made["pictures"][0]) if fault is None else Picture(None, f"{fault}.".capitalize())
+                picture = (
+                    Picture(made["pictures"][0])
+                    if fault is None
+                    else Picture(None, f"The frame cannot be shown: {fault}.")
+                )
                 self._finish(wish, picture)
         if isinstance(result, LostShard) or worker.is_worn:
             worker.stop()

@@ -23,10 +23,6 @@ const UNSAVED = { // what a request that is not answered means
   decide: "This decision is not saved yet.", undo: "The decision is not taken back yet.",
   pair: "hands.json is not written yet.", item: "The next frame is not there yet.",
 };
-const DONE = {
-  keep: "kept", reject: "rejected", choose_hand: "other hand chosen", box: "box drawn",
-  label: "class changed",
-};
 const HELP = [
   ["k Enter", "keep the frame with the box and the class as shown"], ["x", "reject it"],
   ["1 – 9", "give it the class with that number"], ["a – f", "the sample is that other hand"],
@@ -37,14 +33,15 @@ const HELP = [
   ["z", "zoom to the box and back"], ["+ −", "zoom (or Ctrl and the wheel)"],
 ];
 const MOUSE = "Mouse or finger: drag inside the box to move it, its edges and corners to size it, "
-  + "elsewhere to draw another.";
+  + "elsewhere, or anywhere with Shift, to draw another.";
 const LEGEND = {
   hand: "the sample's hand", bbox: "the crop, where it is larger", face: "faces", other: "other hands",
   suggested: "suggested from frames before and after", before: "before your change",
 };
 const UNKNOWN = { // a frame that the kernel cannot describe
   row: null, frame_path: "", class_name: "", outcome_sentence: "", width: 1, height: 1, box: null, crop: null,
-  faces: [], hands: [], suggested: null, doubt: null, reasons: [], decisions: [], decision: null,
+  faces: [], hands: [], suggested: null, doubt: null, reasons: [], decisions: [], is_decided: false,
+  is_rejected: false,
 };
 
 // -- geometry: boxes are [x1, y1, x2, y2] in pixels of the frame, views [x, y, width, height]
@@ -295,7 +292,7 @@ function createStage({ onEdit, onHand, onPress }) {
     onPress();
     if (event.button !== 0 || drag || !isOpen || event.target.closest(".badge")) return;
     event.preventDefault(); // else the browser gives the focus to the page
-    const point = locate(event), grip = findGrip(point, event.pointerType);
+    const point = locate(event), grip = event.shiftKey ? [] : findGrip(point, event.pointerType);
     drag = { id: event.pointerId, point, grip, before: box, start: event, isMoved: false };
     view.setPointerCapture(event.pointerId);
   });
@@ -505,7 +502,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
 
   function skip() {
     if (phase === "end") return refuse("This is the end.");
-    if (item?.at !== at || !item.decision) skipped.add(at);
+    if (item?.at !== at || !item.is_decided) skipped.add(at);
     latest = "skipped";
     return goOn();
   }
@@ -589,7 +586,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
 
   const makeGroup = (label, ...children) =>
     make("div", { class: "group", role: "group", "aria-label": label }, ...children);
-  const writeButton = makeButton("", "write hands.json", writeHands);
+  const writeButton = makeButton("", "write hands.json", writeHands, "write");
 
   // Classes without a key are in a list, with a button that sets them: walking the list decides nothing.
   const others = facts.classes.filter(({ key }) => !key);
@@ -619,6 +616,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   function toggleHelp() {
     help.hidden = !help.hidden;
     buttons.get("?").setAttribute("aria-expanded", String(!help.hidden));
+    if (!help.hidden) help.scrollIntoView({ block: "nearest" });
   }
 
   // -- what is said
@@ -679,6 +677,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   function present(frame) {
     const { image = null, fault = "" } = frame;
     item = frame.item;
+    root.toggleAttribute("data-rejected", item.is_rejected); // its box is dashed
     stage.present(item, image, drafts.get(at) ?? item.box);
     const words = make("span", { dir: "auto" }, fault);
     stage.say(...(fault ? [words, make("kbd", {}, "s"), " skips this frame."] : []));
@@ -690,18 +689,17 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   }
 
   function showFacts() {
-    const { decision, class_name: className, frame_path: path } = item;
+    const { class_name: className, frame_path: path } = item;
     const list = (title, lines) => (lines.length ? [make("p", { class: "title" }, title),
       make("ul", {}, ...lines.map((line) => make("li", {}, makeName(line))))] : []);
     position.textContent = `${at + 1} of ${facts.total}`;
     head.replaceChildren(
-      make("p", { class: "class", title: clean(className) }, makeName(className)),
+      make("p", { class: "class", title: clean(className) }, makeName(className),
+        ...(item.is_rejected ? [make("span", { class: "rejected" }, "rejected")] : [])),
       make("p", { class: "outcome", dir: "auto" }, clean(item.outcome_sentence)),
       make("p", { class: "path muted", title: clean(path) }, makeName(path)));
-    const label = decision?.class_name ? ` (${decision.class_name})` : "";
-    const mine = decision ? [`you: ${DONE[decision.action] ?? decision.action}${label}`] : [];
     const title = item.doubt === null ? "Doubt" : `Doubt ${item.doubt.toFixed(2)}`;
-    details.replaceChildren(...list(title, item.reasons), ...list("Decisions", [...mine, ...item.decisions]));
+    details.replaceChildren(...list(title, item.reasons), ...list("Decisions", item.decisions));
     side.scrollTop = 0;
     side.tabIndex = side.scrollHeight > side.clientHeight + 1 ? 0 : -1;
     showHands();
@@ -765,7 +763,10 @@ function start({ facts, root, content, kernel, pictures, banners }) {
       queue.forgetAll();
       banners.say("news", message.text);
     },
-    explainLate: (kinds) => UNSAVED[Object.keys(UNSAVED).find((kind) => kinds.includes(kind))],
+    explainLate(kinds) {
+      const meaning = UNSAVED[Object.keys(UNSAVED).find((kind) => kinds.includes(kind))];
+      return `${meaning} ${IF_RESTARTED}`;
+    },
     close() {
       turn++;
       clearTimeout(slowTimer);

@@ -27,11 +27,12 @@ from detectime.decisions import (
 from detectime.detection import manifest
 from detectime.doubt import Reason, score_doubt
 from detectime.judgements import Judgement, judge_frames
-from detectime.report.card_boxes import Row, get_box
+from detectime.report.card_boxes import DetectedBoxes, Row, get_box
 from detectime.runs import FinishedRun
-from detectime.schema import CORNERS
-from detectime.widgets.frame_widget import FrameWidget, Message, Reply, read_script, read_style
-from detectime.widgets.review_queue import Order, ReviewQueue, choose_rows
+from detectime.schema import CORNERS, SAMPLES, Outcome
+from detectime.settings import suggest_name
+from detectime.widgets.frame_widget import FrameWidget, Message, Reply, check_run, read_script, read_style
+from detectime.widgets.review_queue import ORDERS, Order, ReviewQueue, choose_rows, is_same_hand
 from detectime.widgets.run_frames import RunFrames, is_larger
 from detectime.widgets.still import Still, make_still
 
@@ -93,14 +94,14 @@ class Review(FrameWidget):
         doubt: pd.DataFrame | None = None,
         seed: int = 0,
     ) -> None:
+        check_run(run)
+        _check_arguments(by, sample, frames)
         run.check_paired(with_decisions=False)
         self.reviewer = check_reviewer(_find_account() if reviewer is None else reviewer)
         self.by: Order = "frames" if frames is not None else by or ("doubt" if sample is None else "random")
-        if sample is not None and sample < 1:
-            raise DecisionError(f"sample = {sample}: accepted: the number of frames, at least 1, or None for all")
         super().__init__(run, RunFrames(run, run.outcomes))
-        self._set_doubt(score_doubt(run, self.frames.samples) if doubt is None else doubt)
         decided, _ = read_decisions(run.store)
+        self._set_doubt(score_doubt(run, self.frames.samples) if doubt is None else doubt)
         rows = choose_rows(
             self.frames.samples,
             self.by,
@@ -114,7 +115,10 @@ class Review(FrameWidget):
         self.queue = ReviewQueue(self.frames.samples, rows, decided, counted)
         self._log = DecisionLog(run.store, self.reviewer)
         self._undoable: list[tuple[int, int]] = []  # positions, and numbers of decisions
-        self._pending = 0
+        self._written: dict[
+            int, list[Decision]
+        ] = {}  # what hands.json has of frames that were decided since, by position
+        self._first_doubt = self._score_first_doubt()
         self._finished, self._looked = run.manifest["finished"], time.monotonic()
         self._told: set[str] = set()
         self._answers |= {
@@ -178,7 +182,6 @@ class Review(FrameWidget):
         box, class_name = _find_state(values, decisions)
         hand, crop = get_box(values, "hand"), get_box(values, "bbox")
         detected = self.frames.read_boxes([row])
-        hands = [found for found in detected.list_boxes(values) if found.kind == "other"][: len(_KEYS)]
         suggested = self._suggested[row]
         item = self.frames.describe_row(values, row) | {
             "at": at,
@@ -187,14 +190,15 @@ class Review(FrameWidget):
             "crop": crop if box == hand and is_larger(crop, hand) else None,
             "faces": [list(face) for face in detected.list_faces(values)],
             "hands": [
-                {"key": key, "corners": found.corners, "label": found.label}
-                for key, found in zip(_KEYS, hands, strict=False)
+                {"key": key, "corners": corners, "label": label}
+                for key, (corners, label) in zip(_KEYS, _list_hands(values, detected, box), strict=False)
             ],
             "suggested": None if np.isnan(suggested[0]) else suggested.round(1).tolist(),
             "doubt": None if np.isnan(self._doubt[row]) else round(float(self._doubt[row]), 3),
             "reasons": self._list_reasons(row),
-            "decisions": [_describe_decision(each) for each in decisions if each.reviewer != self.reviewer],
-            "decision": self._describe_own(decisions),
+            "decisions": self._describe_decisions(decisions),
+            "is_decided": any(each.reviewer == self.reviewer for each in decisions),
+            "is_rejected": _is_rejected(values, decisions),
         }
         return {"kind": "item", "at": at, "item": item}
 
@@ -217,10 +221,10 @@ class Review(FrameWidget):
     def _pair(self, _: Message) -> Reply:
         samples = outcomes.pair_run(self.run)
         if samples["frame_path"].tolist() == self.frames.samples["frame_path"].tolist():
-            self.frames.samples = samples.reset_index(drop=True)
+            self.frames.set_samples(samples)
         else:
             self._tell("The run has other frames now: run this cell again to see them.")
-        self._pending, self._finished = 0, self.run.manifest["finished"]
+        self._written, self._finished = {}, self.run.manifest["finished"]
         text = f"hands.json is written: {outcomes.summarize_samples(samples)}."
         return {"kind": "paired", "text": text, "progress": self._describe_progress()}
 
@@ -245,6 +249,8 @@ class Review(FrameWidget):
             yield Judgement(path, "keep") if shown == hand else Judgement(path, "box", shown)
         elif action == "reject":
             yield Judgement(path, "reject")
+        elif action == "choose_hand" and box is not None and hand is not None and np.allclose(box, hand, atol=0.06):
+            yield Judgement(path, "keep")  # the one that pairing chose, which may be an average of detected ones
         else:
             yield Judgement(path, action, box)
 
@@ -253,13 +259,12 @@ class Review(FrameWidget):
         row = int(self.queue.rows[at])
         for other in self._read_decisions(at):
             if other.reviewer != self.reviewer:
-                self._tell(
-                    f"{other.frame_path}: while you looked, {_describe_decision(other)}. The latest word counts."
-                )
+                said = f"{other.reviewer}: {_name_action(other)} ({_format_day(other)})"
+                self._tell(f"{other.frame_path}: while you looked, {said}. The latest word counts.")
         shown, detections = self.frames.samples.iloc[[row]], self.frames.take_detections([row])
         made = judge_frames(self.run, judgements, self.reviewer, shown=shown, detections=detections)
+        self._written.setdefault(at, self.queue.list_live(at))
         self._log.append(*made)
-        self._pending += len(made)
         self._read_decisions(at)
         return made
 
@@ -277,7 +282,7 @@ class Review(FrameWidget):
     # -- words
 
     def _describe_progress(self) -> Reply:
-        is_decided, doubt = self.queue.is_decided, np.nan_to_num(self._doubt[self.queue.rows])
+        is_decided, doubt = self.queue.is_decided, self._first_doubt
         left = float(doubt[~is_decided].sum() / doubt.sum()) if doubt.sum() > 0 else None
         precision = self.queue.measure_precision(is_random=self.by == "random")
         found = {
@@ -289,17 +294,19 @@ class Review(FrameWidget):
             "precision": _or_none(precision.value),
             "low": _or_none(precision.low),
             "high": _or_none(precision.high),
-            "pending": self._pending,
+            "pending": sum(self.queue.list_live(at) != written for at, written in self._written.items()),
         }
         return found | {"text": self._describe_precision(found)}
 
     def _describe_precision(self, found: Reply) -> str:
         text = f"{found['decided']:,} of {found['total']:,} decided"
         if not found["judged"]:
-            return text
+            is_open = self.by == "random" and found["decided"]
+            return f"{text}; no share yet, since the first ones are not decided" if is_open else text
         if self.by == "random":
             low, high = round(100 * found["low"]), round(100 * found["high"])
-            return f"{text}; {100 * found['precision']:.0f} % of samples right (95 % interval {low}–{high} %)"
+            of = "samples" if found["judged"] >= found["decided"] else f"the first {found['judged']:,} samples"
+            return f"{text}; {100 * found['precision']:.0f} % of {of} right (95 % interval {low}–{high} %)"
         shown = {"doubt": "doubted samples", "frames": "selected samples"}[self.by]
         return f"{text}; {found['right']:,} of {found['judged']:,} {shown} were right"
 
@@ -307,9 +314,25 @@ class Review(FrameWidget):
         names = [name for name in self._reasons[row].split(", ") if name]
         return [_REASONS[name].sentence for name in names[:_MOST_REASONS]]
 
-    def _describe_own(self, decisions: Sequence[Decision]) -> Reply | None:
-        own = [each for each in decisions if each.reviewer == self.reviewer]
-        return {"action": own[-1].action, "class_name": own[-1].class_name, "box": own[-1].box} if own else None
+    def _describe_decisions(self, decisions: Sequence[Decision]) -> list[str]:
+        """Return a line per person: what holds of what they decided, and when they decided last."""
+        lines = []
+        for reviewer in dict.fromkeys(each.reviewer for each in decisions):
+            own = [each for each in decisions if each.reviewer == reviewer]
+            last = {each.action == "label": each for each in own}  # about the class, and about the hand
+            who = "you" if reviewer == self.reviewer else reviewer
+            lines.append(f"{who}: {', '.join(map(_name_action, last.values()))} ({_format_day(own[-1])})")
+        return lines
+
+    def _score_first_doubt(self) -> Floats:
+        """Return the doubt of the queue's frames as if nobody had decided on them: decided ones are not doubted."""
+        rows = self.queue.rows
+        doubt = np.nan_to_num(self._doubt)
+        if self.queue.is_decided.any() and self.by == "doubt":
+            samples = self.frames.samples.assign(decision=None)
+            doubt = np.nan_to_num(score_doubt(self.run, samples)["doubt"].to_numpy(np.float64))
+        first: Floats = doubt[rows]
+        return first
 
     def _look_around(self) -> None:
         """Say if another process works in the run, or did since it was opened; decisions are kept all the same."""
@@ -348,16 +371,45 @@ def _find_state(values: Row, decisions: Sequence[Decision]) -> tuple[Corners | N
     for decision in decisions:
         if decision.action == "label":
             class_name = str(decision.class_name)
-        elif decision.action != "keep" and decision.hand is not None:
+        elif decision.hand is not None:
             x1, y1, x2, y2 = (round(corner, 1) for corner in decision.hand)
             box = x1, y1, x2, y2
     return box, class_name
 
 
-def _describe_decision(decision: Decision) -> str:
-    what = f"class {decision.class_name}" if decision.action == "label" else decision.action.replace("_", " ")
-    day = datetime.datetime.fromisoformat(decision.at).astimezone().strftime("%d %b %Y, %H:%M")
-    return f"{decision.reviewer}: {what} ({day})"
+def _list_hands(values: Row, detected: DetectedBoxes, shown: Corners | None) -> list[tuple[Corners, str]]:
+    """Return the other hands of a frame: those that were detected, and that of the sample if another one is shown."""
+    found = [(box.corners, box.label) for box in detected.list_boxes(values) if box.kind == "other"]
+    hand = get_box(values, "hand")
+    if hand is not None and values["outcome"] in SAMPLES:
+        found.insert(0, (hand, "hand of the sample"))
+    return [(corners, label) for corners, label in found if not is_same_hand(corners, shown)]
+
+
+def _is_rejected(values: Row, decisions: Sequence[Decision]) -> bool:
+    """Whether the last word about the hand of a frame is that there is no right box."""
+    hands = [each for each in decisions if each.action != "label"]
+    return hands[-1].action == "reject" if hands else values["outcome"] == Outcome.REJECTED
+
+
+def _name_action(decision: Decision) -> str:
+    return f"class {decision.class_name}" if decision.action == "label" else decision.action.replace("_", " ")
+
+
+def _format_day(decision: Decision) -> str:
+    return datetime.datetime.fromisoformat(decision.at).astimezone().strftime("%d %b %Y, %H:%M")
+
+
+def _check_arguments(by: str | None, sample: object, frames: object) -> None:
+    """Refuse arguments of a review that contradict each other, or are of no use."""
+    if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 1):
+        raise DecisionError(f"sample = {sample!r}: accepted: the number of frames, at least 1, or None for all")
+    if isinstance(frames, str):
+        raise DecisionError(f"frames = {frames!r}: accepted: a list of paths, such as [{frames!r}], or None")
+    if by is not None and by not in ORDERS:
+        raise DecisionError(f"by = {by!r}: {suggest_name(by, ORDERS)}")
+    if by is not None and frames is not None:
+        raise DecisionError(f"by = {by!r} and frames: accepted: one of them; frames come in their own order")
 
 
 def _or_none(value: float) -> float | None:

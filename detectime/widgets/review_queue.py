@@ -11,11 +11,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from detectime import boxes, resampling
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Indices
-from detectime.decisions import SAME_BOX, Decision, DecisionError, MergedDecisions, holds, merge_decisions
+from detectime.decisions import SAME_BOX, Corners, Decision, DecisionError, MergedDecisions, holds, merge_decisions
 from detectime.schema import SAMPLES, Outcome
 from detectime.settings import suggest_name
 
@@ -71,7 +72,8 @@ def choose_rows(
         The outcomes of a run, with a range as index.
     by
         ``doubt``: wanted frames, the most doubtful first; those without a sample only if there is a reason to doubt
-        them. ``random``: samples. ``frames``: those of `frames`.
+        them. Before them come those that people decided on, in the order of their decisions, so that a review that is
+        begun again can go back. ``random``: samples. ``frames``: those of `frames`.
     doubt
         Of each row, NaN where it is not wanted.
     decisions
@@ -80,7 +82,7 @@ def choose_rows(
     frames
         Paths, for ``frames``.
     sample
-        The number of frames, at most; None: all.
+        The number of frames, at most, beside those that are decided; None: all.
     seed
         For ``random``: another number draws other frames.
 
@@ -106,7 +108,7 @@ def choose_rows(
     paths = samples["frame_path"]
     is_shown = ~samples["outcome"].isin(_NOT_SHOWN).to_numpy()
     if by == "frames":
-        rows = _find_frames(paths, frames or ())
+        rows = _find_frames(paths, () if frames is None else frames)
     elif by == "random":
         was_sample = samples["outcome"].isin(SAMPLES).to_numpy() | _find_rejected_samples(samples, decisions)
         was_sample &= ~_find_added_samples(samples, decisions)
@@ -117,8 +119,11 @@ def choose_rows(
         values = np.zeros(len(samples)) if doubt is None else np.nan_to_num(doubt)
         is_asked = samples["outcome"].isin(SAMPLES).to_numpy() | _find_rejected_samples(samples, decisions)
         asked = samples["wanted"].to_numpy(bool) & (is_asked | (values > 0))
-        found = np.flatnonzero(asked & is_shown)
-        rows = found[np.argsort(-values[found], kind="stable")]
+        decided = _find_last_times(paths, decisions)
+        first = sorted(np.flatnonzero((decided != "") & is_shown), key=lambda row: str(decided[row]))
+        rest = np.flatnonzero(asked & is_shown & (decided == ""))
+        rest = rest[np.argsort(-values[rest], kind="stable")][:sample]
+        return np.concatenate([np.array(first, np.int64), rest])
     else:
         raise DecisionError(f"by = {by!r}: {suggest_name(by, ORDERS)}")
     return rows[:sample].astype(np.int64)
@@ -146,8 +151,8 @@ class ReviewQueue:
         bool, shape (N,): which frames are decided.
     verdicts
         float64, shape (N,): 1 where the sample is right as it was shown, 0 where it is not, NaN where nobody judged it
-        or there was none. It is right if the last word about its hand keeps it, or chooses or draws a box that overlaps
-        it with an IoU of at least `decisions.SAME_BOX`, and nobody gave it another class.
+        or there was none. It is right if the last word about its hand is a box that overlaps the one that was judged
+        first with an IoU of at least `decisions.SAME_BOX`, and the last word about its class is the first class.
 
     Examples
     --------
@@ -236,25 +241,25 @@ def _judge(decisions: Sequence[Decision]) -> bool | None:
     """Return whether a sample was right as it was shown; None if nobody said so, or there was none."""
     labels = [each for each in decisions if each.action == "label"]
     hands = [each for each in decisions if each.action != "label"]
-    has_other_class = any(each.class_name != each.judged_class and each.judged_box is not None for each in labels)
+    if not decisions or decisions[0].judged_box is None:
+        return None
+    has_other_class = bool(labels) and labels[-1].class_name != labels[0].judged_class
     if not hands:
         return False if has_other_class else None
-    return None if hands[-1].judged_box is None else is_hand_right(hands[-1]) and not has_other_class
+    return is_same_hand(hands[-1].hand, hands[0].judged_box) and not has_other_class
 
 
-def is_hand_right(decision: Decision) -> bool:
-    """Whether a decision finds the hand that was shown right.
+def is_same_hand(one: Corners | None, other: Corners | None) -> bool:
+    """Whether two boxes show the same hand, as decisions are compared: see `decisions.SAME_BOX`.
 
     Examples
     --------
-    >>> box = (0.0, 0.0, 10.0, 10.0)
-    >>> kept = Decision("2027-01-02T03:04:05.000000+00:00", "anna", "keep", "a.jpg", None, box, "ok")
-    >>> is_hand_right(kept)
-    True
+    >>> is_same_hand((0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 9.0)), is_same_hand(None, (0.0, 0.0, 10.0, 9.0))
+    (True, False)
     """
-    if decision.hand is None or decision.judged_box is None:
+    if one is None or other is None:
         return False
-    return bool(boxes.compute_iou(np.array(decision.hand), np.array(decision.judged_box)) >= SAME_BOX)
+    return bool(boxes.compute_iou(np.array(one), np.array(other)) >= SAME_BOX)
 
 
 def compute_wilson_interval(right: int, judged: int) -> tuple[float, float]:
@@ -269,6 +274,16 @@ def compute_wilson_interval(right: int, judged: int) -> tuple[float, float]:
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / judged + spread / (4 * judged))
     return (middle - half if right else 0.0), (middle + half if right < judged else 1.0)  # exact at both ends
+
+
+def _find_last_times(paths: pd.Series, decisions: MergedDecisions | None) -> NDArray[np.object_]:
+    """Return when somebody last decided on each frame; an empty text if nobody did."""
+    found = np.full(len(paths), "", object)
+    if decisions is not None and len(decisions):
+        last = {each.frame_path: each.at for each in decisions.decisions}  # the oldest come first
+        rows = pd.Index(paths).get_indexer(pd.Index(list(last), dtype=object))
+        found[rows[rows >= 0]] = np.array(list(last.values()), object)[rows >= 0]
+    return found
 
 
 def _find_frames(paths: pd.Series, frames: Iterable[str]) -> Indices:

@@ -57,6 +57,12 @@ class RunFrames:
         rows: Indices = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows
 
+    def set_samples(self, samples: pd.DataFrame) -> None:
+        """Take other outcomes of the same frames; detections are read anew when they are needed."""
+        self.samples = samples.reset_index(drop=True)
+        for name in ("_detections", "_detected_rows"):
+            self.__dict__.pop(name, None)
+
     def get_row(self, row: int, samples: pd.DataFrame | None = None) -> Row:
         """Return a row of the outcomes, or of others of the same frames, as a dictionary."""
         table = self.samples if samples is None else samples

@@ -93,7 +93,7 @@ class Filter:
     detector
         One that agrees on the hand.
     text
-        A part of the path, the group or the error, in small or capital letters.
+        A part of the path, the group, the class or the error, in small or capital letters.
     decided, decided_by
         One of `DECIDED`; a person who decided on the frame, alone or beside another one.
     doubt
@@ -296,9 +296,9 @@ def _count_classes(samples: pd.DataFrame, is_sample: Flags, was_sample: Flags) -
 
 
 def _find_text(samples: pd.DataFrame, text: str) -> Flags:
-    """Whether the path, the group or the error contains a text."""
+    """Whether the path, the group, the class or the error contains a text."""
     found = _match_text(samples["frame_path"], text)
-    for name in ("video_name", "error"):
+    for name in ("video_name", "class_name", "error"):
         found |= _match_values(samples[name], lambda values: _match_text(values, text))
     return found
 

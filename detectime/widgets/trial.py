@@ -142,6 +142,12 @@ class Trial:
         saved = frames.pair(run.pairing) if written is None or needs_pairing else written
         self.new_decisions = _find_new_decisions(saved, written) if has_new_decisions else frozenset()
         self._frames, self.saved, self.needs_pairing = frames, saved, needs_pairing
+        self._state = _describe_state(run)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether people decided, or the run was paired with this `run`, since the last `refresh`."""
+        return _describe_state(self._run) != self._state
 
     def pair(self, settings: PairingConfig) -> pd.DataFrame:
         """Pair the frames and apply the decisions of people; nothing is read or written.
@@ -152,6 +158,12 @@ class Trial:
             The samples of `FinishedRun.pair_frames`, with a range as index.
         """
         return self._frames.pair(settings)
+
+
+def _describe_state(run: FinishedRun) -> tuple[str | None, str | None]:
+    """Return what tells whether decisions or the written samples have changed."""
+    digest = decision_files.hash_files(decision_files.read_files(run.store))
+    return digest, (run.manifest["pairing"] or {}).get("hands_sha256")
 
 
 def _find_new_decisions(now: pd.DataFrame, written: pd.DataFrame | None) -> frozenset[str]:

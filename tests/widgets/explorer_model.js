@@ -97,7 +97,7 @@
         sorts: [{ name: "table", title: "order of the table" }, { name: "doubt", title: "doubt" }, { name: "class", title: "class" }, { name: "score", title: "score of the hand" }],
         doubt_ready: options.doubtReady ?? false, settings: { ...saved }, fallbacks: ["none", "wider", "frame"],
         ranges: { crop_coefficient: [0.5, 5, 0.05], wider_coefficient: [0.5, 8, 0.05], crop_hand_coefficient: [0.5, 5, 0.05], min_face_score: [0, 1, 0.01], min_hand_score: [0, 1, 0.01] },
-        can_apply: options.canApply ?? true, apply_text: options.canApply === false ? "The bucket is read only." : "",
+        needs_pairing: options.needsPairing ?? false, state: options.needsPairing ? "Decisions are newer than hands.json." : "",
       };
     }
 
