@@ -104,7 +104,8 @@ def run_all(page: Any) -> None:
     before = list_prompts(page)
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-    wait_until(lambda: list_prompts(page) != before and "[*]:" not in list_prompts(page), "the cells are executed")
+    wait_until(lambda: list_prompts(page) != before, "the cells begin")  # they may end with the same numbers
+    wait_until(lambda: "[*]:" not in list_prompts(page), "the cells are executed")
     page.wait_for_timeout(1500)  # scrolling
 
 
