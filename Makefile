@@ -38,7 +38,7 @@ test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every ext
 	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
 test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chromium (DETECTIME_CHROME=PROGRAM: in that one)
-	$(BIN)/python $(PYTEST) -m browser $$(grep -l 'mark.browser' tests/test_*.py)
+	$(BIN)/python $(PYTEST) $(PARALLEL) -m browser $$(grep -l 'mark.browser' tests/test_*.py)
 
 quick: $(VENV)/test ## run only the quick tests
 	$(BIN)/python $(PYTEST) -m "not slow and not browser"
