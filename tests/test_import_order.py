@@ -73,7 +73,17 @@ INSIDE = {
         *("sections", "measured", "provenance", "material", "gallery_requests", "unfinished", "report", "comparison"),
     ],
     "widgets": [
-        *("pictures", "run_frames", "still", "frame_widget", "doubt_process", "selection", "trial", "review_queue"),
+        *(
+            "pictures",
+            "run_frames",
+            "still",
+            "frame_widget",
+            "doubt_process",
+            "selection",
+            "trial",
+            "review_queue",
+            "frame_state",
+        ),
         *("explorer", "review"),
     ],
     "cli": ["projects", "options", "execution", "estimate", "key_help", "info", "lab", "finished", "compare", "main"],

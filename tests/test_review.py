@@ -59,7 +59,8 @@ class Desk:
         return replies[0]
 
     def decide(self, at: int, action: str, **values: Any) -> dict[str, Any]:
-        return self.ask("decide", at=at, action=action, box=values.get("box"), class_name=values.get("class_name"))
+        given = {"box": values.get("box"), "class_name": values.get("class_name")}
+        return self.ask("decide", at=at, action=action, seen=self.get_item(at)["box"], **given)
 
     def get_item(self, at: int) -> dict[str, Any]:
         item: dict[str, Any] = self.ask("item", at=at)["item"]
@@ -383,7 +384,8 @@ def test_a_run_that_is_detected_meanwhile_is_told(run: FinishedRun, monkeypatch:
     assert found is not None
     found["finished"] = None
     manifest.write_manifest(run.store, found)
-    desk.review._receive(None, {"kind": "decide", "id": 8, "at": 1, "action": "keep"}, [])
+    seen = desk.get_item(1)["box"]
+    desk.review._receive(None, {"kind": "decide", "id": 8, "at": 1, "action": "keep", "seen": seen}, [])
     kinds = [message["kind"] for message in desk.sent]
     assert sorted(kinds) == ["decided", "news"]
     assert "Frames of this run are being detected" in next(m["text"] for m in desk.sent if m["kind"] == "news")

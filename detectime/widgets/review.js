@@ -459,7 +459,9 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   const restore = (before) => (before === "loading" ? show(at) : setPhase(before));
 
   async function decide(action, { box = null, label = null, words }) {
-    const decided = item, reply = await request("decide", { at, action, box, class_name: label });
+    const decided = item, reply = await request("decide", {
+      at, action, box, class_name: label, seen: decided.box,
+    });
     if (!reply) return;
     queue.forget(decided.at);
     skipped.delete(decided.at);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import getpass
 import math
 import time
@@ -17,7 +16,6 @@ from detectime.boxes import Floats
 from detectime.decision_files import DecisionLog, read_decisions
 from detectime.decisions import (
     Action,
-    Corners,
     Decision,
     DecisionError,
     check_reviewer,
@@ -27,12 +25,13 @@ from detectime.decisions import (
 from detectime.detection import manifest
 from detectime.doubt import Reason, score_doubt
 from detectime.judgements import Judgement, judge_frames
-from detectime.report.card_boxes import DetectedBoxes, Row, get_box
+from detectime.report.card_boxes import get_box
 from detectime.runs import FinishedRun
-from detectime.schema import CORNERS, SAMPLES, Outcome
+from detectime.schema import CORNERS
 from detectime.settings import suggest_name
+from detectime.widgets.frame_state import describe_decision, describe_decisions, find_state, is_rejected, list_hands
 from detectime.widgets.frame_widget import FrameWidget, Message, Reply, check_run, read_script, read_style
-from detectime.widgets.review_queue import ORDERS, Order, ReviewQueue, choose_rows, is_same_hand
+from detectime.widgets.review_queue import ORDERS, Order, ReviewQueue, choose_rows
 from detectime.widgets.run_frames import RunFrames, is_larger
 from detectime.widgets.still import Still, make_still
 
@@ -40,6 +39,7 @@ _KEYS = "abcdef"  # of the other hands
 _DIGITS = 9  # classes that have a key
 _CHECKED = 2.0  # seconds between two looks at whether another process works in the run
 _MOST_REASONS = 6
+_ROUNDED = 0.06  # pixels: boxes on the screen are rounded to tenths
 
 
 class Review(FrameWidget):
@@ -115,9 +115,8 @@ class Review(FrameWidget):
         self.queue = ReviewQueue(self.frames.samples, rows, decided, counted)
         self._log = DecisionLog(run.store, self.reviewer)
         self._undoable: list[tuple[int, int]] = []  # positions, and numbers of decisions
-        self._written: dict[
-            int, list[Decision]
-        ] = {}  # what hands.json has of frames that were decided since, by position
+        # What hands.json has of the frames that were decided since it was written, by position.
+        self._written: dict[int, list[Decision]] = {}
         self._first_doubt = self._score_first_doubt()
         self._finished, self._looked = run.manifest["finished"], time.monotonic()
         self._told: set[str] = set()
@@ -179,7 +178,7 @@ class Review(FrameWidget):
         values = self.frames.get_row(row)
         self._read_decisions(at)
         decisions = self.queue.list_live(at)
-        box, class_name = _find_state(values, decisions)
+        box, class_name = find_state(values, decisions)
         hand, crop = get_box(values, "hand"), get_box(values, "bbox")
         detected = self.frames.read_boxes([row])
         suggested = self._suggested[row]
@@ -191,14 +190,14 @@ class Review(FrameWidget):
             "faces": [list(face) for face in detected.list_faces(values)],
             "hands": [
                 {"key": key, "corners": corners, "label": label}
-                for key, (corners, label) in zip(_KEYS, _list_hands(values, detected, box), strict=False)
+                for key, (corners, label) in zip(_KEYS, list_hands(values, detected, box), strict=False)
             ],
             "suggested": None if np.isnan(suggested[0]) else suggested.round(1).tolist(),
             "doubt": None if np.isnan(self._doubt[row]) else round(float(self._doubt[row]), 3),
             "reasons": self._list_reasons(row),
-            "decisions": self._describe_decisions(decisions),
+            "decisions": describe_decisions(decisions, self.reviewer),
             "is_decided": any(each.reviewer == self.reviewer for each in decisions),
-            "is_rejected": _is_rejected(values, decisions),
+            "is_rejected": is_rejected(values, decisions),
         }
         return {"kind": "item", "at": at, "item": item}
 
@@ -235,21 +234,23 @@ class Review(FrameWidget):
         action: Action = message["action"]
         values = self.frames.get_row(int(self.queue.rows[at]))
         path, hand = values["frame_path"], get_box(values, "hand")
-        shown, _ = _find_state(values, self.queue.list_live(at))
-        box = None if message.get("box") is None else parse_corners(message["box"], "box")
+        shown, box = (
+            None if message.get(name) is None else parse_corners(message[name], name) for name in ("seen", "box")
+        )
+        keeps_hand = shown is not None and hand is not None and np.allclose(shown, hand, atol=_ROUNDED)
         if action == "label":
             yield Judgement(path, "label", class_name=message["class_name"])
             if box is not None:
                 yield Judgement(path, "box", box)
             elif shown is not None:
-                yield Judgement(path, "keep") if shown == hand else Judgement(path, "box", shown)
+                yield Judgement(path, "keep") if keeps_hand else Judgement(path, "box", shown)
         elif action == "keep":
             if shown is None:
                 raise DecisionError("There is no box to keep: draw one, or reject the frame.")
-            yield Judgement(path, "keep") if shown == hand else Judgement(path, "box", shown)
+            yield Judgement(path, "keep") if keeps_hand else Judgement(path, "box", shown)
         elif action == "reject":
             yield Judgement(path, "reject")
-        elif action == "choose_hand" and box is not None and hand is not None and np.allclose(box, hand, atol=0.06):
+        elif action == "choose_hand" and box is not None and hand is not None and np.allclose(box, hand, atol=_ROUNDED):
             yield Judgement(path, "keep")  # the one that pairing chose, which may be an average of detected ones
         else:
             yield Judgement(path, action, box)
@@ -259,7 +260,7 @@ class Review(FrameWidget):
         row = int(self.queue.rows[at])
         for other in self._read_decisions(at):
             if other.reviewer != self.reviewer:
-                said = f"{other.reviewer}: {_name_action(other)} ({_format_day(other)})"
+                said = describe_decision(other)
                 self._tell(f"{other.frame_path}: while you looked, {said}. The latest word counts.")
         shown, detections = self.frames.samples.iloc[[row]], self.frames.take_detections([row])
         made = judge_frames(self.run, judgements, self.reviewer, shown=shown, detections=detections)
@@ -314,16 +315,6 @@ class Review(FrameWidget):
         names = [name for name in self._reasons[row].split(", ") if name]
         return [_REASONS[name].sentence for name in names[:_MOST_REASONS]]
 
-    def _describe_decisions(self, decisions: Sequence[Decision]) -> list[str]:
-        """Return a line per person: what holds of what they decided, and when they decided last."""
-        lines = []
-        for reviewer in dict.fromkeys(each.reviewer for each in decisions):
-            own = [each for each in decisions if each.reviewer == reviewer]
-            last = {each.action == "label": each for each in own}  # about the class, and about the hand
-            who = "you" if reviewer == self.reviewer else reviewer
-            lines.append(f"{who}: {', '.join(map(_name_action, last.values()))} ({_format_day(own[-1])})")
-        return lines
-
     def _score_first_doubt(self) -> Floats:
         """Return the doubt of the queue's frames as if nobody had decided on them: decided ones are not doubted."""
         rows = self.queue.rows
@@ -363,41 +354,6 @@ def _find_account() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "reviewer"
-
-
-def _find_state(values: Row, decisions: Sequence[Decision]) -> tuple[Corners | None, str]:
-    """Return the hand and the class of a frame with what was decided since it was paired."""
-    box, class_name = get_box(values, "hand"), str(values["class_name"])
-    for decision in decisions:
-        if decision.action == "label":
-            class_name = str(decision.class_name)
-        elif decision.hand is not None:
-            x1, y1, x2, y2 = (round(corner, 1) for corner in decision.hand)
-            box = x1, y1, x2, y2
-    return box, class_name
-
-
-def _list_hands(values: Row, detected: DetectedBoxes, shown: Corners | None) -> list[tuple[Corners, str]]:
-    """Return the other hands of a frame: those that were detected, and that of the sample if another one is shown."""
-    found = [(box.corners, box.label) for box in detected.list_boxes(values) if box.kind == "other"]
-    hand = get_box(values, "hand")
-    if hand is not None and values["outcome"] in SAMPLES:
-        found.insert(0, (hand, "hand of the sample"))
-    return [(corners, label) for corners, label in found if not is_same_hand(corners, shown)]
-
-
-def _is_rejected(values: Row, decisions: Sequence[Decision]) -> bool:
-    """Whether the last word about the hand of a frame is that there is no right box."""
-    hands = [each for each in decisions if each.action != "label"]
-    return hands[-1].action == "reject" if hands else values["outcome"] == Outcome.REJECTED
-
-
-def _name_action(decision: Decision) -> str:
-    return f"class {decision.class_name}" if decision.action == "label" else decision.action.replace("_", " ")
-
-
-def _format_day(decision: Decision) -> str:
-    return datetime.datetime.fromisoformat(decision.at).astimezone().strftime("%d %b %Y, %H:%M")
 
 
 def _check_arguments(by: str | None, sample: object, frames: object) -> None:
