@@ -32,6 +32,12 @@ from detectime.decisions import (
 from detectime.notes import Note, note_found
 from detectime.schema import CORNERS, DECISION_COLUMNS, SAMPLES, Outcome
 
+NOT_COUNTING = (
+    *("stale", "unlisted", "unknown_class", "relabelled", "undetected", "left_out_box", "no_size", "unknown_pixels"),
+    "outside",
+)
+"""Kinds of notes about decisions that do not count, or not as somebody may expect."""
+
 _EQUAL = 0.01  # pixels up to which corners are equal: turning a box rounds
 _STATES = {
     "stale": (

@@ -16,10 +16,11 @@ from finished_runs import make_run
 from detectime import outcomes
 from detectime.comparison import change_settings, compare_samples, count_changes
 from detectime.decision_files import DecisionLog
+from detectime.detection import manifest
 from detectime.doubt import score_doubt
 from detectime.judgements import judge_frame
 from detectime.runs import FinishedRun, open_run
-from detectime.schema import SAMPLES
+from detectime.schema import SAMPLES, Outcome
 from detectime.widgets import Explorer, Review, explorer
 
 NARROW = {"crop_coefficient": 0.9}
@@ -211,6 +212,40 @@ def test_decisions_of_a_review_beside_it_are_noticed(run: FinishedRun, monkeypat
     assert desk.select(decided="yes")["total"] == 1
     (news,) = desk.sent
     assert not news["facts"]["needs_pairing"]
+
+
+def test_a_run_that_got_other_frames_is_not_mixed_up(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_CHECKED", -1.0)
+    desk = Desk(run)
+    desk.select()
+    before = Path(str(run.store), "hands.json").read_bytes()
+    monkeypatch.setattr(desk.explorer.frames, "samples", desk.explorer.frames.samples.iloc[:40])
+    assert "has other frames now" in desk.ask("apply", settings=NARROW)["text"]
+    assert Path(str(run.store), "hands.json").read_bytes() == before
+
+
+def test_while_frames_are_detected_the_grid_stays(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_CHECKED", -1.0)
+    desk = Desk(run)
+    total = desk.select()["total"]
+    found = manifest.read_manifest(run.store)
+    assert found is not None
+    found["finished"] = None
+    manifest.write_manifest(run.store, found)
+    assert desk.select()["total"] == total
+    assert desk.sent[-1]["facts"]["state"] == "Frames of this run are being detected."
+
+
+def test_squares_and_counts_are_those_that_are_tried(run: FinishedRun) -> None:
+    desk = Desk(run)
+    facts = desk.ask("open")["facts"]
+    assert [outcome["name"] for outcome in facts["outcomes"]] == [outcome.value for outcome in Outcome]
+    selected = desk.select({"crop_coefficient": 0.6}, outcomes=["apart"])
+    (row, *_) = desk.list_rows(selected)
+    boxes = desk.ask("frame", row=row["row"])["frame"]["boxes"]
+    face, square = (next(box["corners"] for box in boxes if box["kind"] == kind) for kind in ("face", "square"))
+    longer = max(face[2] - face[0], face[3] - face[1])
+    assert (square[2] - square[0]) / 2 == pytest.approx(0.6 * longer, abs=0.3)
 
 
 def test_a_run_that_is_at_work_is_not_written(run: FinishedRun) -> None:

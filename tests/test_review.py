@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectime import outcomes
+from detectime.comparison import change_settings
 from detectime.decision_files import read_decisions
 from detectime.decisions import Decision, DecisionError, format_time
 from detectime.detection import manifest
@@ -60,7 +61,12 @@ class Desk:
 
     def decide(self, at: int, action: str, **values: Any) -> dict[str, Any]:
         given = {"box": values.get("box"), "class_name": values.get("class_name")}
-        return self.ask("decide", at=at, action=action, seen=self.get_item(at)["box"], **given)
+        return self.ask("decide", at=at, action=action, **self.look(at), **given)
+
+    def look(self, at: int) -> dict[str, Any]:
+        """Return what a person sees of a frame, as the front end says it with a decision."""
+        item = self.get_item(at)
+        return {"seen": item["box"], "seen_class": item["class_name"]}
 
     def get_item(self, at: int) -> dict[str, Any]:
         item: dict[str, Any] = self.ask("item", at=at)["item"]
@@ -138,14 +144,9 @@ def test_another_detected_hand_is_chosen_as_it_was_detected(run: FinishedRun) ->
     desk.decide(at, "box", box=(1, 1, 20, 20))
     desk.ask("pair")
     (hand,) = desk.get_item(at)["hands"]
-    assert hand["key"] == "a"
-    desk.decide(at, "choose_hand", box=hand["corners"])
-    (back,) = desk.get_item(at)["hands"]
-    assert (back["label"], back["corners"]) == ("hand of the sample", (1.0, 1.0, 20.0, 20.0))
-    assert desk.decide(at, "choose_hand", box=back["corners"])["kind"] == "decided"
-    assert tuple(desk.get_item(at)["box"]) == (1.0, 1.0, 20.0, 20.0)
-    assert hand["label"].startswith("other hand ")
+    assert (hand["key"], hand["label"]) == ("a", "hand that pairing chose")
     assert desk.decide(at, "choose_hand", box=hand["corners"])["kind"] == "decided"
+    assert desk.get_item(at)["hands"] == []
     desk.ask("pair")
     found = read_samples(run)[item["frame_path"]]["bbox"]
     assert np.abs(np.array(found) - (item["crop"] or item["box"])).max() <= 1
@@ -278,6 +279,102 @@ def test_keeping_ones_own_correction_does_not_make_the_sample_right(run: Finishe
     assert (progress["judged"], progress["right"]) == (1, 0)
 
 
+def test_a_random_sample_keeps_what_was_given_a_class_that_is_not_wanted(run: FinishedRun) -> None:
+    desk = Desk(run, sample=20)
+    paths = [desk.get_item(at)["frame_path"] for at in range(20)]
+    for at in range(20):
+        if at % 4:
+            desk.decide(at, "keep")
+        else:
+            desk.decide(at, "label", class_name="no_gesture")
+    desk.ask("pair")
+    again = Desk(open_run(str(run.store)), sample=20)
+    assert [again.get_item(at)["frame_path"] for at in range(20)] == paths
+    progress = again.ask("open")["facts"]["progress"]
+    assert (progress["judged"], progress["right"]) == (20, 15)
+
+
+def test_only_what_was_on_the_screen_is_decided(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = find_at(desk)
+    seen, before = desk.look(at), desk.get_item(at)
+    other = Desk(open_run(str(run.store)), reviewer="ben")
+    other.decide(at, "box", box=BOX)
+    reply = desk.ask("decide", at=at, action="keep", box=None, class_name=None, **seen)
+    assert reply["kind"] == "decided", "it was seen before ben decided"
+    assert tuple(desk.get_item(at)["box"]) == tuple(before["box"])
+    stale = desk.look(at) | {"seen": BOX}
+    reply = desk.ask("decide", at=at, action="keep", box=None, class_name=None, **stale)
+    assert "has another box or class by now" in reply["text"]
+    reply = desk.ask("decide", at=at, action="keep", box=None, class_name=None, **(desk.look(at) | {"seen_class": "x"}))
+    assert "has another box or class by now" in reply["text"]
+
+
+def test_what_is_undone_after_it_was_written_is_shown_as_pairing_alone_has_it(run: FinishedRun) -> None:
+    desk = Desk(run)
+    first, second, third = find_at(desk), find_at(desk) + 1, find_at(desk) + 2
+    items = [desk.get_item(at) for at in (first, second, third)]
+    desk.decide(first, "label", class_name="stop")
+    desk.decide(second, "reject")
+    desk.decide(third, "box", box=BOX)
+    desk.ask("pair")
+    for at, item in zip((third, second, first), reversed(items), strict=True):
+        assert desk.ask("undo")["at"] == at
+        assert desk.get_item(at) == item
+    assert desk.ask("open")["facts"]["progress"]["pending"] == 3
+    desk.decide(first, "keep")
+    desk.ask("pair")
+    assert read_samples(run)[items[0]["frame_path"]]["label"] == run.config.labels[items[0]["class_name"]]
+    assert items[1]["frame_path"] in read_samples(run)
+
+
+def test_the_same_person_elsewhere_is_not_undone(run: FinishedRun) -> None:
+    desk, elsewhere = Desk(run), Desk(open_run(str(run.store)))
+    desk.decide(0, "reject")
+    elsewhere.decide(0, "box", box=BOX)
+    assert "You decided on that frame again elsewhere" in desk.ask("undo")["text"]
+    assert tuple(desk.get_item(0)["box"]) == BOX
+
+
+def test_a_class_leaves_a_rejected_frame_rejected(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = find_at(desk)
+    desk.decide(at, "reject")
+    desk.decide(at, "label", class_name="stop")
+    item = desk.get_item(at)
+    assert (item["is_rejected"], item["class_name"]) == (True, "stop")
+
+
+def test_the_crop_is_the_one_that_will_be_written(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = next(at for at in range(len(desk.review.queue)) if desk.get_item(at)["class_name"] == "ok")
+    assert desk.get_item(at)["crop"] is None
+    desk.decide(at, "label", class_name="mute")
+    item = desk.get_item(at)
+    assert item["enlarge"] == run.pairing.crop_hand_coefficient
+    desk.ask("pair")
+    assert read_samples(run)[item["frame_path"]]["bbox"] == [int(corner) for corner in item["crop"]]
+
+
+def test_a_box_in_a_frame_that_was_not_detected_is_refused(run: FinishedRun) -> None:
+    path = run.outcomes.loc[run.outcomes["outcome"] == "left_out", "frame_path"].iloc[0]
+    desk = Desk(run, frames=[path])
+    assert "was not detected" in desk.decide(0, "box", box=(0, 0, 2, 2))["text"]
+    assert desk.decide(0, "label", class_name="stop")["kind"] == "decided"
+    assert "corrections" not in desk.ask("pair")["text"]
+    assert "no detection ran on it" in desk.ask("pair")["text"], "what does not count is said"
+
+
+def test_pairing_in_the_explorer_is_followed(run: FinishedRun) -> None:
+    desk = Desk(run)
+    at = find_at(desk)
+    seen = desk.look(at)
+    outcomes.pair_run(run, change_settings(run.pairing, {"crop_coefficient": 0.5}))
+    reply = desk.ask("decide", at=at, action="keep", box=None, class_name=None, **seen)
+    lost = desk.get_item(at)["box"] is None
+    assert (reply["kind"] == "fault") == lost
+
+
 def test_two_people_at_once_see_each_other(run: FinishedRun) -> None:
     anna, ben = Desk(run), Desk(open_run(str(run.store)), reviewer="ben")
     at = find_at(anna)
@@ -335,7 +432,7 @@ def test_wrong_arguments_are_refused(values: dict[str, Any], message: str, run: 
 def test_a_refused_decision_is_told_and_writes_nothing(values: dict[str, Any], message: str, run: FinishedRun) -> None:
     desk = Desk(run)
     at = find_at(desk)
-    reply = desk.ask("decide", **({"at": at, "box": None, "class_name": None} | values))
+    reply = desk.ask("decide", **({"at": at, "box": None, "class_name": None} | desk.look(at) | values))
     assert reply["kind"] == "fault"
     assert message in reply["text"]
     assert read_lines(run) == []
@@ -384,8 +481,7 @@ def test_a_run_that_is_detected_meanwhile_is_told(run: FinishedRun, monkeypatch:
     assert found is not None
     found["finished"] = None
     manifest.write_manifest(run.store, found)
-    seen = desk.get_item(1)["box"]
-    desk.review._receive(None, {"kind": "decide", "id": 8, "at": 1, "action": "keep", "seen": seen}, [])
+    desk.review._receive(None, {"kind": "decide", "id": 8, "at": 1, "action": "keep"} | desk.look(1), [])
     kinds = [message["kind"] for message in desk.sent]
     assert sorted(kinds) == ["decided", "news"]
     assert "Frames of this run are being detected" in next(m["text"] for m in desk.sent if m["kind"] == "news")

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from detectime import boxes
+from detectime.config import PairingConfig
 from detectime.exports.selection import read_detections_of
 from detectime.report.thumbnails import Box
 from detectime.runs import FinishedRun
@@ -70,6 +71,8 @@ class DetectedBoxes:
         The frames, each once.
     detections
         Rows of the detections table, one per frame and in their order, with `DETECTED_COLUMNS`; None: they are read.
+    settings
+        Of the pairing whose context squares are drawn; None: those of the run.
 
     Raises
     ------
@@ -77,12 +80,18 @@ class DetectedBoxes:
         If the detections cannot be read.
     """
 
-    def __init__(self, run: FinishedRun, frame_paths: Sequence[str], detections: pa.Table | None = None) -> None:
+    def __init__(
+        self,
+        run: FinishedRun,
+        frame_paths: Sequence[str],
+        detections: pa.Table | None = None,
+        settings: PairingConfig | None = None,
+    ) -> None:
         if detections is None:
             frames = pd.DataFrame({"frame_path": pd.Series(frame_paths, dtype=object)})
             detections = read_detections_of(run, DETECTED_COLUMNS, frames)
         self._rows = dict(zip(frame_paths, detections.to_pylist(), strict=True))
-        config = run.pairing
+        config = settings or run.pairing
         # Without a pair, the squares of the last step of pairing.
         self._coefficient = config.crop_coefficient if config.fallback == "none" else config.wider_coefficient
 

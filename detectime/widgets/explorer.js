@@ -116,12 +116,13 @@ function makeFilters(parts) {
     return follow(input, () => { input.value = state.filter[key]; });
   };
 
-  const outcomes = facts.outcomes.map(({ name, sentence, is_sample }, k) => {
+  const outcomes = facts.outcomes.map(({ name, sentence, is_sample }) => {
     const words = [makeDot(is_sample), nameOutcome(name)];
     const read = () => [state.filter.outcomes.includes(name), state.counted?.outcomes[name] ?? 0];
     const press = () => toggle("outcomes", name);
     const chip = makeChip(parts, { title: sentence, class: "chip" }, words, press, read);
-    return follow(chip, () => { chip.hidden = !read().some(Boolean) && !state.facts.outcomes[k].count; });
+    const isSaved = () => state.facts.outcomes.some((saved) => saved.name === name && saved.count);
+    return follow(chip, () => { chip.hidden = !read().some(Boolean) && !isSaved(); });
   });
 
   const listDecisions = [

@@ -18,6 +18,7 @@ from detectime.candidates import Indices
 from detectime.comparison import Change, change_settings, compare_samples
 from detectime.config import PairingConfig, config_to_dict
 from detectime.decisions import DecisionError
+from detectime.detection.manifest import RunError
 from detectime.doubt import Reason
 from detectime.errors import ConfigError, DocumentedError
 from detectime.report.card_boxes import Row
@@ -25,7 +26,15 @@ from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome
 from detectime.widgets import selection
 from detectime.widgets.doubt_process import score_in_process
-from detectime.widgets.frame_widget import FrameWidget, Message, Reply, check_run, read_script, read_style
+from detectime.widgets.frame_widget import (
+    FrameWidget,
+    Message,
+    Reply,
+    check_run,
+    describe_pairing,
+    read_script,
+    read_style,
+)
 from detectime.widgets.run_frames import RunFrames, describe_row_outcome
 from detectime.widgets.still import Still, make_still
 from detectime.widgets.trial import Trial
@@ -172,7 +181,7 @@ class Explorer(FrameWidget):
             raise DecisionError(f"There is no row {row} in this run of {len(self._samples):,} frames.")
         values = self.frames.get_row(row, self._samples)
         (frame,) = self._describe_rows(np.array([row]))
-        boxes = [vars(box) for box in self.frames.read_boxes([row]).list_boxes(values)]
+        boxes = [vars(box) for box in self.frames.read_boxes([row], self._settings).list_boxes(values)]
         before = [box for box in frame["boxes"] if box["kind"] == "before"]
         group = self.frames.list_rows_of_group(row)
         here = int(np.flatnonzero(group == row)[0])
@@ -188,11 +197,10 @@ class Explorer(FrameWidget):
 
     def _apply(self, message: Message) -> Reply:
         settings = self._read_settings(message.get("settings"))
-        samples = outcomes.pair_run(self.run, settings or self.run.pairing)
+        self.run.refresh()
+        self._check_frames(self.run.frames)
+        text = describe_pairing(self.run, outcomes.pair_run(self.run, settings or self.run.pairing))
         self._refresh()
-        self._doubt_thread = self._given_doubt = None
-        self._start_doubt()
-        text = f"hands.json is written: {outcomes.summarize_samples(samples)}."
         return {"kind": "applied", "text": text, "facts": self._list_facts()}
 
     # -- what others change
@@ -202,17 +210,34 @@ class Explorer(FrameWidget):
         if time.monotonic() - self._looked < _CHECKED:
             return
         self._looked = time.monotonic()
-        if self._trial.is_outdated:
-            self._refresh()
-            self.send({"kind": "facts", "facts": self._list_facts()})
+        try:
+            if not self._trial.is_outdated:
+                return
+            trial = Trial(self.run)
+        except RunError:  # what is shown stays of use
+            self.send({"kind": "facts", "facts": {"state": "Frames of this run are being detected."}})
+            return
+        self._check_frames(trial.saved)
+        self._trial = trial
+        self._refresh(reads=False)
+        self.send({"kind": "facts", "facts": self._list_facts()})
 
-    def _refresh(self) -> None:
-        """Read the run anew; the settings are those of the run."""
-        self._trial.refresh()
-        if self._trial.saved["frame_path"].tolist() != self.frames.samples["frame_path"].tolist():
+    def _check_frames(self, table: pd.DataFrame) -> None:
+        """Refuse to go on with a run that has other frames than those that are shown."""
+        if table["frame_path"].tolist() != self.frames.samples["frame_path"].tolist():
             raise ConfigError("The run has other frames now: run this cell again to see them.")
+
+    def _refresh(self, *, reads: bool = True) -> None:
+        """Show the run as it is now; the settings are those of the run."""
+        if reads:
+            self._trial.refresh()
         self.frames.set_samples(self._trial.saved)
         self._settings, self._samples, self._changes = None, self._trial.saved, None
+        if self._doubt is not None:  # nobody doubts what a person decided
+            self._doubt[self._trial.saved["decision"].notna().to_numpy()] = 0
+        if self._given_doubt is None:
+            self._doubt_thread = None
+            self._start_doubt()
 
     # -- settings of pairing
 
@@ -288,10 +313,9 @@ class Explorer(FrameWidget):
                     "name": outcome.value,
                     "sentence": outcome.sentence,
                     "is_sample": outcome.is_sample,
-                    "count": int(count),
+                    "count": int(counts.get(outcome.value, 0)),
                 }
                 for outcome in Outcome
-                if (count := counts.get(outcome.value, 0))
             ],
             "groups": sorted(groups.tolist()) if len(groups) <= _MOST_GROUPS else None,
             "detectors": selection.list_detectors(samples),
@@ -314,7 +338,7 @@ class Explorer(FrameWidget):
     def _describe_rows(self, rows: Indices) -> list[dict[str, Any]]:
         values = self._samples.iloc[rows].to_dict("records")
         changes = None if self._changes is None else self._changes["change"].iloc[rows].astype(str).tolist()
-        before = pairing.get_boxes(self._trial.saved.iloc[rows], "hand").round(1).tolist() if changes else []
+        before = _list_boxes_before(self._trial.saved.iloc[rows], self._samples.iloc[rows]) if changes else []
         described = []
         for k, (number, row) in enumerate(zip(rows.tolist(), values, strict=True)):
             change = None if changes is None else changes[k]
@@ -344,6 +368,14 @@ class Explorer(FrameWidget):
 
 
 _REASONS = {reason.value: reason for reason in Reason}
+
+
+def _list_boxes_before(saved: pd.DataFrame, samples: pd.DataFrame) -> list[list[float]]:
+    """Return what was saved of each row: the hand or, where that did not change, the crop."""
+    hands, crops = pairing.get_boxes(saved, "hand"), pairing.get_boxes(saved, "bbox")
+    is_same = (hands == pairing.get_boxes(samples, "hand")).all(axis=1)
+    corners: list[list[float]] = np.where(is_same[:, None], crops, hands).round(1).tolist()
+    return corners
 
 
 def _list_reviewers(samples: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""What was decided about a frame, as the review shows it: its box and class now, other hands, and words."""
+"""What was decided about a frame, as the review shows it: the other hands, and what people said."""
 
 from __future__ import annotations
 
@@ -6,36 +6,30 @@ import datetime
 from collections.abc import Sequence
 
 from detectime.decisions import Corners, Decision
-from detectime.report.card_boxes import DetectedBoxes, Row, get_box
-from detectime.schema import SAMPLES, Outcome
+from detectime.report.card_boxes import DetectedBoxes, Row
 from detectime.widgets.review_queue import is_same_hand
 
 
-def find_state(values: Row, decisions: Sequence[Decision]) -> tuple[Corners | None, str]:
-    """Return the hand and the class of a frame with what was decided since it was paired."""
-    box, class_name = get_box(values, "hand"), str(values["class_name"])
-    for decision in decisions:
-        if decision.action == "label":
-            class_name = str(decision.class_name)
-        elif decision.hand is not None:
-            x1, y1, x2, y2 = (round(corner, 1) for corner in decision.hand)
-            box = x1, y1, x2, y2
-    return box, class_name
+def list_hands(
+    values: Row, detected: DetectedBoxes, shown: Corners | None, own: Corners | None
+) -> list[tuple[Corners, str]]:
+    """Return the hands of a frame that are not the shown one, each with a few words.
 
-
-def list_hands(values: Row, detected: DetectedBoxes, shown: Corners | None) -> list[tuple[Corners, str]]:
-    """Return the other hands of a frame: those that were detected, and that of the sample if another one is shown."""
-    found = [(box.corners, box.label) for box in detected.list_boxes(values) if box.kind == "other"]
-    hand = get_box(values, "hand")
-    if hand is not None and values["outcome"] in SAMPLES:
-        found.insert(0, (hand, "hand of the sample"))
+    Parameters
+    ----------
+    values
+        A row of the outcomes.
+    detected
+        What was detected in its frame.
+    shown
+        The hand on the screen.
+    own
+        The hand that pairing alone chooses, which may be an average of detected ones: it comes first.
+    """
+    boxes = [(box.corners, box.label) for box in detected.list_boxes(values) if box.kind == "other"]
+    found = [(own, "hand that pairing chose")] if own is not None else []
+    found += [(corners, label) for corners, label in boxes if not is_same_hand(corners, own)]
     return [(corners, label) for corners, label in found if not is_same_hand(corners, shown)]
-
-
-def is_rejected(values: Row, decisions: Sequence[Decision]) -> bool:
-    """Whether the last word about the hand of a frame is that there is no right box."""
-    hands = [each for each in decisions if each.action != "label"]
-    return hands[-1].action == "reject" if hands else values["outcome"] == Outcome.REJECTED
 
 
 def describe_decisions(decisions: Sequence[Decision], reviewer: str) -> list[str]:

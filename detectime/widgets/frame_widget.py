@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import pandas as pd
 import traitlets
 from IPython.display import display
 
+from detectime import corrections
 from detectime.errors import ConfigError, DocumentedError
+from detectime.outcomes import summarize_samples
 from detectime.runs import FinishedRun
 from detectime.widgets.pictures import LARGE, SMALL, FramePictures, Picture, Wish
 from detectime.widgets.run_frames import RunFrames
@@ -55,6 +58,20 @@ def check_run(run: object) -> None:
     """
     if not isinstance(run, FinishedRun):
         raise ConfigError(f"{run!r}: this is no run; pass what runs.open_run({str(run)!r}) returns")
+
+
+def describe_pairing(run: FinishedRun, samples: pd.DataFrame) -> str:
+    """Say what pairing wrote, and which decisions do not count, and why.
+
+    Parameters
+    ----------
+    run
+        The run, with the notes of its last pairing.
+    samples
+        What `outcomes.pair_run` returned.
+    """
+    notes = [f" {note}." for note in run.notes if note.kind in corrections.NOT_COUNTING]
+    return f"hands.json is written: {summarize_samples(samples)}.{''.join(notes)}"
 
 
 class FrameWidget(anywidget.AnyWidget):

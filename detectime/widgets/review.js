@@ -61,6 +61,13 @@ function tidyBox([x1, y1, x2, y2], { width, height }) {
   return [left, top, right, bottom];
 }
 
+/** What is cut out for a box: its surroundings too, where the class is one whose crops are enlarged. */
+function cropBox(box, { enlarge, width, height }) {
+  if (!enlarge) return box;
+  const [x, y] = findMiddle(box), half = enlarge * Math.max(box[2] - box[0], box[3] - box[1]);
+  return [clamp(x - half, 0, width), clamp(y - half, 0, height), clamp(x + half, 0, width), clamp(y + half, 0, height)];
+}
+
 /** The box moved as a whole, up to the border of the frame. */
 function moveBox([x1, y1, x2, y2], dx, dy, { width, height }) {
   const left = clamp(x1 + dx, 0, Math.max(0, width - (x2 - x1)));
@@ -290,7 +297,7 @@ function createStage({ onEdit, onHand, onPress }) {
 
   view.addEventListener("pointerdown", (event) => {
     onPress();
-    if (event.button !== 0 || drag || !isOpen || event.target.closest(".badge")) return;
+    if (event.button !== 0 || drag || !isOpen || item.isUnsized || event.target.closest(".badge")) return;
     event.preventDefault(); // else the browser gives the focus to the page
     const point = locate(event), grip = event.shiftKey ? [] : findGrip(point, event.pointerType);
     drag = { id: event.pointerId, point, grip, before: box, start: event, isMoved: false };
@@ -395,7 +402,10 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   add(["z"], "judge", stage.toggleZoom);
   add(["+", "="], "judge", () => stage.zoomBy(1.25));
   add(["-"], "judge", () => stage.zoomBy(0.8));
-  add(["n"], "judge", stage.addBox);
+  add(["n"], "judge", () => {
+    if (item.isUnsized) return refuse("This frame was not detected: a box in it would not count.");
+    return stage.addBox();
+  });
   add(["?"], "nothing", toggleHelp);
   add(["Escape"], "nothing", () => {
     if (phase === "ready" && isChanged()) stage.restore();
@@ -460,10 +470,10 @@ function start({ facts, root, content, kernel, pictures, banners }) {
 
   async function decide(action, { box = null, label = null, words }) {
     const decided = item, reply = await request("decide", {
-      at, action, box, class_name: label, seen: decided.box,
+      at, action, box, class_name: label, seen: decided.box, seen_class: decided.class_name,
     });
-    if (!reply) return;
     queue.forget(decided.at);
+    if (!reply) return void show(at); // as it is now: it may be another one than was seen
     skipped.delete(decided.at);
     decided.box = stage.box; // what was drawn is no draft any more
     latest = make("span", { class: "saved" }, `${words} `, makeName(decided.frame_path));
@@ -530,7 +540,8 @@ function start({ facts, root, content, kernel, pictures, banners }) {
     const before = phase, reply = await request("pair", {}, "writing");
     if (!reply) return undefined;
     banners.say("news", reply.text);
-    return restore(before);
+    queue.forgetAll(); // boxes may be others now
+    return before === "end" ? setPhase(before) : show(at);
   }
 
   /** Show the frame at a position, when its picture is there; the one before stays until then. */
@@ -679,6 +690,9 @@ function start({ facts, root, content, kernel, pictures, banners }) {
   function present(frame) {
     const { image = null, fault = "" } = frame;
     item = frame.item;
+    if (item.width === null && image) { // of a frame that was not detected
+      Object.assign(item, { width: image.naturalWidth, height: image.naturalHeight, isUnsized: true });
+    }
     root.toggleAttribute("data-rejected", item.is_rejected); // its box is dashed
     stage.present(item, image, drafts.get(at) ?? item.box);
     const words = make("span", { dir: "auto" }, fault);
@@ -718,7 +732,7 @@ function start({ facts, root, content, kernel, pictures, banners }) {
 
   /** The crop as it will be, large. */
   function drawCloseUp() {
-    const corners = isChanged() ? stage.box : item?.crop ?? stage.box;
+    const corners = isChanged() ? cropBox(stage.box, item) : item?.crop ?? stage.box;
     const isEmpty = !corners || !stage.image;
     closeUpFrame.classList.toggle("empty", isEmpty);
     if (isEmpty) return;

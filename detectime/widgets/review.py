@@ -16,6 +16,7 @@ from detectime.boxes import Floats
 from detectime.decision_files import DecisionLog, read_decisions
 from detectime.decisions import (
     Action,
+    Corners,
     Decision,
     DecisionError,
     check_reviewer,
@@ -27,13 +28,22 @@ from detectime.doubt import Reason, score_doubt
 from detectime.judgements import Judgement, judge_frames
 from detectime.report.card_boxes import get_box
 from detectime.runs import FinishedRun
-from detectime.schema import CORNERS
+from detectime.schema import CORNERS, SAMPLES, Outcome
 from detectime.settings import suggest_name
-from detectime.widgets.frame_state import describe_decision, describe_decisions, find_state, is_rejected, list_hands
-from detectime.widgets.frame_widget import FrameWidget, Message, Reply, check_run, read_script, read_style
+from detectime.widgets.frame_state import describe_decision, describe_decisions, list_hands
+from detectime.widgets.frame_widget import (
+    FrameWidget,
+    Message,
+    Reply,
+    check_run,
+    describe_pairing,
+    read_script,
+    read_style,
+)
 from detectime.widgets.review_queue import ORDERS, Order, ReviewQueue, choose_rows
-from detectime.widgets.run_frames import RunFrames, is_larger
+from detectime.widgets.run_frames import RunFrames, get_only_row, is_larger, is_same_box
 from detectime.widgets.still import Still, make_still
+from detectime.widgets.trial import DecidedFrames
 
 _KEYS = "abcdef"  # of the other hands
 _DIGITS = 9  # classes that have a key
@@ -92,10 +102,10 @@ class Review(FrameWidget):
         sample: int | None = None,
         frames: Sequence[str] | None = None,
         doubt: pd.DataFrame | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         check_run(run)
-        _check_arguments(by, sample, frames)
+        _check_arguments(by, sample, frames, seed)
         run.check_paired(with_decisions=False)
         self.reviewer = check_reviewer(_find_account() if reviewer is None else reviewer)
         self.by: Order = "frames" if frames is not None else by or ("doubt" if sample is None else "random")
@@ -109,12 +119,13 @@ class Review(FrameWidget):
             decisions=merge_decisions(decided),
             frames=frames,
             sample=sample,
-            seed=seed,
+            seed=seed or 0,
         )
         counted = self.reviewer if self.by == "random" else None
         self.queue = ReviewQueue(self.frames.samples, rows, decided, counted)
         self._log = DecisionLog(run.store, self.reviewer)
-        self._undoable: list[tuple[int, int]] = []  # positions, and numbers of decisions
+        self._undoable: list[tuple[int, list[Decision]]] = []  # by position
+        self._paired = self._get_pairing()
         # What hands.json has of the frames that were decided since it was written, by position.
         self._written: dict[int, list[Decision]] = {}
         self._first_doubt = self._score_first_doubt()
@@ -175,45 +186,53 @@ class Review(FrameWidget):
     def _get_item(self, message: Message) -> Reply:
         at = self._check_position(message)
         row = int(self.queue.rows[at])
-        values = self.frames.get_row(row)
+        self._follow_pairing()
         self._read_decisions(at)
         decisions = self.queue.list_live(at)
-        box, class_name = find_state(values, decisions)
-        hand, crop = get_box(values, "hand"), get_box(values, "bbox")
+        values = get_only_row(self._pair_frame(at))
+        box, crop = get_box(values, "hand"), get_box(values, "bbox")
+        class_name = str(values["class_name"])
         detected = self.frames.read_boxes([row])
+        is_enlarged = class_name in self.run.pairing.enlarged_classes
         suggested = self._suggested[row]
         item = self.frames.describe_row(values, row) | {
             "at": at,
             "class_name": class_name,
             "box": box,
-            "crop": crop if box == hand and is_larger(crop, hand) else None,
+            "crop": crop if is_larger(crop, box) else None,
+            "enlarge": self.run.pairing.crop_hand_coefficient if is_enlarged else None,
             "faces": [list(face) for face in detected.list_faces(values)],
             "hands": [
                 {"key": key, "corners": corners, "label": label}
-                for key, (corners, label) in zip(_KEYS, list_hands(values, detected, box), strict=False)
+                for key, (corners, label) in zip(
+                    _KEYS, list_hands(values, detected, box, self._find_own_hand(at)), strict=False
+                )
             ],
             "suggested": None if np.isnan(suggested[0]) else suggested.round(1).tolist(),
             "doubt": None if np.isnan(self._doubt[row]) else round(float(self._doubt[row]), 3),
             "reasons": self._list_reasons(row),
             "decisions": describe_decisions(decisions, self.reviewer),
             "is_decided": any(each.reviewer == self.reviewer for each in decisions),
-            "is_rejected": is_rejected(values, decisions),
+            "is_rejected": values["outcome"] == Outcome.REJECTED,
         }
         return {"kind": "item", "at": at, "item": item}
 
     def _decide(self, message: Message) -> Reply:
         at = self._check_position(message)
         made = self._write(at, list(self._list_judgements(at, message)))
-        self._undoable.append((at, len(made)))
+        self._undoable.append((at, made))
         self._look_around()
         return {"kind": "decided", "at": at, "progress": self._describe_progress()}
 
     def _undo(self, _: Message) -> Reply:
         at = None
         if self._undoable:
-            at, count = self._undoable[-1]
-            path = self.frames.samples["frame_path"].iloc[self.queue.rows[at]]
-            self._write(at, [Judgement(path, "undo")] * count)
+            at, made = self._undoable[-1]
+            self._read_decisions(at)
+            own = [each for each in self.queue.list_live(at) if each.reviewer == self.reviewer]
+            if own[-len(made) :] != made:
+                raise DecisionError("You decided on that frame again elsewhere: go back to it, and decide once more.")
+            self._write(at, [Judgement(made[0].frame_path, "undo")] * len(made))
             self._undoable.pop()
         return {"kind": "undone", "at": at, "progress": self._describe_progress()}
 
@@ -223,46 +242,79 @@ class Review(FrameWidget):
             self.frames.set_samples(samples)
         else:
             self._tell("The run has other frames now: run this cell again to see them.")
-        self._written, self._finished = {}, self.run.manifest["finished"]
-        text = f"hands.json is written: {outcomes.summarize_samples(samples)}."
+        self._written, self._finished, self._paired = {}, self.run.manifest["finished"], self._get_pairing()
+        text = describe_pairing(self.run, samples)
         return {"kind": "paired", "text": text, "progress": self._describe_progress()}
 
     # -- decisions
 
+    def _pair_frame(self, at: int, live: Sequence[Decision] | None = None) -> pd.DataFrame:
+        """Return the outcome of a frame as pairing would write it now, one row; `live`: instead of what was decided."""
+        row = int(self.queue.rows[at])
+        live = self.queue.list_live(at) if live is None else live
+        if not live and not isinstance(self.frames.samples["decision"].iat[row], str):
+            return self.frames.samples.iloc[[row]]
+        table = self.run.frames.iloc[[row]].reset_index(drop=True)
+        decided = DecidedFrames(table, self.frames.take_detections([row]), merge_decisions(live), self.run.config)
+        return decided.pair(self.run.pairing)
+
+    def _find_own_hand(self, at: int) -> Corners | None:
+        """Return the hand that pairing alone chooses; None if there is none."""
+        values = get_only_row(self._pair_frame(at, []))
+        return get_box(values, "hand") if values["outcome"] in SAMPLES else None
+
+    def _get_pairing(self) -> str | None:
+        found: str | None = (self.run.manifest["pairing"] or {}).get("hands_sha256")
+        return found
+
+    def _follow_pairing(self) -> None:
+        """Take what the explorer, or a cell, wrote of the same run."""
+        if self._get_pairing() == self._paired:
+            return
+        self._paired, self._written = self._get_pairing(), {}
+        samples = self.run.outcomes
+        if samples["frame_path"].tolist() == self.frames.samples["frame_path"].tolist():
+            self.frames.set_samples(samples)
+        self.send({"kind": "news", "text": "The run was paired again: boxes may be others now."})
+
     def _list_judgements(self, at: int, message: Message) -> Iterator[Judgement]:
         """Yield what a message says of a frame: about its class, then about its hand, as it was shown."""
         action: Action = message["action"]
-        values = self.frames.get_row(int(self.queue.rows[at]))
+        self._follow_pairing()
+        values = get_only_row(self._pair_frame(at))
         path, hand = values["frame_path"], get_box(values, "hand")
-        shown, box = (
+        seen, box = (
             None if message.get(name) is None else parse_corners(message[name], name) for name in ("seen", "box")
         )
-        keeps_hand = shown is not None and hand is not None and np.allclose(shown, hand, atol=_ROUNDED)
+        if "seen" in message and (not is_same_box(seen, hand) or message.get("seen_class") != values["class_name"]):
+            raise DecisionError("This frame has another box or class by now. It is shown as it is: decide once more.")
+        if box is not None and pd.isna(values["width"]):
+            raise DecisionError("This frame was not detected, so that a box in it would not count.")
         if action == "label":
             yield Judgement(path, "label", class_name=message["class_name"])
             if box is not None:
                 yield Judgement(path, "box", box)
-            elif shown is not None:
-                yield Judgement(path, "keep") if keeps_hand else Judgement(path, "box", shown)
+            elif hand is not None and values["outcome"] in SAMPLES:
+                yield Judgement(path, "keep")
         elif action == "keep":
-            if shown is None:
+            if hand is None:
                 raise DecisionError("There is no box to keep: draw one, or reject the frame.")
-            yield Judgement(path, "keep") if keeps_hand else Judgement(path, "box", shown)
+            yield Judgement(path, "keep")
         elif action == "reject":
             yield Judgement(path, "reject")
-        elif action == "choose_hand" and box is not None and hand is not None and np.allclose(box, hand, atol=_ROUNDED):
-            yield Judgement(path, "keep")  # the one that pairing chose, which may be an average of detected ones
+        elif action == "choose_hand" and is_same_box(box, self._find_own_hand(at)):
+            yield Judgement(path, "box", box)  # the one that pairing chose, which may be an average of detected ones
         else:
             yield Judgement(path, action, box)
 
     def _write(self, at: int, judgements: Sequence[Judgement]) -> list[Decision]:
         """Make decisions and write them: when this returns, they are on disk."""
         row = int(self.queue.rows[at])
+        shown, detections = self._pair_frame(at), self.frames.take_detections([row])  # without what follows
         for other in self._read_decisions(at):
             if other.reviewer != self.reviewer:
                 said = describe_decision(other)
                 self._tell(f"{other.frame_path}: while you looked, {said}. The latest word counts.")
-        shown, detections = self.frames.samples.iloc[[row]], self.frames.take_detections([row])
         made = judge_frames(self.run, judgements, self.reviewer, shown=shown, detections=detections)
         self._written.setdefault(at, self.queue.list_live(at))
         self._log.append(*made)
@@ -306,7 +358,7 @@ class Review(FrameWidget):
             return f"{text}; no share yet, since the first ones are not decided" if is_open else text
         if self.by == "random":
             low, high = round(100 * found["low"]), round(100 * found["high"])
-            of = "samples" if found["judged"] >= found["decided"] else f"the first {found['judged']:,} samples"
+            of = "samples" if found["judged"] >= found["decided"] else f"the first {found['judged']:,}"
             return f"{text}; {100 * found['precision']:.0f} % of {of} right (95 % interval {low}–{high} %)"
         shown = {"doubt": "doubted samples", "frames": "selected samples"}[self.by]
         return f"{text}; {found['right']:,} of {found['judged']:,} {shown} were right"
@@ -356,10 +408,12 @@ def _find_account() -> str:
         return "reviewer"
 
 
-def _check_arguments(by: str | None, sample: object, frames: object) -> None:
+def _check_arguments(by: str | None, sample: object, frames: object, seed: object) -> None:
     """Refuse arguments of a review that contradict each other, or are of no use."""
     if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 1):
         raise DecisionError(f"sample = {sample!r}: accepted: the number of frames, at least 1, or None for all")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
+        raise DecisionError(f"seed = {seed!r}: accepted: a whole number, or None for 0")
     if isinstance(frames, str):
         raise DecisionError(f"frames = {frames!r}: accepted: a list of paths, such as [{frames!r}], or None")
     if by is not None and by not in ORDERS:

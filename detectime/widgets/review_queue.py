@@ -110,15 +110,15 @@ def choose_rows(
     if by == "frames":
         rows = _find_frames(paths, () if frames is None else frames)
     elif by == "random":
-        was_sample = samples["outcome"].isin(SAMPLES).to_numpy() | _find_rejected_samples(samples, decisions)
-        was_sample &= ~_find_added_samples(samples, decisions)
+        judged, added = _find_judged_samples(paths, decisions)
+        was_sample = (samples["outcome"].isin(SAMPLES).to_numpy() | judged) & ~added
         drawn = np.flatnonzero(was_sample & is_shown)
         keys = [hashlib.blake2b(f"{seed} {path}".encode(), digest_size=8).digest() for path in paths.iloc[drawn]]
         rows = drawn[np.argsort(np.array(keys, "S8"), kind="stable")]
     elif by == "doubt":
         values = np.zeros(len(samples)) if doubt is None else np.nan_to_num(doubt)
-        is_asked = samples["outcome"].isin(SAMPLES).to_numpy() | _find_rejected_samples(samples, decisions)
-        asked = samples["wanted"].to_numpy(bool) & (is_asked | (values > 0))
+        is_sample = samples["outcome"].isin(SAMPLES).to_numpy()
+        asked = samples["wanted"].to_numpy(bool) & (is_sample | (values > 0))
         decided = _find_last_times(paths, decisions)
         first = sorted(np.flatnonzero((decided != "") & is_shown), key=lambda row: str(decided[row]))
         rest = np.flatnonzero(asked & is_shown & (decided == ""))
@@ -296,18 +296,10 @@ def _find_frames(paths: pd.Series, frames: Iterable[str]) -> Indices:
     return found
 
 
-def _find_rejected_samples(samples: pd.DataFrame, decisions: MergedDecisions | None) -> Flags:
-    """Whether rows are without a sample because a person rejected it."""
-    found = {path for path, hands in _list_hands(decisions) if hands[-1].judged_box is not None}
-    return samples["frame_path"].isin(found).to_numpy() & (samples["outcome"] == Outcome.REJECTED).to_numpy()
-
-
-def _find_added_samples(samples: pd.DataFrame, decisions: MergedDecisions | None) -> Flags:
-    """Whether rows have a sample only because a person drew or chose it."""
-    found = {path for path, hands in _list_hands(decisions) if hands[0].judged_box is None}
-    added: Flags = samples["frame_path"].isin(found).to_numpy()
-    return added
-
-
-def _list_hands(decisions: MergedDecisions | None) -> Iterable[tuple[str, Sequence[Decision]]]:
-    return () if decisions is None else decisions.hands.items()
+def _find_judged_samples(paths: pd.Series, decisions: MergedDecisions | None) -> tuple[Flags, Flags]:
+    """Return which rows had a sample when they were judged first, whatever became of it, and which had none."""
+    first: dict[str, bool] = {}
+    for decision in () if decisions is None else decisions.decisions:  # the oldest come first
+        first.setdefault(decision.frame_path, decision.judged_box is not None)
+    flags = [paths.isin([path for path, had in first.items() if had is kind]).to_numpy() for kind in (True, False)]
+    return flags[0], flags[1]

@@ -12,16 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.candidates import Indices
+from detectime.config import PairingConfig
 from detectime.decisions import Corners
-from detectime.report.card_boxes import DETECTED_COLUMNS, DetectedBoxes, Row, describe_outcome, get_box
+from detectime.report.card_boxes import DetectedBoxes, Row, describe_outcome, get_box
 from detectime.report.cards import NOT_BLURRED
 from detectime.report.thumbnails import ThumbnailTask
 from detectime.runs import FinishedRun
-from detectime.schema import SAMPLES, Outcome
+from detectime.schema import PAIRING_COLUMNS, SAMPLES, Outcome
 from detectime.widgets.pictures import Wish, make_cut
 
 _UNSEEN = (Outcome.MISSING.value, Outcome.UNREADABLE.value)  # detection had no pixels of these
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_TENTH = 0.06  # pixels: boxes on the screen are rounded to tenths
 _ROUNDING = 2  # pixels by which a crop may be larger than the hand that it shows
 
 
@@ -47,7 +49,7 @@ class RunFrames:
 
     @cached_property
     def _detections(self) -> pa.Table:
-        return self.run.read_detections(DETECTED_COLUMNS)
+        return self.run.read_detections(PAIRING_COLUMNS)
 
     @cached_property
     def _detected_rows(self) -> Indices:
@@ -66,11 +68,10 @@ class RunFrames:
     def get_row(self, row: int, samples: pd.DataFrame | None = None) -> Row:
         """Return a row of the outcomes, or of others of the same frames, as a dictionary."""
         table = self.samples if samples is None else samples
-        values: Row = table.iloc[[row]].to_dict("records")[0]  # type: ignore[assignment]
-        return values
+        return get_only_row(table.iloc[[row]])
 
-    def read_boxes(self, rows: Sequence[int]) -> DetectedBoxes:
-        """Return the detected boxes of some rows.
+    def read_boxes(self, rows: Sequence[int], settings: PairingConfig | None = None) -> DetectedBoxes:
+        """Return the detected boxes of some rows; context squares are those of the settings, or of the run.
 
         Raises
         ------
@@ -78,7 +79,7 @@ class RunFrames:
             If the detections cannot be read.
         """
         paths = self.samples["frame_path"].iloc[list(rows)].tolist()
-        return DetectedBoxes(self.run, paths, self.take_detections(rows))
+        return DetectedBoxes(self.run, paths, self.take_detections(rows), settings)
 
     def take_detections(self, rows: Sequence[int]) -> pa.Table:
         """Return the detections of some rows, in their order; a frame without any has a row without boxes."""
@@ -154,6 +155,25 @@ def is_larger(crop: Corners | None, hand: Corners | None) -> bool:
     (True, False)
     """
     return crop is not None and hand is not None and crop[2] - crop[0] > hand[2] - hand[0] + _ROUNDING
+
+
+def is_same_box(one: Corners | None, other: Corners | None) -> bool:
+    """Whether two boxes are equal up to what rounding to tenths of pixels does, or there are none.
+
+    Examples
+    --------
+    >>> is_same_box((1.0, 2.0, 3.0, 4.04), (1.0, 2.0, 3.0, 4.0)), is_same_box(None, (1.0, 2.0, 3.0, 4.0))
+    (True, False)
+    """
+    if one is None or other is None:
+        return one is other
+    return bool(np.allclose(one, other, rtol=0, atol=_TENTH))
+
+
+def get_only_row(table: pd.DataFrame) -> Row:
+    """Return the row of a table that has one, as a dictionary."""
+    values: Row = table.to_dict("records")[0]  # type: ignore[assignment]
+    return values
 
 
 def get_size(row: Row) -> tuple[int, int] | None:

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from detectime import corrections, decision_files
 from detectime.config import Config, PairingConfig
 from detectime.decisions import MergedDecisions, merge_decisions
+from detectime.detection import manifest
+from detectime.detection.manifest import RunError
 from detectime.pairing import PreparedFrames
 from detectime.runs import FinishedRun
 from detectime.schema import DECISION_COLUMNS, OUTCOMES_FILE
@@ -146,7 +148,13 @@ class Trial:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether people decided, or the run was paired with this `run`, since the last `refresh`."""
+        """Whether people decided, or the run was paired or grew, since the last `refresh`.
+
+        Raises
+        ------
+        RunError
+            If frames are being detected.
+        """
         return _describe_state(self._run) != self._state
 
     def pair(self, settings: PairingConfig) -> pd.DataFrame:
@@ -160,10 +168,13 @@ class Trial:
         return self._frames.pair(settings)
 
 
-def _describe_state(run: FinishedRun) -> tuple[str | None, str | None]:
-    """Return what tells whether decisions or the written samples have changed."""
+def _describe_state(run: FinishedRun) -> tuple[str | None, str | None, str | None]:
+    """Return what tells whether decisions, the written samples or the detections have changed."""
+    found = manifest.read_manifest(run.store)
+    if found is None or found["finished"] is None:
+        raise RunError(f"{run.store}: frames are being detected")
     digest = decision_files.hash_files(decision_files.read_files(run.store))
-    return digest, (run.manifest["pairing"] or {}).get("hands_sha256")
+    return digest, (found["pairing"] or {}).get("hands_sha256"), found["finished"]
 
 
 def _find_new_decisions(now: pd.DataFrame, written: pd.DataFrame | None) -> frozenset[str]:
