@@ -1035,7 +1035,7 @@ def test_cleanup_leaves_nothing(pages: Pages) -> None:
     with open_review(pages) as review:
         review.press("k", "k")
         review.wait()
-        assert review.ask("kernel.urls.size") > 5
+        review.page.wait_for_function("kernel.urls.size > 5")
         review.ask("kernel.cleanup()")
         assert review.ask("kernel.urls.size") == 0
         assert review.ask("kernel.listeners.size") == 0
