@@ -338,12 +338,10 @@ def describe_precision(review: Review) -> list[str]:
     if not found.judged:
         return [*sentences, f"{review.reviewer} has not judged the first of those drawn at random yet."]
     share, low, high = (100 * value for value in (found.value, found.low, found.high))
-    total = len(review.queue)
-    rest = "" if review.queue.is_decided.all() else f" This holds when all {total:,} are judged."
     return [
         *sentences,
-        f"Of the first {found.judged:,} of {total:,} drawn at random, {share:.0f} % are right, says {review.reviewer}. "
-        f"Of all samples of the run, between {low:.0f} and {high:.0f} % are (95 % interval).{rest}",
+        f"Of the first {found.judged:,} of {len(review.queue):,} drawn at random, {share:.0f} % are right, says "
+        f"{review.reviewer}. Of all samples of the run, between {low:.0f} and {high:.0f} % are (95 % interval).",
     ]
 
 
