@@ -102,9 +102,17 @@ class DecisionLog:
         try:
             self._store.append(self.name, b"".join(lines))
         except StoreError:
-            self.name = None  # its last line may be torn, and the next one must not join it
+            if self._is_begun():
+                self.name = None  # its last line may be torn, and the next one must not join it
             raise
         self._last = times[-1]
+
+    def _is_begun(self) -> bool:
+        """Whether the file has anything, or nobody knows."""
+        try:
+            return self.name is None or bool(self._store.get(self.name))
+        except StoreError:
+            return True
 
     def _check(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
         """Return decisions as they will be read."""

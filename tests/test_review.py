@@ -471,6 +471,8 @@ def test_a_full_disk_loses_nothing(original: FinishedRun, small_disk: Path) -> N
     assert len(decisions) == done + 1
     assert decisions[-1].action == "reject"
     assert all(note.kind == "torn" for note in notes)
+    files = list((small_disk / "out" / "decisions").iterdir())
+    assert len(files) <= 2, "no empty file per attempt"
 
 
 def test_a_run_that_is_detected_meanwhile_is_told(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
