@@ -393,7 +393,7 @@ def test_the_cells_after_the_review_know_its_decisions(output: Path, tmp_path: P
     first, _, second = read_output(tmp_path / "out.ipynb").partition("No sample differs.")
     assert NOBODY in first
     assert "3 decisions on 3 frames by anna. They count for 3 frames: 2 paired, 1 rejected." in second
-    assert "Of the 3 drawn at random, anna judged 3: 67 % are right." in second
+    assert "Of the first 3 of 3 drawn at random, 67 % are right, says anna." in second
     assert "99 instead of 100 (0 gained, 1 lost)" in second
     assert NOBODY not in second
     assert len(json.loads((output / "hands.json").read_text())) == 99
