@@ -493,6 +493,16 @@ def test_a_run_that_is_detected_meanwhile_is_told(run: FinishedRun, monkeypatch:
     assert "not finished" in desk.ask("pair")["text"]
 
 
+def test_a_manifest_that_cannot_be_read_makes_no_fault_of_a_decision(
+    run: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(run)
+    monkeypatch.setattr("detectime.widgets.review._CHECKED", -1.0)
+    Path(str(run.store), "run.json").write_text("{")
+    assert desk.decide(0, "reject")["kind"] == "decided"
+    assert len(read_lines(run)) == 1
+
+
 def test_a_run_that_was_not_paired_since_it_grew_is_refused(run: FinishedRun) -> None:
     found = manifest.read_manifest(run.store)
     assert found is not None

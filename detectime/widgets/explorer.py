@@ -235,7 +235,7 @@ class Explorer(FrameWidget):
         self._settings, self._samples, self._changes = None, self._trial.saved, None
         if self._doubt is not None:  # nobody doubts what a person decided
             self._doubt[self._trial.saved["decision"].notna().to_numpy()] = 0
-        if self._given_doubt is None:
+        if self._given_doubt is None and self._doubt is not None:  # else it is being scored
             self._doubt_thread = None
             self._start_doubt()
 

@@ -25,6 +25,7 @@ from detectime.decisions import (
 )
 from detectime.detection import manifest
 from detectime.doubt import Reason, score_doubt
+from detectime.errors import DocumentedError
 from detectime.judgements import Judgement, judge_frames
 from detectime.report.card_boxes import get_box
 from detectime.runs import FinishedRun
@@ -382,7 +383,7 @@ class Review(FrameWidget):
         if time.monotonic() - self._looked < _CHECKED:
             return
         self._looked = time.monotonic()
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(DocumentedError, OSError, ValueError):  # the decision before this is written
             found = manifest.read_manifest(self.run.store)
             if found is None or found["finished"] != self._finished:
                 self._tell(
