@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from finished_runs import make_run
 from numpy.typing import NDArray
 from PIL import Image
 from skips import (  # noqa: F401 (hooks)
@@ -82,6 +83,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def worker() -> Worker:
     """Build a worker with the default detectors."""
     return make_worker()
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run on the sample, made once; tests that write take a copy."""
+    return Path(str(make_run(tmp_path_factory.mktemp("sample") / "out").store))
 
 
 @pytest.fixture(scope="session")

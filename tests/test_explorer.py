@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from conftest import FROZEN
 from faults import wait_until
-from finished_runs import make_run
 
 from detectime import outcomes
 from detectime.comparison import change_settings, compare_samples, count_changes
@@ -26,14 +25,9 @@ from detectime.widgets import Explorer, Review, explorer
 NARROW = {"crop_coefficient": 0.9}
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return make_run(tmp_path_factory.mktemp("run") / "out")
-
-
 @pytest.fixture
-def run(original: FinishedRun, tmp_path: Path) -> FinishedRun:
-    shutil.copytree(str(original.store), tmp_path / "out")
+def run(sample_run: Path, tmp_path: Path) -> FinishedRun:
+    shutil.copytree(sample_run, tmp_path / "out")
     return open_run(tmp_path / "out")
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import FROZEN
-from finished_runs import make_run
 
 from detectime import export_notebook, notebook, outcomes, paths, runs
 from detectime.config import load_config
@@ -48,18 +47,10 @@ def find_parameter_cell() -> str:
     return str(cell.source)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run on the sample."""
-    folder = tmp_path_factory.mktemp("made") / "run"
-    make_run(folder)
-    return folder
-
-
 @pytest.fixture
-def output(made: Path, tmp_path: Path) -> Path:
-    """Return a copy of that folder."""
-    return Path(shutil.copytree(made, tmp_path / "run"))
+def output(sample_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder of a run on the sample."""
+    return Path(shutil.copytree(sample_run, tmp_path / "run"))
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import FROZEN, provide_weights
-from finished_runs import make_run
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -52,18 +51,10 @@ def find_parameter_cell() -> str:
     return str(cell.source)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run on the sample."""
-    folder = tmp_path_factory.mktemp("made") / "run"
-    make_run(folder)
-    return folder
-
-
 @pytest.fixture
-def output(made: Path, tmp_path: Path) -> Path:
-    """Return a copy of that folder."""
-    return Path(shutil.copytree(made, tmp_path / "run"))
+def output(sample_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder of a run on the sample."""
+    return Path(shutil.copytree(sample_run, tmp_path / "run"))
 
 
 @pytest.fixture

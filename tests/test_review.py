@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from finished_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,14 +32,9 @@ from detectime.widgets.review_queue import ReviewQueue, choose_rows, compute_wil
 BOX = (10.0, 20.0, 60.0, 90.0)
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return make_run(tmp_path_factory.mktemp("run") / "out")
-
-
 @pytest.fixture
-def run(original: FinishedRun, tmp_path: Path) -> FinishedRun:
-    shutil.copytree(str(original.store), tmp_path / "out")
+def run(sample_run: Path, tmp_path: Path) -> FinishedRun:
+    shutil.copytree(sample_run, tmp_path / "out")
     return open_run(tmp_path / "out")
 
 
@@ -453,8 +447,8 @@ def fill_disk(filler: Path) -> None:
             file.write(b"x" * 4096)
 
 
-def test_a_full_disk_loses_nothing(original: FinishedRun, small_disk: Path) -> None:
-    shutil.copytree(str(original.store), small_disk / "out")
+def test_a_full_disk_loses_nothing(sample_run: Path, small_disk: Path) -> None:
+    shutil.copytree(sample_run, small_disk / "out")
     run = open_run(small_disk / "out")
     desk = Desk(run)
     assert desk.decide(0, "keep")["kind"] == "decided"

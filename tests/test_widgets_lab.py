@@ -42,14 +42,6 @@ def browser() -> Iterator[Any]:
         yield chrome
 
 
-@pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the run of notebook 01 on the sample, once for all tests."""
-    from finished_runs import make_run
-
-    return Path(str(make_run(tmp_path_factory.mktemp("sample") / "out").store))
-
-
 @pytest.fixture
 def project(tmp_path: Path, sample_run: Path) -> Path:
     init_project(tmp_path / "project")
