@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -448,6 +448,43 @@ def list_faults(error: ValidationError) -> list[str]:
     limit = 0: accepted: at least 1
     """
     return [_describe_fault(fault) for fault in error.errors()]
+
+
+_Section = TypeVar("_Section")
+
+
+def make_section(section: type[_Section], values: Mapping[str, Any], kind: str) -> _Section:
+    """Make a checked dataclass of values by name.
+
+    Parameters
+    ----------
+    section
+        The class, one of pydantic's dataclasses.
+    values
+        Its fields; those that are not given have their default.
+    kind
+        What a field is, for the message about one that there is not: "setting of an export".
+
+    Raises
+    ------
+    ConfigError
+        If there is no such field, or a value is not accepted.
+
+    Examples
+    --------
+    >>> make_section(SelectionConfig, {"limt": 5}, "selection")
+    Traceback (most recent call last):
+        ...
+    detectime.errors.ConfigError: limt: there is no such selection; did you mean 'limit'? accepted: classes, limit
+    """
+    accepted = list_field_names(section)
+    for key in values:
+        if key not in accepted:
+            raise ConfigError(f"{key}: there is no such {kind}; {suggest_name(key, accepted)}")
+    try:
+        return section(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(list_faults(error))) from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

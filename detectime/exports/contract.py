@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime.config import list_faults
-from detectime.errors import ConfigError, DocumentedError
+from detectime.config import make_section
+from detectime.errors import DocumentedError
 from detectime.notes import Note
-from detectime.settings import CHECKED, Count, list_field_names, suggest_name
+from detectime.settings import CHECKED, Count
 from detectime.storage.store import Store
 
 Bits = Annotated[int, Field(ge=0, le=128)]
@@ -92,14 +92,7 @@ def make_export_config(values: Mapping[str, Any]) -> ExportConfig:
         ...
     detectime.errors.ConfigError: images = 'frame': did you mean 'frames'? accepted: crops, frames, none
     """
-    accepted = list_field_names(ExportConfig)
-    for key in values:
-        if key not in accepted:
-            raise ConfigError(f"{key}: there is no such setting of an export; {suggest_name(key, accepted)}")
-    try:
-        return ExportConfig(**values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(list_faults(error))) from error
+    return make_section(ExportConfig, values, "setting of an export")
 
 
 @dataclass(frozen=True)

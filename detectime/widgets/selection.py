@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from detectime import boxes, pairing
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Indices
 from detectime.comparison import Change, count_changes
-from detectime.config import list_faults
+from detectime.config import make_section
 from detectime.decisions import is_text
 from detectime.errors import ConfigError
 from detectime.schema import SAMPLES, Outcome
-from detectime.settings import list_field_names, suggest_name
+from detectime.settings import suggest_name
 
 SORTS = {
     "table": "table order",
@@ -128,14 +128,7 @@ def read_filter(values: Mapping[str, Any]) -> Filter:
         ...
     detectime.errors.ConfigError: doubt = 0.5: accepted: null, or the lowest and the highest doubt
     """
-    names = list_field_names(Filter)
-    for key in values:
-        if key not in names:
-            raise ConfigError(f"{key}: there is no such filter; {suggest_name(key, names)}")
-    try:
-        return Filter(**values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(list_faults(error))) from error
+    return make_section(Filter, values, "filter")
 
 
 def select_rows(
