@@ -139,6 +139,17 @@ def get_box(row: Row, kind: str) -> Box | None:
     return None if pd.isna(corners).any() else _round_corners(corners)
 
 
+def is_larger(crop: Box | None, hand: Box | None) -> bool:
+    """Whether a crop shows more than its hand.
+
+    Examples
+    --------
+    >>> is_larger((0, 0, 30, 30), (10, 10, 20, 20)), is_larger((10, 10, 21, 21), (10.2, 10.4, 20.5, 20.5))
+    (True, False)
+    """
+    return crop is not None and hand is not None and crop[2] - crop[0] > hand[2] - hand[0] + _ROUNDING
+
+
 def describe_outcome(row: Row) -> str:
     """Return an outcome with the scores of the pair, with the numbers of faces and hands, or with an error.
 
@@ -167,7 +178,7 @@ def _list_pair(row: Row) -> list[CardBox]:
     if face is not None:
         pair.append(CardBox("face", face, _label_box("face", row["face_score"])))
     assert hand is not None
-    if bbox is not None and bbox[2] - bbox[0] > hand[2] - hand[0] + _ROUNDING:
+    if bbox is not None and is_larger(bbox, hand):
         pair.append(CardBox("bbox", bbox, "crop"))
     return [*pair, CardBox("hand", hand, _label_box("hand", row["hand_score"]))]
 

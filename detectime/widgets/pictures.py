@@ -5,7 +5,6 @@ A frame is never decoded in the kernel: one that kills or delays its decoder cos
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -38,6 +37,7 @@ _WORKERS = 2  # so that one frame that hangs its decoder does not stop the other
 _BATCH = 8  # small pictures that a worker makes at a time: neighbours in a video are decoded together
 _FRAME_TIMEOUT = 10.0  # seconds; somebody waits
 _IDLE = 30.0  # seconds after which a process without work ends
+_LONGEST_WAIT = 3600.0  # seconds; the system accepts no infinite wait
 _LIMITS = Limits(start=60.0)
 
 
@@ -268,8 +268,8 @@ def _run_shard(worker: WorkerProcess, tasks: tuple[ThumbnailTask, ...]) -> pa.Ta
 def wait_for_event(worker: WorkerProcess) -> WorkerReady | pa.Table | LostShard:
     """Wait until a process is ready, has finished its shard, or is of no more use."""
     while True:
-        patience = min(3600.0, worker.deadline - time.monotonic())
-        is_readable = wait([worker.pipe], timeout=max(0.0, patience if math.isfinite(patience) else 3600.0))
+        patience = max(0.0, worker.deadline - time.monotonic())
+        is_readable = wait([worker.pipe], timeout=min(patience, _LONGEST_WAIT))
         event = worker.read_event() if is_readable else worker.check_deadline()
         if event is not None:
             return event

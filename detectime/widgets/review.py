@@ -27,7 +27,7 @@ from detectime.detection import manifest
 from detectime.doubt import Reason, score_doubt
 from detectime.errors import DocumentedError
 from detectime.judgements import Judgement, judge_frames
-from detectime.report.card_boxes import get_box
+from detectime.report.card_boxes import get_box, is_larger
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES, Outcome
 from detectime.settings import suggest_name
@@ -42,7 +42,7 @@ from detectime.widgets.frame_widget import (
     read_style,
 )
 from detectime.widgets.review_queue import ORDERS, Order, ReviewQueue, choose_rows
-from detectime.widgets.run_frames import RunFrames, get_only_row, is_larger, is_same_box
+from detectime.widgets.run_frames import RunFrames, get_only_row, is_same_box
 from detectime.widgets.still import Still, make_still
 from detectime.widgets.trial import DecidedFrames
 

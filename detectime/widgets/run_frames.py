@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from detectime.candidates import Indices
 from detectime.config import PairingConfig
 from detectime.decisions import Corners
-from detectime.report.card_boxes import DetectedBoxes, Row, describe_outcome, get_box
+from detectime.report.card_boxes import DetectedBoxes, Row, describe_outcome, get_box, is_larger
 from detectime.report.cards import NOT_BLURRED
 from detectime.report.thumbnails import ThumbnailTask
 from detectime.runs import FinishedRun
@@ -24,7 +24,6 @@ from detectime.widgets.pictures import Wish, make_cut
 _UNSEEN = (Outcome.MISSING.value, Outcome.UNREADABLE.value)  # detection had no pixels of these
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _TENTH = 0.06  # pixels: boxes on the screen are rounded to tenths
-_ROUNDING = 2  # pixels by which a crop may be larger than the hand that it shows
 
 
 class RunFrames:
@@ -144,17 +143,6 @@ def list_pair(row: Row) -> list[dict[str, Any]]:
     face, crop, hand = (get_box(row, kind) for kind in ("face", "bbox", "hand"))
     found = {"face": face, "bbox": crop if is_larger(crop, hand) else None, "hand": hand}
     return [{"kind": kind, "corners": box, "label": ""} for kind, box in found.items() if box is not None]
-
-
-def is_larger(crop: Corners | None, hand: Corners | None) -> bool:
-    """Whether a crop shows more than its hand.
-
-    Examples
-    --------
-    >>> is_larger((0, 0, 30, 30), (10, 10, 20, 20)), is_larger((10, 10, 21, 21), (10.2, 10.4, 20.5, 20.5))
-    (True, False)
-    """
-    return crop is not None and hand is not None and crop[2] - crop[0] > hand[2] - hand[0] + _ROUNDING
 
 
 def is_same_box(one: Corners | None, other: Corners | None) -> bool:
