@@ -57,6 +57,15 @@ HAGRID_CLASSES = {"stop": "stop", "peace": "victory", "mute": "mute", "ok": "ok"
 """HaGRID's names of the contest's gestures, and the contest's own."""
 
 
+LabelsType = Literal["frames", "spans", "hagrid", "coco", "cvat", "voc", "yolo", "folders", "webdataset"]
+
+WITHOUT_LABELS = ("folders", "webdataset")
+"""Values of `data.labels_type` for which the frames themselves say their class."""
+
+AUTO = "auto"
+"""The section `labels` as text: classes are numbered in the order of their names."""
+
+
 @dataclass(frozen=True, config=CHECKED)
 class DataConfig:
     """Where the data is, and how it is read.
@@ -68,13 +77,20 @@ class DataConfig:
     """The frames: a folder, archives (.zip, .tar) or videos. This and the next two may be URLs (s3://…, gs://…)."""
     labels: str
     """A csv: frame_path (relative to images), video_name, frame_id, class_name; for videos: file, start, end (seconds,
-    or empty), class_name; further columns are kept. Or HaGRID's annotation folder."""
+    or empty), class_name; further columns are kept. Or such a table in Parquet, or annotations: see `labels_type`."""
     output: str
     """Folder for hands.json, outcomes.csv, run.json and the tables."""
     source_type: Literal["folder", "archives", "videos"] | None = None
     """What `images` is: folder, of images | archives, a .zip or .tar or a folder of them, not unpacked | videos, one or
     a folder of them | null: archives or a video by the file name, archives also if the folder holds some and no
     folders."""
+    labels_type: LabelsType | None = None
+    """What `labels` is: frames, a table with one row per frame | spans, one with one row per span of a video | hagrid |
+    coco | cvat | voc | yolo | folders, no labels: one folder per class in images | webdataset, no labels: the class is
+    beside each image, in a .cls or .json | null: recognised."""
+    group_by: Literal["folder", "prefix", "numbers", "file"] | None = None
+    """What frames of one video or person have in common, if the labels do not say: the folder below that of the class |
+    prefix of the file name | numbers that run on | file: nothing | null: recognised, in this order."""
     every: Interval | None = None
     """Videos: 10, every 10th frame of a span | "0.5 s", one per half second | null, every frame."""
     span_zero: Literal["player", "first_picture"] = "player"
@@ -177,6 +193,9 @@ class Config:
 
     `explicit` names the keys, such as ``pairing.fallback``, that the user set: by a parameter, or in a file to another
     value than the default of that file's release. See `is_explicit`.
+
+    `labels_are_auto` says that the section `labels` of the file is `AUTO`: `labels` has the classes of the run in the
+    output folder, or none, until `labels.vocabulary.number_classes` adds those of the labels.
     """
 
     data: DataConfig
@@ -187,6 +206,7 @@ class Config:
     run: RunConfig = RunConfig()
     display: DisplayConfig = DisplayConfig()
     explicit: frozenset[str] = frozenset()
+    labels_are_auto: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -213,20 +233,21 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what no single key can check by itself."""
-        self._check_labels()
-        self._check_class_names()
+        if not self.labels_are_auto:
+            self._check_labels()
+            self._check_class_names()
         self._check_pairing()
         if self.detection.detector_type == face_cache.SPEC.name and self.detection.face_cache is None:
             raise ConfigError(
                 f"detection.face_cache = None: `detector_type: {face_cache.SPEC.name}` needs it; accepted: a JSON list "
                 "of rows with frame_path and bbox_…, the folder of a finished run, or its detections.parquet"
             )
-        if not self.classes:
+        if not self.classes and not self.labels_are_auto:
             raise ConfigError(f"selection.classes: [] wants no frame; accepted: some of {', '.join(self.labels)}")
 
     def _check_labels(self) -> None:
         if not self.labels:
-            raise ConfigError("labels: {} names no class; accepted: a number for each class_name of the csv")
+            raise ConfigError(f"labels: {{}} names no class; accepted: a number for each class_name, or {AUTO}")
         if "all" in self.labels:
             raise ConfigError("labels: 'all' is the name of the last row of tables; accepted: any other name")
         numbers = list(self.labels.values())
@@ -270,7 +291,11 @@ PARAMETERS: dict[str, str] = {
 }
 """Each parameter of the notebook, and the section of ``config.yml`` that has the key of its name."""
 
+_NOT_KEYS = ("explicit", "labels_are_auto")
+"""Fields of `Config` that are no keys of ``config.yml``."""
 _PATHS = ("images", "labels", "output", "face_cache", "truth")
+_TEXTS = (*_PATHS, "classes", "enlarged_classes")
+"""Parameters that may be a number: papermill's ``-p output 20240501`` and ``-p classes 1`` give one."""
 _DELIVERED_PLACES = {
     "images": "data/INPUT_DATA/TRAIN_DATA",
     "labels": "data/INPUT_DATA/train.csv",
@@ -356,10 +381,11 @@ def load_config(
         if value == NO_VALUE:
             given[name] = None
         elif value is not None:
-            given[name] = _make_absolute(value, folder) if name in _PATHS else value
+            text = _restore_text(value) if name in _TEXTS else value
+            given[name] = _make_absolute(text, folder) if name in _PATHS else text
     config = _make_config(tree, given, version, str(file))
     unset -= {f"data.{name}" for name in given}
-    return dataclasses.replace(config, explicit=config.explicit - unset)
+    return _leave_out_labels(dataclasses.replace(config, explicit=config.explicit - unset), given)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -371,7 +397,8 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     {'classes': ['ok', 'like'], 'limit': None}
     """
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
-    plain.pop("explicit", None)  # how the configuration was given is not part of it
+    for name in _NOT_KEYS:  # how the configuration was given is not part of it
+        plain.pop(name, None)
     return plain
 
 
@@ -562,8 +589,13 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
 
     A value of the file that is its release's default counts as unset: today's default replaces it.
     """
-    if "explicit" in tree:
-        raise ConfigError(f"{file}: explicit: there is no such key; accepted: {', '.join(_list_sections())}")
+    for name in _NOT_KEYS:
+        if name in tree:
+            raise ConfigError(f"{file}: {name}: there is no such key; accepted: {', '.join(_list_sections())}")
+    if tree["labels"] == AUTO:
+        tree |= {"labels": {}, "labels_are_auto": True}
+    elif isinstance(tree["labels"], str):
+        raise ConfigError(f"{file}: labels = {tree['labels']!r}: accepted: a number for each class_name, or {AUTO}")
     as_written = _validate(_add_parameters(tree, given, file), given, file)
     parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
     written = {f"{section}.{key}" for section in SECTIONS if section in tree for key in tree[section]}
@@ -581,6 +613,22 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
     names = {key.removeprefix("detection.") for key in explicit if key.startswith("detection.")}
     detection = quality.apply_quality(config.detection, config.detection.quality, names)
     return dataclasses.replace(config, detection=detection, explicit=explicit)
+
+
+def _leave_out_labels(config: Config, given: Mapping[str, Any]) -> Config:
+    """Give `data.labels` the place of the images if nothing is read from it, and refuse another one.
+
+    With `labels_type` as a parameter, the `labels` of the file are those of other runs.
+    """
+    data = config.data
+    if data.labels_type not in WITHOUT_LABELS or data.labels == data.images:
+        return config
+    if "labels" in given or ("labels_type" not in given and "data.labels" in config.explicit):
+        raise ConfigError(
+            f"data.labels = {data.labels!r}: `labels_type: {data.labels_type}` takes the classes from `images`; leave "
+            "`labels` out, or set another labels_type"
+        )
+    return dataclasses.replace(config, data=dataclasses.replace(data, labels=data.images))
 
 
 def _list_keys_of_word(word: Any, version: str) -> set[str]:
@@ -610,7 +658,7 @@ def _get_plain_value(config: Config, key: str) -> Any:
 
 
 def _list_sections() -> list[str]:
-    return ["config_version", *(name for name in list_field_names(Config) if name != "explicit")]
+    return ["config_version", *(name for name in list_field_names(Config) if name not in _NOT_KEYS)]
 
 
 def _validate(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
@@ -657,6 +705,13 @@ def _describe_fault(fault: Any) -> str:
 def _find_defaults(values: Any) -> dict[str, Any]:
     """Return the default of each key of a section that has one; those of `detection` depend on its `quality`."""
     return quality.find_defaults(values) if isinstance(values, DetectionConfig) else list_defaults(type(values))
+
+
+def _restore_text(value: Any) -> Any:
+    """Return whole numbers, also those of a list, as text."""
+    if isinstance(value, list):
+        return [_restore_text(each) for each in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:

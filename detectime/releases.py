@@ -69,6 +69,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 DEFAULTS["0.3"] = {key: value for key, value in DEFAULTS["0.2"].items() if key != "data.source"} | {
     "data.source_type": None,
+    "data.labels_type": None,
+    "data.group_by": None,
     "data.span_zero": "player",
     "data.truth": None,
     "data.truth_pixels": None,

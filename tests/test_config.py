@@ -261,7 +261,8 @@ def test_a_vocabulary_without_mute_is_valid(folder: Path) -> None:
     [
         ("crop_coeficient", 2, ["parameter crop_coeficient", "did you mean 'crop_coefficient'", "samples_per_class"]),
         ("limit", "5", ["given as a parameter: selection.limit = '5'", "whole number"]),
-        ("classes", 5, ["given as a parameter: selection.classes = 5"]),
+        ("classes", 5, ["given as a parameter: selection.classes: '5' is not a label", "accepted: ok, mute"]),
+        ("classes", True, ["given as a parameter: selection.classes = True"]),
     ],
 )
 def test_an_invalid_parameter_is_named(name: str, value: object, words: list[str], folder: Path) -> None:
@@ -269,6 +270,40 @@ def test_an_invalid_parameter_is_named(name: str, value: object, words: list[str
         load_text(MINIMAL, folder, **{name: value})
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [1, "1", [1], ["1"]])
+def test_a_number_as_the_name_of_a_class_is_text(value: object, folder: Path) -> None:
+    loaded = load_text(MINIMAL.replace("ok: 1", '"1": 0'), folder, classes=value, enlarged_classes=value)
+    assert loaded.classes == loaded.pairing.enlarged_classes == ("1",)
+
+
+def test_a_number_as_a_place_is_text(folder: Path) -> None:
+    loaded = load_text(MINIMAL, folder, output=20240501, images=1, labels=2)
+    assert (Path(loaded.data.output).name, Path(loaded.data.images).name, Path(loaded.data.labels).name) == (
+        "20240501", "1", "2",
+    )  # fmt: skip
+
+
+def test_labels_may_be_numbered_automatically(folder: Path) -> None:
+    loaded = load_text("labels: auto\n", folder, classes="fist,palm")
+    assert loaded.labels_are_auto
+    assert loaded.labels == {}
+    with pytest.raises(ConfigError, match="labels = 'automatic': accepted: a number for each class_name, or auto"):
+        load_text("labels: automatic\n", folder)
+    with pytest.raises(ConfigError, match="labels_are_auto: there is no such key"):
+        load_text("labels_are_auto: true\n", folder)
+
+
+@pytest.mark.parametrize("kind", ["folders", "webdataset"])
+def test_frames_that_say_their_class_need_no_labels(kind: str, folder: Path) -> None:
+    loaded = load_text(MINIMAL, folder, images="frames", labels_type=kind)
+    assert loaded.data.labels == loaded.data.images
+    assert load_text(MINIMAL, folder, images="frames", labels="frames", labels_type=kind).data == loaded.data
+    with pytest.raises(ConfigError, match=f"data.labels = .*x.csv.*`labels_type: {kind}` takes the classes from"):
+        load_text(MINIMAL, folder, images="frames", labels="x.csv", labels_type=kind)
+    with pytest.raises(ConfigError, match=f"data.labels = .*train.csv.*`labels_type: {kind}` takes the classes from"):
+        load_text(MINIMAL.replace("data: {", f"data: {{labels_type: {kind}, "), folder)
 
 
 def test_a_path_is_relative_to_the_file_or_the_caller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ INSIDE = {
     "decoding": ["contract", "naming", "jpeg", "formats"],
     "storage": ["urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
-        *("contract", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
+        *("contract", "names", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
         *("h264", "h264_order", "mpeg", "video_times", "video_losses", "video_keys"),
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
@@ -36,8 +36,9 @@ INSIDE = {
         *("registry", "quality"),
     ],
     "labels": [
-        *("tables", "columns", "frames_csv", "spans", "hagrid", "annotations", "hagrid_boxes"),
-        *("cvat", "coco", "voc", "yolo", "truth_json", "frame_table"),
+        *("tables", "columns", "grouping", "frames_csv", "spans", "folders", "webdataset", "hagrid"),
+        *("annotations", "hagrid_boxes", "cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "annotated"),
+        *("readers", "vocabulary", "frame_table"),
     ],
     "detection": [
         "manifest",

@@ -79,6 +79,8 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         choose_detectors(config.detection)
         return config, []
     run = get_config(manifest)
+    if config.labels_are_auto:  # a class keeps its number
+        config = dataclasses.replace(config, labels=run.labels)
     pairing = get_pairing_config(manifest)
     if config.run.redetect is True:
         run, pairing = _forget_defaults(run, pairing, releases.find_release(manifest["made_by"]), config)

@@ -80,6 +80,10 @@ class ArchiveSource:
         text = "members of archives are not frames: links, or paths that are absolute or have a part `..`"
         return [Note("ignored", ignored, text, first)] if ignored else []
 
+    def list_top_folders(self) -> tuple[str, ...]:
+        """Return the folders that hold all members of an archive: a frame_path may begin with one, or not."""
+        return ()
+
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
     ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:

@@ -80,6 +80,10 @@ class BucketSource:
         """Return no notes: there are none about a bucket."""
         return []
 
+    def list_top_folders(self) -> tuple[str, ...]:
+        """Return no folders: the root is the folder of the frames."""
+        return ()
+
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
     ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:

@@ -66,13 +66,17 @@ class Source(Protocol):
         """Return notes about the location; called after its frames were listed."""
         ...
 
+    def list_top_folders(self) -> tuple[str, ...]:
+        """Return folders with which a frame_path may begin or not, ``frames/`` for one: an archive's own folder."""
+        ...
+
     def read_frames(self, frame_paths: Iterable[str], max_bytes: int | None = None) -> Iterator[tuple[str, ReadFrame]]:
         """Read frames in the order in which they are named.
 
         Parameters
         ----------
         frame_paths
-            The frames.
+            The frames. One that does not exist stands for another spelling of it, as in `Listing.find`.
         max_bytes
             A larger file is not read, but yielded as `UnreadableImageError`; None: no limit.
 

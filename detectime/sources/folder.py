@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
 from detectime.sources.contract import MissingFrameError, SourceError, check_file_size
+from detectime.sources.names import FoldedNames, fold_name
 
 # Errors of opening a path that names no file, some because no file can have such a name.
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
@@ -96,6 +97,10 @@ class FolderSource:
         """Return the notes from choosing this source."""
         return list(self.notes)
 
+    def list_top_folders(self) -> tuple[str, ...]:
+        """Return no folders: the frames lie in this one."""
+        return ()
+
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
     ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
@@ -108,14 +113,12 @@ class FolderSource:
 
     def _read_file(self, frame_path: str, max_bytes: int | None) -> bytes:
         try:
-            # Without O_NONBLOCK opening a FIFO would wait until somebody writes to it.
-            handle = os.open(Path(self.root, frame_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except ValueError as error:  # a NUL character
-            raise MissingFrameError(str(error)) from error
-        except OSError as error:
-            if error.errno in _NO_SUCH_FILE:
-                raise MissingFrameError(error.strerror) from error
-            raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
+            handle = _open_file(os.path.join(self.root, frame_path))
+        except MissingFrameError:
+            spelling = find_spelling(self.root, frame_path)
+            if spelling is None:
+                raise
+            handle = _open_file(os.path.join(self.root, spelling))
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
@@ -127,6 +130,78 @@ class FolderSource:
             raise UnreadableImageError(f"cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
+
+
+def find_spelling(root: str, path: str) -> str | None:
+    """Return the path of a file that differs from one by Unicode form or blanks: see `fold_name`. None: there is none.
+
+    Parameters
+    ----------
+    root
+        A folder.
+    path
+        Relative to it; no such file exists.
+
+    Raises
+    ------
+    MissingFrameError
+        If there are several.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     os.close(os.open(f"{folder}/Zoe\\u0308.jpg", os.O_CREAT))
+    ...     find_spelling(folder, "Zo\\u00eb.jpg") == "Zoe\\u0308.jpg"
+    True
+    """
+    found: list[str] = []
+    for part in path.split("/"):
+        folder = os.path.join(root, *found)
+        spelling = part if _exists(folder, part) else _choose_spelling(folder, part)
+        if spelling is None:
+            return None
+        found.append(spelling)
+    return "/".join(found)
+
+
+def _choose_spelling(folder: str, name: str) -> str | None:
+    """Return the only name in a folder that is another spelling of a name; None if there is none."""
+    if fold_name(name) in ("", ".", ".."):  # another spelling of these must not leave the folder
+        return None
+    try:
+        names = _fold_names(folder, os.stat(folder).st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+    spellings = names.find(name, lambda other: _exists(folder, other))
+    if len(spellings) > 1:
+        raise MissingFrameError(f"{len(spellings)} names in the folder differ from {name!r} by Unicode form or blanks")
+    return spellings[0] if spellings else None
+
+
+@functools.lru_cache(maxsize=16)
+def _fold_names(folder: str, mtime: int) -> FoldedNames:
+    """Return the names in a folder, read again when it has changed."""
+    return FoldedNames(os.listdir(folder))
+
+
+def _exists(folder: str, name: str) -> bool:
+    try:
+        return os.path.lexists(os.path.join(folder, name))
+    except ValueError:  # a NUL character
+        return False
+
+
+def _open_file(path: str) -> int:
+    try:
+        # Without O_NONBLOCK opening a FIFO would wait until somebody writes to it.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a NUL character
+        raise MissingFrameError(str(error)) from error
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            raise MissingFrameError(error.strerror) from error
+        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
 
 
 def make_stamp(status: os.stat_result) -> str:

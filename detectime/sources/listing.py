@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime.notes import Note
+from detectime.notes import Note, note_found
 from detectime.sources.contract import Source, SourceError
+from detectime.sources.names import FoldedNames, find_odd_names, fold_name
 
 _NAMES_SHOWN = 20  # of files that a table does not name
 _CHUNK = 100_000  # files that exist as Python objects at a time
@@ -36,6 +38,8 @@ class Listing:
         None if files were listed.
     error
         The error that the source raised, if it did.
+    top_folders
+        See `Source.list_top_folders`.
 
     Examples
     --------
@@ -49,11 +53,77 @@ class Listing:
     notes: list[Note] = field(default_factory=list)
     unreachable: str | None = None
     error: SourceError | None = None
+    top_folders: tuple[str, ...] = ()
 
     def find(self, names: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """Return the position of each name, binary, in the listing: int32, null where it is not listed."""
-        positions = pc.index_in(names, value_set=self.names)
-        return positions.combine_chunks() if isinstance(positions, pa.ChunkedArray) else positions
+        """Return the position of each name, binary, in the listing: int32, null where it is not listed.
+
+        A name that is not listed stands for one that lacks, or has, one of `top_folders` in front; or else for one that
+        `sources.names.fold_name` makes equal, if there is exactly one. `Source.read_frames` does the same.
+        """
+        positions = _combine(pc.index_in(names, value_set=self.names))
+        if not positions.null_count or not len(self.names):
+            return positions
+        unmatched = pc.indices_nonzero(positions.is_null())
+        found = self._find_other_spellings(_combine(names.take(unmatched)))
+        if found.null_count < len(found):
+            positions = pc.replace_with_mask(positions, positions.is_null(), found)
+        return positions
+
+    @cached_property
+    def _folded(self) -> FoldedNames:
+        odd = self.names.take(find_odd_names(self.names))
+        return FoldedNames(map(os.fsdecode, odd.to_pylist()))
+
+    def _find_other_spellings(self, names: pa.Array) -> pa.Array:
+        """Return the positions of names, none of which is listed as it is: int32, null where there is none."""
+        positions = pa.nulls(len(names), pa.int32())
+        forms = [names, *_change_top_folders(names, self.top_folders)]
+        for form in forms:
+            positions = pc.coalesce(positions, pc.index_in(form, value_set=self.names, skip_nulls=True))
+        for form in forms:
+            if positions.null_count:
+                positions = pc.coalesce(positions, self._find_folded(pc.if_else(positions.is_null(), form, None)))
+        return positions
+
+    def _find_folded(self, names: pa.Array) -> pa.Array:
+        """Return the positions of names of which the listing has exactly one other spelling; nulls match nothing."""
+        asked = [None if name is None else os.fsdecode(name) for name in names.to_pylist()]
+        folded = {fold_name(name) for name in asked if name is not None}
+        encoded = pa.array(sorted(map(os.fsencode, folded)), pa.binary())
+        existing = {os.fsdecode(name) for name in encoded.filter(pc.is_in(encoded, value_set=self.names)).to_pylist()}
+        found: list[bytes | None] = []
+        for name in asked:
+            spellings = [] if name is None else self._folded.find(name, existing.__contains__)
+            found.append(os.fsencode(spellings[0]) if len(spellings) == 1 else None)
+        return pc.index_in(pa.array(found, pa.binary()), value_set=self.names, skip_nulls=True)
+
+    def note_twins(self) -> list[Note]:
+        """Return a note about files whose names differ by Unicode form, or by blanks at the ends, alone."""
+        names = pa.array(sorted(map(os.fsencode, self._folded.list_folded())), pa.binary())
+        existing = {os.fsdecode(name) for name in names.filter(pc.is_in(names, value_set=self.names)).to_pylist()}
+        twins = self._folded.list_twins(existing.__contains__)
+        why = "in several spellings (Unicode form, blanks at the ends): they are different files"
+        return note_found("twins", twins, f"file name is there {why}", f"file names are there {why}")
+
+    def note_respelled(self, names: pa.Array | pa.ChunkedArray, positions: pa.Array) -> list[Note]:
+        """Return a note about names that `find` found in another spelling.
+
+        Parameters
+        ----------
+        names
+            As the labels have them, binary.
+        positions
+            What `find` returned for them.
+        """
+        listed = self.names.take(positions)
+        differs = pc.fill_null(pc.not_equal(listed, _combine(names)), False)
+        pairs = zip(names.filter(differs).to_pylist(), listed.filter(differs).to_pylist(), strict=True)
+        shown = [f"{os.fsdecode(name)} -> {os.fsdecode(other)}" for name, other in itertools.islice(pairs, 1)]
+        count = int(pc.sum(differs).as_py() or 0)
+        one, many = "file is in the source in another spelling", "files are in the source in another spelling"
+        why = "(Unicode form, blanks at the ends, or an archive's own top folder)"
+        return [Note("respelled", count, f"{one if count == 1 else many} {why}", shown[0])] if count else []
 
     def count_unlisted(self, positions: pa.Array) -> dict[Hashable, Any]:
         """Count the files that a frame table does not name.
@@ -107,12 +177,29 @@ def collect_listing(source: Source, listed: Iterable[tuple[str, str | None]]) ->
     try:
         chunks = list(_collect_chunks(iter(listed)))
         notes = source.list_notes() if chunks else []
+        top_folders = source.list_top_folders() if chunks else ()
     except SourceError as error:
         return Listing(*empty, unreachable=str(error), error=error)
     if not chunks:
         return Listing(*empty, unreachable=f"{source.root} lists nothing")
     names, stamps = zip(*chunks, strict=True)
-    return Listing(pa.concat_arrays(names), pa.concat_arrays(stamps), notes)
+    listing = Listing(pa.concat_arrays(names), pa.concat_arrays(stamps), notes, top_folders=top_folders)
+    notes += listing.note_twins()
+    return listing
+
+
+def _combine(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _change_top_folders(names: pa.Array, folders: Sequence[str]) -> Iterator[pa.Array]:
+    """Yield names without each folder, null where they do not begin with it, and names with it."""
+    nothing = pa.scalar(None, names.type)
+    for folder in map(os.fsencode, folders):
+        # Not `binary_slice` without a stop, which fails for every even number of names.
+        inside = pc.binary_replace_slice(names, start=0, stop=len(folder), replacement=b"")
+        yield pc.if_else(pc.starts_with(names, folder), inside, nothing)
+        yield pc.binary_replace_slice(names, start=0, stop=0, replacement=folder)
 
 
 def _collect_chunks(listed: Iterator[tuple[str, str | None]]) -> Iterator[tuple[pa.Array, pa.Array]]:

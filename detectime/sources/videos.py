@@ -15,7 +15,7 @@ from detectime.images import RGB, UnreadableImageError
 from detectime.notes import Note
 from detectime.paths import format_install
 from detectime.sources.contract import MissingFrameError, SourceError
-from detectime.sources.folder import FolderSource, make_stamp
+from detectime.sources.folder import FolderSource, find_spelling, make_stamp
 from detectime.sources.video_decoder import VideoDecoder, check_holes
 from detectime.sources.video_index import VideoIndex, index_video
 from detectime.storage import urls
@@ -160,6 +160,10 @@ class VideoSource:
         """Return no notes: `labels.spans.read_spans` reports damaged videos."""
         return []
 
+    def list_top_folders(self) -> tuple[str, ...]:
+        """Return no folders: videos lie in a folder, not in an archive."""
+        return ()
+
     def index_file(self, file: str) -> VideoIndex:
         """Return the index of a video. It is kept, and travels to the workers: each file is indexed once.
 
@@ -199,8 +203,18 @@ class VideoSource:
 
     def _find_path(self, file: str) -> str:
         if not os.path.isfile(self.root):
-            return os.path.join(self.root, file)
+            path = os.path.join(self.root, file)
+            if not _exists(path):
+                path = os.path.join(self.root, find_spelling(self.root, file) or file)
+            return path
         return self.root if file == os.path.basename(self.root) else os.path.join(self.root, file)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(path)
+    except ValueError:  # a NUL character
+        return False
 
 
 def is_video(name: str) -> bool:
