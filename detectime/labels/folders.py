@@ -1,0 +1,379 @@
+"""One folder per class as labels, without a table: ``ok/anna/0001.jpg``."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from detectime.boxes import Flags
+from detectime.labels.columns import add_listing, number_classes, set_attrs
+from detectime.labels.grouping import group_files
+from detectime.labels.layout import (
+    drop_hagrid_prefix,
+    find_hidden_files,
+    find_other_files,
+    find_similar,
+    find_videos,
+    is_split,
+)
+from detectime.labels.tables import TableError, format_names
+from detectime.notes import Note, note_found, shorten_text
+from detectime.sources.listing import Listing
+from detectime.sources.names import fold_name
+
+_IsClass = Callable[[str], bool]
+
+SPLIT_FOLDER = "split_folder"
+"""Column with the name of the folder above that of the class, such as ``train``; empty where there is none."""
+
+_SHOWN = 20  # folders that a message lists
+_SIMILAR = 0.75  # likeness of a misspelled name
+
+
+def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group_by: str | None = None) -> pd.DataFrame:
+    """Read the classes of images from the folders in which they lie.
+
+    The folder of the class is that of the first level on which folders are called as classes: ``ok/1.jpg``,
+    ``train/ok/1.jpg``, ``anna/ok/1.jpg``, ``set/train_val_ok/1.jpg``. Folders called ``train``, ``val``, ``test`` and
+    the like above it are no classes, unless the vocabulary says so: their names are in the column `SPLIT_FOLDER`.
+
+    Files are told from images by their ending alone; none is opened. What is no image, hidden, or in no folder of a
+    class is left out and noted.
+
+    Parameters
+    ----------
+    images
+        The place of the images, for messages.
+    listing
+        Its files.
+    labels
+        The vocabulary: the number of each class.
+    group_by
+        What the frames of one video or person have in common: see `grouping.group_files`.
+
+    Returns
+    -------
+    DataFrame
+        One row per image, ordered by path: `frame_path`, `video_name`, `frame_id` (int64) and `class_name`;
+        `SPLIT_FOLDER`, if there are such folders; `on_disk`, `stamp` and `label`, as in `frames_csv.read_frames_csv`.
+        ``attrs`` are described in `columns.set_attrs`: `labels_sha256` is what `hash_names` returns.
+
+    Raises
+    ------
+    TableError
+        If a folder with images is of no class, or there are no folders of classes; the message names them.
+
+    Examples
+    --------
+    >>> names = [b"train/ok/anna/1.jpg", b"train/stop/ben/1.jpg", b"train/ok/.DS_Store"]
+    >>> table = read_folders("images", Listing(pa.array(names), pa.nulls(3, pa.string())), {"ok": 4, "stop": 1})
+    >>> table[["frame_path", "video_name", "class_name", "split_folder", "label"]].to_numpy().tolist()
+    [['train/ok/anna/1.jpg', 'anna', 'ok', 'train', 4], ['train/stop/ben/1.jpg', 'ben', 'stop', 'train', 1]]
+    >>> for note in table.attrs["notes"]:
+    ...     print(note)
+    2 groups by the folder below that of the class; for others set data.group_by (the first: 'anna')
+    2 files lie in folders that name the part of a split, and no class; see the column split_folder (the first: 'train')
+    1 file is hidden or of the system, and left out (the first: 'train/ok/.DS_Store')
+    """
+    found = _find_images(images, listing)
+    places = _find_places(found.folders, labels)
+    _refuse_unknown(images, found, places, labels)
+    is_labelled = np.array([place.class_name is not None for place in places], bool)[found.folder]
+    if not is_labelled.any():
+        raise TableError(_explain_no_classes(images, found, labels))
+    rows = np.flatnonzero(is_labelled)
+    rows = rows[pc.array_sort_indices(found.paths.take(pa.array(rows))).to_numpy()]
+    paths = found.paths.take(pa.array(rows))
+    folder = pa.array(found.folder[rows])
+    class_names = pa.array([place.class_name for place in places], pa.large_string()).take(folder)
+    groups = group_files(paths, class_names, group_by)
+    table: pd.DataFrame = pa.table(
+        {
+            "frame_path": paths,
+            "video_name": groups.video_name,
+            "frame_id": pa.array(groups.frame_id),
+            "class_name": class_names,
+        }
+    ).to_pandas()
+    splits = [place.split for place in places]
+    if any(splits):
+        table[SPLIT_FOLDER] = pa.array(splits, pa.large_string()).take(folder).to_pandas()
+    add_listing(table, listing, pa.array(found.positions[rows], pa.int32()))
+    outside = found.paths.filter(pa.array(~is_labelled))
+    notes = [*groups.notes, *_note_splits(table), *_note_outside(outside), *found.notes, *_note_absent(table, labels)]
+    everything = pa.array(np.arange(len(listing.names), dtype=np.int32))  # notes tell of each file that is left out
+    set_attrs(table, listing, everything, hash_names(listing), notes=notes)
+    return number_classes(table, labels)
+
+
+def list_classes(listing: Listing) -> list[str]:
+    """Return the names of the folders of classes, sorted, where no vocabulary says which these are.
+
+    They are the first folders below those that hold everything and those called ``train``, ``val``, ``test`` and the
+    like.
+
+    Raises
+    ------
+    TableError
+        If there are no folders with images.
+
+    Examples
+    --------
+    >>> names = [b"set/train/ok/anna/1.jpg", b"set/test/stop/ben/1.jpg", b"set/readme.txt"]
+    >>> list_classes(Listing(pa.array(names), pa.nulls(3, pa.string())))
+    ['ok', 'stop']
+    """
+    found = _find_images("images", listing)
+    paths = [_split_path(folder) for folder in found.folders]
+    tops = [parts[0] for _, parts in _drop_outer_folders(paths, lambda _: False) if parts]
+    classes = sorted({drop_hagrid_prefix(fold_name(name)) for name in tops})
+    if not classes:
+        raise TableError(
+            "`labels: auto` takes the names of folders as classes, but there are no folders with images in `images`"
+        )
+    return classes
+
+
+def hash_names(listing: Listing) -> str:
+    """Return the SHA-256, in hexadecimal, of the sorted paths of a listing: they are the labels.
+
+    Examples
+    --------
+    >>> one, other = (Listing(pa.array(names), pa.nulls(2, pa.string())) for names in ([b"a", b"b"], [b"b", b"a"]))
+    >>> hash_names(one) == hash_names(other)
+    True
+    """
+    digest = hashlib.sha256()
+    ordered = listing.names.take(pc.array_sort_indices(listing.names))
+    for name in ordered.to_pylist():
+        digest.update(name + b"\0")  # which no path contains
+    return digest.hexdigest()
+
+
+# -- files
+
+
+class _Found(NamedTuple):
+    """The images of a listing, as far as their endings tell."""
+
+    paths: pa.Array
+    """large_string."""
+    positions: NDArray[np.int32]
+    """Of each in the listing."""
+    folder: NDArray[np.int64]
+    """Of each, its position in `folders`."""
+    folders: list[str]
+    notes: list[Note]
+
+
+def _find_images(images: str, listing: Listing) -> _Found:
+    names = listing.names
+    if not len(names):
+        raise TableError(f"{images}: there are no files; set `images` to the folder that holds one folder per class")
+    is_hidden, is_video, is_other = (
+        find(names).to_numpy(zero_copy_only=False) for find in (find_hidden_files, find_videos, find_other_files)
+    )
+    is_video &= ~is_hidden
+    is_other &= ~is_hidden & ~is_video
+    paths, is_odd = _decode_names(names)
+    is_odd &= ~is_hidden & ~is_video & ~is_other
+    notes = _note_files(names, {"hidden": is_hidden, "videos": is_video, "other_files": is_other, "not_utf8": is_odd})
+    positions = np.flatnonzero(~(is_hidden | is_video | is_other | is_odd)).astype(np.int32)
+    if not len(positions):
+        reasons = "; ".join(map(str, notes))
+        raise TableError(f"{images}: there are no images: {reasons}")
+    paths = paths.take(pa.array(positions))
+    folders = pc.replace_substring_regex(paths, r"(?s)/?[^/]*$", "").dictionary_encode()
+    return _Found(paths, positions, folders.indices.to_numpy().astype(np.int64), folders.dictionary.to_pylist(), notes)
+
+
+def _decode_names(names: pa.Array) -> tuple[pa.Array, Flags]:
+    """Return paths as text, and which are not UTF-8, and null."""
+    try:
+        return names.cast(pa.large_string()), np.zeros(len(names), bool)
+    except pa.ArrowInvalid:
+        texts = [_decode_name(name) for name in names.to_pylist()]
+        return pa.array(texts, pa.large_string()), np.array([text is None for text in texts], bool)
+
+
+def _decode_name(name: bytes) -> str | None:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+_LEFT_OUT = {
+    "hidden": ("file is hidden or of the system, and left out", "files are hidden or of the system, and left out"),
+    "videos": (
+        "file is a video, not an image, and left out; `source_type: videos` takes the frames of videos instead",
+        "files are videos, not images, and left out; `source_type: videos` takes the frames of videos instead",
+    ),
+    "other_files": (
+        "file is no image, as its ending says, and left out",
+        "files are no images, as their endings say, and left out",
+    ),
+    "not_utf8": (
+        "file is left out, since its name is not UTF-8; rename it",
+        "files are left out, since their names are not UTF-8; rename them",
+    ),
+}
+
+
+def _note_files(names: pa.Array, masks: Mapping[str, Flags]) -> list[Note]:
+    notes = []
+    for kind, mask in masks.items():
+        found = sorted(map(os.fsdecode, names.filter(pa.array(mask)).to_pylist()))
+        notes += note_found(kind, found, *_LEFT_OUT[kind])
+    return notes
+
+
+# -- folders
+
+
+class _Place(NamedTuple):
+    """What the folder of images says."""
+
+    class_name: str | None
+    """Of the vocabulary; None: it is no folder of a class."""
+    split: str
+    unknown: str | None = None
+    """The path to the folder that is where those of classes are, but none itself."""
+
+
+def _find_places(folders: Sequence[str], labels: Mapping[str, int]) -> list[_Place]:
+    """Say what each folder is: the level of the classes is that on which most folders are called as classes."""
+    spellings = {fold_name(name): name for name in labels}
+
+    def find_class(folder: str) -> str | None:
+        name = folder if folder in labels else fold_name(folder)
+        return spellings.get(fold_name(name)) or spellings.get(drop_hagrid_prefix(name))
+
+    paths = [_split_path(folder) for folder in folders]
+    inner = _drop_outer_folders(paths, lambda name: find_class(name) is not None)
+    levels = Counter(depth for _, parts in inner for depth, part in enumerate(parts) if find_class(part) is not None)
+    level = min(levels, key=lambda depth: (-levels[depth], depth)) if levels else 0
+    places = []
+    for parts, (split, below) in zip(paths, inner, strict=True):
+        if len(below) <= level:
+            places.append(_Place(None, split))
+            continue
+        class_name = find_class(below[level])
+        upto = parts[: len(parts) - len(below) + level + 1]
+        split = split or _get_hagrid_split(below[level], class_name)
+        places.append(_Place(class_name, split, "/".join(upto) if class_name is None else None))
+    return places
+
+
+def _get_hagrid_split(folder: str, class_name: str | None) -> str:
+    own = drop_hagrid_prefix(folder)
+    return folder.removesuffix(f"_{own}") if class_name is not None and own != folder and own == class_name else ""
+
+
+def _split_path(folder: str) -> list[str]:
+    return folder.split("/") if folder else []
+
+
+def _drop_outer_folders(paths: Sequence[Sequence[str]], is_class: _IsClass) -> list[tuple[str, Sequence[str]]]:
+    """Return, for each folder, the part of a split that it is in, and its path below that and below what all share."""
+    shared = _count_shared(paths, is_class)
+    inner = [parts[shared:] for parts in paths]
+    tops = {parts[0] for parts in inner if parts}
+    splits = {top for top in tops if is_split(top) and not is_class(top)}
+    others = {part for parts in inner for part in parts[:1] if part not in splits}
+    if others:  # a folder `test` beside folders of classes is one of them, unless it holds folders of the same names
+        splits = {
+            top
+            for top in splits
+            if any(parts[0] == top and (parts[1] in others or is_class(parts[1])) for parts in inner if len(parts) > 1)
+        }
+    return [(parts[0], parts[1:]) if parts and parts[0] in splits else ("", parts) for parts in inner]
+
+
+def _count_shared(paths: Sequence[Sequence[str]], is_class: _IsClass) -> int:
+    """Return how many outer folders hold all images: they are the data set's own, not of a class or a split."""
+    inside = [parts for parts in paths if parts]
+    count = 0
+    while (
+        inside
+        and all(len(parts) > count + 1 for parts in inside)
+        and len({parts[count] for parts in inside}) == 1
+        and not is_class(inside[0][count])
+        and not is_split(inside[0][count])
+    ):
+        count += 1
+    return count
+
+
+def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels: Mapping[str, int]) -> None:
+    """Refuse folders with images that are where those of classes are, but called otherwise."""
+    counts = np.bincount(found.folder, minlength=len(places)).tolist()
+    unknown: Counter[str] = Counter()
+    for place, count in zip(places, counts, strict=True):
+        if place.unknown is not None:
+            unknown[place.unknown] += count
+    if not unknown:
+        return
+    listed = [_describe_folder(name, unknown[name], labels) for name in sorted(unknown)]
+    more = len(listed) - _SHOWN
+    shown = ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    what, them, names = "folders are of no class", "them", "their names"
+    if len(unknown) == 1:
+        what, them, names = "folder is of no class", "it", "its name"
+    raise TableError(
+        f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {names} to "
+        "`labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
+        "folder a class"
+    )
+
+
+def _describe_folder(path: str, count: int, labels: Iterable[str]) -> str:
+    name = path.rpartition("/")[2]
+    names = list(labels)
+    close = find_similar(name, names) or next(iter(difflib.get_close_matches(name, names, 1, _SIMILAR)), None)
+    meant = f"; did you mean {shorten_text(close)}?" if close else ""
+    return f"{shorten_text(path)} ({count:,} {'file' if count == 1 else 'files'}{meant})"
+
+
+def _explain_no_classes(images: str, found: _Found, labels: Mapping[str, int]) -> str:
+    first = format_names(sorted(found.paths.to_pylist())[:2])
+    return (
+        f"{images}: no image lies in a folder of a class, as in {next(iter(labels), 'class')}/1.jpg: there are "
+        f"{len(found.paths):,} images such as {first}; put them into one folder per class, or give a table as `labels`"
+    )
+
+
+# -- notes
+
+
+def _note_splits(table: pd.DataFrame) -> list[Note]:
+    if SPLIT_FOLDER not in table:
+        return []
+    splits = table[SPLIT_FOLDER]
+    count = int((splits != "").sum())
+    what = "file lies in a folder that names" if count == 1 else "files lie in folders that name"
+    text = f"{what} the part of a split, and no class; see the column {SPLIT_FOLDER}"
+    return [Note("split_folder", count, text, min(name for name in splits.unique() if name))]
+
+
+def _note_outside(outside: pa.Array) -> list[Note]:
+    one, many = "file is in no folder of a class, and left out", "files are in no folder of a class, and left out"
+    return note_found("no_class", sorted(outside.to_pylist()), one, many)
+
+
+def _note_absent(table: pd.DataFrame, labels: Mapping[str, int]) -> list[Note]:
+    present = set(table["class_name"].unique())
+    absent = [name for name in labels if name not in present]
+    return note_found(
+        "absent_class", absent, "class has no image in its folder", "classes have no image in their folder"
+    )
