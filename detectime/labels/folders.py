@@ -25,6 +25,7 @@ from detectime.labels.layout import (
     find_similar,
     find_videos,
     is_split,
+    names_split,
 )
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
@@ -288,16 +289,27 @@ def _drop_outer_folders(paths: Sequence[Sequence[str]], is_class: _IsClass) -> l
     """Return, for each folder, the part of a split that it is in, and its path below that and below what all share."""
     shared = _count_shared(paths, is_class)
     inner = [parts[shared:] for parts in paths]
-    tops = {parts[0] for parts in inner if parts}
+    splits = _find_splits(inner, is_class)
+    below: dict[str, list[Sequence[str]]] = {split: [] for split in splits}
+    for parts in inner:
+        if parts and parts[0] in splits:
+            below[parts[0]].append(parts[1:])
+    shared_in = {split: _count_shared(inside, is_class) for split, inside in below.items()}
+    return [
+        (parts[0], parts[1 + shared_in[parts[0]] :]) if parts and parts[0] in splits else ("", parts) for parts in inner
+    ]
+
+
+def _find_splits(paths: Sequence[Sequence[str]], is_class: _IsClass) -> set[str]:
+    """Find the outermost folders that are parts of a split."""
+    tops = {parts[0] for parts in paths if parts}
+    if all(names_split(top) and not is_class(top) for top in tops):
+        return tops
     splits = {top for top in tops if is_split(top) and not is_class(top)}
-    others = {part for parts in inner for part in parts[:1] if part not in splits}
-    if others:  # a folder `test` beside folders of classes is one of them, unless it holds folders of the same names
-        splits = {
-            top
-            for top in splits
-            if any(parts[0] == top and (parts[1] in others or is_class(parts[1])) for parts in inner if len(parts) > 1)
-        }
-    return [(parts[0], parts[1:]) if parts and parts[0] in splits else ("", parts) for parts in inner]
+    # A folder `test` beside folders of classes is one of them, unless it holds folders of the same names.
+    others = tops - splits
+    inside = [(parts[0], parts[1]) for parts in paths if len(parts) > 1 and parts[0] in splits]
+    return {top for top, folder in inside if folder in others or is_class(folder)}
 
 
 def _count_shared(paths: Sequence[Sequence[str]], is_class: _IsClass) -> int:
@@ -309,7 +321,7 @@ def _count_shared(paths: Sequence[Sequence[str]], is_class: _IsClass) -> int:
         and all(len(parts) > count + 1 for parts in inside)
         and len({parts[count] for parts in inside}) == 1
         and not is_class(inside[0][count])
-        and not is_split(inside[0][count])
+        and not names_split(inside[0][count])
     ):
         count += 1
     return count
@@ -331,8 +343,8 @@ def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels
     if len(unknown) == 1:
         what, them, names = "folder is of no class", "it", "its name"
     raise TableError(
-        f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {names} to "
-        "`labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
+        f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {names} "
+        "to `labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
         "folder a class"
     )
 

@@ -53,6 +53,18 @@ def is_split(folder: str) -> bool:
     return folder.strip().casefold() in SPLITS
 
 
+def names_split(folder: str) -> bool:
+    """Whether a word in the name of a folder is the part of a split, but for HaGRID's ``train_val_<class>``.
+
+    Examples
+    --------
+    >>> names_split("asl_alphabet_train"), names_split("train_val_ok")
+    (True, False)
+    """
+    words = re.split(r"[\W_]+", folder.casefold())
+    return is_split(folder) or (drop_hagrid_prefix(folder) == folder and not SPLITS.isdisjoint(words))
+
+
 def drop_hagrid_prefix(folder: str) -> str:
     """Return the class of a folder of HaGRID, ``train_val_<class>``; the name itself of any other.
 
