@@ -290,14 +290,13 @@ def _drop_outer_folders(paths: Sequence[Sequence[str]], is_class: _IsClass) -> l
     shared = _count_shared(paths, is_class)
     inner = [parts[shared:] for parts in paths]
     splits = _find_splits(inner, is_class)
-    below: dict[str, list[Sequence[str]]] = {split: [] for split in splits}
-    for parts in inner:
-        if parts and parts[0] in splits:
-            below[parts[0]].append(parts[1:])
-    shared_in = {split: _count_shared(inside, is_class) for split, inside in below.items()}
-    return [
-        (parts[0], parts[1 + shared_in[parts[0]] :]) if parts and parts[0] in splits else ("", parts) for parts in inner
-    ]
+    return [_drop_split(parts) if parts and parts[0] in splits else ("", parts) for parts in inner]
+
+
+def _drop_split(parts: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Separate the part of a split from the folders below, of which archives of Kaggle repeat its name."""
+    depth = next((depth for depth in range(1, len(parts)) if parts[depth] != parts[0]), len(parts))
+    return parts[0], parts[depth:]
 
 
 def _find_splits(paths: Sequence[Sequence[str]], is_class: _IsClass) -> set[str]:
