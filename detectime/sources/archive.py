@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectime.images import UnreadableImageError
 from detectime.notes import Note, note_found
-from detectime.sources.archive_index import IGNORED_KEY, Member, index_archives
+from detectime.sources.archive_index import Member, load_members, read_about
+from detectime.sources.beside import Comparison, compare_contents, compare_names
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError, check_file_size
-from detectime.storage import name_index
+from detectime.sources.file_kinds import ARCHIVE_SUFFIXES, is_archive_name, is_image_name, recognise_path
+from detectime.sources.folder import FolderSource
+from detectime.sources.names import FoldedNames, find_odd_names
+from detectime.sources.zip_members import READABLE, describe_repacking, name_method
 from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
-ARCHIVE_SUFFIXES = (".zip", ".tar")
-"""Suffixes of archives that are read."""
-
-_COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _CHUNK = 65_536  # members that exist as Python objects at a time
-
-# <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, 4.3.7
-_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-_ENCRYPTED_FLAG = 0x1
-_STORED, _DEFLATED = 0, 8  # methods
 
 
 @dataclass(frozen=True)
@@ -36,18 +32,23 @@ class ArchiveSource:
 
     A frame's path is that of the member in the archive, with one exception: if all members of ``train_data1.zip`` lie
     in folders below ``train_data1/`` or ``train_data/``, that first folder is left out. So is what macOS adds
-    (``__MACOSX/``). ``tools/unpack.py`` does the same.
+    (``__MACOSX/``). ``tools/unpack.py`` does the same. Where a frame_path names no member, it is found with and without
+    a folder that holds all members (`list_top_folders`), and in another spelling (`names.fold_name`).
 
     If an archive holds a path twice, the last member counts, as in unpacking; two archives that hold the same path are
-    refused. Links, and members whose path is absolute or has a part ``..``, are not frames.
+    refused. A link to a member of the same archive is a frame of that content; other links, and members whose path has
+    a part ``..``, are not frames. ``./`` and slashes in front of a path do not count.
 
     Parameters
     ----------
     root
-        A file with one of `ARCHIVE_SUFFIXES`, or a folder of such files.
+        An archive, zip or tar by its content; or a folder of files with `ARCHIVE_SUFFIXES`.
+    is_compared
+        Whether image files beside the archives are compared with them: where nobody said which are the frames.
     """
 
     root: str
+    is_compared: bool = field(default=False, compare=False)
 
     def list_frames(self) -> Iterator[tuple[str, str]]:
         """List all members, sorted by path. Only the directories of the archives are read.
@@ -60,29 +61,68 @@ class ArchiveSource:
         Raises
         ------
         SourceError
-            If there is no archive, if one is broken, or if two have a member of the same path.
+            If there is no archive, if one is broken or has only images that cannot be read, if two have a member of
+            the same path, or if files beside them have the names of members and other contents.
         """
-        rows = self._load_index(self._find_archives()).rows
+        archives = self._find_archives()
+        rows = load_members(archives).rows
+        refuse_unreadable(rows, archives)
+        if self.is_compared:
+            self._compare(archives).check(self.root)
         for first in range(0, len(rows), _CHUNK):
             chunk = rows.slice(first, _CHUNK)
             name, size, crc, mtime = (chunk.column(key).to_pylist() for key in (NAME_COLUMN, "size", "crc", "mtime"))
-            yield from zip(map(os.fsdecode, name), map(_make_stamp, size, crc, mtime), strict=True)
+            yield from zip(map(os.fsdecode, name), map(make_member_stamp, size, crc, mtime), strict=True)
 
     def list_notes(self) -> list[Note]:
-        """Return a note about members that are not frames.
+        """Return notes about members that are not frames or repeat others, and about images that are not read.
 
         Raises
         ------
         SourceError
             As `list_frames`.
         """
-        ignored, first = json.loads(self._load_index(self._find_archives()).rows.schema.metadata[IGNORED_KEY])
-        text = "members of archives are not frames: links, or paths that are absolute or have a part `..`"
-        return [Note("ignored", ignored, text, first)] if ignored else []
+        archives = self._find_archives()
+        rows = load_members(archives).rows
+        notes = [*note_members(rows), *_note_unreadable(rows)]
+        if self.is_compared:
+            notes += self._note_files(self._compare(archives))
+        return notes
 
     def list_top_folders(self) -> tuple[str, ...]:
-        """Return the folders that hold all members of an archive: a frame_path may begin with one, or not."""
-        return ()
+        """Return the folders that hold all members of an archive: a frame_path may begin with one, or not.
+
+        Raises
+        ------
+        SourceError
+            As `list_frames`.
+        """
+        return read_about(load_members(self._find_archives()).rows.schema).top_folders
+
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse frames that no setting can read: encrypted, or compressed by a method that is not known.
+
+        Parameters
+        ----------
+        frame_paths
+            The frames that are wanted, text.
+
+        Raises
+        ------
+        SourceError
+            If there are any; the message names the archive, the count, one of them and what to do.
+        """
+        archives = self._find_archives()
+        index = load_members(archives)
+        unreadable = find_unreadable(index.rows)
+        if len(unreadable):
+            finder = MemberFinder(index)
+            names = index.rows.column(NAME_COLUMN)
+            places = pc.index_in(pc.cast(frame_paths, pa.binary()), value_set=names)
+            others = pc.unique(pc.filter(frame_paths, pc.is_null(places))).to_pylist()
+            found = {place for place in map(finder.find_place, others) if place is not None}
+            found |= set(pc.unique(places).to_pylist()) & set(unreadable.tolist())
+            refuse_members(index.rows, np.array(sorted(found & set(unreadable.tolist())), np.int64), archives)
 
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
@@ -90,7 +130,7 @@ class ArchiveSource:
         """Read the bytes of members, one at a time: see `Source.read_frames`."""
         try:
             archives = self._find_archives()
-            index = self._load_index(archives)
+            finder = MemberFinder(load_members(archives))
         except SourceError as error:  # it existed when the frames were listed
             yield from ((frame_path, UnreachableFrameError(str(error))) for frame_path in frame_paths)
             return
@@ -98,53 +138,96 @@ class ArchiveSource:
             files: dict[str, BinaryIO] = {}
             for frame_path in frame_paths:
                 try:
-                    row = index.find(frame_path)
-                    if row is None:
-                        raise MissingFrameError("no such member in the archives")
-                    archive, member = archives[row.pop("archive")], Member(**row)
+                    number, member = finder.find_member(frame_path)
+                    archive = archives[number]
                     check_file_size(max(member.size, member.stored), max_bytes)
                     if archive not in files:
                         files[archive] = stack.enter_context(_open_archive(archive))
-                    yield frame_path, _read_member(files[archive], member)
+                    yield frame_path, member.read(files[archive])
                 except (MissingFrameError, UnreadableImageError) as error:
                     yield frame_path, error
 
     def _find_archives(self) -> tuple[str, ...]:
         """Return the paths of the archives."""
-        archives: tuple[str, ...] = (self.root,)
-        if os.path.isdir(self.root):
-            try:
-                inside = sorted(entry.path for entry in os.scandir(self.root) if not entry.name.startswith("."))
-            except OSError as error:
-                raise SourceError(
-                    f"{self.root}: the folder of the archives cannot be read: {error.strerror}; give it as `images`"
-                ) from error
-            suffixes = (*ARCHIVE_SUFFIXES, *_COMPRESSED_SUFFIXES)
-            archives = tuple(path for path in inside if path.lower().endswith(suffixes))
-            if not archives:
-                raise SourceError(
-                    f"{self.root}: there is no archive in this folder; accepted: names that end in "
-                    f"{' or '.join(ARCHIVE_SUFFIXES)}, or another value of data.source_type"
-                )
-        for path in archives:
-            if path.lower().endswith(_COMPRESSED_SUFFIXES):
-                raise SourceError(
-                    f"{path}: a compressed tar can only be read from its start; decompress it to a .tar, or make a .zip"
-                )
-            if not path.lower().endswith(ARCHIVE_SUFFIXES):
-                raise SourceError(
-                    f"{path}: this is not an archive; accepted: names that end in {' or '.join(ARCHIVE_SUFFIXES)}"
-                )
-        return archives
-
-    def _load_index(self, archives: tuple[str, ...]) -> NameIndex:
+        if not os.path.isdir(self.root):
+            if os.path.exists(self.root) or self.root.lower().endswith(ARCHIVE_SUFFIXES):
+                return (self.root,)
+            accepted = " or ".join(ARCHIVE_SUFFIXES)
+            raise SourceError(f"{self.root}: this is not an archive; accepted: names that end in {accepted}")
         try:
-            return name_index.load_or_build(index_archives, archives)
+            with os.scandir(self.root) as entries:
+                return choose_archives(self.root, [entry.path for entry in entries if not entry.is_dir()])
         except OSError as error:
             raise SourceError(
-                f"{error.filename or self.root}: the archive cannot be read: {error.strerror or error}; "
-                "give it, or its folder, as `images`"
+                f"{self.root}: the folder of the archives cannot be read: {error.strerror}; give it as `images`"
             ) from error
+
+    def _compare(self, archives: tuple[str, ...]) -> Comparison:
+        return compare_contents(self.root, archives, FolderSource(self.root).list_frames())
+
+    def _note_files(self, found: Comparison) -> list[Note]:
+        count = found.shared + found.files
+        same = (
+            f"; {found.shared} of them are members too, with the same contents" if found.shared and found.files else ""
+        )
+        same = "; they are members too, with the same contents" if found.shared and not found.files else same
+        beside = f"beside the archives in {self.root}"
+        text = f"image file {beside} is not" if count == 1 else f"image files {beside} are not"
+        text += f" read{same}{_describe_unread(found)}; to read image files set `source_type: folder`"
+        return [Note("passed_over", count, text, found.first_file)] if count else []
+
+
+@dataclass(frozen=True)
+class FolderBesideArchives(FolderSource):
+    """A folder of image files in which archives lie too, perhaps of the same images.
+
+    Parameters
+    ----------
+    archives
+        The archives that are not read.
+    folder
+        A folder beside them; None: the image files lie beside them.
+    """
+
+    archives: tuple[str, ...] = field(default=(), repr=False)
+    folder: str | None = None
+    _found: list[Comparison] = field(default_factory=list, repr=False, compare=False)
+
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """List the files: see `FolderSource.list_frames`.
+
+        Raises
+        ------
+        SourceError
+            Also if a file has the name of a member of an archive and another content.
+        """
+        readable = tuple(path for path in self.archives if path.lower().endswith(ARCHIVE_SUFFIXES))
+        if readable:
+            listed = list(super().list_frames())
+            found = compare_contents(self.root, readable, listed)
+            found.check(self.root)
+            self._found[:] = [found]
+            yield from listed
+        else:
+            yield from super().list_frames()
+
+    def list_notes(self) -> list[Note]:
+        """Return a note about the archives, with what is known once the files were listed."""
+        found = self._found[0] if self._found else Comparison()
+        if self.folder is not None:
+            why = f"because there are folders beside, such as {self.folder!r}"
+        else:
+            why = "because there are image files beside"
+        if found.shared and not found.members:
+            why += "; its images are among the files, with the same contents"
+        elif found.members:
+            why += f"; {found.members} images are in archives alone (such as {found.first_member!r})"
+        if found.reason is not None:
+            why += f"; nothing was compared: {found.reason}"
+        why += f"{_describe_unread(found)}; to read archives set `source_type: archives`"
+        one, many = f"archive in {self.root} is not read {why}", f"archives in {self.root} are not read {why}"
+        names = sorted(map(os.path.basename, self.archives))
+        return [*super().list_notes(), *note_found("passed_over", names, one, many)]
 
 
 @dataclass(frozen=True)
@@ -155,16 +238,25 @@ class FoundArchives:
     ----------
     are_the_source
         Whether frames are read from them unless the user asks for something else.
-    notes
-        About archives that are not read.
+    is_compared
+        Whether image files lie beside them.
+    archives
+        Those in a folder that is not read as archives.
+    folder
+        A folder beside these.
     """
 
     are_the_source: bool = False
-    notes: tuple[Note, ...] = ()
+    is_compared: bool = False
+    archives: tuple[str, ...] = ()
+    folder: str | None = None
 
 
 def find_archives(images: str) -> FoundArchives:
     """Find out whether a location is an archive, or a folder that holds archives and no folders.
+
+    Image files beside the archives are the frames if all images of the archives are among them, by name, or if the
+    archives hold none. No content is read: `list_frames` of the sources compares them.
 
     Examples
     --------
@@ -172,24 +264,209 @@ def find_archives(images: str) -> FoundArchives:
     True
     """
     if not os.path.isdir(images):
-        return FoundArchives(images.lower().endswith((*ARCHIVE_SUFFIXES, *_COMPRESSED_SUFFIXES)))
+        is_archive = is_archive_name(images) if not os.path.exists(images) else recognise_path(images).name != "video"
+        return FoundArchives(is_archive)
+    archives, others, files, folder = _scan_folder(images)
+    if folder is not None:
+        return FoundArchives(archives=(*archives, *others), folder=folder)
+    if not files:
+        return FoundArchives(bool(archives or others))
+    if not archives:
+        return FoundArchives(archives=others)
+    if not others:
+        with contextlib.suppress(SourceError):  # it is reported when the frames are listed
+            found = compare_names(files, archives)
+            if not found.members:
+                return FoundArchives(archives=archives)
+    return FoundArchives(are_the_source=True, is_compared=True)
+
+
+def _scan_folder(root: str) -> tuple[tuple[str, ...], tuple[str, ...], list[str], str | None]:
+    """Return archives that are read, other ones, the names of image files, and one of the folders in a folder."""
     archives: list[str] = []
+    others: list[str] = []
+    files: list[str] = []
     folder = None
-    with contextlib.suppress(OSError), os.scandir(images) as entries:  # the source reports what is wrong with a folder
-        for entry in (entry for entry in entries if not entry.name.startswith(".")):
+    with contextlib.suppress(OSError), os.scandir(root) as entries:  # the source reports what is wrong with a folder
+        for entry in (entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))):
             if entry.is_dir():
                 folder = entry.name
-            elif entry.name.lower().endswith(ARCHIVE_SUFFIXES):
-                archives.append(entry.name)
-    if folder is None:
-        return FoundArchives(bool(archives))
-    why = f"read because there are folders beside, such as {folder!r}; to read archives set `source_type: archives`"
-    one, many = f"archive in {images} is not {why}", f"archives in {images} are not {why}"
-    return FoundArchives(notes=tuple(note_found("passed_over", sorted(archives), one, many)))
+            elif is_archive_name(entry.name):
+                (archives if entry.name.lower().endswith(ARCHIVE_SUFFIXES) else others).append(entry.path)
+            elif is_image_name(entry.name):
+                files.append(entry.name)
+    return tuple(sorted(archives)), tuple(sorted(others)), files, folder
 
 
-def _make_stamp(size: int, crc: int | None, mtime: int | None) -> str:
+def choose_archives(root: str, paths: Sequence[str]) -> tuple[str, ...]:
+    """Choose the archives among the files in a folder, those that cannot be read included.
+
+    Raises
+    ------
+    SourceError
+        If there are none.
+
+    Examples
+    --------
+    >>> choose_archives("frames", ["frames/b.tar", "frames/a.zip", "frames/train.csv", "frames/._a.zip"])
+    ('frames/a.zip', 'frames/b.tar')
+    """
+    names = sorted(path for path in paths if not path.rpartition("/")[2].startswith("."))
+    archives = tuple(path for path in names if is_archive_name(path))
+    if not archives:
+        raise SourceError(
+            f"{root}: there is no archive in this folder; accepted: names that end in "
+            f"{' or '.join(ARCHIVE_SUFFIXES)}, or another value of data.source_type"
+        )
+    return archives
+
+
+class MemberFinder:
+    """Finds the member that a frame_path names, in the order of `Listing.find`.
+
+    Parameters
+    ----------
+    index
+        Of the archives.
+    """
+
+    def __init__(self, index: NameIndex) -> None:
+        self._index = index
+        self._folders = read_about(index.rows.schema).top_folders
+
+    def find_member(self, frame_path: str) -> tuple[int, Member]:
+        """Return the number of the archive, and the member.
+
+        Raises
+        ------
+        MissingFrameError
+            If there is none, or if there are several and none of exactly this name.
+        """
+        row = self._index.find(frame_path)
+        if row is None:
+            row = self._index.find(self._find_spelling(frame_path))
+            assert row is not None
+        return row.pop("archive"), Member(**row)
+
+    def find_place(self, frame_path: str) -> int | None:
+        """Return the row of the index; None if there is none."""
+        try:
+            name = self.find_member(frame_path)[1].name
+        except MissingFrameError:
+            return None
+        place: int = pc.index(self._index.rows.column(NAME_COLUMN), pa.scalar(name, pa.binary())).as_py()
+        return place
+
+    def _find_spelling(self, frame_path: str) -> str:
+        forms = [frame_path]
+        for folder in self._folders:
+            forms += [frame_path.removeprefix(folder)] if frame_path.startswith(folder) else []
+            forms.append(folder + frame_path)
+        for form in forms:
+            if self._exists(form):
+                return form
+        folded = _fold_names(self._index.rows)
+        for form in forms:
+            found = folded.find(form, self._exists)
+            if len(found) > 1:
+                raise MissingFrameError(
+                    f"{len(found)} members of the archives differ from this name by Unicode form or blanks alone"
+                )
+            if found:
+                return found[0]
+        raise MissingFrameError("no such member in the archives")
+
+    def _exists(self, name: str) -> bool:
+        return self._index.find(name) is not None
+
+
+_folded: list[tuple[pa.RecordBatch, FoldedNames]] = []  # of the last index
+
+
+def _fold_names(rows: pa.RecordBatch) -> FoldedNames:
+    """Return the names of an index by their folded form; made once per process."""
+    if not _folded or _folded[0][0] is not rows:
+        names = rows.column(NAME_COLUMN)
+        odd = names.take(find_odd_names(names))
+        _folded[:] = [(rows, FoldedNames(map(os.fsdecode, odd.to_pylist())))]
+    return _folded[0][1]
+
+
+def find_unreadable(rows: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the members of zips that are encrypted, or compressed by a method that is not read: int64."""
+    method = rows.column("method")
+    is_readable = pc.or_kleene(method.is_null(), pc.is_in(method, value_set=pa.array(READABLE, pa.int32())))
+    return np.flatnonzero(~is_readable.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def refuse_unreadable(rows: pa.RecordBatch, archives: Sequence[str]) -> None:
+    """Refuse archives if not one of their images can be read.
+
+    Raises
+    ------
+    SourceError
+        Naming an archive, the count, one of them and what to do.
+    """
+    unreadable = find_unreadable(rows)
+    if len(unreadable):
+        names = rows.column(NAME_COLUMN).to_pylist()
+        is_image = np.array([is_image_name(os.fsdecode(name)) for name in names])
+        if is_image.sum() == is_image[unreadable].sum() > 0:
+            refuse_members(rows, unreadable[is_image[unreadable]], archives)
+
+
+def refuse_members(
+    rows: pa.RecordBatch, places: np.ndarray[tuple[int], np.dtype[np.int64]], archives: Sequence[str]
+) -> None:
+    """Refuse members that cannot be read; none: nothing happens."""
+    if len(places):
+        first = rows.slice(int(places[0]), 1).to_pylist()[0]
+        archive, method = archives[first["archive"]], first["method"]
+        what = "image is" if len(places) == 1 else "images are"
+        raise SourceError(
+            f"{archive}: {len(places)} {what} {name_method(method)}, which is not read (the first: "
+            f"{os.fsdecode(first[NAME_COLUMN])!r}); {describe_repacking(method)}"
+        )
+
+
+def note_members(rows: pa.RecordBatch) -> list[Note]:
+    """Return notes about members that are not frames, and about those that repeat a path."""
+    about = read_about(rows.schema)
+    notes: list[Note] = []
+    if about.ignored:
+        what = "member of an archive is not a frame" if about.ignored == 1 else "members of archives are not frames"
+        text = f"{what}: links that lead to no file in it, devices, or paths that have a part `..`"
+        notes.append(Note("ignored", about.ignored, text, about.first_ignored))
+    if about.repeated:
+        what = "member of an archive has" if about.repeated == 1 else "members of archives have"
+        text = f"{what} the path of a later one, which is read, as in unpacking"
+        notes.append(Note("repeated", about.repeated, text, about.first_repeated))
+    return notes
+
+
+def _note_unreadable(rows: pa.RecordBatch) -> list[Note]:
+    unreadable = find_unreadable(rows)
+    if not len(unreadable):
+        return []
+    first = rows.slice(int(unreadable[0]), 1).to_pylist()[0]
+    one, many = "member of archives cannot be read", "members of archives cannot be read"
+    text = f"{one if len(unreadable) == 1 else many}: {name_method(first['method'])}"
+    return [Note("unreadable_members", len(unreadable), text, os.fsdecode(first[NAME_COLUMN]))]
+
+
+def make_member_stamp(size: int, crc: int | None, mtime: int | None) -> str:
+    """Make the stamp of a member.
+
+    Examples
+    --------
+    >>> make_member_stamp(5, 0x3610a686, None), make_member_stamp(5, None, 1_700_000_000)
+    ('5-3610a686', '5-1700000000')
+    """
     return f"{size}-{mtime}" if crc is None else f"{size}-{crc:08x}"
+
+
+def _describe_unread(found: Comparison) -> str:
+    return f"; of {found.unread} only the size was compared" if found.unread else ""
 
 
 def _open_archive(archive: str) -> BinaryIO:
@@ -197,41 +474,3 @@ def _open_archive(archive: str) -> BinaryIO:
         return open(archive, "rb")
     except OSError as error:
         raise UnreachableFrameError(f"{archive}: cannot be opened: {error.strerror}") from error
-
-
-def _read_member(file: BinaryIO, member: Member) -> bytes:
-    """Return the content of a member, checked to be whole.
-
-    At a known offset this needs no directory, which the standard library would read in every worker.
-    """
-    try:
-        file.seek(member.start)
-        method = _STORED if member.crc is None else _skip_local_header(file)
-        content = file.read(member.stored)
-    except (OSError, struct.error) as error:
-        raise UnreadableImageError(f"cannot be read: {error}") from error
-    if len(content) < member.stored:
-        raise UnreadableImageError("truncated: the archive ends early")
-    if method == _DEFLATED:
-        try:  # one byte more than stated shows that there are more
-            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
-        except zlib.error as error:
-            raise UnreadableImageError(f"broken in the archive: {error}") from error
-    if len(content) != member.size or member.crc not in (None, zlib.crc32(content)):
-        raise UnreadableImageError("broken in the archive: its size or its checksum differs from the directory's")
-    return content
-
-
-def _skip_local_header(file: BinaryIO) -> int:
-    """Move on to the content of a zip's member, and return its method."""
-    signature, _, flags, method, *_, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-    if signature != b"PK\3\4":
-        raise UnreadableImageError("broken in the archive: its header is not where the directory says")
-    if flags & _ENCRYPTED_FLAG:
-        raise UnreadableImageError("encrypted")
-    if method not in (_STORED, _DEFLATED):
-        raise UnreadableImageError(
-            f"compressed by method {method} of zip; accepted: {_STORED}, stored, and {_DEFLATED}, deflated"
-        )
-    file.seek(name + extra, os.SEEK_CUR)
-    return int(method)

@@ -73,7 +73,7 @@ class BucketSource:
                     if entry["type"] == "directory":
                         inside.append(path)
                     else:
-                        yield path.removeprefix(f"{root}/"), _make_stamp(entry)
+                        yield path.removeprefix(f"{root}/"), make_stamp(entry)
             pending = inside
 
     def list_notes(self) -> list[Note]:
@@ -90,12 +90,14 @@ class BucketSource:
         """Fetch the bytes of files, some ahead: see `Source.read_frames`."""
         files, root = urls.open_file_system(self.root)  # once: each thread would open a connection of its own
         for frame_path, fetched in urls.map_ahead(
-            lambda name: _fetch_bytes(files, f"{root}/{name}", self.ahead_bytes), frame_paths
+            lambda name: fetch_bytes(files, f"{root}/{name}", 0, self.ahead_bytes), frame_paths
         ):
             try:
                 content = fetched.result()
                 if len(content) == self.ahead_bytes:
-                    content = _fetch_bytes(files, f"{root}/{frame_path}", None if max_bytes is None else max_bytes + 1)
+                    content = fetch_bytes(
+                        files, f"{root}/{frame_path}", 0, None if max_bytes is None else max_bytes + 1
+                    )
                     if max_bytes is not None and len(content) > max_bytes:
                         raise UnreadableImageError(f"too large: more than {max_bytes} bytes")
                 yield frame_path, content
@@ -103,17 +105,29 @@ class BucketSource:
                 yield frame_path, error
 
 
-def _make_stamp(entry: Mapping[str, Any]) -> str | None:
-    """Make the stamp of an entry of fsspec's listing, in which each library has its own keys."""
+def make_stamp(entry: Mapping[str, Any]) -> str | None:
+    """Make the stamp of an entry of fsspec's listing, in which each library has its own keys.
+
+    Examples
+    --------
+    >>> make_stamp({"name": "a.jpg", "size": 5, "ETag": '"abc"'})
+    '5-abc'
+    """
     version = next((entry[key] for key in _VERSION_KEYS if entry.get(key) is not None), None)
     known = [str(part).strip('"') for part in (entry.get("size"), version) if part is not None]
     return "-".join(known) or None
 
 
-def _fetch_bytes(files: Any, path: str, count: int | None) -> bytes:
-    """Fetch the first `count` bytes of a file; None: all."""
+def fetch_bytes(files: Any, path: str, start: int, end: int | None) -> bytes:
+    """Fetch the bytes of a file from `start` to before `end`; None: to its end.
+
+    Raises
+    ------
+    MissingFrameError, UnreadableImageError
+        If they cannot be had.
+    """
     try:
-        content: bytes = files.cat_file(path, start=0, end=count)
+        content: bytes = files.cat_file(path, start=start, end=end)
     except FileNotFoundError as error:
         raise MissingFrameError(f"no such file: {urls.describe_error(error)}") from error
     except (IsADirectoryError, PermissionError) as error:
