@@ -18,6 +18,9 @@ OUTCOMES_FILE = "outcomes.parquet"
 MANIFEST_FILE = "run.json"
 """Name of the file that says how a run was made."""
 
+EXPORT_FILE = "export.json"
+"""Name of the file that says what an export holds, and whether it is finished."""
+
 TRUTH = "true_hands"
 """Column of the frame table with annotated boxes: see `labels.hagrid.read_annotations`."""
 

@@ -15,11 +15,9 @@ from detectime.detection import manifest
 from detectime.exports.annotations import Collected, choose_box
 from detectime.exports.contract import NO_SPLIT, ExportConfig, ExportError, Format
 from detectime.runs import FinishedRun
+from detectime.schema import EXPORT_FILE
 from detectime.storage import urls
 from detectime.storage.store import Store, generate_free_names, open_store
-
-EXPORT_FILE = "export.json"
-"""Name of the file that says what an export holds, and whether it is finished."""
 
 VERSION = 1
 """Version of ``export.json``."""

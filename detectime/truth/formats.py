@@ -1,34 +1,21 @@
-"""The formats of annotations, and how one is recognised from what is there."""
+"""Annotations of any format as truth."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from detectime.exports.export_folder import EXPORT_FILE
-from detectime.labels.annotations import Annotations, list_files, read_bytes
-from detectime.labels.coco import is_coco, read_coco
-from detectime.labels.cvat import FILE_NAME as CVAT_FILE
-from detectime.labels.cvat import read_cvat_annotations
-from detectime.labels.hagrid_boxes import is_hagrid, read_boxes
+from detectime.labels import formats
+from detectime.labels.annotations import Annotations
+from detectime.labels.formats import FORMATS
 from detectime.labels.tables import TableError
-from detectime.labels.truth_json import is_truth, read_truth_file
-from detectime.labels.voc import is_voc, read_voc
-from detectime.labels.yolo import find_yaml, is_yolo, read_yolo
-from detectime.schema import CORNERS
 from detectime.settings import suggest_name
 from detectime.storage import urls
 from detectime.truth.contract import TruthError
 
-_HEAD = 2**16  # bytes that tell what a file is
-_LEVELS_UP = 2  # folders above annotations in which an export of detectime has its `export.json`
-_ZIP = b"PK"
-_FEWEST_BOXES = 3  # that tell whether boxes are fractions
-_SMALLEST_SIDE = 2.0  # pixels; the median of boxes in pixels is larger
+__all__ = ["FORMATS", "Found", "check_format", "read_annotations", "recognise_format"]
+
+_REMEDY = f"pass truth_format: {', '.join(FORMATS)}"
 
 
 class Found(NamedTuple):
@@ -39,24 +26,6 @@ class Found(NamedTuple):
     """For people."""
     is_export: bool
     """Whether they lie in an export of detectime."""
-
-
-class _Format(NamedTuple):
-    title: str
-    read: Callable[[str], Annotations]
-
-
-FORMATS: dict[str, _Format] = {
-    "hagrid": _Format("HaGRID", read_boxes),
-    "coco": _Format("COCO", read_coco),
-    "voc": _Format("Pascal VOC", read_voc),
-    "yolo": _Format("YOLO", read_yolo),
-    "cvat": _Format("CVAT", read_cvat_annotations),
-    "truth.json": _Format("plain JSON", read_truth_file),
-}
-"""How people call each format, and its reader."""
-
-_REMEDY = f"pass truth_format: {', '.join(FORMATS)}"
 
 
 def read_annotations(path: str, truth_format: str | None = None) -> Found:
@@ -86,25 +55,11 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
         if not urls.is_remote(local) and not os.path.exists(local):
             raise TruthError(f"{path}: there is no such file or folder; give the path of the annotations")
         name = truth_format or recognise_format(local)
-        is_export = _check_export(local)
-        annotations = FORMATS[name].read(_choose_file(local, name))
+        is_export = formats.find_export(local) is not None
+        annotations = formats.read_format(local, name)
     except (TableError, OSError) as error:
         raise TruthError(str(error)) from error
-    _refuse_fractions(annotations, path)
     return Found(annotations, f"{FORMATS[name].title}, {_shorten_path(path)}", is_export)
-
-
-def _refuse_fractions(annotations: Annotations, path: str) -> None:
-    """Refuse boxes that are stated as pixels but cannot be: hands of less than two pixels."""
-    corners = annotations.boxes[list(CORNERS)].dropna().to_numpy(np.float64)
-    if annotations.unit == "fractions" or len(corners) < _FEWEST_BOXES:
-        return
-    side = float(np.median(corners[:, 2:] - corners[:, :2]))
-    if side < _SMALLEST_SIDE:
-        raise TruthError(
-            f"{path}: these are fractions, not pixels: the median side of its {len(corners):,} boxes is {side:.2g}; "
-            "multiply x by the width of the picture and y by its height, or give the boxes as YOLO, whose are fractions"
-        )
 
 
 def recognise_format(path: str) -> str:
@@ -121,56 +76,16 @@ def recognise_format(path: str) -> str:
     >>> recognise_format(str(SAMPLE / "truth.json"))
     'truth.json'
     """
-    if not urls.is_remote(path) and os.path.isdir(path):
-        found = _recognise_export(path) or _recognise_folder(path)
-        if found is None:
-            raise TruthError(f"{path}: no annotations were recognised in this folder; {_REMEDY}")
-        return found
-    found = _recognise_file(path)
+    found = formats.recognise_format(path)
     if found is None:
-        raise TruthError(f"{path}: the format of this file is not recognised; {_REMEDY}")
+        is_folder = not urls.is_remote(path) and os.path.isdir(path)
+        what = (
+            "no annotations were recognised in this folder"
+            if is_folder
+            else "the format of this file is not recognised"
+        )
+        raise TruthError(f"{path}: {what}; {_REMEDY}")
     return found
-
-
-def _recognise_file(path: str) -> str | None:
-    head = read_bytes(path, _HEAD)
-    if path.lower().endswith((".yaml", ".yml")):
-        return "yolo"
-    if head.startswith(_ZIP):
-        return "cvat"
-    return _recognise_content(head)
-
-
-def _recognise_content(head: bytes) -> str | None:
-    if is_coco(head):
-        return "coco"
-    if is_hagrid(head):
-        return "hagrid"
-    if is_truth(head):
-        return "truth.json"
-    if is_voc(head):
-        return "voc"
-    return "cvat" if b"<annotations" in head else None
-
-
-def _recognise_export(folder: str) -> str | None:
-    """Return the format of an export of detectime, if it is one that holds boxes."""
-    name = (_read_export(folder) or {}).get("format")
-    return name if name in FORMATS else None
-
-
-def _recognise_folder(folder: str) -> str | None:
-    """Return the format of the first file that tells: what describes a set, then single files, then text files."""
-    if os.path.isfile(f"{folder}/{CVAT_FILE}"):
-        return "cvat"
-    if find_yaml(folder) is not None or is_yolo(folder):
-        return "yolo"
-    for ending in (".json", ".xml"):
-        for file in list_files(folder, ending):
-            found = _recognise_content(read_bytes(file, _HEAD))
-            if found is not None:
-                return found
-    return "yolo" if list_files(folder, ".txt") else None
 
 
 def check_format(truth_format: str | None) -> None:
@@ -187,65 +102,6 @@ def check_format(truth_format: str | None) -> None:
     """
     if truth_format is not None and truth_format not in FORMATS:
         raise TruthError(f"truth_format = {truth_format!r}: {suggest_name(truth_format, FORMATS)}")
-
-
-def _choose_file(path: str, name: str) -> str:
-    """Return what a reader takes: some formats are one file in a folder."""
-    if not os.path.isdir(path) or name not in ("cvat", "truth.json"):
-        return path
-    files = [f"{path}/{CVAT_FILE}"] if name == "cvat" else _list_truth_files(path)
-    if len(files) != 1 or not os.path.isfile(files[0]):
-        raise TruthError(f"{path}: {len(files)} files in this folder may be meant; pass the file itself")
-    return files[0]
-
-
-def _list_truth_files(folder: str) -> list[str]:
-    return [file for file in list_files(folder, ".json") if is_truth(read_bytes(file, _HEAD))]
-
-
-def _check_export(path: str) -> bool:
-    """Say whether annotations lie in an export of detectime.
-
-    Raises
-    ------
-    TruthError
-        If it is not finished, or its boxes are crops, which are larger than the hands.
-    """
-    for folder in _list_folders_up(path):
-        state = _read_export(folder) or {}
-        request = state.get("request")
-        if not isinstance(request, dict):
-            continue
-        if request.get("box") == "bbox":
-            raise TruthError(
-                f"{folder}: this export holds crops instead of hands (box = bbox), which no hand fits; export with "
-                "`box: hand`"
-            )
-        if state.get("finished") is None:
-            raise TruthError(f"{folder}: this export is not finished; the same `detectime export` finishes it")
-        return True
-    return False
-
-
-def _list_folders_up(path: str) -> Iterator[str]:
-    if urls.is_remote(path):
-        return
-    folder = os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path) or ".")
-    for _ in range(_LEVELS_UP + 1):
-        yield folder
-        folder = os.path.dirname(folder)
-
-
-def _read_export(folder: str) -> dict[str, object] | None:
-    """Return what an ``export.json`` says; None if there is none that can be read."""
-    file = f"{folder}/{EXPORT_FILE}"
-    if not os.path.isfile(file):
-        return None
-    try:
-        found = json.loads(read_bytes(file))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _shorten_path(path: str) -> str:
