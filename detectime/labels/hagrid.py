@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from detectime.labels.columns import add_listing, number_classes, set_attrs
-from detectime.labels.tables import TableError, format_names, hash_labels
-from detectime.notes import Note, note_found
+from detectime.labels.hagrid_keys import match_images
+from detectime.labels.hagrid_records import (
+    BOX_FAULTS,
+    IN_PIXELS,
+    Fault,
+    Faults,
+    Floats,
+    convert_boxes,
+    find_fault,
+    find_list_fault,
+    is_record,
+    load_records,
+    read_size,
+    read_user,
+)
+from detectime.labels.tables import TableError, format_names
+from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.listing import Listing
 from detectime.storage import urls
@@ -25,10 +41,10 @@ from detectime.storage import urls
 EXPORT_MARK = b'"detectime":'
 """Key of the records in files that `exports.hagrid_json` wrote."""
 
-_FIRST_BYTES = 4096  # of a file, in which its first record begins
-_ROUNDING = 1e-6  # a box may extend this far past the image without counting as clipped
-_STEM = r"(?s)^(?:.*/)?([^/]*?)(?:\.[^./]*)?$"
-_FOLDER = r"(?s)^(?:.*/)?([^/]*)/[^/]*$"
+_RECORDS_MARK = b'"bboxes"'
+_FIRST_BYTES = 2**16  # of a file, in which its first record begins
+_MAX_SHOWN = 3  # names that a message lists
+_NUMBERS = frozenset([int, float])
 
 
 def read_annotations(
@@ -72,7 +88,7 @@ def read_annotations(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import json, tempfile
     >>> record = {"user_id": "ann", "labels": ["peace"], "bboxes": [[0.25, 0.5, 0.25, 0.25]]}
     >>> listing = Listing(pa.array([b"train/peace/7f3a.jpg"]), pa.array(["1"]))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -81,22 +97,23 @@ def read_annotations(
     >>> table.loc[0, ["frame_path", "video_name", "class_name", TRUTH]].tolist()
     ['train/peace/7f3a.jpg', 'ann', 'victory', '[[0.25, 0.5, 0.5, 0.75]]']
     """
-    files = sorted(Path(annotations).rglob("*.json"))
+    files = _list_files(annotations)
     wanted = _choose_classes(files, classes, labels)
     chosen = [file for file in files if file.stem in wanted]
     if not chosen:
-        raise TableError(
-            f"{annotations}: this folder of labels has no {'.json, '.join(wanted)}.json; set `labels` to the folder of "
-            "HaGRID's annotations, or list its classes in data.hagrid_classes"
-        )
+        raise TableError(_explain_absence(annotations, files, list(wanted)))
     findings = _Findings()
     records = pa.concat_tables([_read_class(file, annotations, findings) for file in chosen]).unify_dictionaries()
     if not records.num_rows:
-        raise TableError(
-            f"{annotations}: none of the records can be used; the first: {format_names(findings.malformed[:1])}"
-        )
-    records, repeated = _drop_repeated(records, annotations)
-    positions, paths = _match_images(records, listing, annotations)
+        raise TableError(f"{annotations}: {findings.explain()}")
+    matches = match_images(records, listing, annotations)
+    findings.shortened = matches.shortened
+    records = records.set_column(records.schema.get_field_index("image"), "image", matches.names)
+    kept, repeated = _find_kept(records, matches.positions, annotations, findings)
+    positions, paths = matches.positions, matches.paths
+    if kept is not None:
+        records, positions, paths = records.filter(kept), positions.filter(kept), paths.filter(kept)
+    del matches
     pa.default_memory_pool().release_unused()  # Arrow keeps freed memory; here that is more than the table
     table = _build_table(records, paths, wanted)
     add_listing(table, listing, positions)
@@ -104,6 +121,36 @@ def read_annotations(
     notes = [*findings.list_notes(), *_note_classes(sorted(set(wanted) - present), sorted(present - set(wanted)))]
     set_attrs(table, listing, positions, _combine_hashes(findings.hashes), repeated, notes)
     return number_classes(table, labels)
+
+
+def list_classes(annotations: str | os.PathLike[str]) -> list[str]:
+    """Return HaGRID's own names of the classes that are annotated: those of the files that have records, sorted.
+
+    Parameters
+    ----------
+    annotations
+        As those of `read_annotations`.
+
+    Raises
+    ------
+    TableError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> record = {"user_id": "ann", "labels": ["peace"], "bboxes": [[0.25, 0.5, 0.25, 0.25]]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "peace.json").write_text(json.dumps({"7f3a": record}))
+    ...     _ = Path(folder, "about.json").write_text("{}")
+    ...     list_classes(folder)
+    ['peace']
+    """
+    files = _list_files(annotations)
+    found = sorted({file.stem for file in files if _has_mark(file, _RECORDS_MARK)})
+    if not found:
+        raise TableError(_explain_absence(annotations, files, ["<class>"]))
+    return found
 
 
 def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, str], labels: Iterable[str]) -> str:
@@ -127,13 +174,30 @@ def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, 
     ...     hash_annotations(folder, {"ok": "ok"}, ["ok"])[:16]
     'e1c21030d91b48cd'
     """
-    files = sorted(Path(annotations).rglob("*.json"))
+    files = _list_files(annotations)
     wanted = _choose_classes(files, classes, labels)
     hashes = {}
     for file in files:
         if file.stem in wanted:
-            hashes[file.relative_to(annotations).as_posix()] = hash_labels(file)
+            hashes[_name_file(file, annotations)] = hashlib.sha256(_read_file(file)).hexdigest()
     return _combine_hashes(hashes)
+
+
+def _list_files(annotations: str | os.PathLike[str]) -> list[Path]:
+    """Return the JSON files of a folder, or the file itself."""
+    place = Path(annotations)
+    return [place] if place.is_file() else sorted(place.rglob("*.json"))
+
+
+def _read_file(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise TableError(f"{file}: the annotations cannot be read: {urls.describe_error(error)}") from error
+
+
+def _name_file(file: Path, annotations: str | os.PathLike[str]) -> str:
+    return file.name if file == Path(annotations) else file.relative_to(annotations).as_posix()
 
 
 def _choose_classes(files: Iterable[Path], classes: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
@@ -142,18 +206,41 @@ def _choose_classes(files: Iterable[Path], classes: Mapping[str, str], labels: I
     An export of detectime has the names of the vocabulary.
     """
     vocabulary = set(labels)
-    if any(_is_export(file) for file in files):
+    if any(_has_mark(file, EXPORT_MARK) for file in files):
         return {name: name for name in labels}
     return {theirs: ours for theirs, ours in classes.items() if ours in vocabulary}
 
 
-def _is_export(file: Path) -> bool:
-    """Whether `exports.hagrid_json` wrote a file: its records name the frame."""
+def _has_mark(file: Path, mark: bytes) -> bool:
+    """Whether the beginning of a file has some bytes."""
     try:
         with file.open("rb") as opened:
-            return EXPORT_MARK in opened.read(_FIRST_BYTES)
+            return mark in opened.read(_FIRST_BYTES)
     except OSError:
         return False  # reading it will tell
+
+
+def _explain_absence(annotations: str | os.PathLike[str], files: Sequence[Path], wanted: Sequence[str]) -> str:
+    """Say what is there instead of a file per class, and what to do."""
+    remedy = "set `labels` to the folder of HaGRID's annotations, or list its classes in data.hagrid_classes"
+    looked_for = f"{annotations}: this folder of labels has no {'.json, '.join(wanted)}.json"
+    if not wanted:
+        looked_for = f"{annotations}: no class of data.hagrid_classes is in the section `labels`"
+    if files:
+        annotated = [file.stem for file in files if _has_mark(file, _RECORDS_MARK)]
+        if annotated:
+            return f"{looked_for}, but records of {_join_names(annotated)}, which are not wanted; {remedy}"
+        return f"{looked_for}, but {_join_names([_name_file(file, annotations) for file in files])}; {remedy}"
+    found = sorted(os.listdir(annotations)) if os.path.isdir(annotations) else []
+    archives = [name for name in found if name.lower().endswith((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"))]
+    if archives:
+        return f"{looked_for}, but the archive {_join_names(archives)}; unpack it"
+    return f"{looked_for}: {f'it holds {_join_names(found)} and no .json file' if found else 'it is empty'}; {remedy}"
+
+
+def _join_names(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_SHOWN
+    return ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _combine_hashes(hashes: Mapping[str, str]) -> str:
@@ -172,180 +259,232 @@ def _note_classes(absent: Sequence[str], unmapped: Sequence[str]) -> list[Note]:
 
 @dataclass
 class _Findings:
-    """Records with defects, as ``<class>/<image>``, and the SHA-256 of each file that was read."""
+    """What is to be told: records as ``<class>/<image>``; and the SHA-256 of each file that was read."""
 
-    malformed: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
     clipped: list[str] = field(default_factory=list)
     without_box: list[str] = field(default_factory=list)
+    numbered: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    without_records: list[str] = field(default_factory=list)
+    in_pixels: list[str] = field(default_factory=list)
+    shortened: Sequence[str] | pa.ChunkedArray = ()
+    editions: list[Note] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
 
+    def explain(self) -> str:
+        """Say why there is no record that can be used."""
+        if not len(self.faults):
+            return f"there are no records in {_join_names(self.without_records)}; provide files with records"
+        return self.faults.explain()
+
     def list_notes(self) -> list[Note]:
-        """Return a note for each kind of defect."""
-        one, many = "record is malformed and left out", "records are malformed and left out"
-        notes = note_found("malformed", self.malformed, one, many)
+        """Return a note for each kind of finding."""
+        notes = self.faults.list_notes()
         one = "image has a box that extends past its edge; it is clipped"
         many = "images have a box that extends past their edge; it is clipped"
         notes += note_found("clipped", self.clipped, one, many)
         one = "image has no box of its class; its sample is not scored"
         many = "images have no box of their class; their samples are not scored"
-        return notes + note_found("without_box", self.without_box, one, many)
+        notes += note_found("without_box", self.without_box, one, many)
+        one, many = "file of a class has no records", "files of classes have no records"
+        notes += note_found("without_records", self.without_records, one, many)
+        notes += note_found("pixels", self.in_pixels, *IN_PIXELS)
+        what = "a number as user_id, which is taken as text"
+        notes += note_found("numbered", self.numbered, f"record has {what}", f"records have {what}")
+        what = "in its file more than once; the last record is used"
+        notes += note_found("twice", self.twice, f"image is {what}", f"images are {what}")
+        be = (
+            "key is a path or has an ending, and is"
+            if len(self.shortened) == 1
+            else "keys are paths or have an ending, and are"
+        )
+        first = [str(key) for key in self.shortened[:1]]
+        notes += [
+            Note("shortened", len(self.shortened), f"{be} taken for the image of that name", key) for key in first
+        ]
+        return notes + self.editions
+
+
+class _RecordParser:
+    """Keeps the user and the boxes of each record as it is decoded.
+
+    Parameters
+    ----------
+    label
+        Of the boxes to keep.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self.users: list[str] = []
+        self.boxes = array("d")
+        self.counts = array("q")
+        self.sizes = array("d")
+        self.numbered: set[int] = set()
+
+    def parse(self, pairs: dict[str, Any]) -> Any:
+        """Return the number of a record in a tuple, or what is wrong with it; another object as it is."""
+        if not is_record(pairs):
+            return pairs
+        user = pairs.get("user_id")
+        if type(user) is not str or not user or user.isspace():
+            number, user = user, read_user(user)
+            if isinstance(user, Fault):
+                return user
+            if not isinstance(number, str):
+                self.numbered.add(len(self.users))
+        labels, boxes = pairs.get("labels"), pairs.get("bboxes")
+        fault = find_list_fault(labels, boxes)
+        if fault is not None:
+            return fault
+        numbers: list[float] = []
+        for label, box in zip(labels, boxes, strict=True):  # type: ignore[arg-type]
+            if label == self._label:
+                numbers += box
+        if not _NUMBERS.issuperset(map(type, numbers)):
+            return Fault.BOX_KIND
+        try:
+            self.boxes += array("d", numbers)
+        except OverflowError:  # a whole number of 400 digits
+            return Fault.NOT_FINITE
+        self.counts.append(len(numbers) // 4)
+        self.sizes.extend(read_size(pairs))
+        self.users.append(user)
+        return (len(self.users) - 1,)
 
 
 def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Findings) -> pa.Table:
-    """Read the records of one class: `image`, `user` and `truth` (text), and `class` (dictionary of text)."""
-    name = file.stem
-    images, users, truths, sizes = [], [], [], []
-    for image, record in _load_records(file, annotations, findings).items():
-        if not isinstance(record, _Record):
-            findings.malformed.append(f"{name}/{image}")
+    """Read the records of one class: `image`, `user`, `truth`, `size` (text), `class` and `file` (dictionary)."""
+    name, parser = file.stem, _RecordParser(file.stem)
+    content = _read_file(file)
+    findings.hashes[_name_file(file, annotations)] = hashlib.sha256(content).hexdigest()
+    records, repeated = load_records(content, file, parser.parse)
+    del content
+    findings.twice += [f"{name}/{image}" for image in repeated]
+    if not records:
+        findings.without_records.append(_name_file(file, annotations))
+    counts, sizes = np.array(parser.counts, np.int64), np.array(parser.sizes, np.float64).reshape(-1, 2)
+    boxes = convert_boxes(np.array(parser.boxes, np.float64).reshape(-1, 4), np.repeat(sizes, counts, axis=0), file)
+    if boxes.are_pixels:
+        findings.in_pixels.append(_name_file(file, annotations))
+    ends = np.cumsum(counts)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    wrong = np.flatnonzero(boxes.faults)[::-1]  # of several in a record, the first counts
+    faults = dict(zip(owners[wrong].tolist(), boxes.faults[wrong].tolist(), strict=True))
+    clipped = set(owners[boxes.is_clipped].tolist())
+    images, rows = [], []
+    for image, record in records.items():
+        row = record[0] if type(record) is tuple else -1
+        fault = find_fault(record) if row < 0 else BOX_FAULTS[faults.get(row, 0)] if image else Fault.NO_NAME
+        if fault is None and not (_is_text(image) and _is_text(parser.users[row])):
+            fault = Fault.HALF_CHARACTER
+        if fault is not None:
+            findings.faults.add(fault, f"{name}/{image}")
             continue
-        if record.is_clipped:
+        if row in clipped:
             findings.clipped.append(f"{name}/{image}")
-        if record.truth == "[]":
-            findings.without_box.append(f"{name}/{image}")
+        if row in parser.numbered:
+            findings.numbered.append(f"{name}/{image}")
         images.append(image)
-        users.append(record.user)
-        truths.append(record.truth)
-        sizes.append(record.size)
-    classes = pa.DictionaryArray.from_arrays(pa.array([0] * len(images), pa.int32()), [name])
-    texts = {"image": images, "user": users, "truth": truths, "size": sizes}
-    return pa.table({**{key: pa.array(values, pa.large_string()) for key, values in texts.items()}, "class": classes})
+        rows.append(row)
+    findings.without_box += [f"{name}/{image}" for image, row in zip(images, rows, strict=True) if not counts[row]]
+    texts = {
+        "image": images,
+        "user": [parser.users[row] for row in rows],
+        "truth": _format_boxes(np.clip(boxes.corners, 0.0, 1.0) + 0.0, ends - counts, ends, rows),
+        "size": _format_sizes(sizes, rows),
+    }
+    columns = {key: pa.array(values, pa.large_string()) for key, values in texts.items()}
+    same = {"class": name, "file": _name_file(file, annotations)}
+    codes = pa.array(np.zeros(len(rows), np.int32))
+    return pa.table(columns | {key: pa.DictionaryArray.from_arrays(codes, [value]) for key, value in same.items()})
 
 
-def _load_records(file: Path, annotations: str | os.PathLike[str], findings: _Findings) -> dict[str, Any]:
-    """Load the records of a file, by image; a malformed one is not a `_Record`."""
-    try:
-        content = file.read_bytes()
-        findings.hashes[file.relative_to(annotations).as_posix()] = hashlib.sha256(content).hexdigest()
-        # Parse each record as soon as it is decoded: there are a million, and most of their content is not kept.
-        records = json.loads(content, object_hook=lambda pairs: _parse_record(pairs, file.stem))
-    except OSError as error:
-        raise TableError(f"{file}: the annotations cannot be read: {urls.describe_error(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"{file}: not valid JSON, perhaps cut off ({error}); download the file again") from error
-    if not isinstance(records, dict):
-        raise TableError(f"{file}: not annotations of HaGRID: the file must map each image to a record")
-    return records
+def _is_text(text: str) -> bool:
+    """Whether text can be stored: JSON can hold halves of characters."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-class _Record(NamedTuple):
-    user: str
-    truth: str
-    is_clipped: bool
-    size: str | None
+def _format_boxes(corners: Floats, starts: NDArray[np.int64], ends: NDArray[np.int64], rows: list[int]) -> list[str]:
+    """Return the boxes of each of some records as JSON text."""
+    boxes = [f"[{x1:.8g}, {y1:.8g}, {x2:.8g}, {y2:.8g}]" for x1, y1, x2, y2 in corners.tolist()]
+    spans = zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
+    return [f"[{', '.join(boxes[start:end])}]" for start, end in spans]
 
 
-def _parse_record(pairs: dict[str, Any], name: str) -> _Record | dict[str, Any] | None:
-    """Parse a JSON object that may be a record of a class; None if it is malformed, unchanged if it is not a record."""
-    if "user_id" not in pairs and "bboxes" not in pairs:
-        return pairs
-    try:
-        user, labels, boxes = pairs["user_id"], pairs["labels"], pairs["bboxes"]
-        if not user or not isinstance(user, str):
-            return None
-        corners, is_clipped = [], False
-        for label, (x, y, width, height) in zip(labels, boxes, strict=True):
-            if label == name:
-                x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + width, 1.0), min(y + height, 1.0)
-                if not (x1 < x2 and y1 < y2):  # outside the image, or NaN
-                    return None
-                corners.append(f"[{x1:.8g}, {y1:.8g}, {x2:.8g}, {y2:.8g}]")
-                is_clipped = is_clipped or min(x, y) < -_ROUNDING or max(x + width, y + height) > 1 + _ROUNDING
-        size = [pairs.get("width"), pairs.get("height")]
-        stated = "x".join(map(str, size)) if all(isinstance(side, int) for side in size) else None
-        return _Record(user, f"[{', '.join(corners)}]", is_clipped, stated)
-    except (KeyError, TypeError, ValueError):
-        return None
+def _format_sizes(sizes: Floats, rows: list[int]) -> list[str | None]:
+    """Return the size of each image as text; None where it is not stated in whole pixels."""
+    chosen = sizes[rows]
+    is_whole = (chosen == np.floor(chosen)).all(axis=1)
+    if not is_whole.any():
+        return [None] * len(rows)
+    return [f"{w:.0f}x{h:.0f}" if whole else None for (w, h), whole in zip(chosen.tolist(), is_whole, strict=True)]
 
 
-def _drop_repeated(
-    records: pa.Table, annotations: str | os.PathLike[str]
-) -> tuple[pa.Table, Sequence[str] | pd.Series]:
-    """Drop records that appear again in another file; also return their images.
+def _find_kept(
+    records: pa.Table, positions: pa.Array, annotations: str | os.PathLike[str], findings: _Findings
+) -> tuple[pa.Array | None, Sequence[str] | pd.Series]:
+    """Find the records that repeat no other of the same image; also return the images of those that do.
+
+    Returns
+    -------
+    kept : Array or None
+        bool: whether a record is kept; None: all are.
+    repeated : sequence of str
+        The images of the others.
 
     Raises
     ------
     TableError
         If records of one image differ in class or person.
     """
-    if pc.count_distinct(records["image"]).as_py() == records.num_rows:
-        return records, ()
-    rows = records.select(["image", "user", "class"]).to_pandas()
-    is_repeated = rows.duplicated()
-    images = rows.loc[~is_repeated, "image"]
-    ambiguous = images[images.duplicated()]
+    known = positions.drop_null()
+    if pc.count_distinct(records["image"]).as_py() == records.num_rows and len(pc.unique(known)) == len(known):
+        return None, ()
+    rows = records.to_pandas()
+    names = pd.factorize(rows["image"])[0] + len(known) + 1
+    is_listed = positions.is_valid().to_numpy(zero_copy_only=False)
+    of_file = positions.fill_null(0).to_numpy()
+    # An image that is listed is known by its place there: it may have keys of several forms.
+    rows["place"] = np.where(is_listed, of_file, names + int(of_file.max(initial=0)))
+    is_repeated = rows.duplicated(["place", "user", "class"]).to_numpy()
+    first = rows[~is_repeated]
+    ambiguous = first[first["place"].duplicated(keep=False)]
     if len(ambiguous):
-        raise TableError(
-            f"{annotations}: {len(ambiguous)} images have several records with another class or user_id: "
-            f"{format_names(ambiguous.tolist())}; keep one record of each"
-        )
-    return records.filter(pa.array(~is_repeated)), rows["image"][is_repeated]
+        raise _make_conflict_error(ambiguous, annotations)
+    repeated = rows[is_repeated]
+    findings.editions = _note_editions(first.set_index("place").loc[repeated["place"]], repeated)
+    return pa.array(~is_repeated), repeated["image"]
 
 
-def _match_images(
-    records: pa.Table, listing: Listing, annotations: str | os.PathLike[str]
-) -> tuple[pa.Array, pa.Array]:
-    """Find the image of each record in the listing: its position (int32) and path, null where it is not listed."""
-    images = records["image"].cast(pa.binary())
-    stems = pc.replace_substring_regex(listing.names, _STEM, r"\1")
-    positions = pa.array(np.arange(len(stems), dtype=np.int32))
-    if pc.count_distinct(stems).as_py() < len(stems):
-        is_annotated = pc.is_in(stems, value_set=images.combine_chunks())
-        positions, stems = positions.filter(is_annotated), stems.filter(is_annotated)
-        is_kept = _prefer_class_folders(listing.names.take(positions), stems, records, annotations)
-        positions, stems = positions.filter(is_kept), stems.filter(is_kept)
-    positions = positions.take(pc.index_in(images, value_set=stems).combine_chunks())
-    del images, stems
-    paths = listing.names.take(positions)
-    try:
-        return positions, paths.cast(pa.string())
-    except pa.ArrowInvalid:  # a path that is not UTF-8 cannot be a frame_path
-        paths = pa.array([_decode_path(path) for path in paths.to_pylist()], pa.string())
-        return pc.if_else(paths.is_valid(), positions, pa.scalar(None, pa.int32())), paths
+def _make_conflict_error(ambiguous: pd.DataFrame, annotations: str | os.PathLike[str]) -> TableError:
+    images = ambiguous.drop_duplicates("place")
+    example = ambiguous[ambiguous["place"] == images["place"].iloc[0]]
+    said = [
+        f"{file}: user_id {shorten_text(user)}" for file, user in zip(example["file"], example["user"], strict=True)
+    ]
+    listed = format_names(images["image"].tolist())
+    return TableError(
+        f"{annotations}: {len(images)} images have several records with another class or user_id: {listed}; keep one "
+        f"record of each (those of the first: {'; '.join(said[:_MAX_SHOWN])})"
+    )
 
 
-def _decode_path(path: bytes | None) -> str | None:
-    try:
-        return None if path is None else path.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _prefer_class_folders(
-    names: pa.Array, stems: pa.Array, records: pa.Table, annotations: str | os.PathLike[str]
-) -> pa.Array:
-    """Choose, of several images with one name, the one in a folder of its class.
-
-    Returns
-    -------
-    Array
-        bool: which of the files are kept.
-
-    Raises
-    ------
-    TableError
-        If several are left.
-    """
-    files = pd.DataFrame({"name": names.to_pandas(), "stem": stems.to_pandas()})
-    is_shared = files["stem"].duplicated(keep=False)
-    class_of = records.select(["image", "class"]).to_pandas().set_index("image")["class"].astype(str)
-    is_kept = ~is_shared
-    folders = pc.replace_substring_regex(pa.array(files.loc[is_shared, "name"], pa.binary()), _FOLDER, r"\1")
-    for row, stem, folder in zip(
-        files.index[is_shared], files.loc[is_shared, "stem"], folders.to_pylist(), strict=True
-    ):
-        name = class_of[stem.decode()].encode()
-        is_kept[row] = folder == name or folder.endswith(b"_" + name)
-    is_kept |= ~files["stem"].isin(files.loc[is_kept, "stem"])  # none is in a folder of its class
-    kept = files[is_kept]
-    ambiguous = kept.loc[kept["stem"].duplicated(keep=False), "name"]
-    if len(ambiguous):
-        raise TableError(
-            f"{annotations}: {len(ambiguous)} images share their name with another: "
-            f"{format_names([os.fsdecode(name) for name in ambiguous.tolist()])}; set `images` to a folder with one "
-            "edition of the data set"
-        )
-    return pa.array(is_kept)
+def _note_editions(first: pd.DataFrame, repeated: pd.DataFrame) -> list[Note]:
+    """Note records that repeat another with other boxes or another size of the image."""
+    differ = (first["truth"].to_numpy() != repeated["truth"].to_numpy()) | (
+        first["size"].fillna("").to_numpy() != repeated["size"].fillna("").to_numpy()
+    )
+    if not differ.any():
+        return []
+    used, other = str(first["file"][differ].iloc[0]), str(repeated["file"][differ].iloc[0])
+    what = "other boxes, or another size, in a second record"
+    place = f"the record of {used} is used, not that of {other}; to use that, take {used} out of the folder of labels"
+    if used == other:
+        place = f"the first record of {used} is used"
+    images = repeated["image"][differ].tolist()
+    return note_found("editions", images, f"image has {what}: {place}", f"images have {what}: of the first, {place}")
 
 
 def _build_table(records: pa.Table, paths: pa.Array, classes: Mapping[str, str]) -> pd.DataFrame:

@@ -6,7 +6,22 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detectime.labels.annotations import AnnotationColumns, Annotations, parse_corners, read_bytes, read_json
+import numpy as np
+
+from detectime.labels.annotations import UNKNOWN, AnnotationColumns, Annotations, parse_corners, read_bytes
+from detectime.labels.hagrid_keys import strip_ending
+from detectime.labels.hagrid_records import (
+    BOX_FAULTS,
+    IN_PIXELS,
+    Fault,
+    Faults,
+    convert_boxes,
+    find_fault,
+    find_list_fault,
+    is_record,
+    load_records,
+    read_size,
+)
 from detectime.labels.tables import TableError
 
 CLASSES = frozenset(
@@ -20,7 +35,10 @@ CLASSES = frozenset(
 """The gestures of HaGRID, versions 1 and 2."""
 
 _HEAD = 2**16  # bytes that tell whether a file has records
-_MALFORMED = "record is malformed and left out", "records are malformed and left out"
+_TWICE = "image is in its file more than once", "images are in their file more than once"
+_NO_RECORDS = "there are no records of HaGRID; pass the folder with a JSON file per class"
+_OTHER_UNITS = frozenset([Fault.NO_SIZE, Fault.STRAY_PIXELS, Fault.STRAY_FRACTION])  # nothing is known of the picture
+_UNKNOWN_BOXES = frozenset([Fault.NOT_FINITE, Fault.NO_AREA])
 
 
 def read_boxes(annotations: str | os.PathLike[str]) -> Annotations:
@@ -34,8 +52,8 @@ def read_boxes(annotations: str | os.PathLike[str]) -> Annotations:
     Returns
     -------
     Annotations
-        In fractions. Names are those of the images, without folder and ending. A record that is malformed is noted, and
-        its picture is not annotated.
+        In fractions. Names are those of the images, without ending. Records that cannot be used are noted by reason,
+        and their pictures are not annotated.
 
     Raises
     ------
@@ -56,16 +74,15 @@ def read_boxes(annotations: str | os.PathLike[str]) -> Annotations:
     files = [place]
     if place.is_dir():
         files = [file for file in sorted(place.rglob("*.json")) if is_hagrid(read_bytes(str(file), _HEAD))]
-    columns = AnnotationColumns()
+    columns, faults = AnnotationColumns(), Faults()
     for file in files:
-        records = read_json(str(file), object_hook=_shorten_record)
-        if not isinstance(records, dict):
-            raise TableError(f"{file}: not annotations of HaGRID: the file must map each image to a record")
-        for name, record in records.items():
-            _add_record(name, record, columns, f"{file.stem}/{name}")
+        records, repeated = load_records(read_bytes(str(file)), file, _shorten_record)
+        for name in repeated:
+            columns.add_finding("twice", f"{file.stem}/{name}", *_TWICE)
+        _add_records(records, file, columns, faults)
     if not columns.names:
-        raise TableError(f"{annotations}: there are no records of HaGRID; pass the folder with a JSON file per class")
-    return columns.collect("fractions", has_endings=False)
+        raise TableError(f"{annotations}: {faults.explain() if len(faults) else _NO_RECORDS}")
+    return columns.collect("fractions", has_endings=False, notes=faults.list_notes())
 
 
 def is_hagrid(head: bytes) -> bool:
@@ -83,27 +100,44 @@ class _Boxes(NamedTuple):
     """What is read of a record."""
 
     labels: list[str]
-    corners: list[tuple[float, float, float, float]]
-    width: Any
-    height: Any
+    boxes: list[tuple[float, float, float, float]]
+    """x, y, width and height of each; NaN where they are not four numbers."""
+    size: tuple[float, float]
     frame_path: Any
 
 
 def _shorten_record(pairs: dict[str, Any]) -> Any:
-    """Parse a JSON object that may be a record, unchanged if it is not, or is malformed."""
-    labels, found = pairs.get("labels"), pairs.get("bboxes")
-    if not isinstance(labels, list) or not isinstance(found, list) or len(labels) != len(found):
+    """Parse a JSON object that may be a record, unchanged if it is not."""
+    if not is_record(pairs):
         return pairs
-    if not all(isinstance(label, str) for label in labels):
-        return pairs
-    corners = [parse_corners(box, has_sizes=True) for box in found]
-    return _Boxes(labels, corners, pairs.get("width"), pairs.get("height"), pairs.get("frame_path"))
+    labels, boxes = pairs.get("labels"), pairs.get("bboxes")
+    fault = find_list_fault(labels, boxes)
+    if fault is not None and fault is not Fault.BOX_KIND:
+        return fault
+    numbers = [parse_corners(box, has_sizes=False) for box in boxes or ()]
+    return _Boxes(labels or [], numbers, read_size(pairs), pairs.get("frame_path"))
 
 
-def _add_record(name: str, record: Any, columns: AnnotationColumns, place: str) -> None:
-    if not isinstance(record, _Boxes):
-        columns.add_finding("malformed", place, *_MALFORMED)
-        return
-    image = columns.add_image(name, record.width, record.height, record.frame_path)
-    for label, corners in zip(record.labels, record.corners, strict=True):
-        columns.add_box(image, label, corners)
+def _add_records(records: dict[str, Any], file: Path, columns: AnnotationColumns, faults: Faults) -> None:
+    """Add the pictures of a file whose records can be used, with their boxes as fractions."""
+    found = [record for record in records.values() if isinstance(record, _Boxes)]
+    boxes = np.array([box for record in found for box in record.boxes], np.float64).reshape(-1, 4)
+    sizes = np.array([record.size for record in found for _ in record.boxes], np.float64).reshape(-1, 2)
+    converted = convert_boxes(boxes, sizes, file)
+    if converted.are_pixels:
+        columns.add_finding("pixels", file.name, *IN_PIXELS)
+    corners, codes = converted.corners.tolist(), converted.faults.tolist()
+    end = 0
+    for name, record in records.items():
+        if not isinstance(record, _Boxes):
+            faults.add(find_fault(record), f"{file.stem}/{name}")
+            continue
+        start, end = end, end + len(record.boxes)
+        wrong = [BOX_FAULTS[code] for code in codes[start:end]]
+        other_unit = next((fault for fault in wrong if fault in _OTHER_UNITS), None)
+        if other_unit is not None:
+            faults.add(other_unit, f"{file.stem}/{name}")
+            continue
+        image = columns.add_image(strip_ending(name), *record.size, record.frame_path)
+        for label, box, fault in zip(record.labels, corners[start:end], wrong, strict=True):
+            columns.add_box(image, label, UNKNOWN if fault in _UNKNOWN_BOXES else box)
