@@ -195,7 +195,7 @@ class Config:
     value than the default of that file's release. See `is_explicit`.
 
     `labels_are_auto` says that the section `labels` of the file is `AUTO`: `labels` has the classes of the run in the
-    output folder, or none, until `labels.vocabulary.number_classes` adds those of the labels.
+    output folder, or none, until `labels.vocabulary.number_labels` adds those of the labels.
     """
 
     data: DataConfig
@@ -399,6 +399,8 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     for name in _NOT_KEYS:  # how the configuration was given is not part of it
         plain.pop(name, None)
+    if isinstance(config, Config) and config.labels_are_auto:
+        plain["labels"] = AUTO
     return plain
 
 
@@ -592,10 +594,6 @@ def _make_config(tree: dict[str, Any], given: Mapping[str, Any], version: str, f
     for name in _NOT_KEYS:
         if name in tree:
             raise ConfigError(f"{file}: {name}: there is no such key; accepted: {', '.join(_list_sections())}")
-    if tree["labels"] == AUTO:
-        tree |= {"labels": {}, "labels_are_auto": True}
-    elif isinstance(tree["labels"], str):
-        raise ConfigError(f"{file}: labels = {tree['labels']!r}: accepted: a number for each class_name, or {AUTO}")
     as_written = _validate(_add_parameters(tree, given, file), given, file)
     parameters = {f"{PARAMETERS[name]}.{name}" for name in given}
     written = {f"{section}.{key}" for section in SECTIONS if section in tree for key in tree[section]}
@@ -662,6 +660,10 @@ def _list_sections() -> list[str]:
 
 
 def _validate(tree: dict[str, Any], given: Mapping[str, Any], file: str) -> Config:
+    if isinstance(tree.get("labels"), str):
+        if tree["labels"] != AUTO:
+            raise ConfigError(f"{file}: labels = {tree['labels']!r}: accepted: a number for each class_name, or {AUTO}")
+        tree = tree | {"labels": {}, "labels_are_auto": True}
     try:
         # As JSON: its strict rules let a mapping be a dataclass and a list a tuple, and nothing more.
         return TypeAdapter(Config).validate_json(json.dumps(tree, default=str))

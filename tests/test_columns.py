@@ -13,7 +13,7 @@ from conftest import LABELS
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from detectime.labels import frame_table, frames_csv, tables
+from detectime.labels import frame_table, frames_csv, table_files, tables
 from detectime.labels.frames_csv import COLUMNS
 from detectime.labels.tables import TableError
 from detectime.schema import RESERVED_COLUMNS
@@ -71,6 +71,9 @@ def test_every_column_keeps_its_values(tmp_path: Path, further: list[str], delim
     values = [given.get(name, f"value {k}") for k, name in enumerate(names)]
     path = write(tmp_path / "labels.csv", names, values, delimiter)
     stripped = [name.strip() for name in names]
+    nameless = [position for position, name in enumerate(stripped) if not name]
+    for position in nameless:
+        stripped[position] = f"column_{position + 1}"
     if len(set(stripped)) < len(stripped):
         with pytest.raises(TableError, match="appears twice; rename one"):
             read(path)
@@ -137,4 +140,4 @@ def test_the_separator_is_found_for_any_column_names(tmp_path: Path, one: str, o
     assume(one.strip() != other.strip())
     for delimiter in ",;":
         path = write(tmp_path / "labels.csv", [*COLUMNS, one, other], ["a.jpg", "v", "1", "ok", "1", "2"], delimiter)
-        assert tables.read_columns(path) == [*COLUMNS, one.strip(), other.strip()]
+        assert table_files.read_columns(path) == [*COLUMNS, one.strip(), other.strip()]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import hashlib
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +17,9 @@ from faults import make_config
 from skips import need_extra
 
 from detectime import sources
-from detectime.config import Config
-from detectime.labels import frame_table, frames_csv
+from detectime.config import Config, load_config
+from detectime.errors import ConfigError
+from detectime.labels import frame_table, frames_csv, vocabulary
 from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.sources.folder import FolderSource
@@ -98,6 +102,10 @@ ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
         pytest.param(ROWS.replace("\n", "\n\n").encode(), id="blank lines"),
         pytest.param(ROWS.replace(",class_name", ", class_name ").encode(), id="blanks in the header"),
         pytest.param(b'class_name,frame_id,video_name,frame_path\nok,5,"v,1",v1/1.jpg\n', id="another order"),
+        pytest.param(b"frame_path\tvideo_name\tframe_id\tclass_name\nv1/1.jpg\tv,1\t5\tok\n", id="tabs"),
+        pytest.param(b'FramePath,Video Name,FRAME-ID,Class_Name\nv1/1.jpg,"v,1",5,ok\n', id="another case"),
+        pytest.param(ROWS.replace("\n", ",,\n").encode(), id="columns without name and value"),
+        pytest.param(b',frame_path,video_name,frame_id,class_name\n0,v1/1.jpg,"v,1",5,ok\n', id="the index of pandas"),
     ],
 )
 def test_dialects(content: bytes, csv: Path, images: Path) -> None:
@@ -188,26 +196,53 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param("", "frame_path is missing; the file has none", id="empty"),
-        pytest.param("\n\n", "frame_path is missing; the file has none", id="blank"),
+        pytest.param("", "this file is empty; set `labels` to the csv with the labels", id="empty"),
+        pytest.param("\n\n", "this file is empty", id="blank"),
+        pytest.param("\ufeff", "this file is empty", id="byte order mark alone"),
         pytest.param(HEADER, "no rows", id="header alone"),
         pytest.param(
             "frame_path,video_name,frame_id\na,v,1\n", "column class_name is missing; .*'frame_id'", id="column"
         ),
         pytest.param(HEADER.strip() + ", frame_path\na,v,1,ok,b\n", "'frame_path' appears twice", id="column twice"),
         pytest.param(HEADER.strip() + ",x, x \na,v,1,ok,b,c\n", "'x' appears twice; rename one", id="blanks apart"),
-        pytest.param(HEADER.strip() + ",,\na,v,1,ok,b,c\n", "'' appears twice", id="two without a name"),
-        pytest.param(HEADER + "a,v,1,ok\nb,v,1,ok,more\n", "line 3", id="long row"),
-        pytest.param(HEADER + "a,v,1,ok,more\n", "not a csv file", id="long first row"),
-        pytest.param(HEADER + '"a,v,1,ok\nb,v,1,ok\n', "EOF inside string", id="quote without an end"),
-        pytest.param((HEADER + "é,v,1,ok\n").encode("latin-1"), r"not UTF-8 \(byte 42\)", id="Latin-1"),
-        pytest.param((HEADER + "a,v,1,ok\n").encode("utf-16"), r"not UTF-8 \(byte 0\)", id="UTF-16"),
-        pytest.param('{"1": {"bboxes": []}}', "HaGRID's annotations; set `labels` to their folder", id="HaGRID"),
-        pytest.param('{\n"1": {}}', "HaGRID's annotations; set `labels` to their folder", id="HaGRID, indented"),
         pytest.param(
-            '{"' + "x" * 200_000, "HaGRID's annotations; set `labels` to their folder", id="HaGRID, one long line"
+            HEADER + "a,v,1,ok\n\nb,v,1,ok,more\n",
+            r"row 2 \(row 1 follows the header\) has 5 values, the header 4: 'b', 'v', '1', 'ok', 'more'; put a value "
+            "that contains ',' into double quotes",
+            id="long row",
         ),
-        pytest.param(b"\0" * 1000, "the column frame_path is missing", id="zeros"),
+        pytest.param(HEADER + "a,v,1,ok,more\n", r"row 1 \(row 1 .*\) has 5 values, the header 4", id="long first row"),
+        pytest.param(
+            HEADER + 'x,v,1,ok\n"a,v,1,ok\nb,v,1,ok\n',
+            r"row 2 \(row 1 .*\) opens a quote that is never closed: 'a,v",
+            id="quote without an end",
+        ),
+        pytest.param((HEADER + "é,v,1,ok\n").encode("latin-1"), r"not UTF-8 \(byte 42\)", id="Latin-1"),
+        pytest.param(
+            (HEADER + "a,v,1,ok\n").encode("utf-16"), "in UTF-16, which Excel calls Unicode text", id="UTF-16"
+        ),
+        pytest.param('{"1": {"bboxes": []}}', "this is JSON, not a csv file.*the folder of HaGRID's", id="HaGRID"),
+        pytest.param('{\n"1": {}}', "this is JSON, not a csv file.*the folder of HaGRID's", id="HaGRID, indented"),
+        pytest.param('{"' + "x" * 200_000, "this is JSON, not a csv file", id="HaGRID, one long line"),
+        pytest.param(b"\0" * 1000, "this is not text: byte 0 is a null", id="zeros"),
+        pytest.param((HEADER + "a\0b,v,1,ok\n").encode(), "this is not text: byte 43 is a null", id="a zero"),
+        pytest.param(b"PK\x03\x04" + bytes(range(256)), r"Excel workbook \(.xlsx\); save its sheet as csv", id="xlsx"),
+        pytest.param(b"\xd0\xcf\x11\xe0" + bytes(99), r"Excel workbook \(.xls\); save its sheet as csv", id="xls"),
+        pytest.param(gzip.compress(HEADER.encode()), "compressed by gzip; decompress it", id="gzip"),
+        pytest.param(b"BZh91AY", "compressed by bzip2", id="bzip2"),
+        pytest.param("<!DOCTYPE html><p>404", "a web page; download the file itself", id="web page"),
+        pytest.param(b"\xff\xd8\xff\xe0", "a JPEG image; set `images` to images", id="JPEG"),
+        pytest.param(b"PAR1" + bytes(50), "this Parquet file is damaged", id="Parquet"),
+        pytest.param(
+            "Filename,video_name,frame_id,class_name\na.jpg,v,1,ok\n",
+            "the column frame_path is missing; did you mean 'Filename'\\? rename it to frame_path; it has",
+            id="another name of a column",
+        ),
+        pytest.param(
+            "video,start,end,class_name\na.mp4,0,1,ok\n",
+            "the column frame_path is missing; for videos rename 'video' to file; it has",
+            id="videos without `file`",
+        ),
     ],
 )
 def test_invalid_files_are_refused(content: str | bytes, reason: str, csv: Path, images: Path) -> None:
@@ -232,6 +267,167 @@ def test_a_folder_of_labels_in_a_bucket_is_refused(images: Path) -> None:
         frames_csv.read_frames_csv("memory://annotations", FolderSource(str(images)), LABELS)
     with pytest.raises(TableError, match="no such file; set `labels` to the csv"):
         frames_csv.read_frames_csv("memory://nowhere.csv", FolderSource(str(images)), LABELS)
+
+
+# -- columns, and tables that are no csv
+
+
+def test_columns_without_a_name_are_noted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER.replace("\n", ",,,\n") + "v1/1.jpg,v,1,ok,,x,\nv1/2.jpg,v,2,ok,,,\n")
+    assert table["column_6"].tolist() == ["x", ""]
+    assert [str(note) for note in table.attrs["notes"]] == [
+        "1 column of the labels has no name, and is kept as column_6",
+        "2 columns of the labels have neither a name nor a value (the first: 'column 5')",
+    ]
+
+
+def test_columns_in_another_spelling_are_noted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER.replace("frame_path", "Frame Path") + "v1/1.jpg,v,1,ok\n")
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.count, note.example) == ("other_spelling", 1, "Frame Path -> frame_path")
+    exact = read(csv, images, HEADER.replace("\n", ",Frame Path\n") + "v1/1.jpg,v,1,ok,else\n")
+    assert exact[["frame_path", "Frame Path"]].to_numpy().tolist() == [["v1/1.jpg", "else"]]
+
+
+FRAME = pd.DataFrame(
+    {
+        "frame_path": ["v1/1.jpg", "gone.jpg"],
+        "video_name": pd.Categorical(["v1", "v2"]),
+        "frame_id": [1.0, 2.0],
+        "class_name": ["ok", "mute"],
+        "age": [31, None],
+        "score": [0.1, 2.5],
+        "box": [[1, 2], None],
+        "mixed": ["a", 3],
+    },
+    index=[7, 9],
+)
+
+
+@pytest.mark.parametrize("kind", ["DataFrame", "Parquet", "Parquet called csv"])
+def test_a_table_of_any_kind_is_the_csv(kind: str, csv: Path, images: Path) -> None:
+    labels: Path | pd.DataFrame = FRAME
+    if kind != "DataFrame":
+        labels = csv if kind.endswith("csv") else csv.with_suffix(".parquet")
+        FRAME.astype({"mixed": str}).to_parquet(labels)
+    table = frames_csv.read_frames_csv(labels, FolderSource(str(images)), LABELS)
+    expected = read(
+        csv, images,
+        'frame_path,video_name,frame_id,class_name,age,score,box,mixed\n'
+        'v1/1.jpg,v1,1,ok,31,0.1,"[1, 2]",a\ngone.jpg,v2,2,mute,,2.5,,3\n',
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(table, expected)
+    is_same = table.attrs["labels_sha256"] == expected.attrs["labels_sha256"]
+    assert is_same == (kind == "DataFrame")  # whose sha256 is that of the csv
+
+
+def test_rows_of_a_data_frame_are_refused_by_number(images: Path) -> None:
+    rows = FRAME.assign(class_name=["ok", None])
+    with pytest.raises(TableError, match="the DataFrame: 1 row is wrong; the first is row 2: the class_name is not"):
+        frames_csv.read_frames_csv(rows, FolderSource(str(images)), LABELS)
+
+
+def test_labels_may_be_a_data_frame(images: Path, tmp_path: Path) -> None:
+    config = make_config(images=str(images), labels=str(tmp_path / "none.csv"), output=str(tmp_path / "run"))
+    source = sources.open_source(config.data.images)
+    table = frame_table.read_labels(config, source, FRAME)
+    assert table["on_disk"].tolist() == [True, False]
+    again = frame_table.read_labels(config, source, FRAME.assign(age=0))
+    assert again.attrs["labels_sha256"] != table.attrs["labels_sha256"]
+
+
+# -- names
+
+FORMS = {form: unicodedata.normalize(form, "Zo\u00eb") for form in ("NFC", "NFD")}
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD", "blank"])
+@pytest.mark.parametrize("in_csv", ["NFC", "NFD", "blank"])
+def test_files_are_found_in_another_spelling(on_disk: str, in_csv: str, csv: Path, tmp_path: Path) -> None:
+    names = FORMS | {"blank": FORMS["NFC"] + " "}
+    images = tmp_path / "named"
+    (images / names[on_disk]).mkdir(parents=True)
+    (images / names[on_disk] / "1.jpg").write_bytes(b"hello")
+    path = f"{names[in_csv]}/1.jpg"
+    table = read(csv, images, f"{HEADER}{path},v,1,ok\n")
+    assert table["frame_path"].tolist() == [path]  # the spelling of the csv
+    assert table["on_disk"].tolist() == [True]
+    assert [note.kind for note in table.attrs["notes"]] == ["respelled"] * (on_disk != in_csv)
+    assert table.attrs["unlisted"] == 0
+    ((_, content),) = FolderSource(str(images)).read_frames([path])
+    assert content == b"hello"
+
+
+def test_both_forms_in_a_folder_are_two_files(csv: Path, tmp_path: Path) -> None:
+    images = tmp_path / "named"
+    images.mkdir()
+    for form, name in FORMS.items():
+        (images / f"{name}.jpg").write_text(form)
+    rows = "".join(f"{name}.jpg,{form},1,ok\n" for form, name in FORMS.items())
+    table = read(csv, images, f"{HEADER}{rows}{FORMS['NFC']} .jpg,v,1,ok\n")
+    assert table["on_disk"].tolist() == [True, True, False]
+    assert [note.kind for note in table.attrs["notes"]] == ["twins"]
+    source = FolderSource(str(images))
+    assert [content for _, content in source.read_frames(table["frame_path"][:2])] == [b"NFC", b"NFD"]
+    ((_, ambiguous),) = source.read_frames([f"{FORMS['NFC']}.jpg "])
+    assert "2 names in the folder differ from" in str(ambiguous)
+
+
+def test_another_spelling_does_not_leave_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "secret.jpg").write_text("secret")
+    ((_, found),) = FolderSource(str(tmp_path / "images")).read_frames([" ../secret.jpg"])
+    assert isinstance(found, FileNotFoundError)
+
+
+def test_one_file_in_two_spellings_is_noted_or_refused(csv: Path, tmp_path: Path) -> None:
+    images = tmp_path / "named"
+    images.mkdir()
+    (images / f"{FORMS['NFD']}.jpg").touch()
+    row = "{}.jpg,v,{},{}\n"
+    text = HEADER + row.format(FORMS["NFD"], 1, "ok") + row.format(FORMS["NFC"], 2, "ok")
+    assert [note.kind for note in read(csv, images, text).attrs["notes"]] == ["respelled", "same_file"]
+    text = HEADER + row.format(FORMS["NFD"], 1, "ok") + row.format(FORMS["NFC"], 2, "mute")
+    assert "row 1: the frame has two classes, in two spellings of its name" in get_refusal(csv, images, text)
+
+
+def test_groups_that_differ_by_form_or_blanks_are_one(csv: Path, images: Path, tmp_path: Path) -> None:
+    names = [FORMS["NFD"], FORMS["NFC"], FORMS["NFC"] + " ", "zo\u00eb", "ben"]
+    csv.write_text(HEADER + "".join(f"{k}.jpg,{name},{k},ok\n" for k, name in enumerate(names)))
+    config = make_config(images=str(images), labels=str(csv), output=str(tmp_path / "run"))
+    table = read_labels(config)
+    assert table["video_name"].tolist() == [FORMS["NFD"]] * 3 + ["zo\u00eb", "ben"]
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.count) == ("respelled_group", 2)
+    assert "decomposed" in str(note)
+
+
+def test_classes_that_differ_by_form_or_blanks_are_read(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "a.jpg,v,1,ok \nb.jpg,v,2,ok\n")
+    assert table["label"].tolist() == [LABELS["ok"]] * 2
+    assert [note.kind for note in table.attrs["notes"]] == ["respelled_class"]
+
+
+def test_rows_with_one_number_in_a_video_are_noted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + "a.jpg,v,1,ok\nb.jpg,v,01,ok\nc.jpg,w,1,ok\n")
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.count, note.example) == ("repeated_frame_id", 1, "b.jpg: v, 1")
+
+
+def test_labels_that_are_numbered_automatically(csv: Path, images: Path, tmp_path: Path) -> None:
+    csv.write_text(HEADER + "a.jpg,v,1,palm\nb.jpg,v,2,fist\nc.jpg,v,3,palm \n")
+    (tmp_path / "auto.yml").write_text(f"labels: auto\ndata: {{images: {images}, labels: {csv}, output: run}}\n")
+    config = load_config(tmp_path / "auto.yml")
+    source = sources.open_source(config.data.images)
+    with pytest.raises(ConfigError, match=r"vocabulary\.number_labels"):
+        frame_table.read_labels(config, source)
+    config = vocabulary.number_labels(config, source)
+    assert config.labels == {"fist": 0, "palm": 1}
+    table = frame_table.read_labels(config, source)
+    assert table["label"].tolist() == [1, 0, 1]
+    later = dataclasses.replace(config, labels_are_auto=True)  # as `resume_config` returns it
+    csv.write_text(HEADER + "a.jpg,v,1,call\nb.jpg,v,2,palm\n")
+    assert vocabulary.number_labels(later, source).labels == {"fist": 0, "palm": 1, "call": 2}
 
 
 # -- unreachable sources

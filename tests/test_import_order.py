@@ -36,7 +36,7 @@ INSIDE = {
         *("registry", "quality"),
     ],
     "labels": [
-        *("tables", "columns", "grouping", "frames_csv", "spans", "folders", "webdataset", "hagrid"),
+        *("tables", "csv_files", "table_files", "columns", "names", "layout", "grouping", "frames_csv", "span_columns", "spans", "folders", "webdataset", "hagrid_records", "hagrid"),
         *("annotations", "hagrid_boxes", "cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "annotated"),
         *("readers", "vocabulary", "frame_table"),
     ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,8 +19,9 @@ from test_videos import HEIGHT, WIDTH, make
 
 from detectime import sources
 from detectime.detection import run
-from detectime.images import MAX_PIXELS, RGB, DecodedImage
+from detectime.images import MAX_PIXELS, RGB, DecodedImage, UnreadableImageError
 from detectime.labels import frame_table, spans
+from detectime.labels.tables import TableError
 from detectime.sources.reading import read_images
 from detectime.sources.videos import VideoSource
 from detectime.storage import run_tables, store
@@ -62,6 +65,119 @@ def test_spans_count_from_where_players_begin(suffix: str, tmp_path: Path) -> No
     assert other["frame_id"].tolist() == [*range(25, 50)]
     (note,) = other.attrs["notes"]
     assert note.text.endswith("to count from the sound, as players do, set data.span_zero to `player`")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("Start,End", "1,1.2"),
+        ("start_time,end_time", "1.0,1.2"),
+        ("From,To", "1,1.2"),
+        ("start_ms,end_ms", "1000,1200"),
+        ("start_frame,end_frame", "30,36"),
+        ("StartFrame,EndFrame", "30.0,36.0"),
+    ],
+)
+def test_columns_of_spans_may_have_other_names(columns: str, values: str, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 60)
+    labels = tmp_path / "spans.csv"
+    labels.write_text(f"File,{columns},Class,person\na.mp4,{values},ok,ann\n")
+    config = make_config(images=str(tmp_path), labels=str(labels), source="videos")
+    table = frame_table.read_labels(config, sources.open_source(config.data.images, "videos"))
+    assert table["frame_id"].tolist() == [*range(30, 36)]
+    assert list(table.columns[:5]) == ["frame_path", "video_name", "frame_id", "class_name", "person"]
+    kinds = [note.kind for note in table.attrs["notes"]]
+    assert kinds.count("other_spelling") == 2
+    assert ("span_unit" in kinds) == ("ms" in columns or "rame" in columns)
+
+
+def test_spans_in_frames(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 60)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,start_frame,end_frame,class_name\na.mp4,,10,ok\na.mp4,50,,mute\na.mp4,20,99,stop\n")
+
+    def read(every: int | str | None) -> pd.DataFrame:
+        config = make_config(images=str(tmp_path), labels=str(labels), source="videos", every=every)
+        return frame_table.read_labels(config, VideoSource(str(tmp_path)))
+
+    with pytest.raises(TableError, match="row 2: the span overlaps row 3, which has another class"):
+        read(None)
+    labels.write_text("file,start_frame,end_frame,class_name\na.mp4,,10,ok\na.mp4,50,,mute\n")
+    assert read(None)["frame_id"].tolist() == [*range(10), *range(50, 60)]
+    assert read(4)["frame_id"].tolist() == [0, 4, 8, 50, 54, 58]
+    assert read("0.2 s")["frame_id"].tolist() == [0, 6, 50, 56]
+    labels.write_text("file,start_frame,end_frame,class_name\na.mp4,50,65,ok\na.mp4,70,80,mute\n")
+    table = read(None)
+    assert table["frame_id"].tolist() == [*range(50, 60)]
+    assert {"past_the_end", "no_frame", "span_unit"} <= {note.kind for note in table.attrs["notes"]}
+    labels.write_text("file,start_frame,end_frame,class_name\na.mp4,0.5,9,ok\n")
+    with pytest.raises(TableError, match="start and end must be whole numbers of frames, or empty"):
+        read(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file,strat,end,class_name\na.mp4,0,1,ok\n", "did you mean 'start' by 'strat'"),
+        ("file,t0,t1,class_name\na.mp4,0,1,ok\n", "'t0' and 't1' may say when something is"),
+        ("file,frame,class_name\na.mp4,3,ok\n", "'frame' may say when something is"),
+        ("file,de,a,class_name\na.mp4,0:01,0:02.5,ok\n", "'de' holds times such as '0:01'; accepted: start and end"),
+        ("video,start,end,class_name\na.mp4,0,1,ok\n", "column file is missing; did you mean 'video'"),
+        ("file,start,end,gesture\na.mp4,0,1,ok\n", "column class_name is missing; did you mean 'gesture'"),
+        ("file,class_name\na.JPG,ok\n", "the file is an image; list images in a csv with frame_path"),
+        ("file,start,end,class_name\na.mp4,0:01,0:02,ok\n", "start and end must be seconds, such as 12.5, or empty"),
+    ],
+)
+def test_a_csv_of_videos_is_refused_with_the_remedy(text: str, reason: str, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text(text)
+    config = make_config(images=str(tmp_path), labels=str(labels), source="videos")
+    with pytest.raises(TableError, match=re.escape(reason)):
+        frame_table.read_labels(config, VideoSource(str(tmp_path)))
+
+
+def test_rows_of_whole_videos_are_noted_with_the_other_columns(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,class_name,person,fps\na.mp4,ok,ann,30\n")
+    config = make_config(images=str(tmp_path), labels=str(labels), source="videos")
+    (note,) = frame_table.read_labels(config, VideoSource(str(tmp_path))).attrs["notes"]
+    assert str(note) == "1 row covers a whole video: the csv has no columns start and end, but 'person', 'fps'"
+
+
+def test_a_csv_of_files_that_are_images_is_told_to_be_one_of_frames(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,class_name\na.jpg,ok\n")
+    config = make_config(images=str(tmp_path), labels=str(labels))
+    with pytest.raises(TableError, match=r"for images call it frame_path, .*`labels_type: folders`"):
+        frame_table.read_labels(config, sources.open_source(config.data.images))
+    labels.write_text("file,class_name\na.mp4,ok\n")
+    with pytest.raises(TableError, match=r"spans of videos, such as 'a\.mp4'; set data\.source_type to `videos`"):
+        frame_table.read_labels(config, sources.open_source(config.data.images))
+
+
+def test_an_image_that_is_called_a_video_is_none(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png", "bmp"):
+        path = tmp_path / f"{suffix}.mp4"
+        assert cv2.imwrite(str(path.with_suffix(f".{suffix}")), np.zeros((48, 64, 3), np.uint8))
+        path.with_suffix(f".{suffix}").rename(path)
+        with pytest.raises(UnreadableImageError, match="an image, not a video"):
+            VideoSource(str(tmp_path)).index_file(path.name)
+
+
+def test_videos_are_found_in_another_spelling(tmp_path: Path) -> None:
+    make(tmp_path / "clips" / "Zoe\u0308.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,class_name\nZo\u00eb.mp4,ok\n")
+    config = make_config(images=str(tmp_path / "clips"), labels=str(labels), source="videos")
+    source = VideoSource(str(tmp_path / "clips"))
+    table = frame_table.read_labels(config, source)
+    assert table["frame_path"].tolist()[0] == "Zo\u00eb.mp4/000000"
+    assert table["on_disk"].all()
+    assert "respelled" in {note.kind for note in table.attrs["notes"]}
+    assert not any(isinstance(frame, Exception) for _, frame in source.read_frames(table["frame_path"]))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])

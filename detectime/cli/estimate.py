@@ -24,7 +24,7 @@ from detectime.detection.run import Pending
 from detectime.detection.worker import Worker
 from detectime.detectors.registry import choose_detectors
 from detectime.exports import hands_json, outcomes_csv
-from detectime.labels import frame_table
+from detectime.labels import frame_table, vocabulary
 from detectime.notes import Note
 from detectime.sources.contract import Source
 from detectime.storage import run_tables
@@ -117,6 +117,7 @@ def estimate_run(config: Config) -> Estimate:
     store = stores.open_store(config.data.output, reading=True)
     config, notes = resume.resume_config(config, store)
     source = sources.open_source(config.data.images, config.data.source_type)
+    config = vocabulary.number_labels(config, source)
     table = frame_table.read_labels(config, source)
     table = frame_table.select_frames(table, config.classes, config.selection.limit)
     pending = run.find_pending(table, source, config, store)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from detectime.config import NO_GESTURE, Config
-from detectime.labels import hagrid, spans
+from detectime.errors import ConfigError
 from detectime.labels.columns import number_classes
 from detectime.labels.frames_csv import read_frames_csv
-from detectime.labels.tables import TableError, hash_labels, read_columns
+from detectime.labels.names import unify_groups
+from detectime.labels.readers import choose_reader, find_labels_type
+from detectime.labels.table_files import LabelTable
+from detectime.labels.tables import TableError
 from detectime.notes import Note
 from detectime.sources.contract import Source, SourceError
 from detectime.sources.listing import Listing, list_source
@@ -22,50 +25,21 @@ from detectime.storage import run_tables, urls
 from detectime.storage import store as stores
 
 
-class _Reader(NamedTuple):
-    """How to read labels whose frames are only known once the source is listed."""
+def read_labels(config: Config, source: Source, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Read the labels of a configuration into a frame table, whatever their type: see `readers.find_labels_type`.
 
-    list_files: Callable[[Config, Source], Listing]
-    hash_labels: Callable[[Config], str]
-    read: Callable[[Config, Source, Listing], pd.DataFrame]
-    settings: tuple[str, ...]
-    """The keys of `data` that, with the labels and the source, decide the rows."""
-
-
-_HAGRID = _Reader(
-    list_files=lambda config, source: list_source(source),
-    hash_labels=lambda config: hagrid.hash_annotations(config.data.labels, config.data.hagrid_classes, config.labels),
-    read=lambda config, source, listing: hagrid.read_annotations(
-        config.data.labels, listing, config.data.hagrid_classes, config.labels
-    ),
-    settings=("hagrid_classes",),
-)
-
-_SPANS = _Reader(
-    list_files=lambda config, source: spans.list_videos(config.data.labels, source),
-    hash_labels=lambda config: hash_labels(config.data.labels),
-    read=lambda config, source, listing: spans.read_spans(
-        config.data.labels, source, listing, config.labels, config.data.every, config.data.span_zero
-    ),
-    settings=("every", "span_zero"),
-)
-
-
-def read_labels(config: Config, source: Source) -> pd.DataFrame:
-    """Read the labels of a configuration into a frame table, whatever their kind.
-
-    - A folder: HaGRID's annotations, see `hagrid.read_annotations`.
-    - A csv with the column `file` and without `frame_path`: one row per span of a video, see `spans.read_spans`.
-    - Any other csv: one row per frame, see `frames_csv.read_frames_csv`.
+    Groups whose names differ by Unicode form or blanks alone become one: see `names.unify_groups`.
 
     Parameters
     ----------
     config
-        `data.labels`, the labels; `data.every`, `data.span_zero` and `data.hagrid_classes`; `labels`, the vocabulary;
-        and `data.output`: if the source cannot be listed, or lists nothing, the frame table of the run in that folder
+        `data.labels`, the labels; the other keys of `data` that the reader takes; `labels`, the vocabulary; and
+        `data.output`: if the source cannot be listed, or lists nothing, the frame table of the run in that folder
         stands in.
     source
         Where frames come from.
+    rows
+        The labels as a DataFrame, with the columns of a csv of frames or of spans; None: `data.labels`.
 
     Returns
     -------
@@ -78,8 +52,10 @@ def read_labels(config: Config, source: Source) -> pd.DataFrame:
     TableError
         If the labels cannot be used: the message lists the first twenty wrong rows.
     SourceError
-        If the frames cannot be listed, which HaGRID's annotations and spans need, and there is no run of the same
+        If the frames cannot be listed, which all labels but a csv of frames need, and there is no run of the same
         labels.
+    ConfigError
+        If the section `labels` is ``auto``: see `vocabulary.number_labels`.
 
     Examples
     --------
@@ -91,27 +67,12 @@ def read_labels(config: Config, source: Source) -> pd.DataFrame:
     >>> len(table), table["on_disk"].all().item()
     (120, True)
     """
-    read_earlier = partial(_read_earlier, config.data.output)
-    try:
-        reader = _choose_reader(config.data.labels)
-    except TableError:  # the labels may be on the drive that is not mounted
-        listing = list_source(source)
-        earlier = read_earlier() if listing.unreachable else None
-        if earlier is None:
-            raise
-        return _reuse_earlier(earlier, {}, listing, config.labels)
-    if reader is None:
-        return read_frames_csv(config.data.labels, source, config.labels, read_earlier)
-    listing = reader.list_files(config, source)
-    made_with = {setting: getattr(config.data, setting) for setting in reader.settings}
-    earlier = read_earlier() if listing.unreachable else None
-    if earlier is not None:
-        identity = {"labels_sha256": reader.hash_labels(config), "made_with": made_with}
-        return _reuse_earlier(earlier, identity, listing, config.labels)
-    if listing.error:
-        raise listing.error
-    table = reader.read(config, source, listing)
-    table.attrs["made_with"] = made_with
+    if config.labels_are_auto:
+        raise ConfigError(
+            "labels = auto: the classes have no numbers yet; first: config = vocabulary.number_labels(config, source)"
+        )
+    table = _read_table(config, source, config.data.labels if rows is None else rows)
+    table.attrs["notes"] = [*table.attrs.get("notes", ()), *unify_groups(table)]
     return table
 
 
@@ -231,11 +192,29 @@ def summarize_frames(table: pd.DataFrame) -> str:
     return "\n".join([counts, *map(str, list_notes(table))])
 
 
-def _choose_reader(labels: str) -> _Reader | None:
-    """Choose how labels are read; None: they are a csv with one row per frame, which needs no listing."""
-    if os.path.isdir(labels):
-        return _HAGRID
-    return _SPANS if spans.has_span_columns(read_columns(labels)) else None
+def _read_table(config: Config, source: Source, labels: LabelTable) -> pd.DataFrame:
+    read_earlier = partial(_read_earlier, config.data.output)
+    try:
+        reader = choose_reader(find_labels_type(config, labels, source))
+    except TableError:  # the labels may be on the drive that is not mounted
+        listing = list_source(source)
+        earlier = read_earlier() if listing.unreachable else None
+        if earlier is None:
+            raise
+        return _reuse_earlier(earlier, {}, listing, config.labels)
+    if reader is None:
+        return read_frames_csv(labels, source, config.labels, read_earlier)
+    listing = reader.list_files(labels, source)
+    made_with = {setting: getattr(config.data, setting) for setting in reader.settings}
+    earlier = read_earlier() if listing.unreachable else None
+    if earlier is not None:
+        identity = {"labels_sha256": reader.hash_labels(config, labels), "made_with": made_with}
+        return _reuse_earlier(earlier, identity, listing, config.labels)
+    if listing.error:
+        raise listing.error
+    table = reader.read(config, labels, source, listing)
+    table.attrs["made_with"] = made_with
+    return table
 
 
 def _read_earlier(output: str) -> pd.DataFrame | None:
@@ -253,7 +232,7 @@ def _reuse_earlier(
     known: dict[str, Any] = {key: earlier.attrs.get(key) for key in identity}
     if known.get("made_with") and "span_zero" in identity["made_with"]:
         known["made_with"] = {"span_zero": "first_picture"} | known["made_with"]  # the rule before there was a choice
-    is_same = all(known[key] in (None, value) for key, value in identity.items())
+    is_same = all(value is None or known[key] in (None, value) for key, value in identity.items())
     if not is_same or not earlier["class_name"].isin(list(labels)).all():
         if listing.error:
             raise listing.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime.labels.columns import add_listing, number_classes, set_attrs
-from detectime.labels.tables import find_faults, read_csv, refuse_rows, rename_reserved_columns
+from detectime.labels.names import note_repeated_ids, restore_class_names
+from detectime.labels.table_files import LabelTable, describe_table, read_table
+from detectime.labels.tables import find_faults, refuse_rows, rename_reserved_columns
+from detectime.notes import Note, note_found
 from detectime.sources.contract import Source
 from detectime.sources.listing import list_source
 
@@ -21,7 +23,7 @@ COLUMNS = ("frame_path", "video_name", "frame_id", "class_name")
 
 
 def read_frames_csv(
-    labels_csv: str | os.PathLike[str],
+    labels_csv: LabelTable,
     source: Source,
     labels: Mapping[str, int],
     read_earlier: Callable[[], pd.DataFrame | None] = lambda: None,
@@ -31,7 +33,7 @@ def read_frames_csv(
     Parameters
     ----------
     labels_csv
-        A csv file with the columns in `COLUMNS`, separated by commas or semicolons, in UTF-8.
+        A csv or Parquet file, or a DataFrame, with the columns in `COLUMNS`: see `table_files.read_table`.
     source
         Where frames come from.
     labels
@@ -67,16 +69,21 @@ def read_frames_csv(
     >>> table[["frame_path", "frame_id", "label", "on_disk"]].to_dict("records")[0]
     {'frame_path': 'stop_01/0001.jpg', 'frame_id': 1, 'label': 1, 'on_disk': True}
     """
-    rows = read_csv(labels_csv, COLUMNS)
+    rows, notes = read_table(labels_csv, COLUMNS)
     sha256 = rows.attrs["labels_sha256"]
-    rows, notes = rename_reserved_columns(rows)
+    rows, renamed = rename_reserved_columns(rows)
     rows, repeated = _drop_repeated(rows)
-    _check_rows(rows, labels_csv, labels)
+    notes += [*renamed, *restore_class_names(rows, labels)]
+    _check_rows(rows, describe_table(labels_csv), labels)
     rows["frame_id"] = pa.array(rows["frame_id"]).cast(pa.int64()).to_numpy()
     table = number_classes(rows.reset_index(drop=True), labels)
     del rows
+    notes += note_repeated_ids(table)
     listing = list_source(source)
-    positions = listing.find(pa.array(table["frame_path"], pa.string()).cast(pa.binary()))
+    paths = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
+    positions = listing.find(paths)
+    notes += [*listing.note_respelled(paths, positions), *_note_same_file(table, positions, describe_table(labels_csv))]
+    del paths
     add_listing(table, listing, positions)
     if listing.unreachable:
         table["on_disk"] = _find_on_disk(table, read_earlier())
@@ -94,7 +101,23 @@ def _drop_repeated(rows: pd.DataFrame) -> tuple[pd.DataFrame, Sequence[str] | pd
     return rows.drop_duplicates(), rows["frame_path"][rows.duplicated()]
 
 
-def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mapping[str, int]) -> None:
+def _note_same_file(table: pd.DataFrame, positions: pa.Array, where: str) -> list[Note]:
+    """Note rows that name the file of an earlier row in another spelling; refuse them if their classes differ."""
+    known = positions.drop_null()
+    if pc.count_distinct(known).as_py() == len(known):
+        return []
+    rows = table[["frame_path", "class_name"]].assign(file=positions.to_pandas()).dropna()
+    shared = rows[rows["file"].duplicated(keep=False)]
+    has_two_classes = shared.groupby("file")["class_name"].transform("nunique") > 1
+    is_wrong = pd.Series(False, index=table.index)
+    is_wrong[shared.index] = has_two_classes
+    refuse_rows(table, {"the frame has two classes, in two spellings of its name": is_wrong}, COLUMNS, where)
+    again = shared.loc[shared["file"].duplicated(), "frame_path"].tolist()
+    one, many = "row names the file of an earlier row", "rows name the file of an earlier row"
+    return note_found("same_file", again, f"{one} in another spelling", f"{many} in another spelling")
+
+
+def _check_rows(table: pd.DataFrame, where: str, labels: Mapping[str, int]) -> None:
     """Refuse the table if a row is wrong; rows that repeat another in every column are already dropped."""
     frame_path = table["frame_path"]
     is_repeated = pd.Series(False, index=table.index)
@@ -107,7 +130,7 @@ def _check_rows(table: pd.DataFrame, path: str | os.PathLike[str], labels: Mappi
         "the frame has two classes": has_two_classes,
         "the frame appears twice, with another video_name, frame_id or column": is_repeated & ~has_two_classes,
     }
-    refuse_rows(table, faults, COLUMNS, path)
+    refuse_rows(table, faults, COLUMNS, where)
 
 
 def _find_on_disk(table: pd.DataFrame, earlier: pd.DataFrame | None) -> NDArray[np.bool_]:

@@ -13,28 +13,46 @@ import pyarrow as pa
 from detectime.boxes import Floats, Integers
 from detectime.images import UnreadableImageError
 from detectime.labels.columns import number_classes, set_attrs
+from detectime.labels.csv_files import normalize_column
+from detectime.labels.names import restore_class_names
+from detectime.labels.span_columns import AmbiguousColumnsError, find_span_columns
+from detectime.labels.table_files import (
+    LabelTable,
+    describe_table,
+    match_columns,
+    read_columns,
+    read_table,
+)
 from detectime.labels.tables import (
     TableError,
     find_faults,
-    read_columns,
-    read_csv,
+    format_names,
     refuse_rows,
     refuse_rows_with_reasons,
     rename_reserved_columns,
 )
-from detectime.notes import Note, note_found
+from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
 from detectime.sources.contract import MissingFrameError, Source
+from detectime.sources.file_kinds import IMAGE_SUFFIXES
 from detectime.sources.listing import Listing, collect_listing
 from detectime.sources.video_index import VideoIndex
 from detectime.sources.video_times import Hole
-from detectime.sources.videos import VideoSource, format_frame_path
+from detectime.sources.videos import VideoSource, format_frame_path, is_video
 
 COLUMNS = ("file", "start", "end", "class_name")
 """Columns of the csv."""
 
+_IMAGE_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".gif")
+"""Suffixes that a `file` must not have: FFmpeg takes an image for a video of one frame. A GIF may move."""
+
+_CLASS_COLUMNS = ("class_name", "class")
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?"
+_SCALES = {"seconds": 1.0, "milliseconds": 0.001, "frames": 1.0}
 _TOLERANCE = 0.0005  # seconds: many files round the times of their frames to a millisecond
 _SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"
+_FRAMES = r"(?:[0-9]{1,15}(?:\.0+)?)?"
+_RESERVED = RESERVED_COLUMNS | {"frame_path", "frame_id"}
 _IF_EMPTY = {"start": "0", "end": "inf"}
 
 _IndexOrError = VideoIndex | MissingFrameError | UnreadableImageError
@@ -46,13 +64,14 @@ def has_span_columns(names: Sequence[str]) -> bool:
 
     Examples
     --------
-    >>> has_span_columns(["file", "start", "end", "class_name"])
-    True
+    >>> has_span_columns(["file", "start", "end", "class_name"]), has_span_columns(["File", "Class"])
+    (True, True)
     """
-    return "file" in names and "frame_path" not in names
+    spellings = {normalize_column(name) for name in names}
+    return "file" in spellings and "frame_path" not in spellings
 
 
-def list_videos(labels_csv: str | os.PathLike[str], source: Source) -> Listing:
+def list_videos(labels_csv: LabelTable, source: Source) -> Listing:
     """List the files of a source of videos.
 
     Raises
@@ -65,7 +84,7 @@ def list_videos(labels_csv: str | os.PathLike[str], source: Source) -> Listing:
 
 
 def read_spans(
-    labels_csv: str | os.PathLike[str],
+    labels_csv: LabelTable,
     source: Source,
     listing: Listing,
     labels: Mapping[str, int],
@@ -80,9 +99,10 @@ def read_spans(
     Parameters
     ----------
     labels_csv
-        A csv file with the columns in `COLUMNS` (`class_name` may be called `class`), separated by commas or
-        semicolons, in UTF-8. `start` and `end` are in seconds (see `span_zero`); the frame at `end` is excluded; empty
-        means from the beginning, to the end. Without these two columns a row covers a whole file.
+        A csv or Parquet file, or a DataFrame, with the columns in `COLUMNS` (`class_name` may be called `class`).
+        `start` and `end` are in seconds (see `span_zero`); the frame at `end` is excluded; empty means from the
+        beginning, to the end. `span_columns.find_span_columns` has other names of the two, also for milliseconds and
+        numbers of frames, which count from 0. A row covers a whole file if no column looks like a time.
     source
         The videos, a `VideoSource`.
     listing
@@ -113,17 +133,20 @@ def read_spans(
         values. The message lists the first twenty wrong rows.
     """
     videos = _check_source(labels_csv, source)
-    rows, notes = _read_rows(labels_csv)
+    rows, unit, notes = _read_rows(labels_csv)
     sha256 = rows.attrs["labels_sha256"]
+    notes += restore_class_names(rows, labels)
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
-    start, end = _check_rows(rows, kept, labels, labels_csv)
+    start, end = _check_rows(rows, unit, kept, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])
-    found = _find_frames(rows, start, end, indexes, every, span_zero)
+    found = _find_frames(rows, start, end, unit, indexes, every, span_zero)
     table = _build_table(rows, kept, found, videos)
     is_repeated = table["frame_path"].duplicated()
     repeated = table["frame_path"][is_repeated]
     table = number_classes(table[~is_repeated].reset_index(drop=True), labels)
-    positions = listing.find(pa.array(map(os.fsencode, indexes), pa.binary()))
+    files = pa.array(map(os.fsencode, indexes), pa.binary())
+    positions = listing.find(files)
+    notes += listing.note_respelled(files, positions)
     late = _note_late_pictures(found.of_late_pictures, indexes, span_zero)
     notes += [*found.list_notes(rows), *late, *_note_damage(indexes)]
     set_attrs(table, listing, positions, sha256, repeated, notes)
@@ -157,43 +180,108 @@ class _SpanFrames:
         ]
 
 
-def _check_source(labels_csv: str | os.PathLike[str], source: Source) -> VideoSource:
-    if not isinstance(source, VideoSource):
-        raise TableError(f"{labels_csv}: the labels are spans of videos; set data.source_type to `videos`")
-    return source
-
-
-def _read_rows(labels_csv: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[Note]]:
-    """Read the csv, with its columns named as in `COLUMNS`; note renamed columns, and rows that cover whole files."""
-    names = read_columns(labels_csv)
-    class_name = "class" if "class" in names and "class_name" not in names else "class_name"  # many call it `class`
-    are_whole = "start" not in names and "end" not in names
-    rows = read_csv(labels_csv, ("file", class_name) if are_whole else ("file", "start", "end", class_name))
-    rows, notes = rename_reserved_columns(
-        rows.rename(columns={class_name: "class_name"}), RESERVED_COLUMNS | {"frame_path", "frame_id"}
+def _check_source(labels_csv: LabelTable, source: Source) -> VideoSource:
+    if isinstance(source, VideoSource):
+        return source
+    rows, _ = read_table(labels_csv, ("file",))
+    where, first = describe_table(labels_csv), shorten_text(rows["file"].iloc[0])
+    if is_video(rows["file"].iloc[0].strip()):
+        raise TableError(f"{where}: the labels are spans of videos, such as {first}; set data.source_type to `videos`")
+    raise TableError(
+        f"{where}: the column file is for videos, and {first} is none; for images call it frame_path, and add "
+        "video_name, frame_id and class_name; with one folder per class set `labels_type: folders` instead; for videos "
+        "set data.source_type to `videos`"
     )
-    if not are_whole:
-        return rows, notes
-    text = "row covers a whole video" if len(rows) == 1 else "rows cover whole videos"
-    notes.insert(0, Note("whole_files", len(rows), f"{text}: the csv has no columns start and end"))
-    return rows.assign(start="", end=""), notes
+
+
+def _read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
+    """Read the csv, with its columns named as in `COLUMNS`, and the unit of `start` and `end`.
+
+    Notes are about renamed columns, and rows that cover whole files.
+    """
+    names, where = read_columns(labels_csv), describe_table(labels_csv)
+    class_name = choose_class_column(names)
+    rows, notes = read_table(labels_csv, ("file", class_name))
+    rows = rows.rename(columns={class_name: "class_name"})
+    try:
+        found = find_span_columns([str(name) for name in rows if name not in ("file", "class_name")])
+        clock = None if found else _find_clock(rows)
+        if clock:
+            raise AmbiguousColumnsError(
+                f"{shorten_text(clock)} holds times such as {shorten_text(rows[clock].iloc[0])}; accepted: start and "
+                "end, in seconds"
+            )
+    except AmbiguousColumnsError as error:
+        raise TableError(f"{where}: {error}") from error
+    if found is None:
+        rows, renamed = rename_reserved_columns(rows, _RESERVED)
+        others = [str(name) for name in rows if name not in ("file", "class_name")]
+        text = "row covers a whole video" if len(rows) == 1 else "rows cover whole videos"
+        why = f"the csv has no columns start and end{f', but {format_names(others)}' if others else ''}"
+        return (
+            rows.assign(start="", end=""),
+            "seconds",
+            [Note("whole_files", len(rows), f"{text}: {why}"), *notes, *renamed],
+        )
+    if (found.start, found.end) != ("start", "end"):
+        pairs = f"{found.start} -> start", f"{found.end} -> end"
+        notes += note_found(
+            "other_spelling", pairs, "column is read in another spelling", "columns are read in another spelling"
+        )
+        rows = rows.rename(columns={found.start: "start", found.end: "end"})
+    rows, renamed = rename_reserved_columns(rows, _RESERVED)
+    if found.unit != "seconds":
+        zero = ", the first of which is 0" if found.unit == "frames" else ""
+        text = f"{'span is' if len(rows) == 1 else 'spans are'} in {found.unit}{zero}; the frame at the end is excluded"
+        notes.append(Note("span_unit", len(rows), text))
+    return rows, found.unit, [*notes, *renamed]
+
+
+def choose_class_column(names: Sequence[str]) -> str:
+    """Return what the column of classes is called, in this spelling or another: many call it `class`.
+
+    Examples
+    --------
+    >>> choose_class_column(["file", "Class"]), choose_class_column(["file", "class", "class_name"])
+    ('class', 'class_name')
+    """
+    for name in _CLASS_COLUMNS:
+        if name in names or match_columns(names, [name]):
+            return name
+    return "class_name"
+
+
+def _find_clock(rows: pd.DataFrame) -> str | None:
+    """Return the first column whose values are all such as ``0:01:02.5``; None if there is none."""
+    for name in rows:
+        if name not in ("file", "class_name") and rows[name].str.strip().str.fullmatch(_CLOCK).all():
+            return str(name)
+    return None
 
 
 def _check_rows(
-    rows: pd.DataFrame, kept: list[str], labels: Mapping[str, int], labels_csv: str | os.PathLike[str]
+    rows: pd.DataFrame, unit: str, kept: list[str], labels: Mapping[str, int], labels_csv: LabelTable
 ) -> tuple[pd.Series, pd.Series]:
-    """Refuse the csv if a row is wrong; return where spans start and end, in seconds."""
+    """Refuse the csv if a row is wrong; return where spans start and end, in seconds or frames."""
     times = rows[["start", "end"]].apply(lambda column: column.str.strip())
-    are_seconds = times.apply(lambda column: column.str.fullmatch(_SECONDS)).all(axis=1)
+    form = _FRAMES if unit == "frames" else _SECONDS
+    are_times = times.apply(lambda column: column.str.fullmatch(form)).all(axis=1)
     start, end = (
-        pd.to_numeric(times[column].where(are_seconds, "").replace("", value)) for column, value in _IF_EMPTY.items()
+        pd.to_numeric(times[column].where(are_times, "").replace("", value)) * _SCALES[unit]
+        for column, value in _IF_EMPTY.items()
     )
+    accepted = "whole numbers of frames" if unit == "frames" else f"{unit}, such as 12.5"
     faults = find_faults(rows, "file", labels) | {
-        "start and end must be seconds, such as 12.5, or empty": ~are_seconds,
-        "the end is not after the start": are_seconds & (end <= start),
+        "the file is an image; list images in a csv with frame_path": rows["file"]
+        .str.strip()
+        .str.lower()
+        .str.endswith(_IMAGE_SUFFIXES),
+        f"start and end must be {accepted}, or empty": ~are_times,
+        "the end is not after the start": are_times & (end <= start),
     }
-    refuse_rows(rows, faults, COLUMNS, labels_csv)
-    refuse_rows_with_reasons(rows, _find_overlaps(rows, start, end, kept), COLUMNS, labels_csv)
+    refuse_rows(rows, faults, COLUMNS, describe_table(labels_csv))
+    overlaps = _find_overlaps(rows, start, end, kept)
+    refuse_rows_with_reasons(rows, overlaps, COLUMNS, describe_table(labels_csv))
     return start, end
 
 
@@ -211,6 +299,7 @@ def _find_frames(
     rows: pd.DataFrame,
     start: pd.Series,
     end: pd.Series,
+    unit: str,
     indexes: Mapping[str, _IndexOrError],
     every: int | str | None,
     span_zero: str,
@@ -225,14 +314,19 @@ def _find_frames(
             found.numbers.append(np.array([ordinals[row]]))
             continue
         first, last = float(start.iloc[row]), float(end.iloc[row])
-        offsets = (index.offset, 0.0) if span_zero == "player" else (0.0, index.offset)
-        numbers, others = (_choose_frames(index.seconds, offset, first, last, every) for offset in offsets)
+        if unit == "frames":
+            numbers = _take_steps(index.seconds, int(min(first, len(index))), int(min(last, len(index))), every)
+            end_of_video = float(len(index))
+        else:
+            offsets = (index.offset, 0.0) if span_zero == "player" else (0.0, index.offset)
+            numbers, others = (_choose_frames(index.seconds, offset, first, last, every) for offset in offsets)
+            end_of_video = offsets[0] + _estimate_duration(index) + _TOLERANCE
+            if not np.array_equal(numbers, others):
+                found.of_late_pictures[file] = None
         found.numbers.append(numbers)
-        if not np.array_equal(numbers, others):
-            found.of_late_pictures[file] = None
         if not len(numbers):
             found.without_frames.append(row)
-        elif np.isfinite(last) and last > offsets[0] + _estimate_duration(index) + _TOLERANCE:
+        elif np.isfinite(last) and last > end_of_video:
             found.past_the_end.append(row)
     return found
 
@@ -241,10 +335,16 @@ def _choose_frames(seconds: Floats, offset: float, start: float, end: float, eve
     """Choose the frames of a span by the times at which they are shown, which begin with an offset."""
     times = seconds + offset
     first, last = np.searchsorted(times, np.array([start, end]) - _TOLERANCE)
+    return _take_steps(times, int(first), int(last), every, max(start, offset))
+
+
+def _take_steps(times: Floats, first: int, last: int, every: int | str | None, start: float | None = None) -> Integers:
+    """Take frames from the first to the one before the last: every Nth, or one per step of seconds from a start on."""
     if not isinstance(every, str):
         return np.arange(first, last, every or 1)
     # Take the first frame of each step; steps may be far shorter than frames. They begin with the pictures.
-    steps = np.maximum(times[first:last] - max(start, offset) + _TOLERANCE, 0) // float(every.removesuffix("s"))
+    begin = (times[first] if first < last else 0.0) if start is None else start
+    steps = np.maximum(times[first:last] - begin + _TOLERANCE, 0) // float(every.removesuffix("s"))
     found: Integers = first + np.flatnonzero(np.diff(steps, prepend=-1))
     return found
 

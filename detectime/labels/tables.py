@@ -1,15 +1,9 @@
-"""Reading csv files of labels, and refusing those with wrong rows."""
+"""Tables of labels: their faults, and how those with wrong rows are refused."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import hashlib
-import io
 import itertools
-import os
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,103 +11,12 @@ import pandas as pd
 from detectime.errors import DocumentedError
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
-from detectime.storage import urls
 
 _MAX_SHOWN = 20  # rows or names that a message lists
-_KNOWN_COLUMNS = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}
 
 
 class TableError(DocumentedError, ValueError):
     """A table of labels that cannot be used; the message names the wrong rows and the remedy."""
-
-
-def read_columns(path: str | os.PathLike[str]) -> list[str]:
-    """Return the column names of a csv file.
-
-    Raises
-    ------
-    TableError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
-    ...     _ = file.write(b"file;start; end ;class\\nanna.mp4;1;2;ok\\n")
-    ...     file.flush()
-    ...     read_columns(file.name)
-    ['file', 'start', 'end', 'class']
-    """
-    with _explain_file_errors(path):
-        return _read_header(path)[0]
-
-
-def read_csv(path: str | os.PathLike[str], needed: Sequence[str]) -> pd.DataFrame:
-    """Read a csv file in UTF-8, separated by commas or semicolons.
-
-    Parameters
-    ----------
-    path
-        The file.
-    needed
-        Columns that it must have.
-
-    Returns
-    -------
-    DataFrame
-        All columns as text; surrounding blanks are stripped from their names. ``attrs`` holds `labels_sha256`, the
-        SHA-256 of the file in hexadecimal.
-
-    Raises
-    ------
-    TableError
-        If the file cannot be read, has no rows, lacks a column or has one twice.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
-    ...     _ = file.write(b"frame_path,class_name\\na.jpg,ok\\n")
-    ...     file.flush()
-    ...     read_csv(file.name, ["class_name"]).to_dict("records")
-    [{'frame_path': 'a.jpg', 'class_name': 'ok'}]
-    """
-    with _explain_file_errors(path):
-        names, separator = _read_header(path)
-        _check_column_names(names, needed, path)
-        with warnings.catch_warnings(), _open_file(path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
-            rows = pd.read_csv(
-                file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False
-            )
-    if rows.empty:
-        raise TableError(f"{path}: the table has no rows")
-    if len(rows.columns) != len(names):
-        raise TableError(f"{path}: the header has {len(names)} columns, but the rows have {len(rows.columns)}")
-    rows.columns = pd.Index(names)  # pandas renames some, such as empty ones
-    rows.attrs = {"labels_sha256": sha256}
-    return rows
-
-
-def hash_labels(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file of labels in hexadecimal.
-
-    Raises
-    ------
-    TableError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
-    ...     hash_labels(file.name)[:16]
-    'e3b0c44298fc1c14'
-    """
-    with _explain_file_errors(path), _open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rename_reserved_columns(
@@ -205,9 +108,7 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     return faults | {unknown_class: ~rows["class_name"].isin(list(labels))}
 
 
-def refuse_rows(
-    rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], path: str | os.PathLike[str]
-) -> None:
+def refuse_rows(rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], where: str) -> None:
     """Refuse a table that has wrong rows; the message lists the first twenty, each with its faults.
 
     Parameters
@@ -218,8 +119,8 @@ def refuse_rows(
         Each fault, as a phrase, and for each row whether it has it (bool).
     shown
         Columns whose values the message shows.
-    path
-        The file.
+    where
+        What messages call the table: its file.
 
     Raises
     ------
@@ -240,17 +141,15 @@ def refuse_rows(
     def describe_faults(row: int) -> str:
         return "; ".join(text for text, fault in faults.items() if fault.iloc[row])
 
-    _refuse_positions(rows, np.flatnonzero(is_wrong).tolist(), describe_faults, shown, path)
+    _refuse_positions(rows, np.flatnonzero(is_wrong).tolist(), describe_faults, shown, where)
 
 
-def refuse_rows_with_reasons(
-    rows: pd.DataFrame, reasons: Mapping[int, str], shown: Sequence[str], path: str | os.PathLike[str]
-) -> None:
+def refuse_rows_with_reasons(rows: pd.DataFrame, reasons: Mapping[int, str], shown: Sequence[str], where: str) -> None:
     """Refuse a table that has wrong rows, like `refuse_rows`, where each row has a reason of its own.
 
     Parameters
     ----------
-    rows, shown, path
+    rows, shown, where
         As those of `refuse_rows`.
     reasons
         The positions of the wrong rows in the table, and what is wrong with each.
@@ -264,7 +163,7 @@ def refuse_rows_with_reasons(
     --------
     >>> refuse_rows_with_reasons(pd.DataFrame({"file": ["a.mp4"]}), {}, ["file"], "spans.csv")
     """
-    _refuse_positions(rows, sorted(reasons), reasons.__getitem__, shown, path)
+    _refuse_positions(rows, sorted(reasons), reasons.__getitem__, shown, where)
 
 
 def format_names(names: Sequence[str]) -> str:
@@ -285,7 +184,7 @@ def _refuse_positions(
     wrong: Sequence[int],
     describe: Callable[[int], str],
     shown: Sequence[str],
-    path: str | os.PathLike[str],
+    where: str,
 ) -> None:
     if not wrong:
         return
@@ -300,63 +199,8 @@ def _refuse_positions(
     more = len(wrong) - len(lines)
     if more:
         lines.append(f"  and {more} more")
-    lines.insert(0, f"{path}: wrong rows (row 1 follows the header):")
+    lines.insert(0, f"{where}: wrong rows (row 1 follows the header):")
     # A terminal and papermill leave the last line visible.
     count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
-    lines.append(f"{path}: {count} wrong; the first is {lines[1].lstrip()}")
+    lines.append(f"{where}: {count} wrong; the first is {lines[1].lstrip()}")
     raise TableError("\n".join(lines))
-
-
-def _read_header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
-    """Return the column names of a csv file, without surrounding blanks, and its separator."""
-    headers: list[tuple[list[str], str]] = []
-    with _open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        if text.readline().startswith("{"):
-            raise TableError(f"{path}: this looks like a file of HaGRID's annotations; set `labels` to their folder")
-        for separator in ",;":
-            text.seek(0)
-            with contextlib.suppress(csv.Error):
-                row = next(csv.reader(text, delimiter=separator), [])  # a quoted name may contain line breaks
-                headers.append(([name.strip() for name in row], separator))
-    if not headers:
-        raise TableError(f"{path}: not a csv file: the first line cannot be parsed")
-    # A name may contain the other separator, even several times.
-    return max(headers, key=lambda header: (len(_KNOWN_COLUMNS.intersection(header[0])), len(header[0])))
-
-
-def _open_file(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
-    if not urls.is_remote(str(path)):
-        return open(path, "rb")
-    try:
-        return io.BytesIO(urls.read_url(str(path)))
-    except OSError as error:
-        if urls.is_remote_folder(str(path)):
-            raise TableError(
-                f"{path}: a folder of labels cannot be read from a bucket; download it and set `labels` to the copy"
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
-def _explain_file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file; set `labels` to the csv with the labels") from error
-    except OSError as error:
-        raise TableError(f"{path}: the labels cannot be read: {urls.describe_error(error)}") from error
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise TableError(f"{path}: not a csv file: {' '.join(str(error).split())}") from error
-
-
-def _check_column_names(names: Sequence[str], needed: Sequence[str], path: object) -> None:
-    """Refuse a file that lacks a column or has one twice."""
-    for column in needed:
-        if column not in names:
-            present = ", ".join(shorten_text(name) for name in names[:_MAX_SHOWN])
-            raise TableError(f"{path}: the column {column} is missing; the file has {present or 'none'}")
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise TableError(f"{path}: the column {shorten_text(repeated[0])} appears twice; rename one of them")

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from detectime.notes import Note, note_found
 from detectime.sources.contract import Source, SourceError
-from detectime.sources.names import FoldedNames, find_odd_names, fold_name
+from detectime.sources.names import FoldedNames, find_odd_names, fold_name, show_name
 
 _NAMES_SHOWN = 20  # of files that a table does not name
 _CHUNK = 100_000  # files that exist as Python objects at a time
@@ -119,11 +119,11 @@ class Listing:
         listed = self.names.take(positions)
         differs = pc.fill_null(pc.not_equal(listed, _combine(names)), False)
         pairs = zip(names.filter(differs).to_pylist(), listed.filter(differs).to_pylist(), strict=True)
-        shown = [f"{os.fsdecode(name)} -> {os.fsdecode(other)}" for name, other in itertools.islice(pairs, 1)]
+        first = (" -> ".join(show_name(os.fsdecode(name)) for name in pair) for pair in pairs)
         count = int(pc.sum(differs).as_py() or 0)
         one, many = "file is in the source in another spelling", "files are in the source in another spelling"
         why = "(Unicode form, blanks at the ends, or an archive's own top folder)"
-        return [Note("respelled", count, f"{one if count == 1 else many} {why}", shown[0])] if count else []
+        return [Note("respelled", count, f"{one if count == 1 else many} {why}", next(first))] if count else []
 
     def count_unlisted(self, positions: pa.Array) -> dict[Hashable, Any]:
         """Count the files that a frame table does not name.

@@ -45,6 +45,18 @@ def _strip_blanks(text: str) -> str:
     return text
 
 
+def show_name(name: str) -> str:
+    """Return a name for a message: its Unicode form is said where it may be overlooked.
+
+    Examples
+    --------
+    >>> print(show_name("Zoe\\u0308"), show_name("anna "))
+    'Zoë' (decomposed) 'anna '
+    """
+    is_decomposed = unicodedata.normalize("NFC", name) != name
+    return f"{name!r} (decomposed)" if is_decomposed else repr(name)
+
+
 def find_odd_names(names: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Find the names of a listing whose folded form may be another name.
 

@@ -152,6 +152,8 @@ def _describe_missing_data(number: int) -> str:
 def _index_packets(path: str) -> VideoIndex:
     container, stream = open_video(path)
     with container:
+        if container.format.name.endswith("_pipe") or container.format.name == "image2":  # FFmpeg's names of images
+            raise UnreadableImageError("an image, not a video; list images in a csv with frame_path")
         packets = list_packets(container, stream)
         if not packets.is_kept.any():
             raise UnreadableImageError("not a video: there is no picture in it")

@@ -1,0 +1,325 @@
+"""Tables of labels: a csv, a Parquet file or a DataFrame, read as text."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import difflib
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from detectime.labels.csv_files import explain_break, hash_text, normalize_column, read_header, recognise_table
+from detectime.labels.tables import TableError
+from detectime.notes import Note, note_found, shorten_text
+from detectime.storage import urls
+
+LabelTable = str | os.PathLike[str] | pd.DataFrame
+"""The path or URL of a csv or Parquet file, or its content."""
+
+_VIDEOS = ("video", "videos", "video_path", "clip", "movie")
+_SIMILAR = {
+    "frame_path": ("path", "filepath", "filename", "file", "image", "img", "images", "frame"),
+    "file": (*_VIDEOS, "filename", "path", "filepath"),
+    "video_name": ("video", "person", "user", "subject", "group", "clip", "sequence"),
+    "frame_id": ("frame", "number", "index", "id"),
+    "class_name": ("class", "label", "gesture", "category", "target", "name"),
+}
+"""Words in the names of columns that may be meant by one that is needed."""
+_MAX_SHOWN = 20  # names that a message lists
+
+
+def read_columns(table: LabelTable) -> list[str]:
+    """Return the column names of a table of labels.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+    ...     _ = file.write(b"file;start; end ;class\\nanna.mp4;1;2;ok\\n")
+    ...     file.flush()
+    ...     read_columns(file.name)
+    ['file', 'start', 'end', 'class']
+    """
+    if isinstance(table, pd.DataFrame):
+        return [str(name).strip() for name in table.columns]
+    with _explain_file_errors(table), _open_file(table) as file:
+        if recognise_table(file, table) == "parquet":
+            return _list_parquet_columns(pq.ParquetFile(file).schema_arrow)
+        return read_header(file, table)[0]
+
+
+def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, list[Note]]:
+    """Read a table of labels as text.
+
+    A csv is in UTF-8, separated by commas, semicolons or tabs.
+
+    Parameters
+    ----------
+    table
+        The file or DataFrame. The index of a DataFrame is not read.
+    needed
+        Columns that it must have. One in another spelling, such as ``Frame Path`` for ``frame_path``, is understood.
+
+    Returns
+    -------
+    DataFrame, list of Note
+        All columns as text, empty where there is no value, surrounding blanks stripped from their names, needed ones in
+        the spelling of `needed`; ``attrs`` holds `labels_sha256`, the SHA-256 of the file in hexadecimal, or of a
+        DataFrame as csv. And notes: columns in another spelling, and those without a name.
+
+    Raises
+    ------
+    TableError
+        If it cannot be read, has no rows, lacks a column or has one twice. A row with too many values is named.
+
+    Examples
+    --------
+    >>> rows, notes = read_table(pd.DataFrame({"Class Name": ["ok"], "frame_id": [3]}), ["class_name"])
+    >>> rows.to_dict("records")
+    [{'class_name': 'ok', 'frame_id': '3'}]
+    >>> print(*notes)
+    1 column is read in another spelling (the first: 'Class Name -> class_name')
+    """
+    if isinstance(table, pd.DataFrame):
+        rows = _convert_to_text(_convert_frame(table))
+        digest = hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogatepass")).hexdigest()
+    else:
+        rows, digest = _read_file(table)
+    where = describe_table(table)
+    renamed = match_columns(list(rows.columns), needed)
+    _check_needed(list(rows.columns), [name for name in needed if name not in renamed.values()], where)
+    rows = rows.rename(columns=renamed)
+    one, many = "column is read in another spelling", "columns are read in another spelling"
+    notes = note_found("other_spelling", [f"{old} -> {new}" for old, new in renamed.items()], one, many)
+    rows, unnamed = _name_columns(rows)
+    _check_unique(list(rows.columns), where)
+    if rows.empty:
+        raise TableError(f"{where}: the table has no rows")
+    rows.attrs = {"labels_sha256": digest}
+    return rows, [*notes, *unnamed]
+
+
+def hash_labels(table: LabelTable) -> str:
+    """Return the SHA-256 of a table of labels in hexadecimal: see `read_table`.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+    ...     hash_labels(file.name)[:16]
+    'e3b0c44298fc1c14'
+    """
+    if isinstance(table, pd.DataFrame):
+        return str(read_table(table, ())[0].attrs["labels_sha256"])
+    with _explain_file_errors(table), _open_file(table) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_table(table: LabelTable) -> str:
+    """Return what messages call a table.
+
+    Examples
+    --------
+    >>> describe_table("train.csv"), describe_table(pd.DataFrame())
+    ('train.csv', 'the DataFrame')
+    """
+    return "the DataFrame" if isinstance(table, pd.DataFrame) else os.fspath(table)
+
+
+def match_columns(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Map columns in another spelling to those that are wanted: another case, blanks or hyphens.
+
+    Examples
+    --------
+    >>> match_columns(["FramePath", "class name", "frame_id"], ["frame_path", "class_name", "frame_id"])
+    {'FramePath': 'frame_path', 'class name': 'class_name'}
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(normalize_column(name), []).append(name)
+    found = {}
+    for name in wanted:
+        others = spellings.get(name, [])
+        if name not in names and len(others) == 1:
+            found[others[0]] = name
+    return found
+
+
+def _read_file(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, str]:
+    with _explain_file_errors(path), _open_file(path) as file:
+        if recognise_table(file, path) == "parquet":
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return _convert_to_text(pq.read_table(file)), digest
+        digest = hash_text(file, path)
+        file.seek(0)
+        names, separator = read_header(file, path)
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
+                rows = pd.read_csv(
+                    file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False
+                )
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            file.seek(0)
+            raise TableError(f"{os.fspath(path)}: {explain_break(file, separator, names, str(error))}") from error
+    if len(rows.columns) != len(names):
+        raise TableError(f"{path}: the header has {len(names)} columns, but the rows have {len(rows.columns)}")
+    rows.columns = pd.Index(names)  # pandas renames some, such as empty ones
+    return rows, digest
+
+
+def _list_parquet_columns(schema: pa.Schema) -> list[str]:
+    return [name.strip() for name in schema.names if not name.startswith("__index_level_")]
+
+
+def _convert_frame(table: pd.DataFrame) -> pa.Table:
+    try:
+        return pa.Table.from_pandas(table, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError):  # a column of mixed types
+        plain = table.copy(deep=False)
+        for position, kind in enumerate(table.dtypes):
+            if pd.api.types.is_object_dtype(kind):
+                column = table.iloc[:, position]
+                plain.isetitem(position, [None if value is None else str(value) for value in column])
+        return pa.Table.from_pandas(plain, preserve_index=False)
+
+
+def _convert_to_text(table: pa.Table) -> pd.DataFrame:
+    """Convert columns of any type to text: whole floats as whole numbers, lists and structs as JSON."""
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    columns = [_convert_column(table.column(table.column_names.index(name))) for name in names]
+    rows = pd.concat([column.to_pandas() for column in columns], axis=1) if columns else pd.DataFrame()
+    rows.columns = pd.Index([name.strip() for name in names])
+    return rows
+
+
+def _convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_nested(kind):
+        texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+        column = pa.chunked_array([pa.array(texts, pa.large_string())])
+    elif pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), None, column)  # pandas has no other null in a column of floats
+        if pc.all(pc.equal(column, pc.round(column)), min_count=0).as_py() and _fits_integers(column):
+            column = column.cast(pa.int64())
+    return pc.fill_null(column.cast(pa.large_string()), "")
+
+
+def _fits_integers(column: pa.ChunkedArray) -> bool:
+    largest = pc.max(pc.abs(column)).as_py()
+    return largest is None or largest < 2**53
+
+
+def _name_columns(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
+    """Drop columns without name and value, as spreadsheets add them, and name those without name alone."""
+    names = list(rows.columns)
+    unnamed = [position for position, name in enumerate(names) if not name]
+    if not unnamed:
+        return rows, []
+    empty = [position for position in unnamed if (rows.iloc[:, position] == "").all()]
+    kept = [position for position in unnamed if position not in empty]
+    for position in kept:
+        names[position] = _find_free_name(f"column_{position + 1}", names)
+    rows = rows.copy(deep=False)
+    rows.columns = pd.Index(names)
+    rows = rows.iloc[:, [position for position in range(len(names)) if position not in empty]]
+    one, many = (
+        "column of the labels has no name, and is kept as",
+        "columns of the labels have no name, and are kept as",
+    )
+    text = f"{one if len(kept) == 1 else many} {', '.join(names[position] for position in kept)}"
+    dropped = [f"column {position + 1}" for position in empty]
+    one, many = (
+        "column of the labels has neither a name nor a value",
+        "columns of the labels have neither a name nor a value",
+    )
+    return rows, [
+        *([Note("unnamed", len(kept), text)] if kept else []),
+        *note_found("empty_columns", dropped, one, many),
+    ]
+
+
+def _find_free_name(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _check_needed(names: Sequence[str], needed: Sequence[str], where: str) -> None:
+    """Refuse a file that lacks a column."""
+    for column in needed:
+        if column not in names:
+            present = ", ".join(shorten_text(name) for name in names[:_MAX_SHOWN])
+            raise TableError(
+                f"{where}: the column {column} is missing; {_suggest(column, names)}it has {present or 'none'}"
+            )
+
+
+def _suggest(column: str, names: Sequence[str]) -> str:
+    """Return which column may be meant by one that is missing, as the beginning of a sentence; empty if none may be."""
+    words = _SIMILAR.get(column, ())
+    videos = [name for name in names if normalize_column(name) in _VIDEOS]
+    if column == "frame_path" and videos:
+        return f"for videos rename {shorten_text(videos[0])} to file; "
+    similar = [name for name in names if any(word in normalize_column(name).split("_") for word in words)]
+    similar += difflib.get_close_matches(column, [name for name in names if name], n=1)
+    return f"did you mean {shorten_text(similar[0])}? rename it to {column}; " if similar else ""
+
+
+def _check_unique(names: Sequence[str], where: str) -> None:
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise TableError(f"{where}: the column {shorten_text(repeated[0])} appears twice; rename one of them")
+
+
+def _open_file(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
+    if not urls.is_remote(str(path)):
+        return open(path, "rb")
+    try:
+        return io.BytesIO(urls.read_url(str(path)))
+    except OSError as error:
+        if urls.is_remote_folder(str(path)):
+            raise TableError(
+                f"{path}: a folder of labels cannot be read from a bucket; download it and set `labels` to the copy"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _explain_file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file; set `labels` to the csv with the labels") from error
+    except OSError as error:
+        raise TableError(f"{path}: the labels cannot be read: {urls.describe_error(error)}") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: the labels are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except pa.ArrowException as error:
+        raise TableError(
+            f"{path}: this Parquet file is damaged: {' '.join(str(error).split())}; export it again"
+        ) from error
+    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        raise TableError(f"{path}: not a csv file: {' '.join(str(error).split())}") from error
