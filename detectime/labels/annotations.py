@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,25 @@ from detectime.storage import urls
 UNKNOWN = (np.nan,) * 4
 """Corners of an annotation whose box is not known."""
 
+FACES = frozenset(["face", "faces"])
+"""Labels of faces, casefolded."""
+
+PEOPLE = frozenset(
+    [
+        *("person", "persons", "people", "human", "pedestrian", "man", "woman", "child", "body", "upper_body", "torso"),
+        *("head", "arm", "forearm", "background"),
+    ]
+)
+"""Labels of people and parts of them that are neither hands nor faces, casefolded."""
+
+GROUP_KEYS = (
+    *("video_name", "user_id", "user", "person_id", "person", "subject_id", "subject", "participant_id", "participant"),
+    *("signer_id", "signer", "group", "group_id", "video_id", "video"),
+)
+"""Names of fields that say of which person or video a picture is, the surest first."""
+
+_LARGEST_ID = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -29,7 +48,8 @@ class Annotations:
     ----------
     images
         One row per annotated picture: `name` (str), as the annotations give it; `width`, `height` (float64), NaN where
-        they are not stated; `frame_path` (str), which detectime's own exports state, else empty.
+        they are not stated; `frame_path` (str), which detectime's own exports state, else empty; `group` (str), the
+        video or person, empty where it is not stated; `frame_id` (Int64), null where it is not stated.
     boxes
         One row per annotation, those of a picture together: `image` (int64), the row of its picture; `label` (str),
         empty if it has none; `x1`, `y1`, `x2`, `y2` (float64), NaN where it has no box that can be used, so that nobody
@@ -67,17 +87,30 @@ class AnnotationColumns:
         self.names: list[str] = []
         self._sizes: list[tuple[float, float]] = []
         self._frame_paths: list[str] = []
+        self._groups: list[str] = []
+        self._frame_ids: list[int | None] = []
         self._images: list[int] = []
         self._labels: list[str] = []
         self._corners: list[Sequence[float]] = []
         self._found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
 
-    def add_image(self, name: str, width: Any = np.nan, height: Any = np.nan, frame_path: Any = "") -> int:
-        """Add a picture and return its row. A size that is none counts as not stated."""
+    def add_image(
+        self,
+        name: str,
+        width: Any = np.nan,
+        height: Any = np.nan,
+        frame_path: Any = "",
+        group: str = "",
+        frame_id: Any = None,
+    ) -> int:
+        """Add a picture and return its row. A size, or a number, that is none counts as not stated."""
         size = parse_number(width), parse_number(height)
         self.names.append(name)
         self._sizes.append(size if min(size) > 0 else (np.nan, np.nan))
         self._frame_paths.append(frame_path if isinstance(frame_path, str) else "")
+        self._groups.append(group)
+        is_number = isinstance(frame_id, int) and not isinstance(frame_id, bool) and 0 <= frame_id <= _LARGEST_ID
+        self._frame_ids.append(frame_id if is_number else None)
         return len(self.names) - 1
 
     def add_box(self, image: int, label: str, corners: Sequence[float] = UNKNOWN) -> None:
@@ -120,6 +153,8 @@ class AnnotationColumns:
         images = pd.DataFrame({"name": _make_texts(self.names)})
         images[["width", "height"]] = np.array(self._sizes, np.float64).reshape(-1, 2)
         images["frame_path"] = _make_texts(self._frame_paths)
+        images["group"] = _make_texts(self._groups)
+        images["frame_id"] = pd.array(self._frame_ids, "Int64")
         return Annotations(
             images,
             boxes.iloc[order].reset_index(drop=True),
@@ -143,6 +178,22 @@ def _make_texts(texts: list[str]) -> Any:
         return pd.array(texts, "str")
     except UnicodeEncodeError:
         return pd.array([text.encode(errors="replace").decode() for text in texts], "str")
+
+
+def find_group(fields: Mapping[str, Any]) -> str:
+    """Return the video or person that the first of `GROUP_KEYS` names, whatever its case; empty if none does.
+
+    Examples
+    --------
+    >>> find_group({"id": 7, "User_ID": 12, "video_id": 3})
+    '12'
+    """
+    known = {key.casefold(): value for key, value in fields.items() if isinstance(key, str)}
+    for key in GROUP_KEYS:
+        value = known.get(key)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return ""
 
 
 def parse_number(value: Any) -> float:

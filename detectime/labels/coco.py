@@ -12,6 +12,7 @@ from detectime.labels.annotations import (
     UNKNOWN,
     AnnotationColumns,
     Annotations,
+    find_group,
     list_files,
     parse_corners,
     read_bytes,
@@ -23,6 +24,7 @@ from detectime.notes import shorten_text
 _HEAD = 4096  # bytes that tell whether a file is COCO's
 _FIRST_KEY = re.compile(rb'\s*\{\s*(?:"(?:images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:|"type"\s*:\s*")')
 _PICTURES = re.compile(rb'"images"\s*:\s*\[')
+_OF_IMAGES = ("id", "file_name", "width", "height", "frame_path", "frame_id")
 _REMEDY = "export it as COCO with boxes (instances), or pass another format"
 _CROWD = (
     "annotation marks a crowd, not one object, and is not used",
@@ -48,6 +50,8 @@ class _Image(NamedTuple):
     width: Any
     height: Any
     frame_path: Any
+    group: str
+    frame_id: Any
 
 
 class _Annotation(NamedTuple):
@@ -114,7 +118,7 @@ def read_coco(path: str) -> Annotations:
     >>> found.boxes.to_dict("records")
     [{'image': 0, 'label': 'ok', 'x1': 10.0, 'y1': 20.0, 'x2': 40.0, 'y2': 60.0}]
     """
-    columns, files = AnnotationColumns(), _list_files(path)
+    columns, files = AnnotationColumns(), list_coco_files(path)
     listed: dict[str, str] = {}  # the file of each picture
     boxless = []
     for file in files:
@@ -150,7 +154,19 @@ def _refuse_repeated(names: list[str], file: str, listed: dict[str, str]) -> Non
     listed.update(dict.fromkeys(names, file))
 
 
-def _list_files(path: str) -> list[str]:
+def list_coco_files(path: str) -> list[str]:
+    """Return the files of COCO in a local folder, or the file itself.
+
+    Raises
+    ------
+    TableError
+        If there is none.
+
+    Examples
+    --------
+    >>> list_coco_files("instances.json")
+    ['instances.json']
+    """
     if not os.path.isdir(path):
         return [path]
     found = [file for file in list_files(path, ".json") if is_coco(read_bytes(file, _HEAD))]
@@ -190,7 +206,8 @@ def _shorten(pairs: dict[str, Any]) -> Any:
             bool(pairs.get("segmentation")),
         )
     if "file_name" in pairs and "id" in pairs:
-        return _Image(*(pairs.get(key) for key in ("id", "file_name", "width", "height", "frame_path")))
+        identity, name, width, height, frame_path, frame_id = (pairs.get(key) for key in _OF_IMAGES)
+        return _Image(identity, name, width, height, frame_path, find_group(pairs), frame_id)
     return pairs
 
 
@@ -215,7 +232,7 @@ def _add_images(images: list[Any], columns: AnnotationColumns, file: str) -> dic
                 f"{file}: the id {shorten_text(str(image.identity))} of images[{position}] is that of another picture, "
                 "so that nobody knows which boxes are in which; give each picture its own id"
             )
-        rows[image.identity] = columns.add_image(image.name, image.width, image.height, image.frame_path)
+        rows[image.identity] = columns.add_image(*image[1:])
     return rows
 
 

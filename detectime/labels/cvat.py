@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from detectime import boxes as geometry
 from detectime.boxes import Integers
-from detectime.labels.annotations import UNKNOWN, AnnotationColumns, Annotations
+from detectime.labels.annotations import UNKNOWN, AnnotationColumns, Annotations, find_group
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import CORNERS
@@ -132,8 +132,11 @@ def read_cvat_annotations(file: str | os.PathLike[str]) -> Annotations:
     """
     found = read_cvat(file)
     columns = AnnotationColumns()
-    for name, width, height in found.images[["name", "width", "height"]].itertuples(index=False):
-        columns.add_image(name, width, height)
+    groups: dict[int, str] = {}
+    for image, attributes in zip(found.boxes["image"].tolist(), found.boxes["attributes"].tolist(), strict=True):
+        groups[image] = groups.get(image) or find_group(attributes)
+    for image, (name, width, height) in enumerate(found.images[["name", "width", "height"]].itertuples(index=False)):
+        columns.add_image(name, width, height, group=groups.get(image, ""))
     drawn = zip(found.boxes["image"].tolist(), found.boxes["label"].tolist(), strict=True)
     for (image, label), corners in zip(drawn, found.boxes[list(CORNERS)].to_numpy().tolist(), strict=True):
         columns.add_box(image, label, corners)

@@ -73,7 +73,7 @@ def read_format(path: str, name: str) -> Annotations:
     >>> len(read_format(str(SAMPLE), "truth.json").images)
     120
     """
-    annotations = FORMATS[name].read(_choose_file(path, name))
+    annotations = FORMATS[name].read(choose_file(path, name))
     _refuse_fractions(annotations, path)
     return annotations
 
@@ -151,8 +151,19 @@ def _recognise_folder(folder: str) -> str | None:
     return "yolo" if list_files(folder, ".txt") else None
 
 
-def _choose_file(path: str, name: str) -> str:
-    """Return what a reader takes: some formats are one file in a folder."""
+def choose_file(path: str, name: str) -> str:
+    """Return what a reader takes: some formats are one file in a folder.
+
+    Raises
+    ------
+    TableError
+        If there is none, or several.
+
+    Examples
+    --------
+    >>> choose_file("annotations.xml", "cvat")
+    'annotations.xml'
+    """
     if not os.path.isdir(path) or name not in ("cvat", "truth.json"):
         return path
     files = [f"{path}/{CVAT_FILE}"] if name == "cvat" else _list_truth_files(path)

@@ -545,6 +545,31 @@ def _simplify_group(name: str) -> str:
     return fold_name(name).casefold()
 
 
+def number_files(paths: Sequence[str], groups: Sequence[str], numbers: Sequence[int] | None = None) -> Integers:
+    """Return a number for each file that no other of its group has, whatever their order.
+
+    Parameters
+    ----------
+    paths, groups
+        Of the files.
+    numbers
+        Of each file, if it is known; None: the last one in its name.
+
+    Returns
+    -------
+    Integers
+        int64: the numbers, in groups in which all files have one and none repeats; in others the positions.
+
+    Examples
+    --------
+    >>> number_files(["ok/7.jpg", "ok/9.jpg", "stop/x.jpg"], ["anna", "anna", "ben"]).tolist()
+    [7, 9, 0]
+    """
+    codes, _ = pd.factorize(np.array(groups, object))
+    files = _Files(_as_texts(paths), _as_texts(groups))
+    return _number_files(files, codes, None if numbers is None else np.array(numbers, object))
+
+
 def _number_files(files: _Files, codes: Integers, frame_ids: NDArray[np.object_] | None) -> Integers:
     """Return the number in each name where all names of a group have one and none repeats; else the position."""
     numbers = _read_numbers(files) if frame_ids is None else frame_ids

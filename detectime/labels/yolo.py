@@ -90,6 +90,28 @@ def read_yolo(path: str) -> Annotations:
     return columns.collect("fractions", has_endings=False, notes=_check_numbers(sorted(numbers), names, path))
 
 
+def list_read_files(path: str) -> list[str]:
+    """Return the files that `read_yolo` reads, but for those above a folder that name its classes.
+
+    Raises
+    ------
+    TableError
+        As `read_yolo`.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> list_read_files(str(SAMPLE))
+    []
+    """
+    is_folder = os.path.isdir(path)
+    folder = path if is_folder else os.path.dirname(path) or "."
+    file = find_yaml(folder) if is_folder else path
+    settings = {} if file is None else _read_yaml(file)
+    labels = [label_file for label_file, _ in _list_label_files(folder, settings)]
+    return [*([] if file is None else [file]), *_list_names_files(folder), *labels]
+
+
 def find_yaml(folder: str) -> str | None:
     """Return the file in a folder that describes a data set: ``data.yaml``, or else the only one that has `names`.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detectime.boxes import Flags
 from detectime.config import NO_GESTURE, Config
 from detectime.labels import hagrid_boxes
+from detectime.labels.annotations import FACES, PEOPLE
 from detectime.notes import Note, shorten_text
 from detectime.truth.contract import FACE, HAND
 
@@ -23,15 +24,8 @@ OTHER = "other"
 UNKNOWN = "unknown"
 """Kind of a box whose label does not tell whether it is a hand."""
 
-_FACES = frozenset(["face", "faces"])
 _HANDS = frozenset(["hand", "hands"])  # as a word of a label, such as `left_hand`
 _HAND_WORDS = _HANDS | {"left", "right", "a", "the", "human", "person", "visible", "other", "of", "0", "1", "2"}
-_OTHERS = frozenset(
-    [
-        *("person", "persons", "people", "human", "pedestrian", "man", "woman", "child", "body", "upper_body", "torso"),
-        *("head", "arm", "forearm", "background"),
-    ]
-)
 _SHOWN_CHARACTERS = 40
 _MOST_SHOWN = 5  # labels that a note lists
 
@@ -92,7 +86,7 @@ def _read_label(label: str, classes: Mapping[str, str], folded: Mapping[str, set
         return Meaning(HAND, NO_GESTURE)
     if plain in hagrid_boxes.CLASSES:
         return Meaning(HAND, "")
-    if plain in _FACES:
+    if plain in FACES:
         return Meaning(FACE)
     words = [word for word in re.split(r"[\W_]+", plain) if word]
     if not words or (_HANDS.intersection(words) and _HAND_WORDS.issuperset(words)):
@@ -100,7 +94,7 @@ def _read_label(label: str, classes: Mapping[str, str], folded: Mapping[str, set
     rest = "_".join(word for word in words if word not in _HAND_WORDS)
     if _HANDS.intersection(words) and len(folded.get(rest, ())) == 1:
         return Meaning(HAND, *folded[rest])
-    return Meaning(OTHER if plain in _OTHERS else UNKNOWN)
+    return Meaning(OTHER if plain in PEOPLE else UNKNOWN)
 
 
 def list_kinds(labels: pd.Series, meanings: Mapping[str, Meaning]) -> NDArray[np.object_]:
