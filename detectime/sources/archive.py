@@ -17,13 +17,14 @@ from detectime.notes import Note, note_found
 from detectime.sources.archive_index import Member, load_members, read_about
 from detectime.sources.beside import Comparison, compare_contents, compare_names
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError, check_file_size
-from detectime.sources.file_kinds import ARCHIVE_SUFFIXES, is_archive_name, is_image_name, recognise_path
+from detectime.sources.file_kinds import ARCHIVE_SUFFIXES, choose_image_names, is_archive_name, recognise_path
 from detectime.sources.folder import FolderSource
 from detectime.sources.names import FoldedNames, find_odd_names
 from detectime.sources.zip_members import READABLE, describe_repacking, name_method
 from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
 _CHUNK = 65_536  # members that exist as Python objects at a time
+_TRIED = 20  # files without a suffix that are opened to see whether they are images
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ def find_archives(images: str) -> FoundArchives:
         is_archive = is_archive_name(images) if not os.path.exists(images) else recognise_path(images).name != "video"
         return FoundArchives(is_archive)
     archives, others, files, folder = _scan_folder(images)
-    if folder is not None:
+    if folder is not None or not (archives or others):
         return FoundArchives(archives=(*archives, *others), folder=folder)
     if not files:
         return FoundArchives(bool(archives or others))
@@ -293,9 +294,20 @@ def _scan_folder(root: str) -> tuple[tuple[str, ...], tuple[str, ...], list[str]
                 folder = entry.name
             elif is_archive_name(entry.name):
                 (archives if entry.name.lower().endswith(ARCHIVE_SUFFIXES) else others).append(entry.path)
-            elif is_image_name(entry.name):
+            else:
                 files.append(entry.name)
-    return tuple(sorted(archives)), tuple(sorted(others)), files, folder
+    images = _choose_images(root, files) if folder is None and (archives or others) else []
+    return tuple(sorted(archives)), tuple(sorted(others)), images, folder
+
+
+def _choose_images(root: str, files: list[str]) -> list[str]:
+    """Choose the image files; of files without a suffix the first ones tell whether they are images."""
+    is_image = choose_image_names(pa.array(map(os.fsencode, files), pa.binary())).to_pylist()
+    images = [name for name, chosen in zip(files, is_image, strict=True) if chosen]
+    firsts = [name for name in images[:_TRIED] if "." not in name]
+    if firsts and not any(recognise_path(os.path.join(root, name)).name == "image" for name in firsts):
+        return []
+    return images
 
 
 def choose_archives(root: str, paths: Sequence[str]) -> tuple[str, ...]:
@@ -409,8 +421,7 @@ def refuse_unreadable(rows: pa.RecordBatch, archives: Sequence[str]) -> None:
     """
     unreadable = find_unreadable(rows)
     if len(unreadable):
-        names = rows.column(NAME_COLUMN).to_pylist()
-        is_image = np.array([is_image_name(os.fsdecode(name)) for name in names])
+        is_image = choose_image_names(rows.column(NAME_COLUMN)).to_numpy(zero_copy_only=False)
         if is_image.sum() == is_image[unreadable].sum() > 0:
             refuse_members(rows, unreadable[is_image[unreadable]], archives)
 

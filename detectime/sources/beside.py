@@ -21,8 +21,9 @@ from detectime.boxes import Flags, Integers
 from detectime.images import UnreadableImageError
 from detectime.sources.archive_index import Member, load_members, read_about
 from detectime.sources.contract import SourceError
-from detectime.sources.file_kinds import IMAGE_SUFFIXES
+from detectime.sources.file_kinds import choose_image_names
 from detectime.sources.folder import FolderSource
+from detectime.sources.listing import Listing
 from detectime.storage import name_index
 from detectime.storage.name_index import NAME_COLUMN
 
@@ -31,8 +32,6 @@ _MAX_FILES = 50_000
 _CHUNK = 50_000  # files that exist as Python objects at a time
 _BLOCK = 2**20  # bytes
 _ABOUT_KEY = b"about"
-_IMAGE = r"(?i)(?:" + "|".join(suffix.replace(".", r"\.") for suffix in IMAGE_SUFFIXES) + r")$|(?:^|/)[^./]+$"
-"""Names for which `file_kinds.is_image_name` is true."""
 _AES = 99
 
 
@@ -82,7 +81,9 @@ class Comparison:
         """
         if self.differing:
             files = (
-                "image file differs from its namesake" if self.differing == 1 else "image files differ from namesakes"
+                "image file differs from its namesake"
+                if self.differing == 1
+                else "image files differ from their namesakes"
             )
             raise SourceError(
                 f"{root}: {self.differing} {files} in the archives beside ({self.example}); which are the frames? Set "
@@ -137,7 +138,7 @@ def compare_names(names: Sequence[str], archives: tuple[str, ...]) -> Comparison
 def _compare(archives: tuple[str, ...], root: str, digest: str) -> pa.Table:
     """Return a table of nothing whose metadata is the comparison; `digest` names the files that are there."""
     names, stamps = _collect(FolderSource(root).list_frames())
-    is_known = pc.and_(pc.match_substring_regex(names, _IMAGE), stamps.is_valid())
+    is_known = pc.and_(choose_image_names(names), stamps.is_valid())
     names, stamps = names.filter(is_known), stamps.filter(is_known)
     members = load_members(archives).rows
     places = _match(names, members, archives)
@@ -217,36 +218,27 @@ def _match(names: pa.Array, members: pa.RecordBatch, archives: tuple[str, ...]) 
     """Return the member that each file is by its name: int64, shape (files,); -1 where there is none."""
     known = members.column(NAME_COLUMN)
     owners = members.column("archive").to_numpy()
-    folders = [os.fsencode(folder) for folder in read_about(members.schema).top_folders]
-    places = _find(names, known, folders)
+    listing = Listing(known, pa.nulls(len(known), pa.string()), top_folders=read_about(members.schema).top_folders)
+    places = _find(names, listing)
     for number, archive in enumerate(archives):
         folder = os.fsencode(PurePosixPath(archive).stem) + b"/"
         is_inside = pc.starts_with(names, folder).to_numpy(zero_copy_only=False) & (places < 0)
         if is_inside.any():
             inside = pc.binary_replace_slice(names.filter(pa.array(is_inside)), 0, len(folder), b"")
-            found = _find(inside, known, folders)
+            found = _find(inside, listing)
             found[(found >= 0) & (owners[found] != number)] = -1
             places[is_inside] = found
     return places
 
 
-def _find(names: pa.Array, known: pa.Array, folders: Sequence[bytes]) -> Integers:
-    """Find names as they are, then without and with each folder in front."""
-    places = pc.index_in(names, value_set=known)
-    for folder in folders:
-        if places.null_count:
-            without = pc.binary_replace_slice(names, 0, len(folder), b"")
-            without = pc.if_else(pc.starts_with(names, folder), without, pa.scalar(None, pa.binary()))
-            places = pc.coalesce(places, pc.index_in(without, value_set=known, skip_nulls=True))
-            with_folder = pc.binary_replace_slice(names, 0, 0, folder)
-            places = pc.coalesce(places, pc.index_in(with_folder, value_set=known))
-    found: Integers = places.fill_null(-1).to_numpy().astype(np.int64)
+def _find(names: pa.Array, listing: Listing) -> Integers:
+    found: Integers = listing.find(names).fill_null(-1).to_numpy().astype(np.int64)
     return found
 
 
 def _count(names: pa.Array, members: pa.RecordBatch, places: Integers) -> Comparison:
     known = members.column(NAME_COLUMN)
-    is_only_member: Flags = pc.match_substring_regex(known, _IMAGE).to_numpy(zero_copy_only=False).copy()
+    is_only_member: Flags = choose_image_names(known).to_numpy(zero_copy_only=False).copy()
     is_only_member[places[places >= 0]] = False
     is_only_file = places < 0
     return Comparison(

@@ -9,6 +9,9 @@ import tarfile
 import zipfile
 from typing import BinaryIO, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from detectime.decoding.naming import name_content, read_brand
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
@@ -34,6 +37,8 @@ _COMPRESSED = (
     (b"LZIP", "lzip", "lzip -d"),
 )
 _IMAGE_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_IMAGE = r"(?i)(?:" + "|".join(suffix.replace(".", r"\.") for suffix in IMAGE_SUFFIXES) + r")$"
+_WITHOUT_SUFFIX = r"(?:^|/)[^./]+$"
 _START = 40_000  # bytes that tell the kind
 _ISO = (32_769, b"CD001")
 _TAIL = 66_000  # bytes at the end, with the longest comment of a zip
@@ -124,16 +129,28 @@ def is_archive_name(name: str) -> bool:
     return name.lower().endswith(known) or bool(_PART.search(name))
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a name may be that of an image: it ends as one, or has no suffix at all.
+def choose_image_names(names: pa.Array) -> pa.Array:
+    """Choose the names of images: those that end as one, or, if none does, those without any suffix.
+
+    Parameters
+    ----------
+    names
+        Binary.
+
+    Returns
+    -------
+    Array
+        bool: whether a name is chosen.
 
     Examples
     --------
-    >>> is_image_name("a.JPG"), is_image_name("0001"), is_image_name("train.csv"), is_image_name(".DS_Store")
-    (True, True, False, False)
+    >>> choose_image_names(pa.array([b"v/1.JPG", b"README", b"train.csv"])).to_pylist()
+    [True, False, False]
+    >>> choose_image_names(pa.array([b"v/0001", b"train.csv"])).to_pylist()
+    [True, False]
     """
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(IMAGE_SUFFIXES) or (bool(base) and "." not in base)
+    found = pc.match_substring_regex(names, _IMAGE)
+    return found if pc.any(found).as_py() else pc.match_substring_regex(names, _WITHOUT_SUFFIX)
 
 
 def _recognise_part(file: BinaryIO, path: str, start: bytes, size: int) -> FileKind | None:
@@ -215,5 +232,8 @@ def _describe_table() -> FileKind:
 
 
 def _describe_compressed(name: str, path: str, command: str) -> str:
+    file = os.path.basename(path)
+    stem = re.sub(r"(\.tar)?\.\w+$", "", file)
+    plain = f"{stem}-plain.tar" if file == f"{stem}.tar" else f"{stem}.tar"  # of another name than the file's
     what = f"this is a file compressed with {name}, which can only be read from its start"
-    return f"{what}; decompress it to a .tar ({command} {os.path.basename(path)}), or make a .zip"
+    return f"{what}; decompress it to a .tar ({command} < {file} > {plain}), or make a .zip"
