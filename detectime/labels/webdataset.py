@@ -1,0 +1,363 @@
+"""A WebDataset as labels: pictures with their class in a ``.cls`` or ``.json`` beside them, in tar files or folders."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from detectime.labels.columns import add_listing, number_classes, set_attrs
+from detectime.labels.grouping import group_files
+from detectime.labels.hagrid_records import BOX_FAULTS, convert_boxes
+from detectime.labels.tables import TableError, format_names
+from detectime.labels.webdataset_classes import (
+    ClassNumbers,
+    Statement,
+    find_class_list,
+    learn_numbers,
+    list_class_files,
+    list_class_names,
+    resolve_classes,
+)
+from detectime.labels.webdataset_members import (
+    CLASS_KEYS,
+    GROUP_KEYS,
+    MOST_FACTS_BYTES,
+    Box,
+    Class,
+    Facts,
+    MemberError,
+    parse_class,
+    parse_facts,
+)
+from detectime.labels.webdataset_samples import Samples, find_samples, is_webdataset
+from detectime.notes import Note, note_found, shorten_text
+from detectime.schema import TRUTH, TRUTH_SIZE
+from detectime.sources.contract import Source, UnreachableFrameError
+from detectime.sources.listing import Listing
+
+__all__ = ["is_webdataset", "list_classes", "read_webdataset"]
+
+_FIRST_COLUMNS = ["frame_path", "video_name", "frame_id", "class_name"]
+_NO_MEMBER = "neither .cls nor .json"
+_NO_CLASS = f"no .cls, and a .json without {', '.join(CLASS_KEYS[:-1])} or {CLASS_KEYS[-1]}"
+_SHOWN = 5  # reasons that a message lists
+_FEWEST = 0.5  # of the pictures, which must have a class
+
+
+def read_webdataset(
+    source: Source, listing: Listing, labels: Mapping[str, int], group_by: str | None = None
+) -> pd.DataFrame:
+    """Read the classes of pictures from the members beside them.
+
+    Parameters
+    ----------
+    source
+        The pictures and their members: tar files, a folder, or a bucket. No picture is read.
+    listing
+        Its files.
+    labels
+        The vocabulary: the number of each class.
+    group_by
+        What pictures of one video or person have in common, where no ``.json`` says it: see `grouping.group_files`.
+
+    Returns
+    -------
+    DataFrame
+        One row per picture that has a class, ordered by path: `frame_path`; `video_name`, from the ``.json`` (see
+        `webdataset_members.GROUP_KEYS`) or from the path; `frame_id` (int64), from the ``.json`` or a number in the
+        video; `class_name`; `schema.TRUTH` and `schema.TRUTH_SIZE`, if a ``.json`` has boxes, as in
+        `hagrid.read_annotations`; `on_disk`, `stamp` and `label`, as in `frames_csv.read_frames_csv`. ``attrs`` are
+        described in `columns.set_attrs`: `labels_sha256` is that of the names of all members and of the content of
+        those that were read.
+
+    Raises
+    ------
+    TableError
+        If there is no sample, most have no class, a class is not a label, or a sample contradicts itself.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.sources import open_source
+    >>> from detectime.sources.listing import list_source
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, content in {"7.jpg": b"", "7.cls": b"ok", "7.json": b'{"user_id": "ann"}'}.items():
+    ...         _ = Path(folder, name).write_bytes(content)
+    ...     source = open_source(folder)
+    ...     table = read_webdataset(source, list_source(source), {"stop": 1, "ok": 4})
+    >>> table[["frame_path", "video_name", "frame_id", "class_name", "label"]].to_numpy().tolist()
+    [['7.jpg', 'ann', 0, 'ok', 4]]
+    """
+    samples = find_samples(listing)
+    members = _read_members(source, listing, samples)
+    statements = members.statements
+    numbers = _find_numbers(source, listing, statements)
+    names = resolve_classes(statements, numbers, labels, source.root)
+    rows = np.array(members.rows, np.int64)
+    table: pd.DataFrame = pa.table(
+        {"frame_path": samples.paths.take(pa.array(rows)), "class_name": pa.array(names, pa.large_string())}
+    ).to_pandas()
+    notes = [*_note_numbers(statements, numbers, labels), *_add_groups(table, members, group_by)]
+    notes += _add_boxes(table, names, members, source.root)
+    add_listing(table, listing, pa.array(samples.pictures[rows]))
+    set_attrs(
+        table,
+        listing,
+        pa.array(np.union1d(samples.named, list_class_files(listing)).astype(np.int32)),
+        members.sha256,
+        notes=[*notes, *members.notes, *samples.notes],
+    )
+    return number_classes(table[[*_FIRST_COLUMNS, *table.columns.difference(_FIRST_COLUMNS, sort=False)]], labels)
+
+
+def list_classes(source: Source, listing: Listing) -> list[str]:
+    """Return the names of the classes, sorted, where no vocabulary gives them numbers.
+
+    Raises
+    ------
+    TableError
+        If there is no sample, most have no class, or some have only a number and no file says what it stands for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from detectime.sources import open_source
+    >>> from detectime.sources.listing import list_source
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, content in {"7.jpg": b"", "7.cls": b"1", "classes.txt": b"fist, ok"}.items():
+    ...         _ = Path(folder, name).write_bytes(content)
+    ...     source = open_source(folder)
+    ...     list_classes(source, list_source(source))
+    ['ok']
+    """
+    statements = _read_members(source, listing, find_samples(listing)).statements
+    return list_class_names(statements, _find_numbers(source, listing, statements), source.root)
+
+
+class _Members(NamedTuple):
+    """What the members of the samples that have a class say."""
+
+    rows: list[int]
+    """Of each sample, its place among all that have a picture."""
+    statements: list[Statement]
+    groups: list[str | None]
+    frame_ids: list[int | None]
+    sizes: list[tuple[float, float]]
+    boxes: dict[int, tuple[Box, ...]]
+    """By the place in `rows`."""
+    sha256: str
+    notes: list[Note]
+
+
+_NOTHING = Facts()
+
+
+def _read_members(source: Source, listing: Listing, samples: Samples) -> _Members:
+    """Read the members of all samples that say something; refuse a set that has few classes.
+
+    Raises
+    ------
+    TableError
+        If most pictures have no class, or the source does not answer.
+    """
+    if not len(samples.paths):
+        raise TableError(_explain_no_samples(source.root, listing))
+    said, facts, faults, sha256 = _parse_members(source, listing, samples)
+    members = _Members([], [], [], [], [], {}, sha256, [])
+    lacking: dict[str, list[str]] = {}
+    broken: dict[str, list[str]] = {}
+    for row, path in enumerate(samples.paths.to_pylist()):
+        about = facts.get(row, _NOTHING)
+        if row not in said and about.class_name is None:
+            is_bare = samples.classes[row] < 0 and samples.facts[row] < 0
+            lacking.setdefault(faults.get(row, _NO_MEMBER if is_bare else _NO_CLASS), []).append(path)
+            continue
+        if row in faults:
+            broken.setdefault(faults[row], []).append(path)
+        if about.boxes:
+            members.boxes[len(members.rows)] = about.boxes
+        members.rows.append(row)
+        members.statements.append(Statement(path, said.get(row), about.class_name, about.is_export))
+        members.groups.append(about.group)
+        members.frame_ids.append(about.frame_id)
+        members.sizes.append(about.size)
+    if len(members.rows) < _FEWEST * len(samples.paths):
+        raise TableError(_explain_no_classes(source.root, lacking, samples))
+    members.notes.extend(_note_reasons("no_class", lacking, "{}, and is left out", "{}, and are left out"))
+    members.notes.extend(_note_reasons("broken_member", broken, "{}; the other file is used", "{}; the other is used"))
+    return members
+
+
+def _parse_members(
+    source: Source, listing: Listing, samples: Samples
+) -> tuple[dict[int, Class], dict[int, Facts], dict[int, str], str]:
+    """Return, by the row of the sample, the classes, the facts and what is wrong; and the SHA-256 of all content."""
+    said: dict[int, Class] = {}
+    facts: dict[int, Facts] = {}
+    faults: dict[int, str] = {}
+    positions = np.concatenate([samples.classes, samples.facts])
+    order = np.argsort(positions, kind="stable")
+    order = order[positions[order] >= 0]  # in the order of the listing, and so of most archives
+    paths = map(os.fsdecode, listing.names.take(pa.array(positions[order])).to_pylist())
+    digest = hashlib.sha256()
+    for place, (path, content) in zip(order.tolist(), source.read_frames(paths, MOST_FACTS_BYTES), strict=True):
+        row, is_class = place % len(samples.paths), place < len(samples.paths)
+        if isinstance(content, UnreachableFrameError):
+            raise TableError(f"{source.root}: {shorten_text(path)} {content}; try again, or set `labels` to a table")
+        read = content if isinstance(content, bytes) else b""
+        digest.update(os.fsencode(path) + b"\0" + len(read).to_bytes(8) + read)
+        try:
+            if not isinstance(content, bytes):
+                raise MemberError(f"cannot be read: {content}")
+            if is_class:
+                said[row] = parse_class(content)
+            else:
+                facts[row] = parse_facts(content)
+        except MemberError as error:
+            faults[row] = f"a {'.cls' if is_class else '.json'} that {error}"
+    return said, facts, faults, digest.hexdigest()
+
+
+def _note_reasons(kind: str, found: Mapping[str, list[str]], one: str, many: str) -> list[Note]:
+    notes = []
+    for reason, paths in sorted(found.items()):
+        notes += note_found(kind, paths, one.format(f"picture has {reason}"), many.format(f"pictures have {reason}"))
+    return notes
+
+
+def _explain_no_samples(root: str, listing: Listing) -> str:
+    first = sorted(map(os.fsdecode, listing.names.slice(0, 1000).to_pylist()))[:2]
+    return (
+        f"{root}: no file here is a picture by its ending, with a name before its first dot, such as 0001.jpg beside "
+        f"0001.cls: there are {format_names(first)}; set another labels_type, or another place as `images`"
+    )
+
+
+def _explain_no_classes(root: str, lacking: Mapping[str, list[str]], samples: Samples) -> str:
+    reasons = sorted(lacking.items(), key=lambda item: -len(item[1]))
+    listed = [f"{len(paths):,} have {reason} (such as {shorten_text(paths[0])})" for reason, paths in reasons[:_SHOWN]]
+    more = f"; and {len(reasons) - _SHOWN} more reasons" if len(reasons) > _SHOWN else ""
+    caption = "; a .txt is a caption and no class" if samples.captions else ""
+    count = sum(map(len, lacking.values()))
+    return (
+        f"{root}: {count:,} of {len(samples.paths):,} pictures have no class: {'; '.join(listed)}{more}{caption}; put "
+        "the class into NAME.cls beside NAME.jpg, or into NAME.json as class_name; if folders are called as the "
+        "classes, set `labels_type: folders`"
+    )
+
+
+# -- classes
+
+
+def _find_numbers(source: Source, listing: Listing, statements: Sequence[Statement]) -> ClassNumbers | None:
+    """Find out what numbers stand for, if there are any."""
+    if not any(isinstance(value, int) for statement in statements for value in statement[1:3]):
+        return None
+    return find_class_list(source, listing) or learn_numbers(statements)
+
+
+def _note_numbers(
+    statements: Sequence[Statement], numbers: ClassNumbers | None, labels: Mapping[str, int]
+) -> list[Note]:
+    """Note what numbers were taken for, if there is nothing but numbers."""
+    used = {
+        value for _, said, about, _ in statements if about is None or isinstance(about, int) for value in (said, about)
+    }
+    names = numbers.names if numbers else {number: name for name, number in labels.items()}
+    pairs = [f"{value} -> {names[value]}" for value in sorted(v for v in used if isinstance(v, int)) if value in names]
+    of = f"of {numbers.origin}" if numbers else "of the section `labels`; if they are others, put a classes.txt there"
+    return note_found("class_numbers", pairs, f"class is a number, {of}", f"classes are numbers, {of}")
+
+
+# -- groups
+
+
+def _add_groups(table: pd.DataFrame, members: _Members, group_by: str | None) -> list[Note]:
+    """Add the columns `video_name` and `frame_id`: as JSON files say, or by paths."""
+    names = np.array(members.groups, object)
+    is_unknown = np.array([name is None for name in members.groups], bool)
+    position = np.zeros(len(table), np.int64)
+    notes: list[Note] = []
+    if is_unknown.any():
+        rest = table[is_unknown]
+        groups = group_files(rest["frame_path"].tolist(), rest["class_name"].tolist(), group_by)
+        names[is_unknown] = groups.video_name.to_pylist()
+        position[is_unknown] = groups.frame_id
+        notes += groups.notes
+    if not is_unknown.all():
+        of = f"a person or video ({', '.join(GROUP_KEYS[:-1])} or {GROUP_KEYS[-1]}) in a .json"
+        stated = sorted({str(name) for name in names[~is_unknown]})
+        unused = "" if group_by is None else f"; data.group_by = {group_by} is for pictures without"
+        notes += note_found("groups", stated, f"group by {of}{unused}", f"groups by {of}{unused}")
+    table["video_name"] = _make_column(names.tolist())
+    counted = table.groupby("video_name").cumcount().to_numpy(np.int64)
+    position = np.where(is_unknown, position, counted)
+    has_id = pd.Series([number is not None for number in members.frame_ids], index=table.index)
+    is_numbered = has_id.groupby(table["video_name"]).transform("all").to_numpy(bool)
+    numbers = np.array([number or 0 for number in members.frame_ids], np.int64)
+    table["frame_id"] = np.where(is_numbered, numbers, position)
+    return notes
+
+
+# -- boxes
+
+
+def _add_boxes(table: pd.DataFrame, names: Sequence[str], members: _Members, root: str) -> list[Note]:
+    """Add the columns of annotated boxes, if there are boxes that show the class of their picture."""
+    rows: list[int] = []
+    numbers: list[tuple[float, float, float, float]] = []
+    for row, boxes in members.boxes.items():
+        said = {_simplify(value) for value in (*members.statements[row][1:3], names[row])}
+        shown = [box.numbers for box in boxes if box.label is None or _simplify(box.label) in said]
+        rows += [row] * len(shown)
+        numbers += shown
+    without = table["frame_path"].iloc[sorted(set(members.boxes) - set(rows))].tolist()
+    one = "picture has no box of its class; its sample is not scored"
+    notes = note_found("without_box", without, one, one.replace("picture has", "pictures have").replace("its", "their"))
+    if not rows:
+        return notes
+    sizes = np.array(members.sizes)
+    found = convert_boxes(np.array(numbers, np.float64), sizes[rows], Path(root))
+    is_usable = found.faults == 0
+    corners = np.clip(found.corners, 0.0, 1.0) + 0.0  # no -0.0
+    texts: dict[int, list[str]] = {}
+    for place in np.flatnonzero(is_usable).tolist():
+        texts.setdefault(rows[place], []).append(f"[{', '.join(f'{value:.8g}' for value in corners[place].tolist())}]")
+    column = [f"[{', '.join(texts[row])}]" if row in texts else None for row in range(len(table))]
+    table[TRUTH] = _make_column(column)
+    shown_sizes = [_format_size(width, height) for width, height in members.sizes]
+    if any(shown_sizes):
+        table[TRUTH_SIZE] = _make_column(shown_sizes)
+    at = np.array(rows)
+    paths = table["frame_path"].to_numpy(object)
+    clipped = list(dict.fromkeys(paths[at[is_usable & found.is_clipped]].tolist()))
+    one, many = "picture has a box that extends past its edge; it is clipped", "pictures have a box that extends past"
+    notes += note_found("clipped", clipped, one, f"{many} their edge; it is clipped")
+    for fault in BOX_FAULTS[1:]:
+        assert fault is not None
+        boxes_of = paths[at[found.faults == BOX_FAULTS.index(fault)]].tolist()
+        one, many = f"box is not used: {fault.reason}; {fault.remedy}", f"boxes are not used: {fault.reason}"
+        notes += note_found("unused_box", boxes_of, one, f"{many}; {fault.remedy}")
+    return notes
+
+
+def _simplify(value: Class | None) -> str:
+    return str(value).strip().casefold()
+
+
+def _format_size(width: float, height: float) -> str | None:
+    is_whole = math.isfinite(width) and math.isfinite(height) and width.is_integer() and height.is_integer()
+    return f"{width:.0f}x{height:.0f}" if is_whole else None
+
+
+def _make_column(values: Sequence[str | None]) -> pd.Series:
+    column: pd.Series = pa.array(values, pa.large_string()).to_pandas()
+    return column

@@ -1,0 +1,316 @@
+"""The classes of the samples of a WebDataset: what numbers stand for, and whether two statements agree."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from detectime.labels.layout import find_similar
+from detectime.labels.tables import TableError
+from detectime.labels.webdataset_members import Class, MemberError, read_list_of_classes
+from detectime.notes import shorten_text
+from detectime.sources.contract import Source
+from detectime.sources.listing import Listing
+from detectime.sources.names import fold_name
+from detectime.storage import urls
+
+_LISTS = (
+    *("classes.txt", "classes.json", "class_names.txt", "class_names.json", "classnames.txt", "classnames.json"),
+    *("classes.names", "obj.names", "labels.txt", "labels.json", "class_to_idx.json", "idx_to_class.json"),
+    *("id2label.json", "label2id.json", "label_map.json", "label_names.txt"),
+)
+"""Names of files that say what the numbers of classes stand for."""
+
+_IS_LIST = rf"(?:^|/)(?:{'|'.join(map(re.escape, _LISTS))})$"
+_MOST_BYTES = 2**20
+_SIMILAR = 0.75  # likeness of a misspelled name
+
+
+class Statement(NamedTuple):
+    """What the members of a sample say about its class; None: nothing."""
+
+    path: str
+    """Of the picture."""
+    in_class: Class | None
+    """What ``.cls`` says."""
+    in_facts: Class | None
+    """What ``.json`` says."""
+    is_export: bool = False
+    """Whether detectime wrote the ``.json``."""
+
+
+class ClassNumbers(NamedTuple):
+    """What the numbers of classes stand for."""
+
+    names: Mapping[int, str]
+    origin: str
+    """Where that is from: a file, or empty for the vocabulary."""
+
+
+def find_class_list(source: Source, listing: Listing) -> ClassNumbers | None:
+    """Find what says what the numbers of classes stand for: a file among those of a source, or beside its archives.
+
+    Raises
+    ------
+    TableError
+        If it cannot be read, or if there are several that disagree.
+
+    Examples
+    --------
+    >>> from detectime import paths
+    >>> from detectime.sources import open_source
+    >>> from detectime.sources.listing import list_source
+    >>> source = open_source(str(paths.SAMPLE / "TRAIN_DATA"))
+    >>> find_class_list(source, list_source(source)) is None
+    True
+    """
+    found: dict[int, str] = {}
+    origins: dict[int, str] = {}
+    for origin, content in _read_inside(source, listing) or _read_beside(source.root):
+        try:
+            names = read_list_of_classes(content, origin)
+        except MemberError as error:
+            raise TableError(
+                f"{origin}: this file should say what the numbers of classes stand for, but {error}; accepted: one "
+                "name per line, or a JSON list of names; else give it another name"
+            ) from error
+        for number, name in names.items():
+            if found.setdefault(number, name) != name:
+                raise TableError(
+                    f"{origin}: {number} is {shorten_text(name)} here, and {shorten_text(found[number])} in "
+                    f"{origins[number]}; keep one of the files"
+                )
+            origins.setdefault(number, origin)
+    return ClassNumbers(found, next(iter(origins.values()))) if found else None
+
+
+def list_class_files(listing: Listing) -> NDArray[np.int64]:
+    """Return the positions of the files in a listing that say, by their names, what the numbers of classes stand for.
+
+    Examples
+    --------
+    >>> list_class_files(Listing(pa.array([b"a.jpg", b"train/Classes.txt"]), pa.nulls(2, pa.string()))).tolist()
+    [1]
+    """
+    is_list = pc.match_substring_regex(listing.names, _IS_LIST, ignore_case=True)
+    return np.flatnonzero(is_list.to_numpy(zero_copy_only=False))
+
+
+def learn_numbers(statements: Iterable[Statement]) -> ClassNumbers | None:
+    """Return what numbers in ``.cls`` stand for in an export of detectime, by its ``.json``; None if it is none.
+
+    Examples
+    --------
+    >>> learn_numbers([Statement("a.jpg", 0, "ok", is_export=True)]).names
+    {0: 'ok'}
+    """
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for statement in statements:
+        if statement.is_export and isinstance(statement.in_class, int) and isinstance(statement.in_facts, str):
+            counts[statement.in_class][statement.in_facts] += 1
+    names = {number: min(found, key=lambda name: (-found[name], name)) for number, found in counts.items()}
+    return ClassNumbers(names, "the JSON files of the export") if names else None
+
+
+def resolve_classes(
+    statements: Sequence[Statement], numbers: ClassNumbers | None, labels: Mapping[str, int], where: str
+) -> list[str]:
+    """Return the class of each sample in the spelling of the vocabulary.
+
+    A number is that of a class in the file that lists classes, or else in the vocabulary. A name that is a label stays
+    a name, though it looks like a number.
+
+    Parameters
+    ----------
+    statements
+        Each has a class in ``.cls``, in ``.json``, or in both.
+    numbers
+        What `find_class_list` or `learn_numbers` found.
+    labels
+        The vocabulary.
+    where
+        The place, for messages.
+
+    Raises
+    ------
+    TableError
+        If a class is not a label, or if ``.cls`` and ``.json`` of a sample disagree.
+
+    Examples
+    --------
+    >>> found = [Statement("a.jpg", 4, None), Statement("b.jpg", "ok", 4)]
+    >>> resolve_classes(found, None, {"stop": 1, "ok": 4}, "shards")
+    ['ok', 'ok']
+    """
+    resolver = _Resolver(numbers, labels)
+    names: list[str] = []
+    unknown: dict[str, list[str]] = {}
+    contradictions: list[str] = []
+    for statement in statements:
+        said = [resolver.resolve(value) for value in statement[1:3] if value is not None]
+        if len(said) == 2 and said[0] != said[1]:
+            shown = [shorten_text(str(value)) for value in statement[1:3]]
+            contradictions.append(f"{statement.path}: .cls says {shown[0]}, .json says {shown[1]}")
+        name = said[-1]
+        if name not in labels:
+            unknown.setdefault(name, []).append(statement.path)
+        names.append(name)
+    if contradictions:
+        raise TableError(_explain_contradictions(contradictions, resolver, where))
+    if unknown:
+        raise TableError(_explain_unknown(unknown, resolver, labels, where))
+    return names
+
+
+def list_class_names(statements: Iterable[Statement], numbers: ClassNumbers | None, where: str) -> list[str]:
+    """Return the names of the classes, sorted, where no vocabulary gives them numbers.
+
+    Raises
+    ------
+    TableError
+        If only numbers are known.
+
+    Examples
+    --------
+    >>> list_class_names([Statement("a.jpg", "ok", None)], None, "shards")
+    ['ok']
+    """
+    names = set()
+    known = numbers.names if numbers else {}
+    for statement in statements:
+        values = [value for value in (statement.in_facts, statement.in_class) if value is not None]
+        said = [known.get(value) if isinstance(value, int) else value for value in values]
+        name = next((name for name in said if name is not None), None)
+        if name is None:
+            raise TableError(
+                f"{where}: the class of {shorten_text(statement.path)} is the number {values[0]}, and `labels: auto` "
+                "needs names; put a file classes.txt there, with one name per line in the order of the numbers from 0, "
+                "or give the number of each class in the section `labels` of config.yml"
+            )
+        names.add(fold_name(name))
+    return sorted(names)
+
+
+class _Resolver:
+    """Finds the label that a name or a number in a sample stands for."""
+
+    def __init__(self, numbers: ClassNumbers | None, labels: Mapping[str, int]) -> None:
+        self.numbers = numbers or ClassNumbers({number: name for name, number in labels.items()}, "")
+        self._labels = labels
+        self._spellings = {fold_name(name): name for name in labels}
+        self._known: dict[Class, str] = {}
+
+    def resolve(self, value: Class) -> str:
+        """Return a label; or else the name, or the number as text, which is none."""
+        if value not in self._known:
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: Class) -> str:
+        text = str(value)
+        if text in self._labels and not (self.numbers.origin and isinstance(value, int)):
+            return text
+        if isinstance(value, str):
+            name = self._spellings.get(fold_name(value))
+            if name is not None:
+                return name
+            if not re.fullmatch(r"[0-9]{1,18}", value):
+                return value
+        name = self.numbers.names.get(int(value), text)
+        return self._spellings.get(fold_name(name), name)
+
+
+def _explain_contradictions(contradictions: Sequence[str], resolver: _Resolver, where: str) -> str:
+    shown = "; ".join(contradictions[:3]) + (f"; and {len(contradictions) - 3} more" if len(contradictions) > 3 else "")
+    what = "sample contradicts itself" if len(contradictions) == 1 else "samples contradict themselves"
+    remedy = "correct one, or remove the .cls or the class in the .json of all"
+    if not resolver.numbers.origin:
+        remedy += (
+            "; numbers are those of the section `labels`: if they are others, put a file classes.txt there, with one "
+            "name per line in the order of the numbers from 0"
+        )
+    return f"{where}: {len(contradictions)} {what}: {shown}; {remedy}"
+
+
+def _explain_unknown(
+    unknown: Mapping[str, list[str]], resolver: _Resolver, labels: Mapping[str, int], where: str
+) -> str:
+    count = sum(map(len, unknown.values()))
+    listed = [_describe_class(name, paths, labels) for name, paths in sorted(unknown.items())]
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    what = "sample has a class that is" if count == 1 else "samples have classes that are"
+    accepted = ", ".join(f"{name} ({number})" for name, number in labels.items())
+    origin = resolver.numbers.origin
+    remedy = "add the names to `labels` in config.yml, or set `labels: auto`"
+    if any(re.fullmatch(r"-?[0-9]+", name) for name in unknown):
+        remedy = (
+            f"numbers are those of {origin}: correct it"
+            if origin
+            else (
+                "numbers are those of the section `labels` in config.yml: correct them, or put a file classes.txt "
+                "there, with one name per line in the order of the numbers from 0"
+            )
+        )
+    return f"{where}: {count} {what} no label: {', '.join(listed[:20])}{more}; accepted: {accepted}; {remedy}"
+
+
+def _describe_class(name: str, paths: Sequence[str], labels: Mapping[str, int]) -> str:
+    names = list(labels)
+    close = find_similar(name, names) or next(iter(difflib.get_close_matches(name, names, 1, _SIMILAR)), None)
+    meant = f"; did you mean {shorten_text(close)}?" if close else ""
+    return f"{shorten_text(name)} ({len(paths):,}, such as {shorten_text(paths[0])}{meant})"
+
+
+def _read_inside(source: Source, listing: Listing) -> list[tuple[str, bytes]]:
+    """Read the lists of classes among the files of a source."""
+    positions = list_class_files(listing)
+    paths = sorted(map(os.fsdecode, listing.names.take(pa.array(positions)).to_pylist()))
+    found = []
+    for path, content in source.read_frames(paths, _MOST_BYTES):
+        if not isinstance(content, bytes):
+            reason = content if isinstance(content, Exception) else "it is a video"
+            raise TableError(f"{source.root}: the list of classes {shorten_text(path)} cannot be read: {reason}")
+        found.append((path, content))
+    return found
+
+
+def _read_beside(root: str) -> list[tuple[str, bytes]]:
+    """Read the lists of classes that lie in the root, or beside it if it is one archive: they are no members."""
+    paths = _list_remote(root) if urls.is_remote(root) else _list_local(urls.strip_file_scheme(root))
+    found = []
+    for path in sorted(path for path in paths if path.rpartition("/")[2].lower() in _LISTS):
+        try:
+            content = urls.read_url(path) if urls.is_remote(path) else Path(path).read_bytes()
+        except OSError as error:
+            raise TableError(f"{path}: the list of classes cannot be read: {urls.describe_error(error)}") from error
+        found.append((path, content))
+    return found
+
+
+def _list_local(root: str) -> list[str]:
+    folder = root if os.path.isdir(root) else os.path.dirname(root)
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder or ".")]
+    except OSError:  # the listing of the source tells
+        return []
+
+
+def _list_remote(root: str) -> list[str]:
+    """List the files at a URL, or beside it; none where a server lists nothing: a note says what numbers stand for."""
+    scheme = root.partition("://")[0]
+    with contextlib.suppress(Exception):  # each library raises its own
+        files, inside = urls.open_file_system(root)
+        folder = inside if files.isdir(inside) else inside.rpartition("/")[0]
+        return [path if "://" in path else f"{scheme}://{path}" for path in files.ls(folder, detail=False)]
+    return []
