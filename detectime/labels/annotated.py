@@ -229,7 +229,11 @@ def recognise(path: str) -> str | None:
     >>> recognise(str(SAMPLE / "train.csv")) is None
     True
     """
-    found = formats.recognise_format(_get_place(path))
+    place = _get_place(path)
+    found = formats.recognise_format(place)
+    is_folder = not urls.is_remote(place) and os.path.isdir(place)
+    if found == "yolo" and is_folder and yolo.find_yaml(place) is None and not yolo.has_label_files(place):
+        return None  # a folder with any text, such as a readme.txt
     return str(found) if found in (*FORMATS, "hagrid") else None
 
 

@@ -324,8 +324,12 @@ def _find_prefix(stem: str, class_name: str) -> str | None:
     if tokens and not is_counted and (found := _LETTERS_AND_NUMBER.fullmatch(tokens[-1])):
         tokens[-1] = found[1]
     tokens = _drop_class(tokens, class_name)
+    while tokens and tokens[0].isdigit():
+        del tokens[0]
     name = "_".join(tokens)
-    return name if any(map(str.isalpha, name)) and simplify_name(name) not in simplify_name(class_name) else None
+    # Codes such as 0001x01 are of a picture, not of a person.
+    is_name = name[:1].isalpha() and simplify_name(name) not in simplify_name(class_name)
+    return name if is_name else None
 
 
 def _find_numbered(tokens: Sequence[str], position: int) -> str | None:

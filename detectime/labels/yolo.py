@@ -146,6 +146,18 @@ def is_yolo(folder: str) -> bool:
     """
     if not _list_names_files(folder):
         return False
+    return has_label_files(folder)
+
+
+def has_label_files(folder: str) -> bool:
+    """Whether some of the first text files in a folder are label files, whatever names its classes.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> has_label_files(str(SAMPLE))
+    False
+    """
     files = itertools.islice(_list_label_files(folder, {}), _TRIED)
     return any(_has_rows(read_bytes(file)) for file, _ in files)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from detectime.config import NO_GESTURE
 from detectime.evaluation import Evaluation
+from detectime.labels.grouping import NO_GROUPS
 from detectime.report.summary import SetFacts, count_negatives
 from detectime.schema import Outcome
 
@@ -120,6 +121,7 @@ def judge_set(
         *_judge_truth(evaluation),
         *_judge_doubt(facts, doubt),
         *_judge_labels(labels),
+        *_judge_groups(facts),
         *_judge_split(facts),
         *_judge_decisions(facts),
         *_judge_reviewed(reviewed),
@@ -351,6 +353,18 @@ def _judge_split(facts: SetFacts) -> Iterator[Finding]:
     yield Finding(
         severity, text, "record them in other videos or with other people, or split into fewer parts", "split"
     )
+
+
+def _judge_groups(facts: SetFacts) -> Iterator[Finding]:
+    """Find frames of which nobody knows who is in them."""
+    count = sum(note.count for note in facts.notes if note.kind == NO_GROUPS)
+    if count:
+        text = (
+            f"Nothing says who is in {_count(count, 'file')}: each is its own group, so that a split cannot know who "
+            "is who, and may put one person into several parts"
+        )
+        remedy = "put the files of each person into a folder of their own below that of the class, or set `group_by`"
+        yield Finding(0.7, text, remedy, "classes")
 
 
 def _judge_decisions(facts: SetFacts) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,7 +12,9 @@ import pandas as pd
 
 from detectime import pairing
 from detectime.boxes import Floats
+from detectime.labels import annotated
 from detectime.labels.annotations import Annotations
+from detectime.labels.formats import FORMATS
 from detectime.labels.tables import TableError, format_names
 from detectime.labels.truth_json import FILE_NAME, read_truth_file
 from detectime.notes import Note, note_found
@@ -26,7 +29,7 @@ from detectime.truth.names import Matches, match_names
 from detectime.truth.pixels import place_boxes
 
 _PIXELS = ("upright", "stored")
-_OF_THE_LABELS = "HaGRID, the annotations of the labels"
+_OF_THE_LABELS = "the annotations of the labels"
 _BESIDE = f"{FILE_NAME} beside the labels"
 _EXPORTED = (
     "annotated picture was exported by detectime: unless somebody corrected its boxes, they are what a run chose, and "
@@ -59,7 +62,7 @@ def read_truth(
         What `runs.open_run` returned. It must be paired.
     path
         A file or folder of HaGRID, COCO, Pascal VOC, YOLO or CVAT, or a JSON file like the sample's ``truth.json``; a
-        local path, or the URL of a file. None: `data.truth` of the run; or else the boxes that came with HaGRID's
+        local path, or the URL of a file. None: `data.truth` of the run; or else the boxes that came with the
         labels; or else a ``truth.json`` beside the labels, if it has most of the wanted frames, or most of its frames
         are those of the run.
     truth_format
@@ -193,7 +196,7 @@ def read_truth_json(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def extract_truth(samples: pd.DataFrame, truth_pixels: str | None = None, pixels: str = "upright") -> pd.DataFrame:
-    """Extract annotated hands that came with the labels, as with HaGRID.
+    """Extract annotated hands that came with the labels, as with HaGRID or COCO.
 
     Parameters
     ----------
@@ -311,7 +314,21 @@ def _read_column(run: FinishedRun, outcomes: pd.DataFrame, truth_pixels: str | N
     annotations.boxes["label"] = labelled.to_numpy(object)[image]
     matches = Matches(rows, np.zeros(len(rows), bool), [])
     return bind_annotations(
-        annotations, matches, outcomes, run.config, _OF_THE_LABELS, truth_pixels, lists_all_hands=False
+        annotations, matches, outcomes, run.config, _describe_labels(run), truth_pixels, lists_all_hands=False
+    )
+
+
+def _describe_labels(run: FinishedRun) -> str:
+    """Say what the labels are, as far as they say so themselves or are still there."""
+    data = run.config.data
+    name: str | None = data.labels_type
+    if name is None and not urls.is_remote(data.labels):
+        with contextlib.suppress(TableError, OSError):
+            name = annotated.recognise(data.labels)
+    return (
+        f"{FORMATS[name].title}, {_OF_THE_LABELS}"
+        if name in FORMATS
+        else f"{_OF_THE_LABELS[0].upper()}{_OF_THE_LABELS[1:]}"
     )
 
 
