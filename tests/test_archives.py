@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import (
     LABELS,
@@ -308,6 +309,124 @@ def test_links_have_the_content_that_they_lead_to_and_folders_are_ignored(tmp_pa
     assert zipped.list_notes() == []
 
 
+Links = list[tuple[str, bytes | str, bytes | None]]
+"""Members in their order: the path, the content or the target, and the type of a link in a tar."""
+
+HARD, SOFT = tarfile.LNKTYPE, tarfile.SYMTYPE
+
+LINKS: dict[str, tuple[Links, dict[str, bytes], int]] = {
+    "hard": ([("v/1.jpg", JPEG, None), ("v/2.jpg", "v/1.jpg", HARD)], {"v/1.jpg": JPEG, "v/2.jpg": JPEG}, 0),
+    "hard, before its target": ([("a.jpg", "b.jpg", HARD), ("b.jpg", PNG, None)], {"a.jpg": PNG, "b.jpg": PNG}, 0),
+    "hard, with ./": ([("./a.jpg", JPEG, None), ("./b.jpg", "./a.jpg", HARD)], {"a.jpg": JPEG, "b.jpg": JPEG}, 0),
+    "hard, of what was there before": (
+        [("a.jpg", JPEG, None), ("b.jpg", "a.jpg", HARD), ("a.jpg", PNG, None)],
+        {"a.jpg": PNG, "b.jpg": JPEG},
+        0,
+    ),
+    "hard, one after another": (
+        [("c.jpg", "b.jpg", HARD), ("b.jpg", "a.jpg", HARD), ("a.jpg", JPEG, None)],
+        {"a.jpg": JPEG, "b.jpg": JPEG, "c.jpg": JPEG},
+        0,
+    ),
+    "hard, to nothing": ([("a.jpg", JPEG, None), ("b.jpg", "c.jpg", HARD)], {"a.jpg": JPEG}, 1),
+    "in a circle": ([("a.jpg", "b.jpg", HARD), ("b.jpg", "a.jpg", HARD), ("c.jpg", "c.jpg", SOFT)], {}, 3),
+    "soft": ([("v/1.jpg", JPEG, None), ("w/2.jpg", "../v/1.jpg", SOFT)], {"v/1.jpg": JPEG, "w/2.jpg": JPEG}, 0),
+    "soft, to a hard one": (
+        [("c.jpg", "./b.jpg", SOFT), ("a.jpg", PNG, None), ("b.jpg", "a.jpg", HARD)],
+        {"a.jpg": PNG, "b.jpg": PNG, "c.jpg": PNG},
+        0,
+    ),
+    "soft, replaced by a file": ([("a.jpg", "b.jpg", SOFT), ("a.jpg", JPEG, None)], {"a.jpg": JPEG}, 1),
+    "soft, out of the archive": (
+        [("a.jpg", "/etc/a.jpg", SOFT), ("b.jpg", "../c.jpg", SOFT), ("c.jpg", JPEG, None)],
+        {"c.jpg": JPEG},
+        2,
+    ),
+    "soft, to a folder": ([("v/1.jpg", JPEG, None), ("latest", "v", SOFT)], {"v/1.jpg": JPEG}, 1),
+    "below the own folder": (
+        [("a/v/1.jpg", JPEG, None), ("a/v/2.jpg", "a/v/1.jpg", HARD), ("a/v/3.jpg", "1.jpg", SOFT)],
+        {"v/1.jpg": JPEG, "v/2.jpg": JPEG, "v/3.jpg": JPEG},
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_links_in_a_tar(case: str, tmp_path: Path) -> None:
+    members, expected, ignored = LINKS[case]
+    with tarfile.open(tmp_path / "a.tar", "w") as target:
+        for name, content, kind in members:
+            header = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                header.size = len(content)
+                target.addfile(header, io.BytesIO(content))
+            else:
+                header.type, header.linkname = kind or HARD, content
+                target.addfile(header)
+    source = ArchiveSource(str(tmp_path / "a.tar"))
+    assert dict(source.read_frames(list_names(source))) == expected
+    assert sum(note.count for note in source.list_notes() if note.kind == "ignored") == ignored
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_symbolic_links_in_a_zip(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as target:
+        for name, content in (("w/2.jpg", b"../v/1.jpg"), ("w/3.jpg", b"2.jpg"), ("w/4.jpg", b"/v/1.jpg")):
+            link = zipfile.ZipInfo(name)
+            link.external_attr, link.compress_type = (stat.S_IFLNK | 0o777) << 16, method
+            target.writestr(link, content)
+        target.writestr("v/1.jpg", JPEG)
+    source = ArchiveSource(str(tmp_path / "a.zip"))
+    assert dict(source.read_frames(list_names(source))) == dict.fromkeys(["v/1.jpg", "w/2.jpg", "w/3.jpg"], JPEG)
+    assert [(note.kind, note.count, note.example) for note in source.list_notes()] == [("ignored", 1, "w/4.jpg")]
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "oldgnu"])
+def test_a_sparse_file_in_a_tar(form: str, tmp_path: Path) -> None:
+    content = bytes(2**20) + JPEG + bytes(2**20) + b"end"
+    with open(tmp_path / "1.jpg", "wb") as file:
+        for part in (JPEG, b"end"):
+            file.seek(2**20, os.SEEK_CUR)
+            file.write(part)
+    subprocess.run(["tar", "-Scf", "a.tar", f"--format={form.removeprefix('old')}", "1.jpg"], cwd=tmp_path, check=True)
+    assert (tmp_path / "a.tar").stat().st_size < 2**20
+    source = ArchiveSource(str(tmp_path / "a.tar"))
+    assert dict(source.read_frames(["1.jpg"])) == {"1.jpg": content}
+    assert next(source.list_frames())[1].startswith(f"{len(content)}-")
+
+
+_PLAIN = ["./v/1.jpg", "/v/1.jpg", "././v/1.jpg", "v//1.jpg", "v/./1.jpg", "//v/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "stored"),
+    [("tar", name) for name in _PLAIN]
+    + [
+        ("zip", name) for name in [*_PLAIN, ".\\v\\1.jpg", "\\v\\1.jpg"]
+    ],  # Unix writes tars: there it is a part of a name
+)
+def test_what_does_not_change_a_path_does_not_count(stored: str, ending: str, tmp_path: Path) -> None:
+    path = make_archive(tmp_path / f"a.{ending}", {stored: JPEG, "v/2.jpg": PNG})
+    source = ArchiveSource(str(path))
+    assert list_names(source) == ["v/1.jpg", "v/2.jpg"]
+    assert source.list_notes() == []
+    assert dict(source.read_frames(["v/1.jpg"])) == {"v/1.jpg": JPEG}
+
+
+def test_a_second_name_in_unicode_counts(tmp_path: Path) -> None:
+    """Programs on Windows write the name in the code page of the machine, and once more in UTF-8."""
+    stored = "\u0444.jpg".encode("cp866")
+    field = struct.pack("<BL", 1, zlib.crc32(stored)) + "\u0444.jpg".encode()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        header = zipfile.ZipInfo("x.jpg")
+        header.extra = struct.pack("<2H", 0x7075, len(field)) + field
+        target.writestr(header, JPEG)
+    replace_bytes(tmp_path / "a.zip", b"x.jpg", stored)
+    source = ArchiveSource(str(tmp_path / "a.zip"))
+    assert list_names(source) == ["\u0444.jpg"]
+    assert dict(source.read_frames(["\u0444.jpg"])) == {"\u0444.jpg": JPEG}
+
+
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 @pytest.mark.parametrize(("inside", "expected"), OWN_FOLDERS.items())
 def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, ending: str, tmp_path: Path) -> None:
@@ -384,8 +503,76 @@ def test_the_last_of_two_members_with_one_path_counts(name: str, tmp_path: Path)
             header = tarfile.TarInfo("1.jpg")
             header.size = len(PNG)
             tar.addfile(header, io.BytesIO(PNG))
-    assert list_names(ArchiveSource(str(path))) == ["1.jpg", "2.jpg"]
-    assert isinstance(read_all(ArchiveSource(str(path)), ["1.jpg"])[0], EncodedImage)
+    source = ArchiveSource(str(path))
+    assert list_names(source) == ["1.jpg", "2.jpg"]
+    assert isinstance(read_all(source, ["1.jpg"])[0], EncodedImage)
+    (note,) = source.list_notes()
+    assert str(note) == (
+        "1 member of an archive has the path of a later one, which is read, as in unpacking (the first: '1.jpg')"
+    )
+
+
+# -- methods that are not read
+
+
+METHODS = {
+    "Deflate64": (9, "compressed by Deflate64", "7z x, and give the folder, or pack that again: zip -r"),
+    "Zstandard": (93, "compressed by Zstandard", "pack that again"),
+    "PPMd": (98, "compressed by PPMd", "pack that again"),
+    "another one": (42, "compressed by method 42 of zip", "pack that again"),
+    "encryption": (None, "encrypted", "7z x and its password, and give the folder"),
+    "AES": (99, "encrypted by AES", "7z x and its password, and give the folder"),
+}
+
+
+def spoil(path: Path, method: int | None) -> Path:
+    """Make all members of a zip unreadable: by another method, or by encryption."""
+    content = path.read_bytes()
+    for at in (*re.finditer(b"PK\3\4", content), *re.finditer(b"PK\1\2", content)):
+        start = at.start() + (6 if content[at.start() + 2] == 3 else 8)
+        flags = struct.unpack_from("<H", content, start)[0] | (method in (None, 99))
+        kind = struct.unpack_from("<H", content, start + 2)[0] if method is None else method
+        content = content[:start] + struct.pack("<2H", flags, kind) + content[start + 4 :]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_is_not_read_is_refused_before_the_run(name: str, tmp_path: Path) -> None:
+    method, what, remedy = METHODS[name]
+    spoil(make_zip(tmp_path / "a.zip", {"1.jpg": JPEG, "2.jpg": PNG, "readme.txt": b"hello"}), method)
+    source = ArchiveSource(str(tmp_path))
+    words = (
+        rf"a\.zip: 2 images are {what}, which is not read \(the first: '1\.jpg'\); unpack the archive, for .*{remedy}"
+    )
+    with pytest.raises(SourceError, match=words):
+        list_names(source)
+    (tmp_path / "train.csv").write_text("frame_path,video_name,frame_id,class_name\n1.jpg,v,1,ok\n")
+    table = frames_csv.read_frames_csv(tmp_path / "train.csv", source, LABELS)
+    config = make_config(images=source.root, output=str(tmp_path / "out"))
+    with pytest.raises(RunError, match=words):
+        run.detect_frames(frame_table.select_frames(table, ["ok"]), source, config, config.data.output)
+
+
+def test_members_that_are_not_wanted_may_be_encrypted(tmp_path: Path) -> None:
+    spoil(make_zip(tmp_path / "a.zip", {"x/1.jpg": JPEG, "x/readme.txt": b"hello"}), None)
+    make_zip(tmp_path / "b.zip", {"x/2.jpg": JPEG})
+    source = ArchiveSource(str(tmp_path))
+    assert list_names(source) == ["x/1.jpg", "x/2.jpg", "x/readme.txt"]
+    (note,) = source.list_notes()
+    assert (note.kind, note.count) == ("unreadable_members", 2)
+    source.check_frames(pa.array(["x/2.jpg", "2.jpg", "nowhere.jpg"]))
+    for name in ("x/1.jpg", "1.jpg"):
+        with pytest.raises(
+            SourceError, match=r"a\.zip: 1 image is encrypted, which is not read \(the first: 'x/1\.jpg'\)"
+        ):
+            source.check_frames(pa.chunked_array([["x/2.jpg", name]]))
+
+
+def test_an_encrypted_text_beside_images_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    make_zip(tmp_path / "a.zip", {"1.jpg": JPEG})
+    spoil(make_zip(tmp_path / "b.zip", {"readme.txt": b"hello"}), None)
+    assert list_names(ArchiveSource(str(tmp_path))) == ["1.jpg", "readme.txt"]
 
 
 def test_two_archives_with_the_same_path_are_rejected(tmp_path: Path) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
 import hashlib
 import http.server
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS, draw_pattern, encode_image, list_names
+from conftest import LABELS, draw_pattern, encode_image, forget_name_indexes, list_names
 from faults import make_config, make_frames, name_frames, tabulate_frames
 from skips import need_extra
 
@@ -36,10 +40,13 @@ from detectime.detection.manifest import RunError
 from detectime.images import MAX_PIXELS, EncodedImage, UnreadableImageError, describe_content
 from detectime.labels import frame_table, frames_csv
 from detectime.sources import bucket as bucket_source
+from detectime.sources import remote_archive
+from detectime.sources.archive import ArchiveSource
 from detectime.sources.bucket import BucketSource
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
 from detectime.sources.folder import FolderSource
 from detectime.sources.reading import read_contents, read_images
+from detectime.sources.remote_archive import RemoteArchiveSource
 from detectime.storage import store as stores
 from detectime.storage.bucket import BucketStore
 from detectime.storage.lease import LeaseTimes
@@ -231,6 +238,115 @@ def test_a_missing_library_is_named_with_its_extra(scheme: str, extra: str) -> N
     assert f"-e '.[{extra}]'" in output
 
 
+# -- archives in a bucket
+
+
+def pack_frames(folder: Path) -> dict[str, bytes]:
+    """Write a tar and a zip, whose frames are returned by their paths."""
+    tarred = {
+        "w/Zo\u00eb.jpg": encode_image(draw_pattern()),
+        "w/2.png": encode_image(draw_pattern(), "PNG"),
+        "w/no.jpg": b"",
+    }
+    zipped = {f"v/{k}.jpg": encode_image(draw_pattern()) * (k + 1) for k in range(3)}
+    folder.mkdir()
+    with tarfile.open(folder / "b.tar", "w") as tar:
+        for name, content in tarred.items():
+            header = tarfile.TarInfo(f"./{name}")
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+        link = tarfile.TarInfo("w/link.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "./w/2.png"
+        tar.addfile(link)
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as target:
+        for k, (name, content) in enumerate(zipped.items()):
+            member = zipfile.ZipInfo(name)
+            member.extra = b"xx" + (5000).to_bytes(2, "little") + bytes(5000) if k == 1 else b""
+            target.writestr(member, content)
+    return tarred | zipped | {"w/link.jpg": tarred["w/2.png"]}
+
+
+@pytest.mark.usefixtures("temporary_folder")
+def test_archives_in_a_bucket_are_read_as_local_ones(bucket: str, tmp_path: Path) -> None:
+    frames = pack_frames(tmp_path / "shards")
+    buckets.upload(tmp_path / "shards", f"{bucket}/shards")
+    stores.open_store(f"{bucket}/shards").put("read.me", b"hello")
+    local = ArchiveSource(str(tmp_path / "shards"))
+    source = sources.open_source(f"{bucket}/shards", "archives")
+    assert type(source) is RemoteArchiveSource
+    assert list_names(source) == list_names(local) == sorted(frames, key=str.encode)
+    names = [*frames, "nowhere.jpg", *frames]
+    assert dict(source.read_frames(names)) | {"nowhere.jpg": b""} == frames | {"nowhere.jpg": b""}
+    ((_, missing),) = source.read_frames(["nowhere.jpg"])
+    assert isinstance(missing, MissingFrameError)
+    ((_, large),) = source.read_frames(["v/2.jpg"], 300)
+    assert "too large" in str(large)
+    one = sources.open_source(f"{bucket}/shards/b.tar")
+    assert one.list_top_folders() == ("w/",)
+    ((_, respelled),) = one.read_frames(["Zoe\u0308.jpg"])
+    assert respelled == frames["w/Zo\u00eb.jpg"]
+    stamps, there = dict(local.list_frames()), dict(source.list_frames())
+    assert all((there[name] == stamp) == name.startswith("v/") for name, stamp in stamps.items())  # CRC-32
+    assert all(there[name].startswith(f"{len(frames[name])}-") for name in frames)
+    assert list_names(sources.open_source(f"{bucket}/shards", "folder")) == ["a.zip", "b.tar", "read.me"]
+
+
+@pytest.mark.usefixtures("temporary_folder")
+def test_an_archive_in_a_bucket_is_indexed_once_per_version(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = pack_frames(tmp_path / "shards")
+    buckets.upload(tmp_path / "shards", bucket)
+    opened: list[str] = []
+    index = remote_archive.index_opened
+    monkeypatch.setattr(remote_archive, "index_opened", lambda urls, open_: opened.extend(urls) or index(urls, open_))
+    source = sources.open_source(f"{bucket}/b.tar")
+    for _ in range(2):
+        forget_name_indexes()  # as in another process
+        before = dict(pickle.loads(pickle.dumps(source)).list_frames())
+    assert opened == [f"{bucket}/b.tar"]
+    content = (tmp_path / "shards" / "b.tar").read_bytes().replace(frames["w/2.png"], frames["w/2.png"][::-1])
+    stores.open_store(bucket).put("b.tar", content)
+    after = dict(source.list_frames())
+    assert opened == [f"{bucket}/b.tar"] * 2
+    assert {*after} == {*before}
+    assert all(after[name] != before[name] for name in after)
+    assert dict(source.read_frames(["w/2.png"])) == {"w/2.png": frames["w/2.png"][::-1]}
+
+
+@pytest.mark.usefixtures("temporary_folder")
+def test_what_is_no_archive_in_a_bucket_is_named(bucket: str) -> None:
+    store = stores.open_store(f"{bucket}/other")
+    store.put("a.tar.gz", gzip.compress(bytes(20_000)))
+    store.put("b.zip", b"PK\3\4" + bytes(1000))
+    store.put("empty.tar", b"")
+    for name, words in (
+        ("a.tar.gz", "a.tar.gz: this is a file compressed with gzip"),
+        ("b.zip", "b.zip: this zip is cut off or broken"),
+        ("empty.tar", "empty.tar: this file is empty"),
+        ("nowhere.tar", "nowhere.tar: the archives cannot be listed"),
+    ):
+        with pytest.raises(SourceError, match=f"{bucket}/other/{words}"):
+            list_names(sources.open_source(f"{bucket}/other/{name}"))
+    stores.open_store(f"{bucket}/none").put("x.jpg", b"x")
+    with pytest.raises(SourceError, match="there is no archive in this folder"):
+        list_names(sources.open_source(f"{bucket}/none", "archives"))
+    stores.open_store(f"{bucket}/frames.zip").put("x.jpg", b"x")
+    assert list_names(sources.open_source(f"{bucket}/frames.zip")) == ["x.jpg"]  # a folder
+
+
+@pytest.mark.usefixtures("temporary_folder")
+def test_a_server_that_goes_away_leaves_frames_of_an_archive_unreachable(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_frames(tmp_path / "shards")
+    buckets.upload(tmp_path / "shards", bucket)
+    source = sources.open_source(f"{bucket}/b.tar")
+    list_names(source)
+    use_server(monkeypatch, f"http://127.0.0.1:{buckets.find_free_port()}")
+    assert [type(frame) for _, frame in source.read_frames(["w/2.png", "x"])] == [UnreachableFrameError] * 2
+
+
 # -- the lease
 
 
@@ -387,7 +503,7 @@ def test_a_stamp_is_the_size_and_the_etag(bucket: str) -> None:
     ],
 )
 def test_a_stamp_is_made_from_the_keys_of_each_library(entry: dict[str, Any], stamp: str | None) -> None:
-    assert bucket_source._make_stamp(entry) == stamp
+    assert bucket_source.make_stamp(entry) == stamp
 
 
 def test_a_large_object_is_not_fetched_ahead_and_a_too_large_one_not_at_all(
