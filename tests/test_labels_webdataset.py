@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import buckets
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import LABELS, draw_pattern, encode_image
 from skips import need_extra
 
-from detectime import sources
+from detectime import runs, sources
+from detectime.exports.contract import ExportConfig
+from detectime.exports.export import export_run
 from detectime.labels import webdataset
 from detectime.labels.tables import TableError
 from detectime.labels.webdataset_samples import find_samples
@@ -23,8 +27,11 @@ from detectime.sources.listing import list_source
 
 PICTURE = b"not read"
 
+Members = dict[str, Any]
+"""Content by name: bytes, text, or values that are stored as JSON."""
 
-def write_tar(path: Path, members: Mapping[str, bytes | str | dict[str, Any]]) -> Path:
+
+def write_tar(path: Path, members: Members) -> Path:
     """Write a tar file of the given members, in their order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -35,7 +42,7 @@ def write_tar(path: Path, members: Mapping[str, bytes | str | dict[str, Any]]) -
     return path
 
 
-def write_files(folder: Path, members: Mapping[str, bytes | str | dict[str, Any]]) -> Path:
+def write_files(folder: Path, members: Members) -> Path:
     for name, content in members.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +76,7 @@ def refuse(place: Path, **settings: Any) -> str:
     return str(caught.value)
 
 
-SAMPLES: dict[str, bytes | str | dict[str, Any]] = {
+SAMPLES: Members = {
     "s/0001.jpg": PICTURE,
     "s/0001.cls": "ok",
     "s/0002.jpg": PICTURE,
@@ -163,7 +170,7 @@ def test_groups_and_numbers_of_frames_in_json(tmp_path: Path) -> None:
         {"user_id": 17},
         {"user_id": "17", "frame_id": 3},
     ]
-    members: dict[str, Any] = {}
+    members: Members = {}
     for k, each in enumerate(facts):
         members |= {f"{k}.jpg": PICTURE, f"{k}.json": {"label": "ok", **each}}
     table = read(write_tar(tmp_path / "a.tar", members))
@@ -174,7 +181,7 @@ def test_groups_and_numbers_of_frames_in_json(tmp_path: Path) -> None:
 
 def test_groups_of_paths(tmp_path: Path) -> None:
     """Where no JSON says who is in a picture, its path does; a group that the user chose is not for the others."""
-    members: dict[str, Any] = {}
+    members: Members = {}
     for name in ("anna_1", "anna_2", "ben_1", "ben_2"):
         members |= {f"{name}.jpg": PICTURE, f"{name}.cls": "ok"}
     place = write_tar(tmp_path / "a.tar", members)
@@ -193,7 +200,7 @@ def test_spellings_of_endings(tmp_path: Path) -> None:
 
 def test_several_pictures_are_told(tmp_path: Path) -> None:
     """Of several pictures NAME.jpg is taken, and the note names another."""
-    members = {"1.a.png": PICTURE, "1.jpg": PICTURE, "1.mask.png": PICTURE, "1.cls": "ok"}
+    members: Members = {"1.a.png": PICTURE, "1.jpg": PICTURE, "1.mask.png": PICTURE, "1.cls": "ok"}
     table = read(write_tar(tmp_path / "a.tar", members))
     assert table["frame_path"].tolist() == ["1.jpg"]
     assert "1.jpg, not 1.a.png" in notes_of(table)["several"]
@@ -202,7 +209,7 @@ def test_several_pictures_are_told(tmp_path: Path) -> None:
 
 def test_names_with_dots(tmp_path: Path) -> None:
     """Names with dots whose classes are their own are samples of their own, also one without a class."""
-    members = {"anna.1.jpg": PICTURE, "anna.1.cls": "ok", "anna.2.jpg": PICTURE, "anna.2.cls": "stop"}
+    members: Members = {"anna.1.jpg": PICTURE, "anna.1.cls": "ok", "anna.2.jpg": PICTURE, "anna.2.cls": "stop"}
     table = read(write_tar(tmp_path / "a.tar", members | {"anna.3.jpg": PICTURE}))
     assert table["class_name"].tolist() == ["ok", "stop"]
     assert notes_of(table)["dotted"].startswith("3 pictures")
@@ -232,7 +239,7 @@ def test_what_is_no_sample_is_told(tmp_path: Path) -> None:
 )
 def test_broken_cls(tmp_path: Path, content: str | bytes, reason: str) -> None:
     """A picture whose class cannot be read is counted with the reason, and left out."""
-    members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.cls": content}
+    members: Members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.cls": content}
     table = read(write_tar(tmp_path / "a.tar", members))
     assert len(table) == 2
     assert f"1 picture has {reason}" in notes_of(table)["no_class"]
@@ -254,7 +261,7 @@ def test_broken_cls(tmp_path: Path, content: str | bytes, reason: str) -> None:
 )
 def test_broken_json(tmp_path: Path, content: str | bytes, reason: str) -> None:
     """A JSON file that cannot be read costs the picture if there is no class beside; otherwise it is told."""
-    members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.json": content, "s/0002.json": content}
+    members: Members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.json": content, "s/0002.json": content}
     table = read(write_tar(tmp_path / "a.tar", members))
     assert table["frame_path"].tolist() == ["s/0001.jpg", "s/0002.jpg"]
     assert reason in notes_of(table)["no_class"]
@@ -263,7 +270,9 @@ def test_broken_json(tmp_path: Path, content: str | bytes, reason: str) -> None:
 
 def test_few_classes_are_refused(tmp_path: Path) -> None:
     """A set of which most pictures have no class is refused with the reasons and the remedy."""
-    members = SAMPLES | {f"s/1{k}.jpg": PICTURE for k in range(3)} | {f"s/1{k}.txt": "a hand" for k in range(3)}
+    members: Members = (
+        SAMPLES | {f"s/1{k}.jpg": PICTURE for k in range(3)} | {f"s/1{k}.txt": "a hand" for k in range(3)}
+    )
     message = refuse(write_tar(tmp_path / "a.tar", members))
     assert "3 of 5 pictures have no class: 3 have neither .cls nor .json (such as 's/10.jpg')" in message
     assert "a .txt is a caption" in message
@@ -277,7 +286,7 @@ def test_no_sample_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_class_is_refused(tmp_path: Path) -> None:
     """A class that is no label is refused, with the one that was perhaps meant."""
-    members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.cls": "OK"}
+    members: Members = SAMPLES | {"s/0003.jpg": PICTURE, "s/0003.cls": "OK"}
     message = refuse(write_tar(tmp_path / "a.tar", members))
     assert "'OK' (1, such as 's/0003.jpg'; did you mean 'ok'?)" in message
     assert "labels: auto" in message
@@ -288,7 +297,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     """A class in ``.cls`` and another in ``.json`` is refused, naming the sample."""
     message = refuse(write_tar(tmp_path / "a.tar", SAMPLES | {"s/0002.json": {"label": "ok"}}))
     assert "s/0002.jpg: .cls says 'stop', .json says 'ok'" in message
-    numbers = {"1.jpg": PICTURE, "1.cls": str(LABELS["ok"]), "1.json": {"label": "stop"}}
+    numbers: Members = {"1.jpg": PICTURE, "1.cls": str(LABELS["ok"]), "1.json": {"label": "stop"}}
     assert "classes.txt" in refuse(write_tar(tmp_path / "b.tar", numbers))
     numbers["1.json"] = {"label": "ok"}
     assert len(read(write_tar(tmp_path / "c.tar", numbers))) == 1
@@ -311,7 +320,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_beside", [False, True])
 def test_numbers_of_a_list(tmp_path: Path, name: str, content: str, is_beside: bool) -> None:
     """A file says what numbers stand for, in the tar or beside it; `labels: auto` takes its names."""
-    members: dict[str, Any] = {"1.jpg": PICTURE, "1.cls": "1", "2.jpg": PICTURE, "2.cls": "0"}
+    members: Members = {"1.jpg": PICTURE, "1.cls": "1", "2.jpg": PICTURE, "2.cls": "0"}
     if is_beside:
         write_files(tmp_path, {name.rpartition("/")[2]: content})
     else:
@@ -326,7 +335,7 @@ def test_numbers_of_a_list(tmp_path: Path, name: str, content: str, is_beside: b
 
 def test_lists_that_disagree_are_refused(tmp_path: Path) -> None:
     """Two lists of classes must agree, and a list must be one."""
-    members = {"1.jpg": PICTURE, "1.cls": "0", "a/classes.txt": "ok\nstop", "b/classes.txt": "stop\nok"}
+    members: Members = {"1.jpg": PICTURE, "1.cls": "0", "a/classes.txt": "ok\nstop", "b/classes.txt": "stop\nok"}
     assert "a/classes.txt; keep one" in refuse(write_tar(tmp_path / "a.tar", members))
     members = {"1.jpg": PICTURE, "1.cls": "0", "classes.json": "{"}
     assert "classes.json: this file should say" in refuse(write_tar(tmp_path / "b.tar", members))
@@ -368,7 +377,7 @@ def test_boxes(tmp_path: Path, facts: dict[str, Any], expected: str) -> None:
 
 def test_boxes_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     """Boxes in pixels without a size, and those of other classes, are notes."""
-    members: dict[str, Any] = {"1.jpg": PICTURE, "1.json": {"label": "ok", "bbox": [16, 24, 16, 12]}}
+    members: Members = {"1.jpg": PICTURE, "1.json": {"label": "ok", "bbox": [16, 24, 16, 12]}}
     members |= {
         "2.jpg": PICTURE,
         "2.json": {"label": "ok", "boxes": [{"x1": 1, "y1": 2, "x2": 3, "y2": 4, "label": "no"}]},
@@ -420,6 +429,67 @@ def test_shards_of_the_library(tmp_path: Path) -> None:
     shards = sorted(map(str, tmp_path.glob("*.tar")))
     keys = [sample["__key__"] for sample in library.WebDataset(shards, shardshuffle=False)]
     assert keys == [path.rpartition(".")[0] for path in table["frame_path"]]
+
+
+@pytest.mark.parametrize("images", ["frames", "crops"])
+@pytest.mark.parametrize("has_list", [True, False])
+def test_our_own_export_comes_back(sample_run: Path, tmp_path: Path, images: Any, has_list: bool) -> None:
+    """Classes, groups and numbers of frames are those of the run; boxes too, of pictures that are whole frames."""
+    run = runs.open_run(str(sample_run))
+    export_run(run, ["webdataset"], str(tmp_path), ExportConfig(images=images))
+    place = tmp_path / "webdataset"
+    if not has_list:  # the positions in .cls are then understood by the JSON files
+        (place / "classes.json").unlink()
+    table = read(place)
+    samples = pd.read_csv(place / "samples.csv")
+    samples["file"] = samples["file"].str.rpartition("/")[2]
+    expected = samples.set_index("file").loc[table["frame_path"]]
+    for name in ("video_name", "frame_id", "class_name"):
+        assert table[name].tolist() == expected[name].tolist()
+    assert not {"no_class", "several"} & notes_of(table).keys()
+    assert table.attrs["unlisted"] == 0
+    assert list_classes(place) == sorted(table["class_name"].unique())
+    if images == "crops":
+        assert TRUTH not in table
+        return
+    boxes = np.array([json.loads(text)[0] for text in table[TRUTH]]) * [640, 480, 640, 480]
+    np.testing.assert_allclose(boxes, expected[["x1", "y1", "x2", "y2"]], atol=0.01)
+    assert set(table[TRUTH_SIZE]) == {"640x480"}
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("kind", ["tar", "tars", "files"])
+def test_buckets(s3_server: str, tmp_path: Path, kind: str) -> None:
+    """A tar, a folder of tars and loose files in a bucket are read as local ones are."""
+    bucket = buckets.make_bucket()
+    facts: Members = {f"s/{k}.json": {"user_id": "ann", "frame_id": k} for k in ("0001", "0002")}
+    write_files(tmp_path / "files", SAMPLES | facts | {"classes.txt": "stop"})
+    write_tar(tmp_path / "tars" / "a.tar", SAMPLES | facts)
+    write_files(tmp_path / "tars", {"classes.txt": "ok\nstop"})
+    write_tar(tmp_path / "tars" / "b.tar", {"t/0003.jpg": PICTURE, "t/0003.cls": "0"})
+    buckets.upload(tmp_path, bucket)
+    place = {"tar": "tars/b.tar", "tars": "tars", "files": "files"}[kind]
+    source = sources.open_source(f"{bucket}/{place}", "archives" if kind == "tars" else None)
+    table = webdataset.read_webdataset(source, list_source(source), LABELS)
+    local = read(tmp_path / place)
+    pd.testing.assert_frame_equal(table.drop(columns="stamp"), local.drop(columns="stamp"))
+    assert len(table) == {"tar": 1, "tars": 3, "files": 2}[kind]
+    assert table["class_name"].iloc[-1] == ("stop" if kind == "files" else "ok")
+    assert table["stamp"].notna().all()
+
+
+@pytest.mark.extra
+def test_a_server_that_goes_away_is_an_error(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are not left out because a server does not answer."""
+    bucket = buckets.make_bucket()
+    buckets.upload(write_files(tmp_path, SAMPLES), bucket)
+    source = sources.open_source(bucket)
+    listing = list_source(source)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{buckets.find_free_port()}")
+    need_extra("s3fs").S3FileSystem.clear_instance_cache()
+    with pytest.raises(TableError, match=r"cannot be fetched.*; try again"):
+        webdataset.read_webdataset(source, listing, LABELS)
+    need_extra("s3fs").S3FileSystem.clear_instance_cache()
 
 
 def test_samples_of_nothing() -> None:
