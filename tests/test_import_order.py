@@ -23,9 +23,10 @@ ORDER = [
 ]
 INSIDE = {
     "decoding": ["contract", "naming", "jpeg", "formats"],
-    "storage": ["urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
+    "storage": ["json_files", "urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
-        *("contract", "names", "reading", "listing", "folder", "bucket", "archive_index", "archive"),
+        *("contract", "names", "file_kinds", "reading", "listing", "folder", "bucket"),
+        *("tar_members", "zip_members", "archive_index", "beside", "archive", "remote_archive"),
         *("h264", "h264_order", "mpeg", "video_times", "video_losses", "video_keys"),
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
@@ -36,8 +37,11 @@ INSIDE = {
         *("registry", "quality"),
     ],
     "labels": [
-        *("tables", "csv_files", "table_files", "columns", "names", "layout", "grouping", "frames_csv", "span_columns", "spans", "folders", "webdataset", "hagrid_records", "hagrid"),
-        *("annotations", "hagrid_boxes", "cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "annotated"),
+        *("tables", "csv_files", "table_files", "columns", "names", "layout", "grouping"),
+        *("frames_csv", "span_columns", "spans", "folders", "annotations"),
+        *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes"),
+        *("webdataset_members", "webdataset_classes", "webdataset_samples", "webdataset"),
+        *("cvat", "coco", "voc", "yolo", "truth_json", "formats", "picture_names", "annotated"),
         *("readers", "vocabulary", "frame_table"),
     ],
     "detection": [
@@ -59,7 +63,7 @@ INSIDE = {
         *("registry", "picture_names", "selection", "annotations", "export_folder", "chunks", "pictures", "export"),
     ],
     "splits": ["counts", "split_file", "shares", "stratification", "shortcomings", "leaks", "assignment", "run_split"],
-    "truth": ["contract", "names", "pixels", "targets", "formats", "binding", "reading"],
+    "truth": ["contract", "names", "pixels", "formats", "targets", "binding", "reading"],
     "evaluation": ["average_precision", "measures", "annotated_frames", "run_evaluation"],
     "label_check": ["network", "kept_scores", "scores", "check"],
     "comparison": ["changes", "differing_settings", "findings", "comparison", "text"],
