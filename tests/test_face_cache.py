@@ -138,9 +138,9 @@ def test_a_column_is_selected(tmp_path: Path) -> None:
 @given(
     rows=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
-        st.none() | st.tuples(*[st.floats(-50, 50, width=32)] * 2, *[st.floats(0, 99, width=32)] * 2),
+        st.none() | st.tuples(*[st.floats(-50, 50, width=32)] * 2, *[st.just(0.0) | st.floats(2, 99, width=32)] * 2),
         min_size=1,
-        max_size=30,
+        max_size=9,  # from ten on, numbers that can only be corners are refused
     ),
     indent=st.none() | st.integers(0, 3),
 )
@@ -163,7 +163,7 @@ def test_any_list_of_boxes_is_read(rows: dict[str, Any], indent: int | None, tmp
 GOOD = row("good.jpg", 1, 2, 3, 4)
 INVALID: dict[str, tuple[object, Sequence[str]]] = {
     "no list": ({"frame_path": ["a.jpg"]}, ["not a face cache", "a JSON list of rows"]),
-    "no rows": ([], ["the first row has no column bbox_"]),
+    "no rows": ([], ["the list has no rows", "accepted: bbox_"]),
     "no boxes": ([{"frame_path": "a.jpg"}], ["the first row has no column bbox_"]),
     "several columns": ([{"frame_path": "a.jpg", "bbox_a": None, "bbox_b": None}], ["several", "bbox_a, bbox_b"]),
     "no object": ([GOOD, 5], ["row 2: 5 has no frame_path", "1 rows of the face cache are invalid"]),
@@ -199,7 +199,7 @@ def test_an_invalid_json_is_rejected_before_work_starts(name: str, tmp_path: Pat
     content, words = INVALID[name]
     with pytest.raises(ConfigError) as refusal:
         check(cached(write(tmp_path / "faces.json", content)))
-    for word in (*words, "faces.json"):
+    for word in (*words, "faces.json", "detection.face_cache"):
         assert word in str(refusal.value)
     assert "row 22: " not in str(refusal.value)
 
@@ -216,12 +216,94 @@ def test_an_invalid_json_is_rejected_before_work_starts(name: str, tmp_path: Pat
         pytest.param(b"[" * 100_000, "neither JSON .*recursion", id="deep"),
         pytest.param(bytes(range(128, 256)), "neither JSON in UTF-8 .*codec can't decode", id="binary"),
         pytest.param(b"PAR1 and then nothing", "damaged", id="no Parquet"),
+        pytest.param(
+            b'{"frame_path": "a", "bbox_a": null}\n{"frame_path": "b"}\n', "one JSON value per line", id="lines"
+        ),
+        pytest.param(b"frame_path,x,y,w,h\na.jpg,1,2,3,4\n", "a csv or other text", id="csv"),
+        pytest.param(b"<annotations></annotations>", "XML instead of JSON", id="XML"),
+        pytest.param(b"\x1f\x8b\x08", "compressed by gzip; decompress it", id="gzip"),
+        pytest.param(b"[NaN", "not valid JSON", id="cut number"),
+        pytest.param(
+            b'{"a.jpg": [1, 2, 3, 4]}', r"not a face cache but an object with a box for each path; .*row", id="keyed"
+        ),
+        pytest.param(
+            b'{"images": [], "annotations": []}', r"not a face cache but COCO's annotations; accepted: a", id="COCO"
+        ),
+        pytest.param(
+            b'[{"image_id": 1, "bbox": [1, 2, 3, 4]}]', "this is COCO's results; accepted: bbox_", id="results"
+        ),
+        pytest.param(
+            b'[{"file": "a.jpg", "box": 1}]', "no column bbox_<detector>, but file, box; accepted", id="other"
+        ),
+        pytest.param(b"[[1, 2, 3, 4]]", "not a face cache but a list of 1 value", id="lists"),
     ],
 )
 def test_a_broken_file_is_rejected(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "faces").write_bytes(content)
     with pytest.raises(ConfigError, match=f"faces: .*{words}"):
         check(cached(tmp_path / "faces"))
+
+
+FACE = (300, 100, 120, 160)  # of a frame of 1280 x 720
+CLOSE = (200, 50, 300, 400)  # of a frame of 640 x 480
+
+
+def scatter(box: Box, count: int, width: float = 1, height: float = 1) -> list[dict[str, Any]]:
+    """Make rows of boxes like one, divided by the size of the frame."""
+    x, y, w, h = box
+    return [
+        row(f"{k}.jpg", (x + 9 * k) / width, (y + 4 * k) / height, (w + k) / width, (h + 2 * k) / height)
+        for k in range(count)
+    ]
+
+
+UNIT = [
+    pytest.param(scatter(FACE, 1, 1280, 720), r"1 of 1 faces are fractions of the frame .*'0.jpg'.*0.222\)", id="one"),
+    pytest.param(scatter(FACE, 30, 1280, 720), "30 of 30 faces are fractions of the frame instead of pixels", id="all"),
+    pytest.param([*scatter(FACE, 9, 1280, 720), row("p", *FACE)], "9 of 10 faces are fractions", id="most"),
+    pytest.param(
+        [*scatter(FACE, 9), row("few.jpg", 0.4, 0.2, 0.1, 0.2)],
+        r"1 of 10 faces .*\(the first: 'few.jpg'",
+        id="one of ten",
+    ),
+    pytest.param(
+        [row("none.jpg"), row("a.jpg", 0.4, 0.2, 0.1, 0.2), row("z.jpg", 0, 0, 0, 0)], "1 of 1", id="and nulls"
+    ),
+    pytest.param([row("a.jpg", 0, 0, 1, 1)] * 2, "1 of 1 faces are fractions", id="the whole frame"),
+]
+
+
+@pytest.mark.parametrize(("rows", "words"), UNIT)
+def test_fractions_of_the_frame_are_rejected(rows: list[dict[str, Any]], words: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "faces.json", rows)
+    with pytest.raises(ConfigError, match=rf"detection.face_cache: .*faces.json: {words}"):
+        check(cached(path))
+    with pytest.raises(ConfigError, match="multiply x and width by the width of the frame"):
+        check(cached(path))  # with the index that exists now
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([row("a.jpg"), row("b.jpg")], id="only nulls"),
+        pytest.param([row("a.jpg", 0, 0, 0, 0), row("b.jpg")], id="only empty boxes"),
+        pytest.param([*scatter(FACE, 9), row("a.jpg", 30, 40, 1.5, 1.5), row("b.jpg", 0, 0, 1, 1)], id="some tiny"),
+        pytest.param([*scatter(FACE, 200), row("a.jpg", 0, 0, 0.5, 0.5)], id="one cut at the corner"),
+        pytest.param(scatter(CLOSE, 12), id="close"),
+    ],
+)
+def test_faces_in_pixels_are_accepted(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    check(cached(write(tmp_path / "faces.json", rows)))
+
+
+@pytest.mark.parametrize("box", [(550, 100, 120, 160), (220, 100, 120, 145)])
+def test_corners_instead_of_sizes_are_rejected(box: Box, tmp_path: Path) -> None:
+    rows = scatter(box, 12)
+    for entry in rows:
+        x, y, width, height = entry["bbox_a"]
+        entry["bbox_a"] = [x, y, x + width, y + height]
+    with pytest.raises(ConfigError, match=r"these boxes are \[x1, y1, x2, y2\] instead of .* times as wide as high"):
+        check(cached(write(tmp_path / "faces.json", rows)))
 
 
 def test_an_unreadable_file_is_rejected(tmp_path: Path) -> None:

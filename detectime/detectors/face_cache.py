@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, UnknownFrameError
-from detectime.detectors.face_cache_files import FACE, read_json_faces, read_run_faces
+from detectime.detectors.face_cache_files import FACE, check_pixels, read_json_faces, read_run_faces
 from detectime.errors import ConfigError
 from detectime.schema import DETECTIONS_FILE, MANIFEST_FILE, REPLACED
 from detectime.settings import CHECKED
@@ -123,7 +123,8 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or has invalid rows; the message names the first twenty.
+        If the file cannot be read, its faces are not in pixels, or it has invalid rows; the message names the first
+        twenty.
 
     Examples
     --------
@@ -141,6 +142,7 @@ def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:
             is_run = file.read(4) == b"PAR1"
         if not is_run:
             known = name_index.load_or_build(read_json_faces, (path,), settings.face_cache_column or "")
+            check_pixels(known.rows, path)  # not when the index is built: an earlier release may have built it
         elif settings.face_cache_column is None:
             known = name_index.load_or_build(read_run_faces, (path,))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from detectime.errors import ConfigError
 from detectime.schema import BOXES, DETECTIONS_FILE, get_table_version
 from detectime.settings import suggest_name
+from detectime.storage.json_files import describe_broken, describe_value, name_format
 from detectime.storage.name_index import NAME_COLUMN
 
 FACE = ("x1", "y1", "x2", "y2", "score")
@@ -30,6 +32,17 @@ _COLUMN_PREFIX = "bbox_"
 _MAX_COORDINATE = 2**31  # pixels
 _REPORTED_ROWS = 20
 _REPORTED_CHARACTERS = 200  # per row
+_REPORTED_COLUMNS = 5
+_SMALLEST_FACE = 2.0  # pixels of the longer side; the median of faces in pixels is larger
+_SLACK = 1e-3  # by which fractions may extend past the frame
+_FEWEST_STRAY = 100  # faces among which one that is a fraction is too many
+_FEWEST_CORNERS = 10  # boxes that tell what is meant by four numbers
+_MOST = 0.99  # of the boxes
+_WIDEST_FACE = 1.2  # times as wide as high
+_ACCEPTED = (
+    'accepted: a JSON list of rows such as {"frame_path": "anna/0001.jpg", "bbox_mtcnn": [x, y, width, height]}, or '
+    "the detections of a run"
+)
 
 
 def read_run_faces(files: tuple[str, ...]) -> pa.Table:
@@ -55,10 +68,12 @@ def read_run_faces(files: tuple[str, ...]) -> pa.Table:
     try:
         file = pq.ParquetFile(path)
         if get_table_version(file.schema_arrow, path) is None:
-            raise ConfigError(f"{path}: not the detections of a run; accepted: its {DETECTIONS_FILE}")
+            raise ConfigError(
+                f"detection.face_cache: {path}: not the detections of a run; accepted: its {DETECTIONS_FILE}"
+            )
         groups = [_select_faces(file.read_row_group(k, columns=columns)) for k in range(file.num_row_groups)]
     except pa.ArrowException as error:
-        raise ConfigError(f"{path}: damaged ({error}); provide another `face_cache`") from error
+        raise ConfigError(f"detection.face_cache: {path}: damaged ({error}); provide another `face_cache`") from error
     return pa.concat_tables([*groups, SCHEMA.empty_table()])
 
 
@@ -128,17 +143,88 @@ def _make_lists(lengths: np.ndarray, columns: list[Any]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, faces, type=kind)
 
 
+def check_pixels(rows: pa.RecordBatch, path: str) -> None:
+    """Refuse faces that are stated in something else than x, y, width and height in pixels.
+
+    Parameters
+    ----------
+    rows
+        In the schema `SCHEMA`.
+    path
+        Of the file, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If most faces, or more than one in a hundred, are fractions of the frame; or if they are corners: the numbers say
+        where the right and lower edges are instead of how large the face is.
+
+    Examples
+    --------
+    >>> face = [{"x1": 10.0, "y1": 20.0, "x2": 40.0, "y2": 60.0, "score": 1.0}]
+    >>> table = pa.table([[b"a.jpg"], [None], [None], [face]], SCHEMA)
+    >>> check_pixels(table.to_batches()[0], "faces.json")
+    """
+    faces = rows.column("faces")
+    flat = faces.flatten()
+    corners = np.stack([flat.field(name).to_numpy(zero_copy_only=False) for name in FACE[:4]], axis=1)
+    corners = corners.astype(np.float64)
+    sides = corners[:, 2:] - corners[:, :2]
+    has_area = (sides > 0).all(axis=1)
+    if not has_area.any():
+        return
+    lists = pc.list_parent_indices(faces).to_numpy()
+    longer = sides.max(axis=1)
+    median = float(np.median(longer[has_area]))
+    # A face of pixels cannot lie within the first one; detectors that cut it at the frame's corner state whole numbers.
+    in_unit = has_area & (corners > -_SLACK).all(axis=1) & (corners <= 1 + _SLACK).all(axis=1)
+    in_unit &= (corners != np.floor(corners)).any(axis=1)
+    is_share = in_unit if median >= _SMALLEST_FACE else has_area & (longer < _SMALLEST_FACE)
+    if median < _SMALLEST_FACE or _FEWEST_STRAY * np.count_nonzero(in_unit) > np.count_nonzero(has_area):
+        first = rows.column(NAME_COLUMN)[int(lists[np.flatnonzero(is_share)[0]])].as_py()
+        raise ConfigError(
+            f"detection.face_cache: {path}: {np.count_nonzero(is_share):,} of {np.count_nonzero(has_area):,} faces are "
+            f"fractions of the frame instead of pixels (the first: {os.fsdecode(first)!r}; the median of the longer "
+            f"sides of all is {median:.3g}); multiply x and width by the width of the frame, and y and height by its "
+            "height"
+        )
+    _refuse_corners(corners[has_area], sides[has_area], path)
+
+
+def _refuse_corners(corners: np.ndarray, sides: np.ndarray, path: str) -> None:
+    """Refuse numbers that are faces as x1, y1, x2, y2 and, as x, y, width, height, have the shape of none."""
+    starts = corners[:, :2]
+    read_otherwise = sides - starts  # the sides, if what is read as width and height were x2 and y2
+    if len(corners) < _FEWEST_CORNERS or (read_otherwise > 0).all(axis=1).mean() < _MOST:
+        return
+    shape, other_shape = (np.median(both[:, 0] / both[:, 1]) for both in (sides, read_otherwise))
+    if other_shape <= _WIDEST_FACE < shape:
+        raise ConfigError(
+            f"detection.face_cache: {path}: these boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the "
+            f"latter, the median face is {shape:.2f} times as wide as high; subtract x1 from x2, and y1 from y2"
+        )
+
+
 def _load_rows(path: str) -> list[Any]:
+    with open(path, "rb") as file:
+        content = file.read()
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = json.load(file)
+        rows = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # ValueError: broken JSON, or not UTF-8
         raise ConfigError(
-            f"{path}: neither JSON in UTF-8 nor the detections of a run ({error}); provide another `face_cache`"
+            f"detection.face_cache: {path}: neither JSON in UTF-8 nor the detections of a run: "
+            f"{describe_broken(content, error)}; {_ACCEPTED}"
         ) from error
-    if not isinstance(rows, list):
-        raise ConfigError(f"{path}: not a face cache; accepted: a JSON list of rows, or the detections of a run")
+    if not isinstance(rows, list) or (rows and not isinstance(rows[0], dict)):
+        raise ConfigError(f"detection.face_cache: {path}: not a face cache but {_describe_rows(rows)}; {_ACCEPTED}")
     return rows
+
+
+def _describe_rows(value: Any) -> str:
+    first = next(iter(value.items()), None) if isinstance(value, dict) else None
+    if first is not None and (first[1] is None or _is_box(first[1])):
+        return "an object with a box for each path; write each of them as a row"
+    return describe_value(value)
 
 
 def _select_column(row: Any, wanted: str, path: str) -> str:
@@ -146,7 +232,8 @@ def _select_column(row: Any, wanted: str, path: str) -> str:
     columns: list[str] = [key for key in row if key.startswith(_COLUMN_PREFIX)] if isinstance(row, dict) else []
     if not columns:
         raise ConfigError(
-            f"{path}: the first row has no column {_COLUMN_PREFIX}<detector>; accepted: it and frame_path in every row"
+            f"detection.face_cache: {path}: {_describe_columns(row)}; accepted: {_COLUMN_PREFIX}<detector> and "
+            "frame_path in every row"
         )
     if wanted and wanted not in columns:
         raise ConfigError(
@@ -157,6 +244,14 @@ def _select_column(row: Any, wanted: str, path: str) -> str:
             f"detection.face_cache_column = None: {path} has several columns of boxes; accepted: {', '.join(columns)}"
         )
     return wanted or columns[0]
+
+
+def _describe_columns(row: Any) -> str:
+    if row is None:
+        return "the list has no rows"
+    what = name_format([row])
+    listed = ", ".join(map(str, list(row)[:_REPORTED_COLUMNS]))
+    return f"the first row has no column {_COLUMN_PREFIX}<detector>{f': this is {what}' if what else f', but {listed}'}"
 
 
 def _check_row(row: Any, column: str, boxes: dict[str, Any]) -> str | None:
@@ -181,7 +276,10 @@ def _is_box(value: Any) -> bool:
 
 
 def _make_error(path: str, errors: list[str]) -> ConfigError:
-    lines = [f"{path}: invalid rows in the face cache:", *(f"  {error}" for error in errors[:_REPORTED_ROWS])]
+    lines = [
+        f"detection.face_cache: {path}: invalid rows in the face cache:",
+        *(f"  {error}" for error in errors[:_REPORTED_ROWS]),
+    ]
     if len(errors) > _REPORTED_ROWS:
         lines.append(f"  and {len(errors) - _REPORTED_ROWS} more")
     # papermill and terminals show the end of a message.

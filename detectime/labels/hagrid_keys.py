@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -152,17 +151,20 @@ class _LongKeys:
         wanted = self._table.loc[self.rows]
         stems = pc.replace_substring_regex(listing.names, _STEM, r"\1")
         asked = pa.array([name.encode() for name in set(wanted["name"])], pa.binary())
-        candidates: dict[str, list[int]] = {}
-        is_asked = pc.indices_nonzero(pc.is_in(stems, value_set=asked))
-        for position, stem in zip(is_asked.to_pylist(), stems.take(is_asked).to_pylist(), strict=True):
-            candidates.setdefault(stem.decode(), []).append(position)
+        candidates = pc.indices_nonzero(pc.is_in(stems, value_set=asked))
+        paths = {
+            position: os.fsdecode(path)
+            for position, path in zip(candidates.to_pylist(), listing.names.take(candidates).to_pylist(), strict=True)
+        }
+        ends = _PathEnds(paths, {1, *(trimmed.count("/") + 1 for trimmed in wanted["trimmed"])})
         of_class = classes.take(pa.array(self.rows)).cast(pa.string()).to_pylist()
         ambiguous: list[str] = []
         found = positions.to_pandas().to_numpy(np.float64, copy=True)
         columns = (wanted["key"], wanted["trimmed"], wanted["name"], self._alone[self.rows], of_class)
         for row, key, trimmed, name, is_alone, class_name in zip(self.rows.tolist(), *columns, strict=True):
-            paths = {position: os.fsdecode(listing.names[position].as_py()) for position in candidates.get(name, ())}
-            best = _choose_paths(key.replace("\\", "/"), trimmed, paths, class_name, is_alone)
+            best = ends.find(key, trimmed, name if is_alone else None)
+            own = [position for position in best if _is_of_class(_get_folder(paths[position]), class_name)]
+            best = own if own and len(best) > 1 else best
             if len(best) > 1:
                 ambiguous += [paths[position] for position in best]
             found[row] = best[0] if best else np.nan
@@ -171,20 +173,37 @@ class _LongKeys:
         return pa.array(found, pa.float64(), from_pandas=True).cast(pa.int32())
 
 
-def _choose_paths(key: str, trimmed: str, paths: dict[int, str], class_name: str, is_alone: bool) -> list[int]:
-    """Return the positions of the paths that a long key may mean: one, if it can be told."""
-    tests: list[Callable[[str], bool]] = [
-        lambda path: path == key,
-        lambda path: path.endswith(f"/{key}"),
-        lambda path: f"/{path.rpartition('.')[0]}".endswith(f"/{trimmed}"),
-        lambda path: is_alone,
-    ]
-    for test in tests:
-        best = [position for position, path in paths.items() if test(path)]
-        if best:
-            own = [position for position in best if _is_of_class(_get_folder(paths[position]), class_name)]
-            return own if len(best) > 1 and own else best
-    return []
+class _PathEnds:
+    """Paths by their last parts.
+
+    Parameters
+    ----------
+    paths
+        By position.
+    depths
+        How many parts the keys have.
+    """
+
+    def __init__(self, paths: dict[int, str], depths: set[int]) -> None:
+        self._places: dict[str, int] = {}
+        self._ends: dict[str, list[int]] = {}
+        self._trimmed: dict[str, list[int]] = {}
+        for position, path in paths.items():
+            self._places[path] = position
+            parts = path.split("/")
+            stem = parts[-1].rpartition(".")[0] or parts[-1]
+            for depth in depths:
+                if depth <= len(parts):
+                    folders = parts[len(parts) - depth : -1]
+                    self._ends.setdefault("/".join([*folders, parts[-1]]), []).append(position)
+                    self._trimmed.setdefault("/".join([*folders, stem]), []).append(position)
+
+    def find(self, key: str, trimmed: str, name: str | None) -> list[int]:
+        """Return the positions of the paths that a key may mean, the surest first; by its `name` at last."""
+        path = re.sub(_KEY_START, "", key.replace("\\", "/"))
+        if path in self._places:
+            return [self._places[path]]
+        return self._ends.get(path) or self._trimmed.get(trimmed) or (self._trimmed.get(name) if name else None) or []
 
 
 def _get_folder(path: str) -> str:
