@@ -156,8 +156,8 @@ def check_pixels(rows: pa.RecordBatch, path: str) -> None:
     Raises
     ------
     ConfigError
-        If most faces, or more than one in a hundred, are fractions of the frame; or if they are corners: the numbers say
-        where the right and lower edges are instead of how large the face is.
+        If most faces, or more than one in a hundred, are fractions of the frame, or if they are corners: numbers that
+        say where the right and lower edges are instead of how large the face is.
 
     Examples
     --------

@@ -123,6 +123,26 @@ def read_annotations(
     return number_classes(table, labels)
 
 
+def has_class_files(annotations: str | os.PathLike[str], classes: Mapping[str, str], labels: Iterable[str]) -> bool:
+    """Whether a file or folder is meant as HaGRID's annotations by the names of its files, whatever is in them.
+
+    Parameters
+    ----------
+    annotations, classes, labels
+        As those of `read_annotations`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "ok.json").write_text("")
+    ...     has_class_files(folder, {"ok": "ok"}, ["ok"]), has_class_files(folder, {"peace": "ok"}, ["ok"])
+    (True, False)
+    """
+    wanted = _choose_classes((), classes, labels)
+    return any(file.stem in wanted for file in _list_files(annotations))
+
+
 def list_classes(annotations: str | os.PathLike[str]) -> list[str]:
     """Return HaGRID's own names of the classes that are annotated: those of the files that have records, sorted.
 
