@@ -192,6 +192,22 @@ def test_groups_of_paths(tmp_path: Path) -> None:
     assert table["video_name"].tolist() == ["anna", "anna", "Ben", "ben"]
 
 
+def test_numbers_that_count_samples_are_no_groups(tmp_path: Path) -> None:
+    """Keys that count on say nothing about who is in a picture, unless the user says so."""
+    members: Members = {}
+    for k in range(20):
+        members |= {f"{k:06}.jpg": PICTURE, f"{k:06}.cls": "ok"}
+    table = read(place := write_tar(tmp_path / "a.tar", members))
+    assert table["video_name"].nunique() == 20
+    assert "video_name in a .json" in notes_of(table)["no_groups"]
+    assert read(place, group_by="numbers")["video_name"].nunique() == 1
+    times: Members = {}
+    for k in range(20):
+        name = f"2024-05-01 1{k // 10}-22-{k:02}"
+        times |= {f"{name}.jpg": PICTURE, f"{name}.cls": "ok"}
+    assert read(write_tar(tmp_path / "b.tar", times))["video_name"].nunique() == 2
+
+
 def test_spellings_of_endings(tmp_path: Path) -> None:
     """Case in endings does not count, and folders may have dots."""
     table = read(write_tar(tmp_path / "a.tar", {"v1.0/A.JPG": PICTURE, "v1.0/A.CLS": "ok", "v1.0/A.Json": {}}))
@@ -281,7 +297,9 @@ def test_few_classes_are_refused(tmp_path: Path) -> None:
 
 def test_no_sample_is_refused(tmp_path: Path) -> None:
     """A place without pictures is refused, naming what is there."""
-    assert "'readme.md'" in refuse(write_files(tmp_path, {"readme.md": "", "1.cls": "ok"}))
+    assert "'readme.md'" in refuse(write_files(tmp_path / "none", {"readme.md": "", "1.cls": "ok"}))
+    write_tar(tmp_path / "parts" / "train" / "a.tar", SAMPLES)
+    assert "archives in folders: 'train/a.tar'; give one of the folders as `images`" in refuse(tmp_path / "parts")
 
 
 def test_unknown_class_is_refused(tmp_path: Path) -> None:
@@ -297,6 +315,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     """A class in ``.cls`` and another in ``.json`` is refused, naming the sample."""
     message = refuse(write_tar(tmp_path / "a.tar", SAMPLES | {"s/0002.json": {"label": "ok"}}))
     assert "s/0002.jpg: .cls says 'stop', .json says 'ok'" in message
+    assert "classes.txt" not in message
     numbers: Members = {"1.jpg": PICTURE, "1.cls": str(LABELS["ok"]), "1.json": {"label": "stop"}}
     assert "classes.txt" in refuse(write_tar(tmp_path / "b.tar", numbers))
     numbers["1.json"] = {"label": "ok"}

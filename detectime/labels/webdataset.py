@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from detectime.labels.columns import add_listing, number_classes, set_attrs
-from detectime.labels.grouping import group_files
+from detectime.labels.grouping import NO_GROUPS, Groups, group_files
 from detectime.labels.hagrid_records import BOX_FAULTS, convert_boxes
 from detectime.labels.tables import TableError, format_names
 from detectime.labels.webdataset_classes import (
@@ -41,6 +43,7 @@ from detectime.labels.webdataset_samples import Samples, find_samples, is_webdat
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.contract import Source, UnreachableFrameError
+from detectime.sources.file_kinds import is_archive_name
 from detectime.sources.listing import Listing
 
 __all__ = ["is_webdataset", "list_classes", "read_webdataset"]
@@ -48,6 +51,7 @@ __all__ = ["is_webdataset", "list_classes", "read_webdataset"]
 _FIRST_COLUMNS = ["frame_path", "video_name", "frame_id", "class_name"]
 _NO_MEMBER = "neither .cls nor .json"
 _NO_CLASS = f"no .cls, and a .json without {', '.join(CLASS_KEYS[:-1])} or {CLASS_KEYS[-1]}"
+_COUNTER = re.compile(r"(?:.*/)?[0-9]+\.[^/]*", re.DOTALL)
 _SHOWN = 5  # reasons that a message lists
 _FEWEST = 0.5  # of the pictures, which must have a class
 
@@ -235,6 +239,12 @@ def _note_reasons(kind: str, found: Mapping[str, list[str]], one: str, many: str
 
 def _explain_no_samples(root: str, listing: Listing) -> str:
     first = sorted(map(os.fsdecode, listing.names.slice(0, 1000).to_pylist()))[:2]
+    archives = [name for name in map(os.fsdecode, listing.names.to_pylist()) if is_archive_name(name)]
+    if archives:
+        return (
+            f"{root}: there are no pictures here, but archives in folders: {format_names(sorted(archives)[:2])}; give "
+            "one of the folders as `images`, or put the archives into one folder"
+        )
     return (
         f"{root}: no file here is a picture by its ending, with a name before its first dot, such as 0001.jpg beside "
         f"0001.cls: there are {format_names(first)}; set another labels_type, or another place as `images`"
@@ -288,10 +298,15 @@ def _add_groups(table: pd.DataFrame, members: _Members, group_by: str | None) ->
     notes: list[Note] = []
     if is_unknown.any():
         rest = table[is_unknown]
-        groups = group_files(rest["frame_path"].tolist(), rest["class_name"].tolist(), group_by)
+        groups = _group_paths(rest["frame_path"].tolist(), rest["class_name"].tolist(), group_by)
         names[is_unknown] = groups.video_name.to_pylist()
         position[is_unknown] = groups.frame_id
-        notes += groups.notes
+        notes += [
+            dataclasses.replace(note, text=f"{note.text}; or state it as {GROUP_KEYS[0]} in a .json")
+            if note.kind == NO_GROUPS
+            else note
+            for note in groups.notes
+        ]
     if not is_unknown.all():
         of = f"a person or video ({', '.join(GROUP_KEYS[:-1])} or {GROUP_KEYS[-1]}) in a .json"
         stated = sorted({str(name) for name in names[~is_unknown]})
@@ -305,6 +320,14 @@ def _add_groups(table: pd.DataFrame, members: _Members, group_by: str | None) ->
     numbers = np.array([number or 0 for number in members.frame_ids], np.int64)
     table["frame_id"] = np.where(is_numbered, numbers, position)
     return notes
+
+
+def _group_paths(paths: Sequence[str], class_names: Sequence[str], group_by: str | None) -> Groups:
+    """Group pictures by their paths, but not by numbers alone: they count the samples of a set, perhaps shuffled."""
+    groups = group_files(paths, class_names, group_by)
+    if group_by is None and groups.kind == "numbers" and all(map(_COUNTER.fullmatch, paths)):
+        return group_files(paths, class_names, "file")
+    return groups
 
 
 # -- boxes

@@ -157,17 +157,19 @@ def resolve_classes(
     names: list[str] = []
     unknown: dict[str, list[str]] = {}
     contradictions: list[str] = []
+    has_number = False
     for statement in statements:
         said = [resolver.resolve(value) for value in statement[1:3] if value is not None]
         if len(said) == 2 and said[0] != said[1]:
             shown = [shorten_text(str(value)) for value in statement[1:3]]
+            has_number |= any(isinstance(value, int) for value in statement[1:3])
             contradictions.append(f"{statement.path}: .cls says {shown[0]}, .json says {shown[1]}")
         name = said[-1]
         if name not in labels:
             unknown.setdefault(name, []).append(statement.path)
         names.append(name)
     if contradictions:
-        raise TableError(_explain_contradictions(contradictions, resolver, where))
+        raise TableError(_explain_contradictions(contradictions, has_number and not resolver.numbers.origin, where))
     if unknown:
         raise TableError(_explain_unknown(unknown, resolver, labels, where))
     return names
@@ -231,11 +233,11 @@ class _Resolver:
         return self._spellings.get(fold_name(name), name)
 
 
-def _explain_contradictions(contradictions: Sequence[str], resolver: _Resolver, where: str) -> str:
+def _explain_contradictions(contradictions: Sequence[str], needs_list: bool, where: str) -> str:
     shown = "; ".join(contradictions[:3]) + (f"; and {len(contradictions) - 3} more" if len(contradictions) > 3 else "")
     what = "sample contradicts itself" if len(contradictions) == 1 else "samples contradict themselves"
     remedy = "correct one, or remove the .cls or the class in the .json of all"
-    if not resolver.numbers.origin:
+    if needs_list:
         remedy += (
             "; numbers are those of the section `labels`: if they are others, put a file classes.txt there, with one "
             "name per line in the order of the numbers from 0"
