@@ -80,7 +80,7 @@ _CAMERA_WORDS = frozenset(
         *("untitled", "download", "file", "output", "copy", "cropped", "crop", "resized", "edited", "aug", "augmented"),
         *("rgb", "color", "colour", "depth", "sample", "samples", "data", "dataset", "gesture", "gestures", "sign"),
         *("left", "right", "lefthand", "righthand", "hand", "hands", "camera", "cam", "new", "kopie", "bild", "foto"),
-        *("jpg", "jpeg", "png"),
+        *("jpg", "jpeg", "png", "mp4", "mov", "avi", "mkv", "webm", "m4v"),
     ]
 )
 """Words in file names that say nothing about who is in the picture."""
@@ -351,11 +351,11 @@ def _find_numbered(tokens: Sequence[str], position: int) -> str | None:
 
 def _is_camera_word(token: str) -> bool:
     """Whether a word says nothing about who is in the picture, by itself or before a number."""
-    found = _LETTERS_AND_NUMBER.fullmatch(token)
-    word = (found[1] if found else token).casefold()
-    if word in _CAMERA_WORDS or word in _RECORDING_WORDS or word in SPLITS:
-        return True
-    return bool(found) and len(word) == 1 and len(found[2]) >= _CAMERA_COUNTER  # type: ignore[index]
+    word, number = token.casefold(), ""
+    if found := _LETTERS_AND_NUMBER.fullmatch(token):
+        word, number = found[1].casefold(), found[2]
+    words = _CAMERA_WORDS | _RECORDING_WORDS | SPLITS
+    return word in words or f"{word}{number}" in words or (len(word) == 1 and len(number) >= _CAMERA_COUNTER)
 
 
 def _drop_class(tokens: list[str], class_name: str) -> list[str]:
@@ -488,6 +488,8 @@ def _find_usual_step(steps: Floats) -> tuple[float, float]:
     if not len(steps):
         return 1.0, 0.0
     values, counts = np.unique(steps, return_counts=True)
+    if counts.max() == 1 and values[0] > _GAP:  # too few to tell, and far apart
+        return 1.0, 0.0
     return float(values[counts.argmax()]), float(counts.max() / len(steps))
 
 
