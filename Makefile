@@ -13,8 +13,12 @@ PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
 # test files side by side, one per core, since most tests wait for processes they start; `make test PARALLEL=`: one by one
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# of `make fuzz`: how long, and which inputs
+SECONDS ?= 60
+SEED ?= 0
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-all test-browser quick lint ultralytics nightly wheel sample bench clean
+.PHONY: help setup demo lab test test-all test-browser quick fuzz lint ultralytics nightly wheel sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +46,9 @@ test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chr
 
 quick: $(VENV)/test ## run only the quick tests
 	$(BIN)/python $(PYTEST) -m "not slow and not browser"
+
+fuzz: $(ALL)/ready ## read inputs changed at random, to find faults (SECONDS=60 SEED=0; reports/fuzz)
+	$(ALL)/bin/python -m tools.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/test ## check style and types
 	$(BIN)/ruff check
