@@ -119,7 +119,7 @@ def read_annotated(
     is_used = (shown.code >= 0) & ~files.matches.is_copy
     rows = np.flatnonzero(is_used)
     names = list(labels)
-    positions = np.where(files.matches.row >= 0, files.position[files.matches.row], -1)[rows]
+    positions = np.append(files.position, -1)[files.matches.row[rows]]
     class_names = [names[code] for code in shown.code[rows].tolist()]
     paths = _choose_paths(annotations, files, rows)
     table = pd.DataFrame({"frame_path": pd.array(paths, "str"), "class_name": pd.array(class_names, "str")})
@@ -344,7 +344,7 @@ def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str) ->
             f"punctuation alone: {listed}; write them as in `labels` in config.yml, or change them there"
         )
     if len(found) and (codes == _NONE).all():
-        listed = format_names(unknown[:_SHOWN]) or "boxes without a label"
+        listed = format_names(sorted(unknown)) or "boxes without a label"
         raise TableError(
             f"{path}: none of its {len(found)} labels is a class: {listed}; accepted: {', '.join(labels)}; add them to "
             "`labels` in config.yml, or set `labels: auto`"

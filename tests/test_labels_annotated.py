@@ -1,0 +1,347 @@
+"""COCO, CVAT, Pascal VOC and YOLO as labels: the class, the group and the boxes of each annotated picture."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from finished_runs import make_run
+
+from detectime.config import load_config
+from detectime.exports.export import export_run
+from detectime.labels import annotated
+from detectime.labels.annotated import hash_annotations, list_classes, read_annotated, recognise
+from detectime.labels.frame_table import read_labels
+from detectime.labels.tables import TableError
+from detectime.paths import SAMPLE
+from detectime.schema import CORNERS, TRUTH, TRUTH_SIZE
+from detectime.sources import open_source
+from detectime.sources.listing import Listing, list_source
+
+LABELS = {"no_gesture": 0, "stop": 1, "ok": 4, "thumbs_up": 7}
+BOX = [160, 120, 320, 240]  # x, y, width, height in a picture of 640 x 480
+
+
+def make_listing(*names: str) -> Listing:
+    return Listing(pa.array([name.encode() for name in names], pa.binary()), pa.array(map(str, names), pa.string()))
+
+
+def write_coco(
+    folder: Path, pictures: Mapping[str, Sequence[str]], *, fields: Mapping[str, Any] | None = None, **size: int | None
+) -> str:
+    """Write a file of COCO: the labels of the boxes of each picture."""
+    names = sorted({label for labels in pictures.values() for label in labels})
+    sizes = {"width": 640, "height": 480} | size
+    images = [{"id": k, "file_name": name, **sizes, **(fields or {})} for k, name in enumerate(pictures)]
+    boxes = [
+        {"id": 100 * k + n, "image_id": k, "category_id": names.index(label), "bbox": BOX}
+        for k, labels in enumerate(pictures.values())
+        for n, label in enumerate(labels)
+    ]
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    file = folder / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    return str(file)
+
+
+def read(path: str, *files: str, labels_type: str = "coco", group_by: str | None = None) -> pd.DataFrame:
+    return read_annotated(path, labels_type, make_listing(*files), LABELS, group_by)
+
+
+def list_kinds(table: pd.DataFrame) -> dict[str, int]:
+    return {note.kind: note.count for note in table.attrs["notes"]}
+
+
+# -- classes and boxes
+
+
+def test_a_picture_is_of_the_class_of_its_boxes(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"a.jpg": ["ok"], "b.jpg": ["stop", "no_gesture"], "c.jpg": ["ok", "ok"]})
+    table = read(path, "a.jpg", "b.jpg", "c.jpg")
+    assert table["class_name"].tolist() == ["ok", "stop", "ok"]
+    assert table["label"].tolist() == [4, 1, 4]
+    box = "[0.25, 0.25, 0.75, 0.75]"
+    assert table[TRUTH].tolist() == [f"[{box}]", f"[{box}]", f"[{box}, {box}]"]
+    assert table[TRUTH_SIZE].tolist() == ["640x480"] * 3
+    assert table["on_disk"].all()
+    assert table["frame_id"].dtype == "int64"
+    assert table.attrs["labels_sha256"] == hash_annotations(path, "coco")
+
+
+def test_pictures_that_show_no_class_are_told(tmp_path: Path) -> None:
+    pictures = {"a.jpg": ["ok"], "b.jpg": ["ok", "stop"], "c.jpg": ["dog"], "d.jpg": ["dog", "ok"], "e.jpg": []}
+    table = read(write_coco(tmp_path, pictures), *pictures, "f.jpg", "instances.json", ".DS_Store")
+    assert dict(zip(table["frame_path"], table["class_name"], strict=True)) == {
+        "a.jpg": "ok",
+        "d.jpg": "ok",
+        "e.jpg": "no_gesture",
+    }
+    assert list_kinds(table).items() >= {"two_classes": 1, "other_label": 2, "without_box": 1}.items()
+    (other,) = [str(note) for note in table.attrs["notes"] if note.kind == "other_label"]
+    assert "'dog' (2); 1 picture is left out, with no box of a class" in other
+    assert (table.attrs["unlisted"], table.attrs["unlisted_names"]) == (1, ["f.jpg"])
+
+
+def test_pictures_without_boxes_are_left_out_without_no_gesture(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"a.jpg": ["ok"], "b.jpg": []})
+    table = read_annotated(path, "coco", make_listing("a.jpg", "b.jpg"), {"ok": 1})
+    assert table["frame_path"].tolist() == ["a.jpg"]
+    assert any("left out, since no_gesture is not in `labels`" in str(note) for note in table.attrs["notes"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["dog", "cat"],
+            r"none of its 2 labels is a class: 'cat', 'dog'; accepted: no_gesture, stop, ok, thumbs_up; add",
+        ),
+        (["Thumbs Up", "ok"], r"a label differs from classes in case.*'Thumbs Up' \(did you mean 'thumbs_up'\?\)"),
+        (["ok", "stop"], "no picture shows a class: 1 annotated picture has boxes of several classes"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=message):
+        read(write_coco(tmp_path, {"a.jpg": labels}), "a.jpg")
+
+
+def test_boxes_without_the_size_of_their_picture_are_not_used(tmp_path: Path) -> None:
+    table = read(write_coco(tmp_path, {"a.jpg": ["ok"]}, width=None), "a.jpg")
+    assert table[TRUTH].tolist() == ["[]"]
+    assert TRUTH_SIZE not in table
+    assert list_kinds(table)["without_size"] == 1
+
+
+def test_a_picture_with_a_box_that_is_not_known_has_none(tmp_path: Path) -> None:
+    file = Path(write_coco(tmp_path, {"a.jpg": ["ok", "ok"]}))
+    content = json.loads(file.read_text())
+    content["annotations"][1]["bbox"] = [0, 0, 0, 0]
+    file.write_text(json.dumps(content))
+    assert read(str(file), "a.jpg")[TRUTH].tolist() == ["[]"]
+
+
+# -- files
+
+
+def test_pictures_are_found_by_the_end_of_their_path_and_may_be_missing(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"a/1.jpg": ["ok"], "./b\\2.jpg": ["ok"]})
+    table = read(path, "images/a/1.jpg", "images/c/3.jpg")
+    assert table["frame_path"].tolist() == ["images/a/1.jpg", "b/2.jpg"]
+    assert table["on_disk"].tolist() == [True, False]
+    assert table["stamp"].isna().tolist() == [False, True]
+    assert table.attrs["unlisted_names"] == ["images/c/3.jpg"]
+    assert list_kinds(table)["by_end"] == 1
+
+
+def test_a_source_with_none_of_the_pictures_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"a/1.jpg": ["ok"]})
+    with pytest.raises(TableError, match=r"none of the 1 annotated pictures is in `images`.*'a/1\.jpg'.*'x/9\.jpg'"):
+        read(path, "x/9.jpg")
+    assert not read(path)["on_disk"].any()  # the place is not mounted
+
+
+def test_a_picture_that_could_be_several_files_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"1.jpg": ["ok"]})
+    with pytest.raises(TableError, match="1 annotated picture could be several files of the source"):
+        read(path, "a/1.jpg", "b/1.jpg")
+
+
+@pytest.mark.parametrize(("second", "rows"), [(["ok"], 1), (["stop"], 0)])
+def test_a_picture_that_is_listed_twice(second: list[str], rows: int, tmp_path: Path) -> None:
+    file = Path(write_coco(tmp_path, {"a.jpg": ["ok"], "b.jpg": second, "c.jpg": ["ok"]}))
+    file.write_text(file.read_text().replace('"b.jpg"', '"a.jpg"'))
+    if not rows:
+        with pytest.raises(TableError, match=r"annotated several times, with different classes: 'a\.jpg'"):
+            read(str(file))
+        return
+    table = read(str(file))
+    assert table["frame_path"].tolist() == ["a.jpg", "c.jpg"]
+    assert table.attrs["duplicates"] == 1
+
+
+# -- groups
+
+
+@pytest.mark.parametrize(
+    ("fields", "group"),
+    [
+        ({"user_id": 17}, "17"),
+        ({"video_id": 3, "Subject": " anna "}, "anna"),
+        ({"video_name": "v", "user_id": "u"}, "v"),
+        ({"user_id": None, "license": 3}, "anna"),
+        ({"user_id": True}, "anna"),
+    ],
+)
+def test_groups_are_stated_or_found_by_name(fields: dict[str, Any], group: str, tmp_path: Path) -> None:
+    pictures = {"anna_1.jpg": ["ok"], "anna_2.jpg": ["stop"]}
+    table = read(write_coco(tmp_path, pictures, fields=fields), *pictures)
+    assert table["video_name"].tolist() == [group, group]
+    assert table["frame_id"].tolist() == [1, 2]
+    assert list_kinds(table)["groups"] == 1
+
+
+def test_a_folder_of_pictures_is_no_group(tmp_path: Path) -> None:
+    pictures = {"train/images/x.jpg": ["ok"], "valid/images/y.jpg": ["stop"]}
+    table = read(write_coco(tmp_path, pictures), *pictures)
+    assert list_kinds(table)["no_groups"] == 2
+
+
+def test_attributes_of_cvat_name_the_person(tmp_path: Path) -> None:
+    box = '<box label="ok" occluded="0" xtl="160" ytl="120" xbr="480" ybr="360">{}</box>'
+    person = '<attribute name="Person">anna</attribute>'
+    images = "".join(
+        f'<image id="{k}" name="{k}.jpg" width="640" height="480">{box.format(person)}</image>' for k in range(2)
+    )
+    file = tmp_path / "annotations.xml"
+    file.write_text(f"<annotations><version>1.1</version>{images}</annotations>")
+    table = read(str(file), "0.jpg", "1.jpg", labels_type="cvat")
+    assert table["video_name"].tolist() == ["anna", "anna"]
+    assert table[TRUTH].tolist() == ["[[0.25, 0.25, 0.75, 0.75]]"] * 2
+    with zipfile.ZipFile(tmp_path / "task.zip", "w") as archive:
+        archive.write(file, "annotations.xml")
+    assert recognise(str(tmp_path / "task.zip")) == "cvat"
+    assert len(read(str(tmp_path / "task.zip"), "0.jpg", "1.jpg", labels_type="cvat")) == 2
+
+
+# -- other formats
+
+
+def write_yolo(folder: Path, files: Sequence[str]) -> str:
+    (folder / "data.yaml").write_text("train: train/images\nval: valid/images\nnames: [ok, stop]\n")
+    for number, name in enumerate(files):
+        label = folder / name.replace("images", "labels")
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.with_suffix(".txt").write_text(f"{number % 2} 0.5 0.5 0.5 0.5\n")
+    return str(folder)
+
+
+def test_yolo_of_roboflow(tmp_path: Path) -> None:
+    files = [f"{part}/images/anna_{k}_jpg.rf.{k}{'0' * 31}.jpg" for part in ("train", "valid") for k in range(2)]
+    path = write_yolo(tmp_path, files)
+    assert recognise(path) == recognise(f"{path}/data.yaml") == "yolo"
+    for place in (path, f"{path}/data.yaml"):
+        table = read(place, *files, "data.yaml", "train/labels/x.txt", labels_type="yolo")
+        assert sorted(table["frame_path"]) == sorted(files)
+        assert set(table["video_name"]) == {"anna"}
+        assert set(table[TRUTH]) == {"[[0.25, 0.25, 0.75, 0.75]]"}
+        assert TRUTH_SIZE not in table
+        assert table.attrs["unlisted"] == 0
+    assert list_classes(path, "yolo") == ["ok", "stop"]
+    assert hash_annotations(path, "yolo") == hash_annotations(f"{path}/data.yaml", "yolo")
+
+
+def test_voc_beside_its_pictures(tmp_path: Path) -> None:
+    sizes = "<size><width>640</width><height>480</height></size>"
+    corners = "<bndbox><xmin>161</xmin><ymin>121</ymin><xmax>480</xmax><ymax>360</ymax></bndbox>"
+    (tmp_path / "Annotations").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename>{sizes}<object><name>ok</name>{corners}</object></annotation>"
+        )
+    table = read(str(tmp_path), "JPEGImages/a.png", "JPEGImages/b.jpg", "Annotations/a.xml", labels_type="voc")
+    assert recognise(str(tmp_path)) == "voc"
+    assert table["frame_path"].tolist() == ["JPEGImages/a.png", "JPEGImages/b.jpg"]
+    assert table[TRUTH].tolist() == ["[[0.25, 0.25, 0.75, 0.75]]"] * 2
+    assert table.attrs["unlisted"] == 0
+
+
+def test_faces_and_people_are_no_classes_by_themselves(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"a.jpg": ["ok", "face", "Person"], "b.jpg": ["zzz"]})
+    assert list_classes(path, "coco") == ["ok", "zzz"]
+    with pytest.raises(TableError, match="`labels: auto` takes the labels of boxes as classes"):
+        list_classes(write_coco(tmp_path, {"a.jpg": ["face"]}), "coco")
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"ok.json": '{"7f3a": {"bboxes": [[0, 0, 1, 1]], "labels": ["ok"], "user_id": "a"}}'}, "hagrid"),
+        ({"readme.txt": "Thanks to all\n", "ok/1.jpg": ""}, None),
+        ({"classes.txt": "ok\nstop\n", "1.txt": "0 0.5 0.5 0.1 0.1\n"}, "yolo"),
+        ({"labels/1.txt": "0 0.5 0.5 0.1 0.1\n"}, "yolo"),
+        ({"truth.json": '{"a.jpg": {"hands": []}}'}, None),
+        ({"a.jpg": ""}, None),
+    ],
+)
+def test_folders_are_recognised(files: dict[str, str], found: str | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert recognise(str(tmp_path)) == found
+
+
+def test_what_is_not_there_is_refused() -> None:
+    with pytest.raises(TableError, match="no such file or folder"):
+        read_annotated("no/such.json", "coco", make_listing(), LABELS)
+
+
+# -- exports of detectime come back
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports")
+    run = make_run(folder / "run")
+    export_run(run, ["coco", "yolo", "voc", "cvat", "hagrid"], folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels_type", "own_pictures"),
+    # Records of HaGRID name pictures by their own names alone.
+    [*((name, own) for name in annotated.FORMATS for own in (True, False)), ("hagrid", True)],
+)
+def test_exports_come_back(labels_type: str, own_pictures: bool, exports: Path, tmp_path: Path) -> None:
+    samples = pd.read_csv(exports / labels_type / "samples.csv").set_index("frame_path")
+    images = exports / labels_type if own_pictures else SAMPLE / "TRAIN_DATA"
+    parameters = {"images": str(images), "labels": str(exports / labels_type), "output": str(tmp_path)}
+    config = load_config(parameters=parameters)
+    table = read_labels(config, open_source(str(images)))
+    assert len(table) == len(samples)
+    assert table["on_disk"].all()
+    if own_pictures:
+        stems = table["frame_path"].str.replace(r"^.*/|\.\w+$", "", regex=True)
+        expected = samples.reset_index().set_index("name").loc[stems]
+    else:
+        expected = samples.loc[table["frame_path"]]
+    assert table["class_name"].tolist() == expected["class_name"].tolist()
+    assert table["video_name"].tolist() == expected["video_name"].tolist()
+    if labels_type != "hagrid":  # which has no numbers
+        assert table["frame_id"].tolist() == expected["frame_id"].tolist()
+    boxes = np.array([json.loads(text)[0] for text in table[TRUTH]])
+    sizes = expected[["width", "height"]].to_numpy()
+    tolerance = 1.0 if labels_type == "voc" else 0.001  # pixels: VOC's are whole
+    np.testing.assert_allclose(boxes * np.tile(sizes, 2), expected[list(CORNERS)].to_numpy(), atol=tolerance)
+
+
+def test_an_export_of_crops_is_refused(exports: Path, tmp_path: Path) -> None:
+    state = json.loads((exports / "coco" / "export.json").read_text())
+    state["request"]["box"] = "bbox"
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "export.json").write_text(json.dumps(state))
+    path = write_coco(tmp_path / "annotations", {"a.jpg": ["ok"]})
+    with pytest.raises(TableError, match="this export holds crops instead of hands"):
+        read(path, "a.jpg")
+
+
+def test_an_export_whose_table_is_gone_still_comes_back(exports: Path, tmp_path: Path) -> None:
+    file = tmp_path / "instances.json"
+    file.write_bytes((exports / "coco" / "annotations" / "instances.json").read_bytes())
+    listing = list_source(open_source(str(SAMPLE / "TRAIN_DATA")))
+    table = read_annotated(
+        str(file), "coco", listing, {"ok": 1, "stop": 2, "victory": 3, "mute": 4, "like": 5, "dislike": 6}
+    )
+    assert (table["frame_path"].str.partition("/")[0] == table["video_name"]).all()
+    assert table["on_disk"].all()
+
+
+def test_types_are_those_of_the_configuration() -> None:
+    for labels_type in annotated.FORMATS:
+        assert load_config(parameters={"labels_type": labels_type}).data.labels_type == labels_type
