@@ -238,6 +238,24 @@ def test_a_missing_library_is_named_with_its_extra(scheme: str, extra: str) -> N
     assert f"-e '.[{extra}]'" in output
 
 
+@pytest.mark.parametrize("stored", ["Zo\u00eb/1.jpg", "Zoe\u0308/1.jpg", "Zoe\u0308 /1.jpg"])
+def test_names_in_another_spelling_are_found(bucket: str, stored: str) -> None:
+    stores.open_store(bucket).put(stored, b"hello")
+    source = BucketSource(bucket, ahead_bytes=3)
+    asked = ["Zo\u00eb/1.jpg", "Zoe\u0308/1.jpg", "Zo\u00eb/2.jpg", "zo\u00eb/1.jpg", "x.jpg"]
+    found = [frame for _, frame in source.read_frames(asked)]
+    assert found[:2] == [b"hello"] * 2
+    assert [type(frame) for frame in found[2:]] == [MissingFrameError] * 3
+
+
+def test_a_name_of_two_spellings_is_no_frame(bucket: str) -> None:
+    for name in ("Zo\u00eb.jpg", "Zoe\u0308.jpg"):
+        stores.open_store(bucket).put(name, name.encode())
+    exact, (_, missing) = BucketSource(bucket).read_frames(["Zoe\u0308.jpg", "Zo\u00eb.jpg "])
+    assert exact == ("Zoe\u0308.jpg", "Zoe\u0308.jpg".encode())
+    assert "2 names in the folder differ" in str(missing)
+
+
 # -- archives in a bucket
 
 

@@ -374,6 +374,21 @@ def test_one_file_that_is_no_place_of_frames_is_named(name: str, content: bytes,
         list_names(source)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("1.jpg", JPEG, "this is one image; give the folder that it lies in"),
+        ("a.zip", ZIP, "this is no folder; leave source_type out to read it as archive"),
+        ("a.mp4", MP4, "this is no folder; leave source_type out to read it as video"),
+        ("a.rar", b"Rar!\x1a\7\1\0", "this is a RAR archive"),
+    ],
+)
+def test_a_file_given_as_a_folder_is_named(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=f"{re.escape(name)}: {words}"):
+        list_names(sources.open_source(str(tmp_path / name), "folder"))
+
+
 @pytest.mark.parametrize(("name", "content"), [("clip", MP4), ("clip.zip", MP4), ("clip.mp4", b"damaged")])
 def test_a_video_is_recognised_by_its_content(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)

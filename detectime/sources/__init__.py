@@ -46,7 +46,7 @@ def open_source(images: str, source_type: str | None = None) -> Source:
     if source_type == "archives":
         return archive.ArchiveSource(path)
     if source_type == "folder":
-        return FolderSource(path)
+        return archive.FileAsFolder(path) if os.path.isfile(path) else FolderSource(path)
     found = archive.find_archives(path)
     if found.are_the_source:
         return archive.ArchiveSource(path, found.is_compared)

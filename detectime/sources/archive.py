@@ -85,7 +85,7 @@ class ArchiveSource:
         """
         archives = self._find_archives()
         rows = load_members(archives).rows
-        notes = [*note_members(rows), *_note_unreadable(rows)]
+        notes = note_members(rows)
         if self.is_compared:
             notes += self._note_files(self._compare(archives))
         return notes
@@ -114,16 +114,7 @@ class ArchiveSource:
             If there are any; the message names the archive, the count, one of them and what to do.
         """
         archives = self._find_archives()
-        index = load_members(archives)
-        unreadable = find_unreadable(index.rows)
-        if len(unreadable):
-            finder = MemberFinder(index)
-            names = index.rows.column(NAME_COLUMN)
-            places = pc.index_in(pc.cast(frame_paths, pa.binary()), value_set=names)
-            others = pc.unique(pc.filter(frame_paths, pc.is_null(places))).to_pylist()
-            found = {place for place in map(finder.find_place, others) if place is not None}
-            found |= set(pc.unique(places).to_pylist()) & set(unreadable.tolist())
-            refuse_members(index.rows, np.array(sorted(found & set(unreadable.tolist())), np.int64), archives)
+        check_members(load_members(archives), archives, frame_paths)
 
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
@@ -176,6 +167,24 @@ class ArchiveSource:
         text = f"image file {beside} is not" if count == 1 else f"image files {beside} are not"
         text += f" read{same}{_describe_unread(found)}; to read image files set `source_type: folder`"
         return [Note("passed_over", count, text, found.first_file)] if count else []
+
+
+@dataclass(frozen=True)
+class FileAsFolder(FolderSource):
+    """A file where `source_type: folder` asks for a folder."""
+
+    def list_frames(self) -> Iterator[tuple[str, str | None]]:
+        """Refuse to list anything.
+
+        Raises
+        ------
+        SourceError
+            Always; the message says what the file is.
+        """
+        kind = recognise_path(self.root)
+        read = "video" if kind.name == "video" else "archive"
+        other = f"this is no folder; leave source_type out to read it as {read}"
+        raise SourceError(f"{self.root}: {kind.sentence or other}")
 
 
 @dataclass(frozen=True)
@@ -397,11 +406,13 @@ _folded: list[tuple[pa.RecordBatch, FoldedNames]] = []  # of the last index
 
 def _fold_names(rows: pa.RecordBatch) -> FoldedNames:
     """Return the names of an index by their folded form; made once per process."""
-    if not _folded or _folded[0][0] is not rows:
-        names = rows.column(NAME_COLUMN)
-        odd = names.take(find_odd_names(names))
-        _folded[:] = [(rows, FoldedNames(map(os.fsdecode, odd.to_pylist())))]
-    return _folded[0][1]
+    for known, folded in _folded:
+        if known is rows:
+            return folded
+    names = rows.column(NAME_COLUMN)
+    folded = FoldedNames(map(os.fsdecode, names.take(find_odd_names(names)).to_pylist()))
+    _folded[:] = [(rows, folded)]
+    return folded
 
 
 def find_unreadable(rows: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -426,6 +437,19 @@ def refuse_unreadable(rows: pa.RecordBatch, archives: Sequence[str]) -> None:
             refuse_members(rows, unreadable[is_image[unreadable]], archives)
 
 
+def check_members(index: NameIndex, archives: Sequence[str], frame_paths: pa.Array | pa.ChunkedArray) -> None:
+    """Refuse frames that no setting can read: see `ArchiveSource.check_frames`."""
+    unreadable = find_unreadable(index.rows)
+    if not len(unreadable):
+        return
+    finder = MemberFinder(index)
+    asked = pc.unique(frame_paths)
+    places = pc.index_in(pc.cast(asked, pa.binary()), value_set=index.rows.column(NAME_COLUMN))
+    others = pc.filter(asked, pc.is_null(places)).to_pylist()
+    found = {*places.to_pylist(), *map(finder.find_place, others)}
+    refuse_members(index.rows, unreadable[[place in found for place in unreadable.tolist()]], archives)
+
+
 def refuse_members(
     rows: pa.RecordBatch, places: np.ndarray[tuple[int], np.dtype[np.int64]], archives: Sequence[str]
 ) -> None:
@@ -441,7 +465,7 @@ def refuse_members(
 
 
 def note_members(rows: pa.RecordBatch) -> list[Note]:
-    """Return notes about members that are not frames, and about those that repeat a path."""
+    """Return notes about members that are not frames, that repeat a path, or that cannot be read."""
     about = read_about(rows.schema)
     notes: list[Note] = []
     if about.ignored:
@@ -452,17 +476,13 @@ def note_members(rows: pa.RecordBatch) -> list[Note]:
         what = "member of an archive has" if about.repeated == 1 else "members of archives have"
         text = f"{what} the path of a later one, which is read, as in unpacking"
         notes.append(Note("repeated", about.repeated, text, about.first_repeated))
-    return notes
-
-
-def _note_unreadable(rows: pa.RecordBatch) -> list[Note]:
     unreadable = find_unreadable(rows)
-    if not len(unreadable):
-        return []
-    first = rows.slice(int(unreadable[0]), 1).to_pylist()[0]
-    one, many = "member of archives cannot be read", "members of archives cannot be read"
-    text = f"{one if len(unreadable) == 1 else many}: {name_method(first['method'])}"
-    return [Note("unreadable_members", len(unreadable), text, os.fsdecode(first[NAME_COLUMN]))]
+    if len(unreadable):
+        first = rows.slice(int(unreadable[0]), 1).to_pylist()[0]
+        what = "member of an archive cannot" if len(unreadable) == 1 else "members of archives cannot"
+        text = f"{what} be read: {name_method(first['method'])}"
+        notes.append(Note("unreadable_members", len(unreadable), text, os.fsdecode(first[NAME_COLUMN])))
+    return notes
 
 
 def make_member_stamp(size: int, crc: int | None, mtime: int | None) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
+from detectime.sources.names import find_odd_names, fold_name
 from detectime.storage import urls
 
 _VERSION_KEYS = ("ETag", "etag", "md5", "mtime", "LastModified", "created", "updated")  # in fsspec's listings
@@ -87,22 +91,80 @@ class BucketSource:
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
     ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
-        """Fetch the bytes of files, some ahead: see `Source.read_frames`."""
+        """Fetch the bytes of files, some ahead: see `Source.read_frames`.
+
+        Of other spellings only those of names are found that are not plain ASCII themselves, or have blanks at the ends
+        of a part: a folder of a bucket is not listed for every file that is missing.
+        """
         files, root = urls.open_file_system(self.root)  # once: each thread would open a connection of its own
-        for frame_path, fetched in urls.map_ahead(
-            lambda name: fetch_bytes(files, f"{root}/{name}", 0, self.ahead_bytes), frame_paths
-        ):
+        spellings = _Spellings(files, root)
+
+        def fetch(frame_path: str) -> tuple[str, bytes]:
             try:
-                content = fetched.result()
+                return frame_path, fetch_bytes(files, f"{root}/{frame_path}", 0, self.ahead_bytes)
+            except MissingFrameError:
+                spelling = spellings.find(frame_path)
+                if spelling is None:
+                    raise
+                return spelling, fetch_bytes(files, f"{root}/{spelling}", 0, self.ahead_bytes)
+
+        for frame_path, fetched in urls.map_ahead(fetch, frame_paths):
+            try:
+                spelling, content = fetched.result()
                 if len(content) == self.ahead_bytes:
-                    content = fetch_bytes(
-                        files, f"{root}/{frame_path}", 0, None if max_bytes is None else max_bytes + 1
-                    )
+                    content = fetch_bytes(files, f"{root}/{spelling}", 0, None if max_bytes is None else max_bytes + 1)
                     if max_bytes is not None and len(content) > max_bytes:
                         raise UnreadableImageError(f"too large: more than {max_bytes} bytes")
                 yield frame_path, content
             except (MissingFrameError, UnreadableImageError) as error:
                 yield frame_path, error
+
+
+class _Spellings:
+    """Finds other spellings of paths in a bucket: see `names.fold_name`.
+
+    Parameters
+    ----------
+    files, root
+        A file system of fsspec, and the path in it that frame_paths are relative to.
+    """
+
+    def __init__(self, files: Any, root: str) -> None:
+        self._files = files
+        self._root = root
+        self._names: dict[str, list[str]] = {}
+
+    def find(self, frame_path: str) -> str | None:
+        """Return the path of the only file that differs from one by its spelling; None if there is none.
+
+        Raises
+        ------
+        MissingFrameError
+            If there are several.
+        """
+        if not len(find_odd_names(pa.array([frame_path.encode(errors="surrogatepass")]))):
+            return None
+        found: list[str] = []
+        for part in frame_path.split("/"):
+            names = self._list("/".join([self._root, *found]))
+            same = [part] if part in names else [name for name in names if fold_name(name) == fold_name(part)]
+            if len(same) > 1:
+                raise MissingFrameError(
+                    f"{len(same)} names in the folder differ from {part!r} by Unicode form or blanks"
+                )
+            if not same:
+                return None
+            found += same
+        return "/".join(found)
+
+    def _list(self, folder: str) -> list[str]:
+        """Return the names in a folder, asked for once; none if it cannot be listed."""
+        if folder not in self._names:
+            names: list[str] = []
+            with contextlib.suppress(Exception):  # each library raises its own
+                names = [path.rstrip("/").rpartition("/")[2] for path in self._files.ls(folder, detail=False)]
+            self._names[folder] = names
+        return self._names[folder]
 
 
 def make_stamp(entry: Mapping[str, Any]) -> str | None:

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import pyarrow as pa
+
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
 from detectime.sources.archive import (
     MemberFinder,
+    check_members,
     choose_archives,
     make_member_stamp,
     note_members,
@@ -90,12 +93,23 @@ class RemoteArchiveSource:
                 yield os.fsdecode(name), stamp if crc is not None else f"{stamp}-{versions[number]}"
 
     def list_notes(self) -> list[Note]:
-        """Return notes about members that are not frames or repeat others."""
+        """Return notes about members that are not frames, repeat others or cannot be read."""
         return note_members(self._load_index()[1].rows)
 
     def list_top_folders(self) -> tuple[str, ...]:
         """Return the folders that hold all members of an archive: a frame_path may begin with one, or not."""
         return read_about(self._load_index()[1].rows.schema).top_folders
+
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse frames that no setting can read: see `ArchiveSource.check_frames`.
+
+        Raises
+        ------
+        SourceError
+            If there are any.
+        """
+        archives, index = self._load_index()
+        check_members(index, self._name_archives(archives), frame_paths)
 
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
