@@ -404,7 +404,7 @@ def test_only_classes_mapped_to_a_label_are_read(tmp_path: Path) -> None:
             lambda f: annotate(f, fist={"a": record("fist")}),
             r"this folder of labels has no stop.json, .*data.hagrid_classes",
         ),
-        (lambda f: annotate(f).joinpath("ok.json").write_text('{"a": {'), r"ok.json: not valid JSON"),
+        (lambda f: annotate(f).joinpath("ok.json").write_text('{"a": {'), r"ok.json: not valid JSON, .*; download"),
         (lambda f: annotate(f).joinpath("ok.json").write_bytes(b"\xff\xfe\x00"), r"ok.json: not valid JSON"),
         (lambda f: annotate(f, ok=[1]), r"ok.json: not annotations of HaGRID"),
         (

@@ -127,7 +127,7 @@ def describe_broken(content: bytes, error: Exception) -> str:
         return "a csv or other text instead of JSON"
     if isinstance(error, RecursionError):
         return f"not valid JSON: nested too deeply ({error})"
-    return f"not valid JSON, perhaps cut off ({error})"
+    return f"not valid JSON, perhaps cut off ({error}); download or write it again"
 
 
 def _is_json_lines(head: bytes) -> bool:
