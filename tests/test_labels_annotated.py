@@ -277,6 +277,26 @@ def test_folders_are_recognised(files: dict[str, str], found: str | None, tmp_pa
     assert recognise(str(tmp_path)) == found
 
 
+@pytest.mark.parametrize("labels_type", ["cvat", "voc", "yolo"])
+def test_another_format_than_the_stated_one_is_named(labels_type: str, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="these are annotations of COCO, not of .*; set `labels_type: coco`"):
+        read(write_coco(tmp_path, {"a.jpg": ["ok"]}), "a.jpg", labels_type=labels_type)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a.jpg": {"hands": [[1, 2, 3, 4]]}}', "has boxes of hands but no classes.*give it as `truth`"),
+        ("", "is empty"),
+    ],
+)
+def test_files_that_say_no_class_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "boxes.json"
+    file.write_text(text)
+    with pytest.raises(TableError, match=message):
+        recognise(str(file))
+
+
 def test_what_is_not_there_is_refused() -> None:
     with pytest.raises(TableError, match="no such file or folder"):
         read_annotated("no/such.json", "coco", make_listing(), LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -221,7 +222,7 @@ def recognise(path: str) -> str | None:
     Raises
     ------
     TableError
-        If a file cannot be read.
+        If a file cannot be read, is empty, or has boxes without classes, as ``truth.json``.
 
     Examples
     --------
@@ -230,8 +231,15 @@ def recognise(path: str) -> str | None:
     True
     """
     place = _get_place(path)
-    found = formats.recognise_format(place)
     is_folder = not urls.is_remote(place) and os.path.isdir(place)
+    found = formats.recognise_format(place)
+    if found == "truth.json" and not is_folder:
+        raise TableError(
+            f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with the "
+            "class of each frame as `labels`"
+        )
+    if found is None and not is_folder and not read_bytes(place, 1):
+        raise TableError(f"{path}: the file is empty; export or download it again")
     if found == "yolo" and is_folder and yolo.find_yaml(place) is None and not yolo.has_label_files(place):
         return None  # a folder with any text, such as a readme.txt
     return str(found) if found in (*FORMATS, "hagrid") else None
@@ -246,10 +254,28 @@ def _read(place: str, labels_type: str) -> tuple[Annotations, formats.Export | N
     if not urls.is_remote(place) and not os.path.exists(place):
         raise TableError(f"{place}: there is no such file or folder; set `labels` to the annotations")
     export = formats.find_export(place)
-    annotations = formats.read_format(place, labels_type)
+    try:
+        annotations = formats.read_format(place, labels_type)
+    except TableError as error:
+        found = _recognise_other(place, labels_type)
+        if found is None:
+            raise
+        title = formats.FORMATS[found].title
+        raise TableError(
+            f"{place}: these are annotations of {title}, not of {formats.FORMATS[labels_type].title}; set "
+            f"`labels_type: {found}`, or leave it out"
+        ) from error
     if export is not None:
         _add_samples(annotations, f"{export.folder}/{_SAMPLES}")
     return annotations, export
+
+
+def _recognise_other(place: str, labels_type: str) -> str | None:
+    """Return the format in which annotations are that cannot be read as those of another; None: of none."""
+    with contextlib.suppress(TableError, OSError):
+        found = recognise(place)
+        return None if found == labels_type else found
+    return None
 
 
 def _add_samples(annotations: Annotations, file: str) -> None:
