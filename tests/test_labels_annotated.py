@@ -279,7 +279,7 @@ def test_folders_are_recognised(files: dict[str, str], found: str | None, tmp_pa
 
 @pytest.mark.parametrize("labels_type", ["cvat", "voc", "yolo"])
 def test_another_format_than_the_stated_one_is_named(labels_type: str, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="these are annotations of COCO, not of .*; set `labels_type: coco`"):
+    with pytest.raises(TableError, match=r"these are annotations of COCO, not of .*; set `labels_type: coco`"):
         read(write_coco(tmp_path, {"a.jpg": ["ok"]}), "a.jpg", labels_type=labels_type)
 
 

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from conftest import LABELS
 from hypothesis import given
 from hypothesis import strategies as st
+from skips import need_extra
 
 from detectime.labels import folders, grouping
 from detectime.labels.folders import SPLIT_FOLDER, hash_names, list_classes, read_folders
@@ -189,6 +191,29 @@ def test_folders_of_the_sample_give_the_samples_table(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--output", str(tmp_path / "out"), "--dry-run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 groups by the folder below that of the class" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive", pytest.param("bucket", marks=pytest.mark.extra)])
+def test_folders_of_any_source(kind: str, tmp_path: Path) -> None:
+    names = ["train/ok/anna/1.jpg", "train/stop/anna/1.jpg", "val/ok/ben/2.jpg", "val/ok/ben/note.txt"]
+    place = str(tmp_path / "images")
+    if kind == "archive":
+        place = str(tmp_path / "frames.zip")
+        with zipfile.ZipFile(place, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"image")
+    elif kind == "bucket":
+        fsspec = need_extra("fsspec")
+        place = f"memory://{tmp_path.name}"
+        fsspec.filesystem("memory").pipe({f"/{tmp_path.name}/{name}": b"image" for name in names})
+    else:
+        for name in names:
+            (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / name).write_bytes(b"image")
+    table = read_folders(place, list_source(open_source(place)), {"ok": 4, "stop": 1})
+    assert table["frame_path"].tolist() == names[:3]
+    assert table["video_name"].tolist() == ["anna", "anna", "ben"]
+    assert table[SPLIT_FOLDER].tolist() == ["train", "train", "val"]
 
 
 # -- groups

@@ -235,8 +235,8 @@ def recognise(path: str) -> str | None:
     found = formats.recognise_format(place)
     if found == "truth.json" and not is_folder:
         raise TableError(
-            f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with the "
-            "class of each frame as `labels`"
+            f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with "
+            "the class of each frame as `labels`"
         )
     if found is None and not is_folder and not read_bytes(place, 1):
         raise TableError(f"{path}: the file is empty; export or download it again")
