@@ -596,6 +596,30 @@ def test_a_run_in_a_bucket_equals_one_in_a_folder(
         assert tables[0].drop_columns("stamp").equals(tables[1].drop_columns("stamp")), name
 
 
+@pytest.mark.usefixtures("temporary_folder")
+def test_a_run_over_archives_in_a_bucket_equals_one_over_a_folder(
+    bucket: str, images: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    (tmp_path / "shards").mkdir()
+    half = len(NAMES) // 2
+    with (
+        tarfile.open(tmp_path / "shards" / "a.tar", "w") as tar,
+        zipfile.ZipFile(tmp_path / "shards" / "b.zip", "w") as z,
+    ):
+        for name in NAMES[:half]:
+            tar.add(images / name, name)
+        for name in NAMES[half:]:
+            z.write(images / name, name)
+    buckets.upload(tmp_path / "shards", f"{bucket}/shards")
+    source = sources.open_source(f"{bucket}/shards", "archives")
+    config = make_config(images=source.root, workers=2, save_per_num_images=7)
+    found = run.detect_frames(tabulate_frames(NAMES), source, config, str(tmp_path / "run"))
+    assert found["outcome"].to_pylist() == ["ok"] * len(NAMES)
+    written = pq.read_table(tmp_path / "run" / "detections.parquet")
+    expected = pq.read_table(io.BytesIO(uninterrupted))
+    assert written.drop_columns("stamp").equals(expected.drop_columns("stamp"))
+
+
 _DRIVER = """
 import functools, sys
 sys.path.insert(0, {here!r})
