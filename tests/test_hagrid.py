@@ -313,7 +313,7 @@ def test_files_without_records_are_told(tmp_path: Path) -> None:
     annotate(tmp_path, ok={}, like={"a": record("like")})
     assert list_kinds(read(tmp_path)) == {"without_records": 1}
     annotate(tmp_path, like={})
-    with pytest.raises(TableError, match=r"there are no records in like.json, ok.json"):
+    with pytest.raises(TableError, match=r"can be used: there are none in like.json, ok.json"):
         read(tmp_path)
 
 

@@ -52,15 +52,18 @@ def read_annotations(
 ) -> pd.DataFrame:
     """Read HaGRID's annotations (version 1, version 2 or the 512 px edition) into a frame table.
 
-    Images are found by name, which is unique, anywhere below the images folder. If several have the same name, the one
-    in a folder of its class (``<class>`` or ``train_val_<class>``) is taken.
+    Images are found by name, which is unique, anywhere below the images folder; a key may also be a path, or end as
+    images do: see `hagrid_keys.match_images`. If several have the same name, the one in a folder of its class
+    (``<class>`` or ``train_val_<class>``) is taken. Of several records of an image that agree about class and person,
+    the first is used, also if their boxes differ.
 
     Parameters
     ----------
     annotations
-        A folder with ``<class>.json`` files, or with such folders (``train``, ``val``, ``test``). A record has
-        `user_id`, `labels`, and `bboxes`, each ``[x, y, width, height]`` as fractions of the image's size; it may
-        have `width` and `height` of the image.
+        A folder with ``<class>.json`` files, or with such folders (``train``, ``val``, ``test``), or one such file. A
+        record has `user_id`, `labels`, and `bboxes`, each ``[x, y, width, height]`` as fractions of the image's size;
+        it may have `width` and `height` of the image, and then boxes in pixels. Records that cannot be used are left
+        out and noted by reason.
     listing
         The files of the source.
     classes
@@ -83,8 +86,8 @@ def read_annotations(
     Raises
     ------
     TableError
-        If no wanted class has a file, a file is not JSON, an image has records that differ in class or person, or
-        several images of one name could be meant.
+        If no wanted class has a file, a file is something else, no record can be used, boxes are corners or percent, an
+        image has records that differ in class or person, or several images of one name could be meant.
 
     Examples
     --------
@@ -295,7 +298,8 @@ class _Findings:
     def explain(self) -> str:
         """Say why there is no record that can be used."""
         if not len(self.faults):
-            return f"there are no records in {_join_names(self.without_records)}; provide files with records"
+            files = _join_names(self.without_records)
+            return f"none of the records can be used: there are none in {files}; provide files with records"
         return self.faults.explain()
 
     def list_notes(self) -> list[Note]:
