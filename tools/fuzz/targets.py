@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from detectime import cvat_decisions, decision_files, decision_import, outcomes, runs, sources
+from detectime import cvat_decisions, decision_import, outcomes, runs, sources
 from detectime.config import (
     WITHOUT_LABELS,
     Config,
@@ -257,17 +257,16 @@ def _read_annotations(path: Path, place: Place, labels_type: str, folder: Path |
     """Read annotations as labels, and as truth of a run."""
     _try_each(
         lambda: _read_labels(place, labels=str(folder or path), labels_type=labels_type),
-        lambda: _read_truth(folder or path, place, labels_type),
+        lambda: _read_truth(folder or path, place),
     )
 
 
 def _read_truth(path: Path, place: Place, truth_format: str | None = None) -> None:
     run = runs.open_run(place.material / "run")
-    for given in dict.fromkeys((None, truth_format)):
-        truth = reading.read_truth(run, str(path), truth_format=given, truth_pixels="upright")
-        _check(truth is not None, "no truth")
-        corners = truth.boxes[list(CORNERS)].to_numpy(np.float64)  # type: ignore[union-attr]
-        _check(not np.isinf(corners).any(), "a box of the truth is infinite")
+    truth = reading.read_truth(run, str(path), truth_format=truth_format, truth_pixels="upright")
+    assert truth is not None
+    corners = truth.boxes[list(CORNERS)].to_numpy(np.float64)
+    _check(not np.isinf(corners).any(), "a box of the truth is infinite")
 
 
 def _place_in_folder(path: Path, place: Place, name: str) -> Path:
@@ -327,8 +326,9 @@ def read_names(path: Path, place: Place) -> None:
             shutil.copyfile(place.material / "frames" / material.FRAMES[0], file)
         except (OSError, ValueError):  # no disk has such a name
             continue
-    for_each_rule = partial(_read_labels, place, images=str(images), labels_type="folders")
-    _try_each(*(partial(for_each_rule, group_by=rule) for rule in (None, "folder", "prefix", "numbers", "file")))
+    rules = ("folder", "prefix", "numbers", "file")
+    read = partial(_read_labels, place, images=str(images), labels_type="folders")
+    _try_each(read, partial(read, group_by=rules[path.stat().st_size % len(rules)]))
 
 
 def read_webdataset(path: Path, place: Place) -> None:
@@ -396,11 +396,11 @@ def _read_run(folder: Path) -> FinishedRun:
 
 
 def _read_finished(folder: Path) -> None:
+    run = _read_run(folder)
     _try_each(
-        lambda: _read_run(folder),
-        lambda: outcomes.summarize_samples(runs.open_run(folder).outcomes),
-        lambda: selection.select_frames(runs.open_run(folder), ExportConfig()),
-        lambda: runs.open_run(folder).read_detections(),
+        lambda: outcomes.summarize_samples(run.outcomes),
+        lambda: selection.select_frames(run, ExportConfig()),
+        lambda: run.read_detections(),
     )
 
 
@@ -426,52 +426,54 @@ def _fail_shards(
         yield shard, pa.Table.from_pylist(rows, schema=DETECTIONS)
 
 
-def _read_changed_run(path: Path, place: Place, name: str, run: str = "run") -> None:
-    """Read a run of which one file is the input, and run again in it."""
+def _change_run(path: Path, place: Place, name: str, run: str = "run") -> Path:
+    """Copy a run, and put the input in the place of one of its files."""
     folder = place.copy_run(run)
     shutil.copyfile(path, folder / name)
-    calls: list[Callable[[], object]] = [lambda: _resume(folder, place)]
-    if run == "run":
-        calls = [lambda: _read_finished(folder), lambda: outcomes.pair_run(runs.open_run(folder)), *calls]
-    _try_each(*calls)
+    return folder
 
 
 def read_run_json(path: Path, place: Place) -> None:
     """Read what a run says of itself."""
-    _read_changed_run(path, place, "run.json")
+    folder = _change_run(path, place, "run.json")
+    _try_each(lambda: _read_finished(folder), lambda: _resume(folder, place))
 
 
 def read_frames_parquet(path: Path, place: Place) -> None:
-    """Read the frames of a run."""
-    _read_changed_run(path, place, "frames.parquet")
+    """Read the frames of a run, also in place of labels whose images cannot be reached."""
+    folder = _change_run(path, place, "frames.parquet")
+    gone = str(place.scratch / "gone")
+    _try_each(lambda: _read_finished(folder), lambda: _read_labels(place, images=gone, output=str(folder)))
 
 
 def read_detections_parquet(path: Path, place: Place) -> None:
     """Read the detections of a run."""
-    _read_changed_run(path, place, "detections.parquet")
+    folder = _change_run(path, place, "detections.parquet")
+    _try_each(lambda: _read_finished(folder), lambda: _resume(folder, place))
 
 
 def read_outcomes_parquet(path: Path, place: Place) -> None:
     """Read the outcomes of a run."""
-    _read_changed_run(path, place, "outcomes.parquet")
+    run = runs.open_run(_change_run(path, place, "outcomes.parquet"))
+    _try_each(
+        lambda: outcomes.summarize_samples(run.outcomes),
+        lambda: selection.select_frames(run, ExportConfig()),
+        lambda: reading.read_truth(run, str(place.material / "seeds" / "truth_json" / "00"), truth_format="truth.json"),
+    )
 
 
 def read_shard(path: Path, place: Place) -> None:
     """Resume a run of which a part of the results is the input."""
-    _read_changed_run(path, place, "shards/000000001.parquet", "interrupted")
+    _resume(_change_run(path, place, "shards/000000001.parquet", "interrupted"), place)
 
 
 def read_decisions(path: Path, place: Place) -> None:
     """Read what people decided."""
-    folder = place.copy_run()
-    shutil.copyfile(path, folder / "decisions" / "anna.jsonl")
-    run = _read_run(folder)
+    run = runs.open_run(_change_run(path, place, "decisions/anna.jsonl"))
     list(map(str, run.decisions.notes))
-    decision_files.read_decisions(run.store)
-    samples = outcomes.pair_run(run)
-    _check_samples(samples, run.frames)
-    selection.select_frames(runs.open_run(folder), ExportConfig())
-    reading.read_reviewed(runs.open_run(folder))
+    _check_samples(outcomes.pair_run(run), run.frames)
+    selection.select_frames(run, ExportConfig())
+    reading.read_reviewed(run)
 
 
 def read_hands_json(path: Path, place: Place) -> None:
@@ -504,9 +506,7 @@ def read_export_json(path: Path, place: Place) -> None:
 
 def read_split_csv(path: Path, place: Place) -> None:
     """Read a split that a person edited."""
-    folder = place.copy_run()
-    shutil.copyfile(path, folder / "split.csv")
-    run = runs.open_run(folder)
+    run = runs.open_run(_change_run(path, place, "split.csv"))
     found = split_file.read_split(run.store)
     _check(found is not None and found["video_name"].is_unique, "a group in two parts")
     _try_each(
