@@ -45,7 +45,7 @@ from detectime.detection.manifest import RunError
 from detectime.detection.worker import Worker
 from detectime.images import EncodedImage, UnreadableImageError, decode_image, describe_content
 from detectime.labels import frame_table, frames_csv
-from detectime.sources import zip_members
+from detectime.sources import tar_members, zip_members
 from detectime.sources.archive import ArchiveSource, FolderBesideArchives
 from detectime.sources.bucket import BucketSource
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
@@ -255,6 +255,16 @@ def test_a_damaged_member_affects_no_other(name: str, tmp_path: Path) -> None:
     assert before[0] is after[0] is EncodedImage
     assert found is kind
     assert words in reason
+
+
+def test_nothing_is_allocated_for_bytes_that_are_not_there(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", {"a.jpg": JPEG})
+    with open(path, "rb") as file, pytest.raises(UnreadableImageError, match="truncated: the archive ends early"):
+        zip_members.read_zip_member(file, 0, 2**50, 2**50, 0)
+    with open(path, "rb") as file, pytest.raises(UnreadableImageError, match="truncated: the archive ends early"):
+        tar_members.read_tar_member(file, 0, 2**50, 2**50, None)
+    with open(path, "rb") as file, pytest.raises(UnreadableImageError, match="broken in the archive: a sparse file of"):
+        tar_members.read_tar_member(file, 0, 0, 2**62, [])
 
 
 def test_a_bomb_is_not_decompressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, cast
 
 from detectime.images import UnreadableImageError
+from detectime.sources.zip_members import read_exactly
 
 
 def list_tar(archive: BinaryIO, take: Callable[[tarfile.TarInfo], None]) -> None:
@@ -76,9 +77,7 @@ def read_tar_member(file: BinaryIO, start: int, stored: int, size: int, segments
     b'\\x00ab\\x00\\x00c'
     """
     file.seek(start)
-    content = file.read(stored)
-    if len(content) < stored:
-        raise UnreadableImageError("truncated: the archive ends early")
+    content = read_exactly(file, stored)
     if segments is None:
         return content
     try:

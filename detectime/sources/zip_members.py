@@ -174,6 +174,27 @@ def find_method(member: zipfile.ZipInfo) -> int:
     return ENCRYPTED if member.flag_bits & _ENCRYPTED_FLAG and member.compress_type != 99 else member.compress_type
 
 
+def read_exactly(file: BinaryIO, count: int) -> bytes:
+    """Read bytes of an archive; nothing is allocated for bytes that it does not have.
+
+    Raises
+    ------
+    UnreadableImageError
+        If it has fewer.
+
+    Examples
+    --------
+    >>> import io
+    >>> read_exactly(io.BytesIO(b"hello"), 2)
+    b'he'
+    """
+    start = file.tell()
+    if not 0 <= count <= file.seek(0, os.SEEK_END) - start:
+        raise UnreadableImageError("truncated: the archive ends early")
+    file.seek(start)
+    return file.read(count)
+
+
 def read_zip_member(file: BinaryIO, start: int, stored: int, size: int, crc: int) -> bytes:
     """Return the content of a member, checked to be whole.
 
@@ -207,9 +228,7 @@ def read_zip_member(file: BinaryIO, start: int, stored: int, size: int, crc: int
     if method not in READABLE:
         raise UnreadableImageError(f"{name_method(method)}, which is not read; {describe_repacking(method)}")
     file.seek(name + extra, os.SEEK_CUR)
-    content = file.read(stored)
-    if len(content) < stored:
-        raise UnreadableImageError("truncated: the archive ends early")
+    content = read_exactly(file, stored)
     try:
         content = _decompress(content, method, size, bool(flags & _END_MARK_FLAG))
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
