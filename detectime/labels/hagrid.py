@@ -42,7 +42,8 @@ EXPORT_MARK = b'"detectime":'
 """Key of the records in files that `exports.hagrid_json` wrote."""
 
 _RECORDS_MARK = b'"bboxes"'
-_FIRST_BYTES = 2**16  # of a file, in which its first record begins
+_FIRST_BYTES = 4096  # of a file, in which its first record begins
+_FIRST_RECORDS = 2**16  # bytes of a file, in which a record has boxes
 _MAX_SHOWN = 3  # names that a message lists
 _NUMBERS = frozenset([int, float])
 
@@ -170,7 +171,7 @@ def list_classes(annotations: str | os.PathLike[str]) -> list[str]:
     ['peace']
     """
     files = _list_files(annotations)
-    found = sorted({file.stem for file in files if _has_mark(file, _RECORDS_MARK)})
+    found = sorted({file.stem for file in files if _has_mark(file, _RECORDS_MARK, _FIRST_RECORDS)})
     if not found:
         raise TableError(_explain_absence(annotations, files, ["<class>"]))
     return found
@@ -229,16 +230,16 @@ def _choose_classes(files: Iterable[Path], classes: Mapping[str, str], labels: I
     An export of detectime has the names of the vocabulary.
     """
     vocabulary = set(labels)
-    if any(_has_mark(file, EXPORT_MARK) for file in files):
+    if any(_has_mark(file, EXPORT_MARK, _FIRST_BYTES) for file in files):
         return {name: name for name in labels}
     return {theirs: ours for theirs, ours in classes.items() if ours in vocabulary}
 
 
-def _has_mark(file: Path, mark: bytes) -> bool:
-    """Whether the beginning of a file has some bytes."""
+def _has_mark(file: Path, mark: bytes, count: int) -> bool:
+    """Whether the first bytes of a file have a mark."""
     try:
         with file.open("rb") as opened:
-            return mark in opened.read(_FIRST_BYTES)
+            return mark in opened.read(count)
     except OSError:
         return False  # reading it will tell
 
@@ -250,7 +251,7 @@ def _explain_absence(annotations: str | os.PathLike[str], files: Sequence[Path],
     if not wanted:
         looked_for = f"{annotations}: no class of data.hagrid_classes is in the section `labels`"
     if files:
-        annotated = [file.stem for file in files if _has_mark(file, _RECORDS_MARK)]
+        annotated = [file.stem for file in files if _has_mark(file, _RECORDS_MARK, _FIRST_RECORDS)]
         if annotated:
             return f"{looked_for}, but records of {_join_names(annotated)}, which are not wanted; {remedy}"
         return f"{looked_for}, but {_join_names([_name_file(file, annotations) for file in files])}; {remedy}"
@@ -352,7 +353,8 @@ class _RecordParser:
         if not is_record(pairs):
             return pairs
         user = pairs.get("user_id")
-        if type(user) is not str or not user or user.isspace():
+        # An export may hold a run's video that is called by a blank.
+        if type(user) is not str or not user or (user.isspace() and "detectime" not in pairs):
             number, user = user, read_user(user)
             if isinstance(user, Fault):
                 return user
