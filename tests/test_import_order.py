@@ -26,7 +26,7 @@ INSIDE = {
     "storage": ["json_files", "urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
         *("contract", "names", "file_kinds", "reading", "listing", "folder", "bucket"),
-        *("tar_members", "zip_members", "archive_index", "beside", "archive", "remote_archive"),
+        *("zip_members", "tar_members", "archive_index", "beside", "archive", "remote_archive"),
         *("h264", "h264_order", "mpeg", "video_times", "video_losses", "video_keys"),
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
