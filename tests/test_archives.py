@@ -437,6 +437,28 @@ def test_a_second_name_in_unicode_counts(tmp_path: Path) -> None:
     assert dict(source.read_frames(["\u0444.jpg"])) == {"\u0444.jpg": JPEG}
 
 
+def test_a_cut_map_of_a_sparse_file_breaks_the_tar_alone(tmp_path: Path) -> None:
+    """The library raises an IndexError there."""
+    header = bytearray(tarfile.TarInfo("1.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = b"S"
+    header[386:398] = b"00000000001\0"
+    header[482:483] = b"\1"  # the map goes on in the next block
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(bytes(header) + b"1" * 10)
+    with pytest.raises(SourceError, match=r"a\.tar: this tar is cut off or broken"):
+        list_names(ArchiveSource(str(tmp_path / "a.tar")))
+
+
+def test_a_damaged_header_allocates_nothing(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as target:
+        header = tarfile.TarInfo("././@LongLink")
+        header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**46
+        target.addfile(header)
+    with pytest.raises(SourceError, match=r"a\.tar: this tar is cut off or broken"):
+        list_names(ArchiveSource(str(tmp_path / "a.tar")))
+
+
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 @pytest.mark.parametrize(("inside", "expected"), OWN_FOLDERS.items())
 def test_paths_are_those_of_the_unpacked_archive(inside: str, expected: str, ending: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, cast
@@ -28,8 +29,10 @@ def list_tar(archive: BinaryIO, take: Callable[[tarfile.TarInfo], None]) -> None
     anna/0001.jpg
     """
     try:
+        size = archive.seek(0, os.SEEK_END)
         archive.seek(0)
-        with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        bounded = cast(BinaryIO, _BoundedFile(archive, size))
+        with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
             while (header := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
                 if not header.isdir():
@@ -38,8 +41,20 @@ def list_tar(archive: BinaryIO, take: Callable[[tarfile.TarInfo], None]) -> None
             archive.seek(tar.offset)
             if archive.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise ValueError("it does not end where its members end")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, IndexError, OverflowError) as error:  # the library's own of damaged headers too
         raise ValueError(str(error)) from error
+
+
+class _BoundedFile:
+    """A file of which nothing is allocated for bytes that it does not have: a damaged header may ask for terabytes."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, max(self._size - self._file.tell(), 0)))
 
 
 def list_segments(header: tarfile.TarInfo) -> list[int] | None:
