@@ -299,7 +299,9 @@ def test_no_sample_is_refused(tmp_path: Path) -> None:
     """A place without pictures is refused, naming what is there."""
     assert "'readme.md'" in refuse(write_files(tmp_path / "none", {"readme.md": "", "1.cls": "ok"}))
     write_tar(tmp_path / "parts" / "train" / "a.tar", SAMPLES)
-    assert "archives in folders: 'train/a.tar'; give one of the folders as `images`" in refuse(tmp_path / "parts")
+    assert "such as 'train/a.tar'; give one of their folders as `images`" in refuse(tmp_path / "parts")
+    write_tar(tmp_path / "parts" / "a.tar", SAMPLES)
+    assert "such as 'a.tar'; set `source_type: archives`" in refuse(tmp_path / "parts")
 
 
 def test_unknown_class_is_refused(tmp_path: Path) -> None:

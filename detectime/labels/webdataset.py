@@ -241,10 +241,10 @@ def _explain_no_samples(root: str, listing: Listing) -> str:
     first = sorted(map(os.fsdecode, listing.names.slice(0, 1000).to_pylist()))[:2]
     archives = [name for name in map(os.fsdecode, listing.names.to_pylist()) if is_archive_name(name)]
     if archives:
-        return (
-            f"{root}: there are no pictures here, but archives in folders: {format_names(sorted(archives)[:2])}; give "
-            "one of the folders as `images`, or put the archives into one folder"
-        )
+        remedy = "set `source_type: archives`"
+        if all("/" in name for name in archives):
+            remedy = "give one of their folders as `images`, or put them into one folder, with `source_type: archives`"
+        return f"{root}: there are no pictures here, but archives, such as {shorten_text(min(archives))}; {remedy}"
     return (
         f"{root}: no file here is a picture by its ending, with a name before its first dot, such as 0001.jpg beside "
         f"0001.cls: there are {format_names(first)}; set another labels_type, or another place as `images`"
