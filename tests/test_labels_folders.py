@@ -224,6 +224,8 @@ def test_folders_of_any_source(kind: str, tmp_path: Path) -> None:
     [
         (["ok/anna/0001.jpg", "stop/anna/0001.jpg", "ok/ben/day1/1.jpg"], "folder", ["anna", "anna", "ben"]),
         (["ok/Anna/1.jpg", "stop/anna /1.jpg"], "folder", ["Anna", "Anna"]),
+        (["ok/ok/x.jpg", "stop/stop/y.jpg"], "file", ["ok/ok/x", "stop/stop/y"]),
+        (["ok/images/x.jpg", "stop/val2017/y.jpg"], "file", ["ok/images/x", "stop/val2017/y"]),
         (["ok/anna_0001.jpg", "ok/anna-02.jpg", "stop/anna (3).jpg", "ok/ben1.jpg"], "prefix", ["anna"] * 3 + ["ben"]),
         (["ok/user12_ok_3.jpg", "stop/user12_stop_3.jpg"], "prefix", ["user12", "user12"]),
         (["ok/user_1.jpg", "stop/user_1.jpg", "ok/user_2.jpg"], "prefix", ["user_1", "user_1", "user_2"]),

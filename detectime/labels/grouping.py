@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime.boxes import Flags, Floats, Integers
-from detectime.labels.layout import LAYOUT, SPLITS, drop_hagrid_prefix, simplify_name
+from detectime.labels.layout import LAYOUT, SPLITS, drop_hagrid_prefix, names_split, simplify_name
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found
 from detectime.sources.names import fold_name
@@ -269,10 +269,7 @@ def _count_shared_parts(folders: Sequence[list[str]], simple_classes: Sequence[s
 
 def _find_person(parts: Sequence[str], simple_class: str) -> str | None:
     """Return the outermost folder that is neither the class nor part of a layout."""
-    others = list(parts)
-    position = next((k for k, part in enumerate(others) if _is_class(part, simple_class)), None)
-    if position is not None:
-        del others[position]
+    others = (part for part in parts if not _is_class(part, simple_class) and not names_split(part))
     return next((part for part in others if fold_name(part).casefold() not in LAYOUT), None)
 
 

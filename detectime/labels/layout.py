@@ -58,10 +58,10 @@ def names_split(folder: str) -> bool:
 
     Examples
     --------
-    >>> names_split("asl_alphabet_train"), names_split("train_val_ok")
-    (True, False)
+    >>> names_split("asl_alphabet_train"), names_split("val2017"), names_split("train_val_ok")
+    (True, True, False)
     """
-    words = re.split(r"[\W_]+", folder.casefold())
+    words = re.findall(r"[^\W\d_]+", folder.casefold())
     return is_split(folder) or (drop_hagrid_prefix(folder) == folder and not SPLITS.isdisjoint(words))
 
 
