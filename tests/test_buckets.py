@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -363,6 +364,26 @@ def test_a_server_that_goes_away_leaves_frames_of_an_archive_unreachable(
     list_names(source)
     use_server(monkeypatch, f"http://127.0.0.1:{buckets.find_free_port()}")
     assert [type(frame) for _, frame in source.read_frames(["w/2.png", "x"])] == [UnreachableFrameError] * 2
+
+
+@pytest.mark.usefixtures("temporary_folder")
+def test_a_server_that_sends_whole_files_gives_no_frames(tmp_path: Path) -> None:
+    """Python's own HTTP server answers no ranges: the bytes of another frame would be taken for this one's."""
+    frames = pack_frames(tmp_path / "shards")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "shards")
+    ) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        source = sources.open_source(f"http://127.0.0.1:{web.server_port}/b.tar")
+        assert list_names(source) == sorted((name for name in frames if name.startswith("w/")), key=str.encode)
+        assert all(re.fullmatch(r"\d+-0", stamp or "") for _, stamp in source.list_frames())  # of no known version
+        ((_, frame),) = source.read_frames(["w/2.png"])
+        assert "the server sends the whole file where a part is asked for" in str(frame)
+        web.shutdown()
 
 
 # -- the lease

@@ -400,8 +400,8 @@ def test_a_video_is_recognised_by_its_content(name: str, content: bytes, tmp_pat
 def test_a_video_without_a_suffix_is_read(tmp_path: Path) -> None:
     need_extra("av")
     writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
-    for _ in range(3):
-        writer.write(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    for k in range(3):
+        writer.write(np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8))
     writer.release()
     (tmp_path / "clip.mp4").rename(tmp_path / "clip")
     assert list_names(sources.open_source(str(tmp_path / "clip"))) == [f"clip/{k:06d}" for k in range(3)]

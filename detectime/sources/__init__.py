@@ -60,8 +60,13 @@ def _open_remote(images: str, source_type: str | None) -> Source:
     from detectime.sources.file_kinds import is_archive_name
     from detectime.sources.remote_archive import RemoteArchiveSource
 
-    is_archive = source_type is None and is_archive_name(images) and not urls.is_remote_folder(images)
+    is_archive = source_type is None and is_archive_name(images) and not _is_remote_folder(images)
     return RemoteArchiveSource(images) if is_archive or source_type == "archives" else BucketSource(images)
+
+
+def _is_remote_folder(images: str) -> bool:
+    """Whether a URL is a folder; over HTTP it is a file, which would be fetched whole to find out."""
+    return not images.startswith(("http://", "https://")) and urls.is_remote_folder(images)
 
 
 def are_videos(images: str, source_type: str | None = None) -> bool:
@@ -77,7 +82,7 @@ def are_videos(images: str, source_type: str | None = None) -> bool:
     if source_type is not None:
         return source_type == "videos"
     if urls.is_remote(images):
-        return videos.is_video(images) and not urls.is_remote_folder(images)
+        return videos.is_video(images) and not _is_remote_folder(images)
     path = urls.strip_file_scheme(images)
     if os.path.isdir(path):
         return False

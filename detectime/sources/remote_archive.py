@@ -90,7 +90,8 @@ class RemoteArchiveSource:
             columns = rows.slice(first, _CHUNK).select([NAME_COLUMN, "size", "crc", "mtime", "archive"]).to_pydict()
             for name, size, crc, mtime, number in zip(*columns.values(), strict=True):
                 stamp = make_member_stamp(size, crc, mtime)
-                yield os.fsdecode(name), stamp if crc is not None else f"{stamp}-{versions[number]}"
+                version = "" if crc is not None or not versions[number] else f"-{versions[number]}"
+                yield os.fsdecode(name), stamp + version
 
     def list_notes(self) -> list[Note]:
         """Return notes about members that are not frames, repeat others or cannot be read."""
@@ -182,13 +183,20 @@ def _make_url(root: str, path: str) -> str:
 def _fetch_member(files: Any, path: str, member: Member) -> bytes:
     """Fetch the bytes of a member, and what it needs of its header in a zip."""
     if member.crc is None:
-        content = fetch_bytes(files, path, member.start, member.start + member.stored) if member.stored else b""
+        content = _fetch_range(files, path, member.start, member.stored) if member.stored else b""
         return member._replace(start=0).read(io.BytesIO(content))
     for before in (len(member.name) + _USUAL, _BEFORE_CONTENT):
-        content = fetch_bytes(files, path, member.start, member.start + before + member.stored)
+        content = _fetch_range(files, path, member.start, before + member.stored)
         if before == _BEFORE_CONTENT or _is_whole(content, member):
             break
     return member._replace(start=0).read(io.BytesIO(content))
+
+
+def _fetch_range(files: Any, path: str, start: int, count: int) -> bytes:
+    content = fetch_bytes(files, path, start, start + count)
+    if len(content) > count:
+        raise UnreachableFrameError("the server sends the whole file where a part is asked for; download the archive")
+    return content
 
 
 def _is_whole(content: bytes, member: Member) -> bool:
