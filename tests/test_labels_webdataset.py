@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import LABELS, draw_pattern, encode_image
+from hypothesis import example, given
+from hypothesis import strategies as st
 from skips import need_extra
 
 from detectime import runs, sources
@@ -21,11 +24,24 @@ from detectime.exports.contract import ExportConfig
 from detectime.exports.export import export_run
 from detectime.labels import webdataset
 from detectime.labels.tables import TableError
+from detectime.labels.webdataset_members import (
+    CLASS_KEYS,
+    GROUP_KEYS,
+    MemberError,
+    parse_class,
+    parse_facts,
+    read_list_of_classes,
+)
 from detectime.labels.webdataset_samples import find_samples
 from detectime.schema import TRUTH, TRUTH_SIZE
+from detectime.sources.contract import SourceError
 from detectime.sources.listing import list_source
 
 PICTURE = b"not read"
+_KEYS = [
+    *(*CLASS_KEYS, *GROUP_KEYS, "frame_id", "bbox", "bboxes", "boxes", "hand", "labels", "width", "height", "objects"),
+    *("frame_path", "crop_x1", "crop_y1", "crop_x2", "crop_y2", "x", "y", "w", "h", "x1", "y1", "x2", "y2", "kind"),
+]
 
 Members = dict[str, Any]
 """Content by name: bytes, text, or values that are stored as JSON."""
@@ -513,6 +529,44 @@ def test_a_server_that_goes_away_is_an_error(s3_server: str, tmp_path: Path, mon
     need_extra("s3fs").S3FileSystem.clear_instance_cache()
 
 
-def test_samples_of_nothing() -> None:
-    """An empty listing has no sample."""
-    assert not len(find_samples(list_source(sources.open_source("/nobody/has/this"))).paths)
+def test_samples_of_nothing(tmp_path: Path) -> None:
+    """A listing that failed has no sample, and is refused with its reason."""
+    listing = list_source(source := sources.open_source("/nobody/has/this"))
+    assert not len(find_samples(listing).paths)
+    with pytest.raises(SourceError, match="cannot be read"):
+        webdataset.list_classes(source, listing)
+    assert "lists nothing" in refuse(tmp_path)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["ok", "1", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+_EXPORT = {"class_name": "ok", "frame_path": "a.jpg", "crop_x1": 0, "crop_y1": 0, "crop_x2": 4, "crop_y2": 4}
+
+
+@given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=8))
+@example(_EXPORT | {"width": 4, "height": 4, "objects": [[1, 2, 3, 4], 7, {"kind": "sample"}]})
+def test_any_json_is_facts_or_a_fault(facts: dict[str, Any]) -> None:
+    """Whatever a JSON file holds, facts can be stored, or it is told what is wrong."""
+    try:
+        found = parse_facts(json.dumps(facts).encode())
+    except MemberError:
+        return
+    for text in (found.class_name, found.group):
+        assert not isinstance(text, str) or text.encode()
+    assert found.frame_id is None or -(2**63) < found.frame_id < 2**63
+    assert all(len(box.numbers) == 4 for box in found.boxes)
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_any_bytes_are_a_class_or_a_fault(content: bytes) -> None:
+    """Whatever a ``.cls`` or a list of classes holds, it is understood, or it is told what is wrong."""
+    for parse in (parse_class, parse_facts, lambda data: read_list_of_classes(data, "classes.json")):
+        with contextlib.suppress(MemberError):
+            parse(content)
+    with contextlib.suppress(MemberError):
+        assert read_list_of_classes(content, "classes.txt")

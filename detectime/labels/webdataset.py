@@ -171,7 +171,11 @@ def _read_members(source: Source, listing: Listing, samples: Samples) -> _Member
     ------
     TableError
         If most pictures have no class, or the source does not answer.
+    SourceError
+        If the source could not be listed.
     """
+    if listing.error:
+        raise listing.error
     if not len(samples.paths):
         raise TableError(_explain_no_samples(source.root, listing))
     said, facts, faults, sha256 = _parse_members(source, listing, samples)
@@ -238,6 +242,8 @@ def _note_reasons(kind: str, found: Mapping[str, list[str]], one: str, many: str
 
 
 def _explain_no_samples(root: str, listing: Listing) -> str:
+    if not len(listing.names):
+        return listing.unreachable or f"{root} lists nothing"
     first = sorted(map(os.fsdecode, listing.names.slice(0, 1000).to_pylist()))[:2]
     archives = [name for name in map(os.fsdecode, listing.names.to_pylist()) if is_archive_name(name)]
     if archives:

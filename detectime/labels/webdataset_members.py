@@ -260,7 +260,7 @@ def _read_objects(facts: Mapping[str, Any]) -> Iterable[Box]:
     if [facts[key] for key in _CROP] != [0, 0, facts.get("width"), facts.get("height")]:
         return
     for value in facts["objects"] if isinstance(facts["objects"], list) else ():
-        numbers = _read_numbers(value)
+        numbers = _read_numbers(value) if isinstance(value, dict) else None
         if numbers is not None and value.get("kind") == "sample":
             yield Box(_find_label(value), numbers)
 
