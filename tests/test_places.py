@@ -129,7 +129,7 @@ BESIDE: dict[str, tuple[Mapping[str, bytes | Mapping[str, bytes]], type, str]] =
     "one of two unpacked": (
         {"v/1.jpg": JPEG, "a.zip": {"v/1.jpg": JPEG}, "b.zip": {"w/1.jpg": JPEG}},
         FolderBesideArchives,
-        r"; 1 images are in archives alone \(such as 'w/1.jpg'\); to read archives set `source_type: archives`",
+        r"; 1 image is in archives alone \(such as 'w/1.jpg'\); to read archives set `source_type: archives`",
     ),
     "a broken archive beside folders": (
         {"v/1.jpg": JPEG, "a.zip": b"PK\3\4"},

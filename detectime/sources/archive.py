@@ -231,7 +231,8 @@ class FolderBesideArchives(FolderSource):
         if found.shared and not found.members:
             why += "; its images are among the files, with the same contents"
         elif found.members:
-            why += f"; {found.members} images are in archives alone (such as {found.first_member!r})"
+            images = "image is" if found.members == 1 else "images are"
+            why += f"; {found.members} {images} in archives alone (such as {found.first_member!r})"
         if found.reason is not None:
             why += f"; nothing was compared: {found.reason}"
         why += f"{_describe_unread(found)}; to read archives set `source_type: archives`"
