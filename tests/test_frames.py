@@ -104,6 +104,9 @@ ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
         pytest.param(b'class_name,frame_id,video_name,frame_path\nok,5,"v,1",v1/1.jpg\n', id="another order"),
         pytest.param(b"frame_path\tvideo_name\tframe_id\tclass_name\nv1/1.jpg\tv,1\t5\tok\n", id="tabs"),
         pytest.param(b'FramePath,Video Name,FRAME-ID,Class_Name\nv1/1.jpg,"v,1",5,ok\n', id="another case"),
+        pytest.param(b"sep=;\nframe_path;video_name;frame_id;class_name\nv1/1.jpg;v,1;5;ok\n", id="Excel's sep="),
+        pytest.param(b"frame_path|video_name|frame_id|class_name\nv1/1.jpg|v,1|5|ok\n", id="bars"),
+        pytest.param(ROWS.replace("5", "5.0").encode(), id="a number as pandas writes it"),
         pytest.param(ROWS.replace("\n", ",,\n").encode(), id="columns without name and value"),
         pytest.param(b',frame_path,video_name,frame_id,class_name\n0,v1/1.jpg,"v,1",5,ok\n', id="the index of pandas"),
     ],
@@ -152,7 +155,8 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
     [
         pytest.param("a.jpg,v,1,okay", "the class_name is not a label; accepted: no_gesture, stop", id="class"),
         pytest.param("a.jpg,v,1,", "the class_name is not a label", id="no class"),
-        pytest.param("a.jpg,v,1", "the class_name is not a label", id="short row"),
+        pytest.param("a.jpg,v,1,OK", "did you mean 'ok' by 'OK'?", id="class in another case"),
+        pytest.param("a.jpg,v,1,4", "did you mean 'ok' by '4'?", id="number of a class"),
         pytest.param(",v,1,ok", "the frame_path is empty", id="no path"),
         pytest.param("/etc/a.jpg,v,1,ok", "the frame_path is absolute", id="absolute"),
         pytest.param("../a.jpg,v,1,ok", "`..`", id="above"),
@@ -234,6 +238,17 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
         pytest.param(b"\xff\xd8\xff\xe0", "a JPEG image; set `images` to images", id="JPEG"),
         pytest.param(b"PAR1" + bytes(50), "this Parquet file is damaged", id="Parquet"),
         pytest.param(
+            HEADER + "x,v,1,ok\na,v,1\n",
+            r"row 2 \(row 1 .*\) has 3 values, the header 4: 'a', 'v', '1'; a value is",
+            id="short row",
+        ),
+        pytest.param("# mine\n" + HEADER, "the first line, '# mine', is a comment; remove it", id="comment"),
+        pytest.param(
+            "frame_path,video_name,frame_id,label\na,v,1,ok\n",
+            r"class_name is missing; did you mean 'label'\? rename it",
+            id="class called label",
+        ),
+        pytest.param(
             "Filename,video_name,frame_id,class_name\na.jpg,v,1,ok\n",
             "the column frame_path is missing; did you mean 'Filename'\\? rename it to frame_path; it has",
             id="another name of a column",
@@ -281,12 +296,20 @@ def test_columns_without_a_name_are_noted(csv: Path, images: Path) -> None:
     ]
 
 
+def test_rows_with_too_few_values_are_noted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER.replace("\n", ",note\n") + "v1/1.jpg,v,1,ok,x\nv1/2.jpg,v,2,ok\nb.jpg,v,3,ok,\n")
+    assert [str(note) for note in table.attrs["notes"]] == [
+        "1 row has fewer values than the header; those at the end are empty (the first: 'row 2')"
+    ]
+
+
 def test_columns_in_another_spelling_are_noted(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER.replace("frame_path", "Frame Path") + "v1/1.jpg,v,1,ok\n")
     (note,) = table.attrs["notes"]
     assert (note.kind, note.count, note.example) == ("other_spelling", 1, "Frame Path -> frame_path")
     exact = read(csv, images, HEADER.replace("\n", ",Frame Path\n") + "v1/1.jpg,v,1,ok,else\n")
     assert exact[["frame_path", "Frame Path"]].to_numpy().tolist() == [["v1/1.jpg", "else"]]
+    assert [note.kind for note in exact.attrs["notes"]] == ["similar_columns"]
 
 
 FRAME = pd.DataFrame(

@@ -6,9 +6,11 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from detectime.labels.tables import TableError
 from detectime.notes import shorten_text
@@ -16,7 +18,8 @@ from detectime.notes import shorten_text
 CsvFile = io.BufferedReader | io.BytesIO
 """An open file of bytes."""
 
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # that Excel understands
 _MAX_SHOWN = 20  # values that a message lists
 _KNOWN_COLUMNS = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}
 _CHUNK = 2**20  # bytes
@@ -116,64 +119,106 @@ def hash_text(file: CsvFile, path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def read_header(file: CsvFile, path: object) -> tuple[list[str], str]:
-    """Return the column names of a csv file, without surrounding blanks, and its separator.
+class Header(NamedTuple):
+    """The header of a csv file.
+
+    Attributes
+    ----------
+    names
+        Of the columns, without surrounding blanks.
+    separator
+        A comma, a semicolon, a tab or a vertical bar.
+    skipped
+        How many lines precede it: one if that states the separator, as Excel does.
+    """
+
+    names: list[str]
+    separator: str
+    skipped: int = 0
+
+
+def read_header(file: CsvFile, path: object) -> Header:
+    """Read the header of a csv file.
 
     Raises
     ------
     TableError
-        If the first line cannot be parsed.
+        If the first line cannot be parsed, or is a comment.
     UnicodeDecodeError
         If it is not in UTF-8.
 
     Examples
     --------
     >>> read_header(io.BytesIO(b"file;start; end ;class\\n"), "spans.csv")
-    (['file', 'start', 'end', 'class'], ';')
+    Header(names=['file', 'start', 'end', 'class'], separator=';', skipped=0)
     """
-    headers: list[tuple[list[str], str]] = []
+    headers: list[Header] = []
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
+        first = text.readline()
+        skipped = int(bool(_SEPARATOR_LINE.fullmatch(first)))
+        if first.startswith("#"):
+            raise TableError(f"{path}: the first line, {shorten_text(first.strip())}, is a comment; remove it")
         for separator in _SEPARATORS:
             text.seek(0)
             with contextlib.suppress(csv.Error):
-                lines = csv.reader(text, delimiter=separator)
-                row = next((row for row in lines if row), [])  # a quoted name may contain line breaks
-                headers.append(([name.strip() for name in row], separator))
+                lines = (row for row in csv.reader(itertools.islice(text, skipped, None), delimiter=separator) if row)
+                names = [name.strip() for name in next(lines, [])]  # a quoted name may contain line breaks
+                headers.append(Header(names, separator, skipped))
     finally:
         text.detach()
     if not headers:
         raise TableError(f"{path}: not a csv file: the first line cannot be parsed")
     # A name may contain the other separator, even several times.
-    return max(headers, key=lambda header: (_count_known(header[0]), len(header[0])))
+    return max(headers, key=lambda header: (_count_known(header.names), len(header.names)))
 
 
 def _count_known(names: Sequence[str]) -> int:
     return len(_KNOWN_COLUMNS.intersection(map(normalize_column, names)))
 
 
-def explain_break(file: CsvFile, separator: str, names: Sequence[str], reason: str) -> str:
+def find_short_rows(file: CsvFile, header: Header) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a csv that have fewer values than the header, counted from 1, with their values.
+
+    Examples
+    --------
+    >>> file = io.BytesIO(b"a,b\\n1,2\\n3\\n")
+    >>> list(find_short_rows(file, read_header(file, "a.csv")))
+    [(2, ['3'])]
+    """
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        lines = (
+            row for row in csv.reader(itertools.islice(text, header.skipped, None), delimiter=header.separator) if row
+        )
+        yield from ((row, fields) for row, fields in enumerate(lines) if row and len(fields) < len(header.names))
+    finally:
+        text.detach()
+
+
+def explain_break(file: CsvFile, header: Header, reason: str) -> str:
     """Say which row of a csv has too many values, or opens a quote that is never closed.
 
     Parameters
     ----------
-    file
-        From its beginning on.
-    separator, names
-        What `read_header` returned.
+    file, header
+        What `read_header` took and returned.
     reason
         What pandas said of it.
 
     Examples
     --------
-    >>> explain_break(io.BytesIO(b"a,b\\n1,2\\n1,2,3\\n"), ",", ["a", "b"], "").split(";")[0]
+    >>> explain_break(io.BytesIO(b"a,b\\n1,2\\n1,2,3\\n"), Header(["a", "b"], ","), "").split(";")[0]
     "row 2 (row 1 follows the header) has 3 values, the header 2: '1', '2', '3'"
     """
+    names, separator, _ = header
+    file.seek(0)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     fields: list[str] = []
     row = -1  # of the header
     try:
-        for fields in csv.reader(text, delimiter=separator):
+        for fields in csv.reader(itertools.islice(text, header.skipped, None), delimiter=separator):
             row += bool(fields)  # pandas skips empty lines too
             if len(fields) > len(names):
                 break

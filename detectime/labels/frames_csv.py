@@ -75,7 +75,10 @@ def read_frames_csv(
     rows, repeated = _drop_repeated(rows)
     notes += [*renamed, *restore_class_names(rows, labels)]
     _check_rows(rows, describe_table(labels_csv), labels)
-    rows["frame_id"] = pa.array(rows["frame_id"]).cast(pa.int64()).to_numpy()
+    numbers = pa.array(rows["frame_id"])
+    if pc.any(pc.match_substring(numbers, ".")).as_py():  # pandas writes 1.0 beside empty values
+        numbers = pc.replace_substring_regex(numbers, r"\.0+$", "")
+    rows["frame_id"] = numbers.cast(pa.int64()).to_numpy()
     table = number_classes(rows.reset_index(drop=True), labels)
     del rows
     notes += note_repeated_ids(table)
@@ -126,7 +129,7 @@ def _check_rows(table: pd.DataFrame, where: str, labels: Mapping[str, int]) -> N
     class_counts = table[is_repeated].groupby("frame_path")["class_name"].nunique()
     has_two_classes = is_repeated & frame_path.isin(class_counts.index[class_counts > 1])
     faults = find_faults(table, "frame_path", labels) | {
-        "the frame_id is not a whole number": ~table["frame_id"].str.fullmatch(r"-?[0-9]{1,18}"),
+        "the frame_id is not a whole number": ~table["frame_id"].str.fullmatch(r"-?[0-9]{1,18}(\.0+)?"),
         "the frame has two classes": has_two_classes,
         "the frame appears twice, with another video_name, frame_id or column": is_repeated & ~has_two_classes,
     }

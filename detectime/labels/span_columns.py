@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,11 @@ UNITS = {
 }
 """What may stand before or behind either word: ``start_time``, ``t_start``, ``end_frame``."""
 
-_TIMES = frozenset(
+_OTHER_WORDS = frozenset(
+    "von bis ab anfang ende beginn debut fin inicio inizio fine inicial final span segment interval range".split()
+)
+"""Words of other languages, and of columns that hold both ends."""
+_TIMES = _OTHER_WORDS | frozenset(
     ["start", "begin", "beginning", "end", "stop", "onset", "offset", "time", "times", "timestamp", "frame"]
 )
 _WEAK = frozenset(
@@ -40,8 +45,11 @@ _WEAK = frozenset(
         *UNITS["milliseconds"],
     ]
 )
-_COUNTS = frozenset(["count", "counts", "rate", "total", "size", "width", "height", "shape", "n", "num", "per"])
-"""Words of columns about all frames, such as ``frame_rate``."""
+_COUNTS = frozenset(
+    "count counts rate total size width height shape n num per fps duration length age weight score confidence conf "
+    "x y lat lon distance".split()
+)
+"""Words of columns about a whole video or a person, such as ``frame_rate``."""
 _TYPO = 0.82  # similarity above which a column is taken for a misspelt one
 _SHORTEST = 4  # letters of a name in which a typo can be told
 
@@ -111,6 +119,32 @@ def find_span_columns(names: Sequence[str]) -> SpanColumns | None:
     return None
 
 
+def is_measure(name: str) -> bool:
+    """Whether a column is called as what is measured of a whole video or a person: its length, its rate, an age.
+
+    Examples
+    --------
+    >>> is_measure("FrameRate"), is_measure("begin")
+    (True, False)
+    """
+    return not _COUNTS.isdisjoint(normalize_column(name).split("_"))
+
+
+def list_time_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns that may say when something is.
+
+    Examples
+    --------
+    >>> list_time_columns(["file", "start_frame", "fps"])
+    ['start_frame']
+    """
+    starts, ends = _index_spellings(0), _index_spellings(1)
+    normal = {name: normalize_column(name) for name in names}
+    return [
+        name for name in names if normal[name] in starts or normal[name] in ends or _looks_like_a_time(normal[name])
+    ]
+
+
 _Kind = tuple[int, str, bool]
 """A pair of `WORDS`, what is added to both, and whether it stands in front."""
 
@@ -134,7 +168,8 @@ def _get_unit(affix: str) -> str:
 
 def _looks_like_a_time(name: str) -> bool:
     """Whether a column, normalized, may say when something is."""
-    words = {word.rstrip("0123456789") or word for word in name.split("_")}
+    plain = unicodedata.normalize("NFD", name).encode("ascii", "ignore").decode()
+    words = {word.rstrip("0123456789") or word for word in plain.split("_")}
     if words & _COUNTS:
         return False
     return bool(words & _TIMES) or (bool(name) and words <= _WEAK) or _is_typo(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from detectime.images import UnreadableImageError
 from detectime.labels.columns import number_classes, set_attrs
 from detectime.labels.csv_files import normalize_column
 from detectime.labels.names import restore_class_names
-from detectime.labels.span_columns import AmbiguousColumnsError, find_span_columns
+from detectime.labels.span_columns import AmbiguousColumnsError, find_span_columns, is_measure, list_time_columns
 from detectime.labels.table_files import (
     LabelTable,
     describe_table,
@@ -48,6 +49,8 @@ _IMAGE_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".gif")
 
 _CLASS_COLUMNS = ("class_name", "class")
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?"
+_BOTH = r"\W*[0-9.]+\s*(?:-|–|,|;|to)\s*[0-9.]+\W*"  # both ends in one column, such as [0.5, 1.5]
+_FRACTION = r"[0-9]*\.[0-9]+"
 _SCALES = {"seconds": 1.0, "milliseconds": 0.001, "frames": 1.0}
 _TOLERANCE = 0.0005  # seconds: many files round the times of their frames to a millisecond
 _SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"
@@ -205,12 +208,8 @@ def _read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
     rows = rows.rename(columns={class_name: "class_name"})
     try:
         found = find_span_columns([str(name) for name in rows if name not in ("file", "class_name")])
-        clock = None if found else _find_clock(rows)
-        if clock:
-            raise AmbiguousColumnsError(
-                f"{shorten_text(clock)} holds times such as {shorten_text(rows[clock].iloc[0])}; accepted: start and "
-                "end, in seconds"
-            )
+        if found is None:
+            _refuse_values(rows)
     except AmbiguousColumnsError as error:
         raise TableError(f"{where}: {error}") from error
     if found is None:
@@ -223,6 +222,12 @@ def _read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
             "seconds",
             [Note("whole_files", len(rows), f"{text}: {why}"), *notes, *renamed],
         )
+    others = [name for name in list_time_columns(names) if name not in (found.start, found.end)]
+    one, many = (
+        "other column may be a time, and is kept as it is",
+        "other columns may be times, and are kept as they are",
+    )
+    notes += note_found("unused_times", others, one, many)
     if (found.start, found.end) != ("start", "end"):
         pairs = f"{found.start} -> start", f"{found.end} -> end"
         notes += note_found(
@@ -251,12 +256,27 @@ def choose_class_column(names: Sequence[str]) -> str:
     return "class_name"
 
 
-def _find_clock(rows: pd.DataFrame) -> str | None:
-    """Return the first column whose values are all such as ``0:01:02.5``; None if there is none."""
-    for name in rows:
-        if name not in ("file", "class_name") and rows[name].str.strip().str.fullmatch(_CLOCK).all():
-            return str(name)
-    return None
+def _refuse_values(rows: pd.DataFrame) -> None:
+    """Refuse columns whose values may be times, although their names do not say so."""
+    names = [str(name) for name in rows if name not in ("file", "class_name")]
+    values = {name: rows[name].str.strip() for name in names}
+    remedy = "accepted: start and end, in seconds; if each row is about a whole video, add both, empty"
+    for name, column in values.items():
+        if column.str.fullmatch(f"{_CLOCK}|{_BOTH}").all():
+            raise AmbiguousColumnsError(
+                f"{shorten_text(name)} holds what may be times, such as {shorten_text(column.iloc[0])}; {remedy}"
+            )
+    for first, last in itertools.pairwise(names):
+        pair = [values[name] for name in (first, last)]
+        are_seconds = all(column.str.fullmatch(_SECONDS).all() and (column != "").all() for column in pair)
+        if not are_seconds or not any(column.str.fullmatch(_FRACTION).any() for column in pair):
+            continue
+        start, end = (column.astype("float64") for column in pair)
+        if (start < end).all() and not is_measure(first) and not is_measure(last):
+            raise AmbiguousColumnsError(
+                f"{shorten_text(first)} and {shorten_text(last)} may say where spans start and end; did you mean "
+                f"'start' and 'end'? {remedy}"
+            )
 
 
 def _check_rows(

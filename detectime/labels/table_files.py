@@ -17,7 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from detectime.labels.csv_files import explain_break, hash_text, normalize_column, read_header, recognise_table
+from detectime.labels.csv_files import (
+    CsvFile,
+    Header,
+    explain_break,
+    find_short_rows,
+    hash_text,
+    normalize_column,
+    read_header,
+    recognise_table,
+)
 from detectime.labels.tables import TableError
 from detectime.notes import Note, note_found, shorten_text
 from detectime.storage import urls
@@ -59,7 +68,7 @@ def read_columns(table: LabelTable) -> list[str]:
     with _explain_file_errors(table), _open_file(table) as file:
         if recognise_table(file, table) == "parquet":
             return _list_parquet_columns(pq.ParquetFile(file).schema_arrow)
-        return read_header(file, table)[0]
+        return read_header(file, table).names
 
 
 def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, list[Note]]:
@@ -94,23 +103,27 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     >>> print(*notes)
     1 column is read in another spelling (the first: 'Class Name -> class_name')
     """
+    short: list[Note] = []
     if isinstance(table, pd.DataFrame):
         rows = _convert_to_text(_convert_frame(table))
         digest = hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogatepass")).hexdigest()
     else:
-        rows, digest = _read_file(table)
+        rows, digest, short = _read_file(table, needed)
     where = describe_table(table)
     renamed = match_columns(list(rows.columns), needed)
     _check_needed(list(rows.columns), [name for name in needed if name not in renamed.values()], where)
     rows = rows.rename(columns=renamed)
     one, many = "column is read in another spelling", "columns are read in another spelling"
     notes = note_found("other_spelling", [f"{old} -> {new}" for old, new in renamed.items()], one, many)
+    alike = [str(name) for name in rows if name not in needed and normalize_column(str(name)) in needed]
+    why = "called almost as one that is read"
+    notes += note_found("similar_columns", alike, f"further column is {why}", f"further columns are {why}")
     rows, unnamed = _name_columns(rows)
     _check_unique(list(rows.columns), where)
     if rows.empty:
         raise TableError(f"{where}: the table has no rows")
     rows.attrs = {"labels_sha256": digest}
-    return rows, [*notes, *unnamed]
+    return rows, [*notes, *unnamed, *short]
 
 
 def hash_labels(table: LabelTable) -> str:
@@ -164,28 +177,55 @@ def match_columns(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]
     return found
 
 
-def _read_file(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, str]:
+def _read_file(path: str | os.PathLike[str], needed: Sequence[str]) -> tuple[pd.DataFrame, str, list[Note]]:
+    """Read a csv or Parquet file; also return its SHA-256, and a note about rows with too few values."""
     with _explain_file_errors(path), _open_file(path) as file:
         if recognise_table(file, path) == "parquet":
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return _convert_to_text(pq.read_table(file)), digest
+            return _convert_to_text(pq.read_table(file)), digest, []
         digest = hash_text(file, path)
         file.seek(0)
-        names, separator = read_header(file, path)
+        header = read_header(file, path)
         file.seek(0)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields and only warns
                 rows = pd.read_csv(
-                    file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False
+                    file,
+                    sep=header.separator,
+                    skiprows=header.skipped,
+                    encoding="utf-8-sig",
+                    dtype=str,
+                    keep_default_na=False,
+                    index_col=False,
                 )
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-            file.seek(0)
-            raise TableError(f"{os.fspath(path)}: {explain_break(file, separator, names, str(error))}") from error
-    if len(rows.columns) != len(names):
-        raise TableError(f"{path}: the header has {len(names)} columns, but the rows have {len(rows.columns)}")
-    rows.columns = pd.Index(names)  # pandas renames some, such as empty ones
-    return rows, digest
+            raise TableError(f"{os.fspath(path)}: {explain_break(file, header, str(error))}") from error
+        if len(rows.columns) != len(header.names):
+            raise TableError(
+                f"{path}: the header has {len(header.names)} columns, but the rows have {len(rows.columns)}"
+            )
+        rows.columns = pd.Index(header.names)  # pandas renames some, such as empty ones
+        # pandas fills rows with empty values.
+        short = _note_short_rows(file, header, needed, path) if (rows.iloc[:, -1] == "").any() else []
+    return rows, digest, short
+
+
+def _note_short_rows(file: CsvFile, header: Header, needed: Sequence[str], path: object) -> list[Note]:
+    """Note rows with fewer values than the header; refuse one that lacks a value of a needed column."""
+    spellings = match_columns(header.names, needed)
+    last = max((k for k, name in enumerate(header.names) if spellings.get(name, name) in needed), default=-1)
+    short = []
+    for row, values in find_short_rows(file, header):
+        short.append(row)
+        if len(values) <= last:
+            shown = ", ".join(shorten_text(value) for value in values)
+            raise TableError(
+                f"{path}: row {row} (row 1 follows the header) has {len(values)} values, the header "
+                f"{len(header.names)}: {shown}; a value is missing, or the file is cut off"
+            )
+    why = "fewer values than the header; those at the end are empty"
+    return note_found("short_rows", [f"row {row}" for row in short], f"row has {why}", f"rows have {why}")
 
 
 def _list_parquet_columns(schema: pa.Schema) -> list[str]:
@@ -283,6 +323,7 @@ def _suggest(column: str, names: Sequence[str]) -> str:
     videos = [name for name in names if normalize_column(name) in _VIDEOS]
     if column == "frame_path" and videos:
         return f"for videos rename {shorten_text(videos[0])} to file; "
+    names = [name for name in names if name not in _SIMILAR]  # which are needed themselves
     similar = [name for name in names if any(word in normalize_column(name).split("_") for word in words)]
     similar += difflib.get_close_matches(column, [name for name in names if name], n=1)
     return f"did you mean {shorten_text(similar[0])}? rename it to {column}; " if similar else ""

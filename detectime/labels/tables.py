@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +86,7 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
 
     Examples
     --------
-    >>> rows = pd.DataFrame({"file": ["../a.mp4", "b.mp4"], "class_name": ["ok", "okay"]})
+    >>> rows = pd.DataFrame({"file": ["../a.mp4", "b.mp4"], "class_name": ["ok", "fist"]})
     >>> for fault, rows_with_it in find_faults(rows, "file", {"ok": 4}).items():
     ...     print(f"{rows_with_it.tolist()} {fault}")
     [False, False] the file is empty
@@ -104,8 +107,25 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     }
     if "video_name" in rows:
         faults["the video_name is empty"] = rows["video_name"] == ""
-    unknown_class = f"the class_name is not a label; accepted: {', '.join(labels)}, or add it to `labels` in config.yml"
-    return faults | {unknown_class: ~rows["class_name"].isin(list(labels))}
+    is_unknown = ~rows["class_name"].isin(list(labels))
+    first = rows["class_name"].iloc[int(is_unknown.to_numpy().argmax())] if is_unknown.any() else ""
+    accepted = f"accepted: {', '.join(labels)}, or add it to `labels` in config.yml"
+    unknown_class = f"the class_name is not a label; {accepted}{_suggest_class(first, labels)}"
+    return faults | {unknown_class: is_unknown}
+
+
+def _suggest_class(name: str, labels: Mapping[str, int]) -> str:
+    """Return which label may be meant by a class, as the end of a sentence; empty if none may be."""
+    numbers = {str(number): label for label, number in labels.items()}
+    plain = {_simplify(label): label for label in labels}
+    meant = numbers.get(name.strip()) or plain.get(_simplify(name))
+    if meant is None:
+        meant = next(iter(difflib.get_close_matches(name, list(labels), n=1)), None)
+    return f"; did you mean {meant!r} by {shorten_text(name)}?" if meant else ""
+
+
+def _simplify(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def refuse_rows(rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], where: str) -> None:
@@ -179,6 +199,10 @@ def format_names(names: Sequence[str]) -> str:
     return f"{listed} and {more} more" if more > 0 else listed
 
 
+def _format_value(value: Any) -> str:
+    return shorten_text(value) if isinstance(value, str) else str(value)
+
+
 def _refuse_positions(
     rows: pd.DataFrame,
     wrong: Sequence[int],
@@ -191,7 +215,7 @@ def _refuse_positions(
     lines = []
     previous = ""
     for row in wrong[:_MAX_SHOWN]:
-        values = ", ".join(f"{column}={shorten_text(rows[column].iloc[row])}" for column in shown)
+        values = ", ".join(f"{column}={_format_value(rows[column].iloc[row])}" for column in shown)
         fault = describe(row)
         text = fault.partition("; accepted")[0] if fault == previous else fault  # the list of labels is told once
         lines.append(f"  row {rows.index[row] + 1}: {text} ({values})")

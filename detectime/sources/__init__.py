@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from detectime.sources.contract import Source
+from detectime.sources.contract import Source, SourceError
 from detectime.storage import urls
 
-__all__ = ["are_videos", "open_source"]
+__all__ = ["SourceError", "are_videos", "open_source"]
 
 
 def open_source(images: str, source_type: str | None = None) -> Source:
