@@ -338,8 +338,14 @@ def _find_prefix(stem: str, class_name: str) -> str | None:
         del tokens[0]
     name = "_".join(tokens)
     # Codes such as 0001x01 are of a picture, not of a person.
-    is_name = name[:1].isalpha() and simplify_name(name) not in simplify_name(class_name)
-    return name if is_name else None
+    is_class = simplify_name(name) in _list_class_parts(class_name)
+    return name if name[:1].isalpha() and not is_class else None
+
+
+def _list_class_parts(class_name: str) -> set[str]:
+    """Return the words of a class, and how those at its beginning are joined: ``thumbs``, ``up``, ``thumbsup``."""
+    words = [simplify_name(word) for word in re.split(r"[\W_]+", class_name) if word]
+    return {*words, *("".join(words[:count]) for count in range(1, len(words) + 1))}
 
 
 def _find_numbered(tokens: Sequence[str], position: int) -> str | None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from detectime import similarity
 from detectime.detection import manifest
+from detectime.labels.grouping import NO_GROUPS
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.splits import leaks, shortcomings
@@ -70,6 +71,7 @@ def split_run(
         split, notes = _make_split(run, wanted, earlier, chosen, column, allow_similar)
         is_grown = earlier is None or not wanted["video_name"].isin(earlier["video_name"]).all()
         notes += _note_record(made, chosen, shares, seed, is_grown, column)
+        notes += [note for note in run.notes if note.kind == NO_GROUPS]
         notes += shortcomings.note_moved(*update_split(run.store, split, earlier))
         run.manifest["split"] = _describe_record(run, made, chosen, is_grown, column)
         manifest.write_manifest(run.store, run.manifest)
