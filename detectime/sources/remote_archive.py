@@ -13,15 +13,15 @@ import pyarrow as pa
 
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
-from detectime.sources.archive import (
+from detectime.sources.archive import choose_archives
+from detectime.sources.archive_index import Member, index_opened, read_about
+from detectime.sources.archive_members import (
     MemberFinder,
     check_members,
-    choose_archives,
     make_member_stamp,
     note_members,
     refuse_unreadable,
 )
-from detectime.sources.archive_index import Member, index_opened, read_about
 from detectime.sources.bucket import fetch_bytes, make_stamp
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError, check_file_size
 from detectime.sources.zip_members import HEADER_SIZE
