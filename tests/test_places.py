@@ -22,12 +22,10 @@ from faults import make_config
 from skips import need_extra
 
 from detectime import sources
-from detectime.detection import run
-from detectime.detection.manifest import RunError
-from detectime.labels import frame_table, frames_csv
+from detectime.labels import frames_csv
 from detectime.sources import beside
 from detectime.sources.archive import ArchiveSource, FolderBesideArchives
-from detectime.sources.contract import MissingFrameError, Source, SourceError
+from detectime.sources.contract import MissingFrameError, RefusedSourceError, Source, SourceError
 from detectime.sources.file_kinds import recognise_path
 from detectime.sources.folder import FolderSource
 from detectime.sources.listing import Listing, list_source
@@ -172,13 +170,12 @@ def test_different_contents_are_refused_with_both_remedies(case: str, tmp_path: 
     images = make_place(tmp_path / "images", content)
     source = sources.open_source(str(images))
     remedies = f"{words}.*Set `source_type: folder` to read the image files, or `source_type: archives`"
-    with pytest.raises(SourceError, match=remedies):
+    with pytest.raises(RefusedSourceError, match=remedies):
         list_names(source)
     (tmp_path / "train.csv").write_text(CSV + "1.jpg,v,1,ok\n")
     config = make_config(images=str(images), output=str(tmp_path / "out"))
-    table = frames_csv.read_frames_csv(tmp_path / "train.csv", source, config.labels)
-    with pytest.raises(RunError, match=remedies):
-        run.detect_frames(frame_table.select_frames(table, ["ok"]), source, config, config.data.output)
+    with pytest.raises(RefusedSourceError, match=remedies):
+        frames_csv.read_frames_csv(tmp_path / "train.csv", source, config.labels)
     for chosen in ("folder", "archives"):
         assert list_names(sources.open_source(str(images), chosen))
 
@@ -211,7 +208,8 @@ def test_of_many_files_the_newest_are_compared(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(beside, "_MAX_READ", 2 * len(JPEG))
     assert "of 3 only the size was compared" in str(list_source(sources.open_source(str(images))).notes[0])
     (images / "3.jpg").write_bytes(SAME_SIZE)
-    assert "'3.jpg' has as many bytes" in str(list_source(sources.open_source(str(images))).unreachable)
+    with pytest.raises(RefusedSourceError, match=r"'3\.jpg' has as many bytes"):
+        list_names(sources.open_source(str(images)))
 
 
 # -- the own folder of an archive

@@ -21,7 +21,13 @@ from detectime.sources.archive_members import (
     refuse_unreadable,
 )
 from detectime.sources.beside import Comparison, compare_contents, compare_names
-from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError, check_file_size
+from detectime.sources.contract import (
+    MissingFrameError,
+    RefusedSourceError,
+    SourceError,
+    UnreachableFrameError,
+    check_file_size,
+)
 from detectime.sources.file_kinds import ARCHIVE_SUFFIXES, choose_image_names, is_archive_name, recognise_path
 from detectime.sources.folder import FolderSource
 from detectime.storage.name_index import NAME_COLUMN
@@ -113,7 +119,7 @@ class ArchiveSource:
 
         Raises
         ------
-        SourceError
+        RefusedSourceError
             If there are any; the message names the archive, the count, one of them and what to do.
         """
         archives = self._find_archives()
@@ -181,13 +187,13 @@ class FileAsFolder(FolderSource):
 
         Raises
         ------
-        SourceError
+        RefusedSourceError
             Always; the message says what the file is.
         """
         kind = recognise_path(self.root)
         read = "video" if kind.name == "video" else "archive"
         other = f"this is no folder; leave source_type out to read it as {read}"
-        raise SourceError(f"{self.root}: {kind.sentence or other}")
+        raise RefusedSourceError(f"{self.root}: {kind.sentence or other}")
 
 
 @dataclass(frozen=True)
@@ -211,8 +217,8 @@ class FolderBesideArchives(FolderSource):
 
         Raises
         ------
-        SourceError
-            Also if a file has the name of a member of an archive and another content.
+        RefusedSourceError
+            If a file has the name of a member of an archive and another content.
         """
         readable = tuple(path for path in self.archives if path.lower().endswith(ARCHIVE_SUFFIXES))
         if readable:

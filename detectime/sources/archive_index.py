@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.images import UnreadableImageError
-from detectime.sources.contract import SourceError
+from detectime.sources.contract import RefusedSourceError, SourceError
 from detectime.sources.file_kinds import FileKind, recognise_file
 from detectime.sources.tar_members import list_segments, list_tar, read_tar_member
 from detectime.sources.zip_members import encode_name, find_method, list_zip, read_zip_member
@@ -202,7 +202,7 @@ def _collect_members(file: BinaryIO, archive: str, number: int) -> _Collector:
         else:
             video = "this is a video; leave source_type out, or move it elsewhere" if kind.name == "video" else None
             accepted = "this is not an archive; accepted: zip and tar files"
-            raise SourceError(f"{archive}: {kind.sentence or video or accepted}")
+            raise RefusedSourceError(f"{archive}: {kind.sentence or video or accepted}")
     except ValueError as error:
         raise SourceError(
             f"{archive}: this {kind.name} is cut off or broken: {error}; get it again, or move it elsewhere"

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from detectime.notes import Note
 from detectime.sources.archive_index import Member, read_about
-from detectime.sources.contract import MissingFrameError, SourceError
+from detectime.sources.contract import MissingFrameError, RefusedSourceError
 from detectime.sources.file_kinds import choose_image_names
 from detectime.sources.names import FoldedNames, find_odd_names
 from detectime.sources.zip_members import READABLE, describe_repacking, name_method
@@ -103,7 +103,7 @@ def refuse_unreadable(rows: pa.RecordBatch, archives: Sequence[str]) -> None:
 
     Raises
     ------
-    SourceError
+    RefusedSourceError
         Naming an archive, the count, one of them and what to do.
     """
     unreadable = find_unreadable(rows)
@@ -134,7 +134,7 @@ def refuse_members(
         first = rows.slice(int(places[0]), 1).to_pylist()[0]
         archive, method = archives[first["archive"]], first["method"]
         what = "image is" if len(places) == 1 else "images are"
-        raise SourceError(
+        raise RefusedSourceError(
             f"{archive}: {len(places)} {what} {name_method(method)}, which is not read (the first: "
             f"{os.fsdecode(first[NAME_COLUMN])!r}); {describe_repacking(method)}"
         )

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from detectime.boxes import Flags, Integers
 from detectime.images import UnreadableImageError
 from detectime.sources.archive_index import Member, load_members, read_about
-from detectime.sources.contract import SourceError
+from detectime.sources.contract import RefusedSourceError, SourceError
 from detectime.sources.file_kinds import choose_image_names
 from detectime.sources.folder import FolderSource
 from detectime.sources.listing import Listing
@@ -72,7 +72,7 @@ class Comparison:
 
         Raises
         ------
-        SourceError
+        RefusedSourceError
             If any do; the message names both remedies.
 
         Examples
@@ -85,7 +85,7 @@ class Comparison:
                 if self.differing == 1
                 else "image files differ from their namesakes"
             )
-            raise SourceError(
+            raise RefusedSourceError(
                 f"{root}: {self.differing} {files} in the archives beside ({self.example}); which are the frames? Set "
                 "`source_type: folder` to read the image files, or `source_type: archives` to read the archives, or "
                 "move one of them elsewhere"

@@ -106,7 +106,7 @@ class RemoteArchiveSource:
 
         Raises
         ------
-        SourceError
+        RefusedSourceError
             If there are any.
         """
         archives, index = self._load_index()
