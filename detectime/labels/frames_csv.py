@@ -85,7 +85,8 @@ def read_frames_csv(
     listing = list_source(source)
     paths = pa.array(table["frame_path"], pa.string()).cast(pa.binary())
     positions = listing.find(paths)
-    notes += [*listing.note_respelled(paths, positions), *_note_same_file(table, positions, describe_table(labels_csv))]
+    notes += [*listing.note_respelled(paths, positions), *listing.note_misplaced(paths, positions)]
+    notes += _note_same_file(table, positions, describe_table(labels_csv))
     del paths
     add_listing(table, listing, positions)
     if listing.unreachable:

@@ -80,7 +80,7 @@ def find_labels_type(config: Config, labels: LabelTable, source: Source) -> str:
                 f"data.labels_type = {given!r}: the labels are a DataFrame; accepted: {', '.join(TABLES)}"
             )
     elif given is None:
-        found = _recognise_annotations(config, os.fspath(labels))
+        found = _recognise_annotations(config, os.fspath(labels), source)
         if found is not None:
             return found
     if given is not None:
@@ -109,18 +109,23 @@ def list_table_classes(config: Config, labels: LabelTable, source: Source) -> li
     return [str(name) for name in rows[column].unique() if name.strip()]
 
 
-def _recognise_annotations(config: Config, labels: str) -> str | None:
+def _recognise_annotations(config: Config, labels: str, source: Source) -> str | None:
     """Return the format of annotations; None if the labels are a table."""
     is_folder = not urls.is_remote(labels) and os.path.isdir(labels)
+    if is_folder or labels.lower().endswith(_NOT_A_TABLE):
+        if not urls.is_remote(labels) and not os.path.exists(labels):
+            raise TableError(f"{labels}: no such file; set `labels` to the labels")
+        found = annotated.recognise(labels)
+        if found is not None:
+            return found
+    if labels == config.data.images and webdataset.is_webdataset(list_source(source)):
+        return "webdataset"
     if not is_folder and not labels.lower().endswith(_NOT_A_TABLE):
         return None
-    if not urls.is_remote(labels) and not os.path.exists(labels):
-        raise TableError(f"{labels}: no such file; set `labels` to the labels")
-    found = annotated.recognise(labels)
-    if found is not None:
-        return found
     if is_folder and hagrid.has_class_files(labels, config.data.hagrid_classes, config.labels):
         return "hagrid"  # its reader says what is wrong with them
+    if is_folder and any(name.endswith(".parquet") for name in os.listdir(labels)):
+        raise TableError(f"{labels}: this is a folder of Parquet files; join them into one, and set `labels` to it")
     raise TableError(
         f"{labels}: no annotations were recognised here; accepted: a csv, the folder of HaGRID's annotations, those of "
         f"{', '.join(_ANNOTATED)}; if images lie in one folder per class, set `labels_type: folders` and no `labels`"

@@ -149,7 +149,7 @@ def read_spans(
     table = number_classes(table[~is_repeated].reset_index(drop=True), labels)
     files = pa.array(map(os.fsencode, indexes), pa.binary())
     positions = listing.find(files)
-    notes += listing.note_respelled(files, positions)
+    notes += [*listing.note_respelled(files, positions), *listing.note_misplaced(files, positions)]
     late = _note_late_pictures(found.of_late_pictures, indexes, span_zero)
     notes += [*found.list_notes(rows), *late, *_note_damage(indexes)]
     set_attrs(table, listing, positions, sha256, repeated, notes)

@@ -84,6 +84,9 @@ class BucketSource:
         """Return no notes: there are none about a bucket."""
         return []
 
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse nothing: what a frame is shows when it is read."""
+
     def list_top_folders(self) -> tuple[str, ...]:
         """Return no folders: the root is the folder of the frames."""
         return ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import pyarrow as pa
+
 from detectime.errors import DocumentedError
 from detectime.images import LazyFrame, UnreadableImageError
 from detectime.notes import Note
@@ -12,6 +14,10 @@ from detectime.notes import Note
 
 class SourceError(DocumentedError, RuntimeError):
     """A source that cannot be used; the message names it."""
+
+
+class RefusedSourceError(SourceError):
+    """A source that is there, and of which the user must decide something; the message names the key and the remedy."""
 
 
 class MissingFrameError(DocumentedError, FileNotFoundError):
@@ -57,6 +63,8 @@ class Source(Protocol):
 
         Raises
         ------
+        RefusedSourceError
+            If somebody must decide first what the frames are.
         SourceError
             If the frames cannot be listed.
         """
@@ -64,6 +72,16 @@ class Source(Protocol):
 
     def list_notes(self) -> list[Note]:
         """Return notes about the location; called after its frames were listed."""
+        ...
+
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse frames, text, that are there and that no setting can read.
+
+        Raises
+        ------
+        RefusedSourceError
+            If there are any; the message names the count, one of them and what to do.
+        """
         ...
 
     def list_top_folders(self) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
 from detectime.sources.contract import MissingFrameError, SourceError, check_file_size
@@ -96,6 +98,9 @@ class FolderSource:
     def list_notes(self) -> list[Note]:
         """Return the notes from choosing this source."""
         return list(self.notes)
+
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse nothing: what a frame is shows when it is read."""
 
     def list_top_folders(self) -> tuple[str, ...]:
         """Return no folders: the frames lie in this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.notes import Note, note_found
-from detectime.sources.contract import Source, SourceError
+from detectime.sources.contract import RefusedSourceError, Source, SourceError
 from detectime.sources.names import FoldedNames, find_odd_names, fold_name, show_name
 
 _NAMES_SHOWN = 20  # of files that a table does not name
@@ -106,6 +107,29 @@ class Listing:
         why = "in several spellings (Unicode form, blanks at the ends): they are different files"
         return note_found("twins", twins, f"file name is there {why}", f"file names are there {why}")
 
+    def note_misplaced(self, names: pa.Array | pa.ChunkedArray, positions: pa.Array) -> list[Note]:
+        """Return a note about names that are not listed, if most of them would be in another form.
+
+        Parameters
+        ----------
+        names
+            As the labels have them, binary.
+        positions
+            What `find` returned for them.
+        """
+        missing = _combine(names).filter(positions.is_null())
+        if not len(missing) or not len(self.names):
+            return []
+        found = [
+            (int(pc.sum(pc.is_in(form, value_set=listed)).as_py()), how)
+            for how, form, listed in _list_other_forms(missing, self.names)
+        ]
+        count, how = max(found, key=lambda each: each[0])
+        if count * 2 <= len(missing):
+            return []
+        what = "missing frame would be" if count == 1 else "missing frames would be"
+        return [Note("misplaced", count, f"{what} found {how}", os.fsdecode(missing[0].as_py()))]
+
     def note_respelled(self, names: pa.Array | pa.ChunkedArray, positions: pa.Array) -> list[Note]:
         """Return a note about names that `find` found in another spelling.
 
@@ -151,8 +175,29 @@ class Listing:
         return {"unlisted": len(others), "unlisted_names": [os.fsdecode(name) for name in first.to_pylist()]}
 
 
+def _list_other_forms(names: pa.Array, listed: pa.Array) -> Iterator[tuple[str, pa.Array, pa.Array]]:
+    """Yield other forms of names and of listed names that may be equal, and what is said of them."""
+    first = os.fsdecode(names[0].as_py())
+    yield "with / instead of \\", pc.replace_substring(names, "\\", "/"), listed
+    for depth in range(1, 3):
+        folder = "/".join(first.split("/")[:depth])
+        yield f"without {folder!r} in front", pc.replace_substring_regex(names, rf"^(?:[^/]*/){{{depth}}}", ""), listed
+    top = pc.unique(pc.replace_substring_regex(listed, "(?s)/.*", ""))
+    if len(top) == 1:
+        folder = os.fsdecode(top[0].as_py())
+        yield f"with {folder!r} in front", pc.binary_replace_slice(names, 0, 0, top[0].as_py() + b"/"), listed
+    yield "with another ending", *(pc.replace_substring_regex(each, r"(?s)\.[^./]*$", "") for each in (names, listed))
+    with contextlib.suppress(pa.ArrowInvalid):  # names that are not UTF-8
+        yield "in another case", *(pc.utf8_lower(each.cast(pa.string())) for each in (names, listed))
+
+
 def list_source(source: Source) -> Listing:
-    """List the frames of a source; if that fails the listing has the reason, and nothing is raised.
+    """List the frames of a source; if it cannot be reached the listing has the reason.
+
+    Raises
+    ------
+    RefusedSourceError
+        If somebody must decide first what the frames are.
 
     Examples
     --------
@@ -164,7 +209,7 @@ def list_source(source: Source) -> Listing:
 
 
 def collect_listing(source: Source, listed: Iterable[tuple[str, str | None]]) -> Listing:
-    """Collect names and stamps that a source yields; raises nothing, as `list_source`.
+    """Collect names and stamps that a source yields; raises the same as `list_source`.
 
     Examples
     --------
@@ -178,6 +223,8 @@ def collect_listing(source: Source, listed: Iterable[tuple[str, str | None]]) ->
         chunks = list(_collect_chunks(iter(listed)))
         notes = source.list_notes() if chunks else []
         top_folders = source.list_top_folders() if chunks else ()
+    except RefusedSourceError:
+        raise
     except SourceError as error:
         return Listing(*empty, unreachable=str(error), error=error)
     if not chunks:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from detectime.images import RGB, UnreadableImageError
 from detectime.notes import Note
@@ -159,6 +160,9 @@ class VideoSource:
     def list_notes(self) -> list[Note]:
         """Return no notes: `labels.spans.read_spans` reports damaged videos."""
         return []
+
+    def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
+        """Refuse nothing: what a frame is shows when it is read."""
 
     def list_top_folders(self) -> tuple[str, ...]:
         """Return no folders: videos lie in a folder, not in an archive."""
