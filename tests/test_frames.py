@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from skips import need_extra
 
 from detectime import sources
 from detectime.config import Config, load_config
+from detectime.detection import run
 from detectime.errors import ConfigError
 from detectime.labels import frame_table, frames_csv, vocabulary
 from detectime.labels.tables import TableError
@@ -637,3 +639,39 @@ def test_left_out_frames_of_no_gesture_are_noted_apart(csv: Path, images: Path) 
     assert list_left_out(["ok", "no_gesture"]) == [f"1 {others}"]
     first = "4 frames are left out: of another class, or past the limit (the first: 'b')"
     assert list_left_out(["ok", "no_gesture"], 1) == [first]
+
+
+# -- frames that are elsewhere
+
+
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [
+        ("images/v1/1.jpg", "without 'images' in front"),
+        ("data/images/v1/1.jpg", "without 'data/images' in front"),
+        ("v1\\1.jpg", "with / instead of \\"),
+        ("V1/1.JPG", "in another case"),
+        ("v1/1.png", "with another ending"),
+        ("v1/1", "with another ending"),
+    ],
+)
+def test_frames_that_would_be_found_in_another_form_are_told(path: str, how: str, csv: Path, images: Path) -> None:
+    table = read(csv, images, f"{HEADER}{path},v,1,ok\n")
+    (note,) = table.attrs["notes"]
+    assert (note.kind, note.example) == ("misplaced", path)
+    assert str(note).startswith(f"1 missing frame would be found {how}")
+    config = make_config(images=str(images), labels=str(csv), output=str(csv.parent / "run"))
+    wanted = frame_table.select_frames(table, ["ok"])
+    with pytest.raises(run.RunError, match=re.escape(f"1 missing frame would be found {how}")):
+        run.detect_frames(wanted, FolderSource(str(images)), config, config.data.output)
+
+
+def test_frames_below_a_folder_that_the_labels_leave_out_are_told(csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "all" / "frames" / "v1").mkdir(parents=True)
+    (tmp_path / "all" / "frames" / "v1" / "1.jpg").touch()
+    (note,) = read(csv, tmp_path / "all", f"{HEADER}v1/1.jpg,v,1,ok\n").attrs["notes"]
+    assert str(note).startswith("1 missing frame would be found with 'frames' in front")
+
+
+def test_frames_that_are_nowhere_have_no_hint(csv: Path, images: Path) -> None:
+    assert read(csv, images, f"{HEADER}w/7.jpg,v,1,ok\nw/8.jpg,v,2,ok\n").attrs["notes"] == []
