@@ -285,6 +285,30 @@ def test_a_run_in_a_project_uses_its_notebook_and_configuration(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_one_folder_per_class_is_enough(tmp_path: Path) -> None:
+    """Without a csv, and with classes that are numbered in the order of their names; a class keeps its number."""
+    (tmp_path / "auto.yml").write_text("labels: auto\n")
+
+    def run_folders(*classes: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        for name in classes:
+            (tmp_path / "pictures" / name).mkdir(parents=True)
+            for number in (1, 2):
+                file = SAMPLE["images"] / f"{name}_01" / f"{number:04}.jpg"
+                shutil.copy(file, tmp_path / "pictures" / name / f"anna_{number:04}.jpg")
+        done = execute("run", cwd=tmp_path, config="auto.yml", images="pictures", labels_type="folders", output="out")
+        assert done.returncode == 0, done.stderr
+        assert "1 group by the beginning of the file names" in done.stdout
+        labels: dict[str, int] = json.loads((tmp_path / "out" / "run.json").read_text())["configuration"]["labels"]
+        return labels, json.loads((tmp_path / "out" / "hands.json").read_text())
+
+    labels, hands = run_folders("ok", "stop")
+    assert labels == {"ok": 0, "stop": 1}
+    assert {hand["video_name"] for hand in hands} == {"anna"}
+    assert {(hand["frame_path"].split("/")[0], hand["label"]) for hand in hands} <= set(labels.items())
+    assert run_folders("like")[0] == {"ok": 0, "stop": 1, "like": 2}
+
+
+@pytest.mark.slow
 def test_dry_run_writes_nothing_and_estimates(tmp_path: Path, demo: tuple[Path, Any]) -> None:
     done = execute("run", "--dry-run", cwd=tmp_path, output="out", **SAMPLE)
     assert (done.returncode, done.stderr) == (0, "")
