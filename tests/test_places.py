@@ -408,3 +408,13 @@ def test_a_video_without_a_suffix_is_read(tmp_path: Path) -> None:
 def test_what_cannot_be_read_has_no_kind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert [recognise_path(str(path)).name for path in (tmp_path, tmp_path / "pipe", tmp_path / "nowhere")] == [""] * 3
+
+
+def test_the_folder_that_windows_unpacks_an_archive_into_may_stand_in_front(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        target.writestr("v/0.jpg", b"hello")
+    source = sources.open_source(str(tmp_path / "a.zip"))
+    listing = list_source(source)
+    assert listing.find(pa.array([b"a/v/0.jpg", b"b/v/0.jpg"])).to_pylist() == [0, None]
+    ((_, content),) = source.read_frames(["a/v/0.jpg"])
+    assert content == b"hello"

@@ -183,7 +183,7 @@ def index_opened(archives: Sequence[str], open_archive: Callable[[str], BinaryIO
         ignored[0] if ignored else None,
         repeated,
         first_repeated,
-        _list_top_folders(table[NAME_COLUMN], tables, own_folders),
+        _list_top_folders(table[NAME_COLUMN], tables, own_folders, archives),
     )
     return table.replace_schema_metadata({_ABOUT_KEY: json.dumps(asdict(about))})
 
@@ -370,16 +370,19 @@ def _strip_folder(names: pa.ChunkedArray, folder: str) -> pa.ChunkedArray:
 
 
 def _list_top_folders(
-    names: pa.ChunkedArray, tables: Sequence[pa.Table], own_folders: Sequence[str]
+    names: pa.ChunkedArray, tables: Sequence[pa.Table], own_folders: Sequence[str], archives: Sequence[str]
 ) -> tuple[str, ...]:
     """Return the folders that a frame_path may have in front, or not.
 
-    They are those that were left out of the paths; those that all members lie in; and, of several archives each of
-    which has one folder of its own, these folders, if no path without them means two members.
+    They are those that were left out of the paths; those that all members lie in; the name of a single archive, into
+    whose folder Windows unpacks it; and, of several archives each of which has one folder of its own, these folders, if
+    no path without them means two members.
     """
     folders = list(dict.fromkeys(own_folders))
     whole = _list_common_folders(names)
     folders += [folder for folder in whole if folder not in folders]
+    if len(archives) == 1 and (unpacked := f"{PurePosixPath(archives[0]).stem}/") not in folders:
+        folders.append(unpacked)
     if not whole and len(tables) > 1:
         singles = [next(iter(_list_common_folders(table[NAME_COLUMN])), None) for table in tables]
         inside = [
