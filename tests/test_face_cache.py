@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from faults import InstantEngine, make_config, name_frames, tabulate_frames
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from PIL import Image
 
 from detectime import outcomes, paths, runs
-from detectime.config import DetectionConfig
+from detectime.cli.estimate import estimate_run
+from detectime.config import Config, DetectionConfig
 from detectime.detection import run, shards
 from detectime.detection.manifest import RunError
 from detectime.detectors import face_cache
@@ -424,6 +427,122 @@ def test_the_second_pass_for_smaller_faces_is_not_repeated(tmp_path: Path) -> No
     assert found["hands"].equals(live["hands"])
     assert same == hands
     assert len(json.loads(hands)) == 1
+
+
+# -- whether the faces fit the frames
+
+
+def bring(tmp_path: Path, boxes: Sequence[object], size: tuple[int, int] = (64, 48)) -> Config:
+    """Make frames with cached boxes, and return the configuration of a run."""
+    images = tmp_path / "images"
+    images.mkdir()
+    names = [f"{k:02}.png" for k in range(len(boxes))]
+    for name in names:
+        (images / name).write_bytes(encode_image(draw_pattern(*size)))
+    lines = [f"{name},v,{k},ok" for k, name in enumerate(names)]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["frame_path,video_name,frame_id,class_name", *lines]))
+    rows = [{"frame_path": name, "bbox_a": box} for name, box in zip(names, boxes, strict=True)]
+    places = {"images": str(images), "labels": str(labels), "output": str(tmp_path / "out")}
+    cache = str(write(tmp_path / "faces.json", rows))
+    return make_config(detector_type="face_cache", face_cache=cache, workers=1, **places)
+
+
+INSIDE = [8, 8, 24, 30]
+FAR = [2000, 1000, 120, 140]
+MISFITS = [
+    pytest.param([INSIDE] * 12, (64, 48), [], id="inside"),
+    pytest.param([[-8, -8, 40, 40]] * 12, (64, 48), [], id="past the edge"),
+    pytest.param(
+        [*[INSIDE] * 9, FAR, [60, 8, 24, 30], None],
+        (64, 48),
+        [
+            "2 of 11 frames have a face in the face cache that lies outside the frame (the first: '09.png: "
+            "[2000, 1000, 120, 140] in 64 x 48 pixels')"
+        ],
+        id="some outside",
+    ),
+    pytest.param(
+        [None, [0, 0, 0, 0], [5, 5, 0, 9]],
+        (64, 48),
+        ["3 of 3 frames have no face in the face cache (the first: '00.png')"],
+        id="no face",
+    ),
+    pytest.param(
+        [INSIDE, None, None],
+        (64, 48),
+        ["2 of 3 frames have no face in the face cache (the first: '01.png')"],
+        id="hardly any",
+    ),
+    pytest.param(
+        [*[INSIDE] * 100, [0.3, 0.2, 0.2, 0.3]],
+        (64, 48),
+        ["1 frame has a cached face in fractions of the frame; they are used as pixels (the first: '100.png')"],
+        id="one of fractions",
+    ),
+    pytest.param(
+        [[30, 20, 20 + k, 30] for k in range(10)],
+        (640, 480),
+        [
+            "All cached faces lie in the first 100 pixels of their frames (the median of their longer sides is 30): if "
+            "they are percent, multiply them by the size of the frame and divide by 100."
+        ],
+        id="percent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("boxes", "size", "expected"), MISFITS)
+def test_faces_that_do_not_fit_their_frames_are_noted(
+    boxes: list[object], size: tuple[int, int], expected: list[str], tmp_path: Path
+) -> None:
+    config = bring(tmp_path, boxes, size)
+    assert [str(note) for note in estimate_run(config).notes] == expected
+    source = FolderSource(config.data.images)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
+    for _ in range(2):  # a run that has nothing to do keeps its notes
+        run.detect_frames(table, source, config, config.data.output)
+        notes = [note for note in runs.open_run(config.data.output).notes if note.kind.startswith(("cached", "no_"))]
+        assert [str(note) for note in notes] == expected
+    Path(str(config.detection.face_cache)).unlink()
+    run.detect_frames(table, source, config, config.data.output)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ([FAR, None, [1e9] * 4], r"2 of 2 frames .* outside the frame .*2000.* in 64 x 48 pixels'\); was it made"),
+        ([[30, 20, 40, 44]] * 3, r"boxes are \[x1, y1, x2, y2\] .* 3 of 3 would leave their frame .*subtract x1"),
+    ],
+    ids=["all outside", "corners"],
+)
+def test_faces_that_cannot_be_of_the_frames_are_refused(boxes: list[object], words: str, tmp_path: Path) -> None:
+    config = bring(tmp_path, boxes)
+    source = FolderSource(config.data.images)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
+    with pytest.raises(ConfigError, match=rf"detection.face_cache = .*{words}"):
+        run.detect_frames(table, source, config, config.data.output)
+    assert not (tmp_path / "out" / "run.json").exists()
+    with pytest.raises(ConfigError, match=words):
+        estimate_run(config)
+
+
+@pytest.mark.parametrize(("pixels", "box"), [("stored", [50, 5, 12, 30]), ("upright", [5, 50, 30, 12])])
+@pytest.mark.parametrize("exif", ["apply", "ignore"])
+def test_faces_are_compared_with_frames_in_their_own_pixels(
+    pixels: str, box: list[int], exif: str, tmp_path: Path
+) -> None:
+    config = bring(tmp_path, [INSIDE, box])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "images" / "01.png").write_bytes(encode_image(draw_pattern(64, 48), exif=turned))
+    detection = replace(config.detection, face_cache_pixels=pixels, exif=exif)
+    config = replace(config, detection=detection)
+    source = FolderSource(config.data.images)
+    table = frame_table.select_frames(frame_table.read_labels(config, source), config.classes)
+    found = run.detect_frames(table, source, config, config.data.output)
+    assert pc.list_value_length(found["faces"]).to_pylist() == [1, 1]
+    assert "cached_outside" not in [note.kind for note in runs.open_run(config.data.output).notes]
 
 
 def detect(table: Any, cache: Path, output: Path, **parameters: Any) -> pa.Table:

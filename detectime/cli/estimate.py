@@ -17,7 +17,7 @@ import pyarrow as pa
 from detectime import pairing, sources
 from detectime.boxes import Flags, Integers
 from detectime.config import Config
-from detectime.detection import resume, run, shards
+from detectime.detection import resume, run, shards, turned_frames
 from detectime.detection.engines.local import count_workers
 from detectime.detection.manifest import read_manifest
 from detectime.detection.run import Pending
@@ -131,7 +131,9 @@ def estimate_run(config: Config) -> Estimate:
     rows = _choose_rows(pending.frames & table["on_disk"].to_numpy())
     if not len(rows):
         return Estimate(config, table, pending, notes, 0, 0.0, workers, 0.0, 0.0)
-    chosen.prepare(table.loc[table["wanted"], "frame_path"])
+    wanted = table.loc[table["wanted"], "frame_path"]
+    chosen.prepare(wanted)
+    notes += turned_frames.check_cached_faces(chosen, source, wanted)
     measured = table.iloc[rows]
     detections, seconds = _detect(Worker(chosen), source, measured["frame_path"].tolist())
     with tempfile.TemporaryDirectory(prefix="detectime-") as folder:

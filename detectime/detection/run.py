@@ -419,10 +419,11 @@ class _Run:
         self.manifest |= {"redetect": False, "outcomes": count_detection_outcomes(detections)}
         wanted = detections.filter(pc.is_in(detections["frame_path"], self.frame_paths.filter(pa.array(self.wanted))))
         turned = turned_frames.note_turned(wanted, self.config.detection.exif)
+        cached = turned_frames.note_cached_faces(self.chosen, wanted)
         # What the table knows of turned videos before their frames are decoded is in the note about all frames.
         notes = [note for note in frame_table.list_notes(self.table) if note.kind != turned_frames.NOTE_KIND]
         manifest.replace_notes(self.manifest, "frames", notes)
-        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state_notes, *turned])
+        manifest.replace_notes(self.manifest, "detection", [*self.notes, *state_notes, *turned, *cached])
         manifest.write_manifest(self.store, self.manifest)
 
 

@@ -1,4 +1,4 @@
-"""Frames that are stored rotated or mirrored, with an orientation that viewers and players apply."""
+"""Frames that are stored rotated or mirrored, and cached faces that do not fit their frames."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime.detectors.face_cache import PIXELS_REMEDY
+from detectime import boxes as geometry
+from detectime.boxes import Integers
+from detectime.detectors.face_cache import OUTSIDE_KIND, PIXELS_REMEDY, FaceCache, describe_face
 from detectime.detectors.registry import Chosen
 from detectime.errors import ConfigError
+from detectime.labels.hagrid_records import count_leaving
 from detectime.notes import Note
 from detectime.sources.contract import Source
 from detectime.sources.reading import read_images
@@ -54,10 +57,10 @@ def note_turned(detections: pa.Table, exif: str) -> list[Note]:
     return [Note(NOTE_KIND, len(turned), text, turned[0].as_py())]
 
 
-def check_cached_faces(chosen: Chosen, source: Source, frame_paths: pd.Series) -> None:
-    """Refuse a face cache that does not say which pixels its faces are in, if a frame in it is rotated or mirrored.
+def check_cached_faces(chosen: Chosen, source: Source, frame_paths: pd.Series) -> list[Note]:
+    """Refuse a face cache that does not fit the frames; return notes about it, as `note_cached_faces` does.
 
-    Some frames are read, evenly spread. Any other such frame is `failed` when detection comes to it.
+    Some frames are read, evenly spread. Any other that is rotated or mirrored is `failed` when detection comes to it.
 
     Parameters
     ----------
@@ -69,25 +72,89 @@ def check_cached_faces(chosen: Chosen, source: Source, frame_paths: pd.Series) -
     Raises
     ------
     ConfigError
-        If there is such a frame.
+        If a frame is rotated or mirrored, and the cache does not say which pixels its faces are in; if all faces lie
+        outside of their frames; or if they are corners instead of sizes.
 
     Examples
     --------
     >>> from detectime.detectors.registry import DetectionConfig
     >>> from detectime.sources import open_source
     >>> check_cached_faces(Chosen(DetectionConfig()), open_source("frames"), pd.Series(["a.jpg"]))
+    []
     """
     if not chosen.faces.by_name:
-        return
+        return []
     cache = chosen.build(chosen.faces)
-    if cache.pixels is not None:
-        return
+    notes: list[Note] = cache.note_faces(pa.array(frame_paths, pa.string()))
+    has_sizes = cache.known.rows.column("width").null_count == 0  # of a run, whose faces lie in their frames
+    if cache.pixels is not None and has_sizes:
+        return notes
     probes = frame_paths.iloc[np.unique(np.linspace(0, len(frame_paths) - 1, _PROBES).astype(int))]
     known = [frame_path for frame_path in probes if cache.knows(frame_path)]
-    for frame_path, image in read_images(source, known, exif="ignore", max_pixels=chosen.config.max_pixels):
-        if not isinstance(image, Exception) and (image.orientation or 1) != 1:
+    exif = "apply" if cache.pixels == "upright" else "ignore"
+    sizes = {}
+    for frame_path, image in read_images(source, known, exif=exif, max_pixels=chosen.config.max_pixels):
+        if isinstance(image, Exception):
+            continue
+        if cache.pixels is None and (image.orientation or 1) != 1:
             raise ConfigError(
                 f"detection.face_cache_pixels = None: {frame_path!r} is stored rotated or mirrored (EXIF orientation "
                 f"{image.orientation}), and {chosen.config.face_cache} does not say whether its faces are in pixels "
                 f"before or after that; {PIXELS_REMEDY}"
             )
+        sizes[frame_path] = (image.width, image.height)
+    if has_sizes:
+        return notes
+    return notes + _check_places(chosen, pa.array(sizes, pa.string()), np.array([*sizes.values()]).reshape(-1, 2))
+
+
+def _check_places(chosen: Chosen, frame_paths: pa.Array, sizes: Integers) -> list[Note]:
+    """Refuse faces that are corners instead of sizes, or all outside of these frames; return notes."""
+    key = f"detection.face_cache = {chosen.config.face_cache!r}"
+    cache: FaceCache = chosen.build(chosen.faces)
+    _, owners, boxes = cache.find_faces(frame_paths)
+    numbers = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    if leaving := count_leaving(numbers / np.tile(sizes[owners], 2)):
+        first = f"{frame_paths[int(owners[0])].as_py()}: {describe_face(boxes[0], *sizes[owners[0]])}"
+        raise ConfigError(
+            f"{key}: its boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the latter, {leaving} of "
+            f"{len(boxes)} would leave their frame (the first: {first!r}); subtract x1 from x2, and y1 from y2"
+        )
+    notes = cache.note_places(frame_paths, sizes)
+    for note in notes:
+        if note.kind == OUTSIDE_KIND and note.count == len(np.unique(owners)):
+            raise ConfigError(
+                f"{key}: {note}; was it made from frames of another size? accepted: [x, y, width, height] in pixels of "
+                "these frames"
+            )
+    return notes
+
+
+def note_cached_faces(chosen: Chosen, detections: pa.Table) -> list[Note]:
+    """Note what is odd about cached faces; nothing if faces are detected, or the cache is gone.
+
+    Parameters
+    ----------
+    chosen
+        The detectors.
+    detections
+        Of the wanted frames: `frame_path`, `outcome`, `width`, `height`, `orientation`.
+
+    Examples
+    --------
+    >>> from detectime.detectors.registry import DetectionConfig
+    >>> note_cached_faces(Chosen(DetectionConfig()), pa.table({}))
+    []
+    """
+    if not chosen.faces.by_name:
+        return []
+    try:
+        cache = chosen.build(chosen.faces)
+    except ConfigError:  # a finished run goes on without its cache
+        return []
+    found = detections.filter(pc.equal(detections["outcome"], "ok"))
+    sizes = np.stack([found[side].to_numpy() for side in ("width", "height")], axis=1)
+    if cache.pixels not in (None, chosen.config.pixels):
+        is_sideways = pc.is_in(found["orientation"], pa.array(geometry.SIDEWAYS, pa.int8())).to_numpy()
+        sizes = np.where(is_sideways[:, None], sizes[:, ::-1], sizes)
+    return [*cache.note_faces(detections["frame_path"]), *cache.note_places(found["frame_path"], sizes)]

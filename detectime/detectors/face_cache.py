@@ -14,13 +14,15 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import boxes as geometry
 from detectime.detectors.contract import Detections, DetectorSpec, FaceSettings, UnknownFrameError
-from detectime.detectors.face_cache_files import FACE, check_pixels, read_json_faces, read_run_faces
+from detectime.detectors.face_cache_files import FACE, check_pixels, find_fractions, read_json_faces, read_run_faces
 from detectime.errors import ConfigError
+from detectime.notes import Note, note_found
 from detectime.schema import DETECTIONS_FILE, MANIFEST_FILE, REPLACED
 from detectime.settings import CHECKED
 from detectime.storage import name_index, urls
@@ -28,6 +30,13 @@ from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
 _HASHED_ROWS = 65_536  # rows per update of the hash; another number would change the hash of every cache
 _CORNERS = FACE[:4]
+_INSIDE = 0.5  # share of a face that lies in its frame: detectors let faces extend past the edge a little
+_FEWEST_FACES = 10  # that tell whether numbers are percent
+_PERCENT = 100.0
+_LARGE = 300  # pixels of the shorter side of a frame, whose faces are not all in the first 100
+OUTSIDE_KIND = "cached_outside"
+"""Kind of the note about faces outside of their frames."""
+
 PIXELS_REMEDY = "set detection.face_cache_pixels to `stored` (before) or `upright` (after)"
 """What to do if a cached frame is rotated or mirrored and the cache does not say which pixels its faces are in."""
 
@@ -115,6 +124,92 @@ class FaceCache:
         inside = geometry.as_boxes(geometry.clip_boxes(corners, width, height))
         kept = (scores >= self.face_confidence) & (geometry.compute_area(inside) > 0)
         return Detections(inside[kept], scores[kept])
+
+    def find_faces(self, frame_paths: pa.Array) -> tuple[geometry.Flags, geometry.Integers, geometry.Floats]:
+        """Find the faces of frames that have an area and the score that is asked for.
+
+        Parameters
+        ----------
+        frame_paths
+            The frames, string.
+
+        Returns
+        -------
+        is_known
+            bool, shape (frames,): whether the cache has a row.
+        owners
+            Shape (faces,): the frame of each.
+        boxes
+            Shape (faces, 4): x1, y1, x2, y2 as they are cached.
+        """
+        rows = self.known.rows
+        positions = pc.index_in(frame_paths.cast(pa.binary()), value_set=rows.column(NAME_COLUMN))
+        if isinstance(positions, pa.ChunkedArray):
+            positions = positions.combine_chunks()
+        lists = rows.column("faces").take(positions)
+        faces = lists.flatten()
+        boxes = np.stack([faces.field(name).to_numpy() for name in _CORNERS], axis=1).astype(np.float64)
+        kept = (faces.field("score").to_numpy() >= self.face_confidence) & (geometry.compute_area(boxes) > 0)
+        is_known = positions.is_valid().to_numpy(zero_copy_only=False)
+        return is_known, pc.list_parent_indices(lists).to_numpy()[kept], boxes[kept]
+
+    def note_faces(self, frame_paths: pa.Array) -> list[Note]:
+        """Note if most frames have no face, and which have one in fractions of the frame."""
+        is_known, owners, boxes = self.find_faces(frame_paths)
+        without = is_known & (np.bincount(owners, minlength=len(is_known)) == 0)
+        notes = []
+        if 2 * np.count_nonzero(without) > np.count_nonzero(is_known):
+            names = frame_paths.take(pa.array(np.flatnonzero(without))).to_pylist()
+            notes = _note_of_all("no_cached_face", names, is_known.sum(), "no face in the face cache")
+        stray = frame_paths.take(pa.array(np.unique(owners[find_fractions(boxes)]))).to_pylist()
+        what = "fractions of the frame; they are used as pixels"
+        one, many = f"frame has a cached face in {what}", f"frames have a cached face in {what}"
+        return [*notes, *note_found("cached_fractions", stray, one, many)]
+
+    def note_places(self, frame_paths: pa.Array, sizes: geometry.Integers) -> list[Note]:
+        """Note faces that lie outside of their frames, by half or more; and if all lie where percent would.
+
+        Parameters
+        ----------
+        frame_paths
+            Frames.
+        sizes
+            Shape (frames, 2): width and height of each, in the pixels that the cache is in.
+        """
+        _, owners, boxes = self.find_faces(frame_paths)
+        sizes = sizes[owners]
+        inside = geometry.clip_boxes(boxes, sizes[:, 0], sizes[:, 1])
+        is_outside = geometry.compute_area(inside) < _INSIDE * geometry.compute_area(boxes)
+        names = frame_paths.take(pa.array(np.unique(owners[is_outside]))).to_pylist()
+        if names:
+            face = int(np.flatnonzero(is_outside)[0])
+            names[0] = f"{names[0]}: {describe_face(boxes[face], *sizes[face])}"
+        what = "a face in the face cache that lies outside the frame"
+        notes = _note_of_all(OUTSIDE_KIND, names, len(np.unique(owners)), what)
+        if len(boxes) >= _FEWEST_FACES and boxes.max() <= _PERCENT and np.median(sizes.min(axis=1)) >= _LARGE:
+            side = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+            text = (
+                f"All cached faces lie in the first {_PERCENT:.0f} pixels of their frames (the median of their longer "
+                f"sides is {side:.3g}): if they are percent, multiply them by the size of the frame and divide by 100."
+            )
+            notes.append(Note("cached_percent", len(boxes), text))
+        return notes
+
+
+def _note_of_all(kind: str, found: list[str], count: int, what: str) -> list[Note]:
+    return note_found(kind, found, f"of {count:,} frames has {what}", f"of {count:,} frames have {what}")
+
+
+def describe_face(box: geometry.Floats, width: int, height: int) -> str:
+    """Return a face as a cache states it, and the size of its frame.
+
+    Examples
+    --------
+    >>> describe_face(np.array([10.0, 20, 40, 60]), 640, 480)
+    '[10, 20, 30, 40] in 640 x 480 pixels'
+    """
+    x1, y1, x2, y2 = box.tolist()
+    return f"[{x1:.6g}, {y1:.6g}, {x2 - x1:.6g}, {y2 - y1:.6g}] in {width} x {height} pixels"
 
 
 def build(settings: FaceCacheSettings, device: str = "cpu") -> FaceCache:

@@ -176,9 +176,7 @@ def check_pixels(rows: pa.RecordBatch, path: str) -> None:
     lists = pc.list_parent_indices(faces).to_numpy()
     longer = sides.max(axis=1)
     median = float(np.median(longer[has_area]))
-    # A face of pixels cannot lie within the first one; detectors that cut it at the frame's corner state whole numbers.
-    in_unit = has_area & (corners > -_SLACK).all(axis=1) & (corners <= 1 + _SLACK).all(axis=1)
-    in_unit &= (corners != np.floor(corners)).any(axis=1)
+    in_unit = has_area & find_fractions(corners)
     is_share = in_unit if median >= _SMALLEST_FACE else has_area & (longer < _SMALLEST_FACE)
     if median < _SMALLEST_FACE or _FEWEST_STRAY * np.count_nonzero(in_unit) > np.count_nonzero(has_area):
         first = rows.column(NAME_COLUMN)[int(lists[np.flatnonzero(is_share)[0]])].as_py()
@@ -189,6 +187,21 @@ def check_pixels(rows: pa.RecordBatch, path: str) -> None:
             "height"
         )
     _refuse_corners(corners[has_area], sides[has_area], path)
+
+
+def find_fractions(corners: np.ndarray) -> np.ndarray:
+    """Find boxes that lie within the first pixel, and have no whole numbers.
+
+    No face of pixels does; detectors that cut one at the frame's corner state whole numbers.
+
+    Examples
+    --------
+    >>> find_fractions(np.array([[0.2, 0.3, 0.4, 0.5], [0, 0, 1, 1]])).tolist()
+    [True, False]
+    """
+    in_unit = (corners > -_SLACK).all(axis=1) & (corners <= 1 + _SLACK).all(axis=1)
+    found: np.ndarray = in_unit & (corners != np.floor(corners)).any(axis=1)
+    return found
 
 
 def _refuse_corners(corners: np.ndarray, sides: np.ndarray, path: str) -> None:

@@ -341,16 +341,34 @@ def _code(fault: Fault) -> int:
     return BOX_FAULTS.index(fault)
 
 
-def _refuse_corners(boxes: Floats, file: Path) -> None:
-    """Refuse corners: as sizes, the second two numbers lead out of the image; as corners, they are inside."""
+def count_leaving(boxes: Floats) -> int:
+    """Count the boxes that leave their image if they are corners instead of sizes; 0 if they are sizes.
+
+    As sizes, the second two numbers of many lead out of the image; as corners, all boxes are inside.
+
+    Parameters
+    ----------
+    boxes
+        Shape (boxes, 4): x, y, width, height as fractions of the image, or x1, y1, x2, y2.
+
+    Examples
+    --------
+    >>> count_leaving(np.tile([0.5, 0.5, 0.7, 0.8], (3, 1))), count_leaving(np.tile([0.5, 0.5, 0.2, 0.3], (3, 1)))
+    (3, 0)
+    """
     ends = boxes[:, :2] + boxes[:, 2:]
     fits = (boxes[:, :2] >= -_ROUNDING).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
     fits &= (boxes[:, 2:] <= 1 + _ROUNDING).all(axis=1)
     leaves = (ends > _OVER).any(axis=1)
-    if len(boxes) >= _FEWEST_BOXES and fits.mean() >= _MOST and leaves.mean() >= _MANY:
+    are_corners = len(boxes) >= _FEWEST_BOXES and fits.mean() >= _MOST and leaves.mean() >= _MANY
+    return int(np.count_nonzero(leaves)) if are_corners else 0
+
+
+def _refuse_corners(boxes: Floats, file: Path) -> None:
+    if leaving := count_leaving(boxes):
         raise TableError(
             f"{file}: these boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the latter, "
-            f"{np.count_nonzero(leaves):,} of {len(boxes):,} would leave their image; subtract x1 from x2, y1 from y2"
+            f"{leaving:,} of {len(boxes):,} would leave their image; subtract x1 from x2, y1 from y2"
         )
 
 
