@@ -181,7 +181,7 @@ def apply_decisions(
 
     Raises
     ------
-    KeyError
+    MissingDetectionsError
         If a wanted frame has no detections.
 
     Examples

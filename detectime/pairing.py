@@ -30,6 +30,7 @@ from detectime import config as configuration
 from detectime.boxes import Flags, Floats
 from detectime.candidates import Candidates, FlatBoxes, Indices, find_candidates
 from detectime.config import PairingConfig
+from detectime.errors import DocumentedError
 from detectime.schema import CORNERS, DECISION_COLUMNS, SAMPLES, Outcome, check_outcomes
 
 RULES = ("2021", "confidence")
@@ -76,6 +77,13 @@ _LEAST_WEIGHT = 1e-6  # of a hand with a score of 0
 _CONFIDENT = 0.5  # score from which another hand is worth a note
 _PART = 0.5  # share of the smaller box inside the larger one, above which it may be a part of the same hand
 _SAME_HAND = 0.5  # IoU above which boxes of two detectors show the same hand, and their average is the better box
+
+
+class MissingDetectionsError(DocumentedError, KeyError):
+    """Detections lack a frame that is wanted; the message names it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would put it in quotes
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ def pair_frames(table: pd.DataFrame, detections: pa.Table, config: PairingConfig
 
     Raises
     ------
-    KeyError
+    MissingDetectionsError
         If a wanted frame has no detections.
 
     Examples
@@ -563,7 +571,7 @@ class PreparedFrames:
 
     Raises
     ------
-    KeyError
+    MissingDetectionsError
         If a wanted frame has no detections.
 
     Examples
@@ -733,7 +741,7 @@ def _find_rows(table: pd.DataFrame, detections: pa.Table) -> Indices:
     wanted = table["wanted"].to_numpy()
     if (rows[wanted] < 0).any():
         frame_path = table.loc[wanted, "frame_path"].iloc[int(np.argmax(rows[wanted] < 0))]
-        raise KeyError(f"{frame_path!r}: this wanted frame has no detections; run detection first")
+        raise MissingDetectionsError(f"{frame_path!r}: this wanted frame has no detections; run detection first")
     rows[~wanted] = -1
     return rows
 

@@ -109,6 +109,11 @@ class FinishedRun:
     def _read_frames(self) -> pd.DataFrame:
         stored = run_tables.read_frames(self.store)
         if stored is not None:
+            if "wanted" not in stored or stored["wanted"].dtype != bool:
+                raise RunError(
+                    f"{self.store}: the frame table of this run does not say which frames are wanted; run again to "
+                    "rewrite it"
+                )
             return stored
         try:
             table = frame_table.read_labels(self.config, self.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
@@ -212,7 +213,9 @@ def get_table_version(schema: pa.Schema, name: str) -> int | None:
     """
     metadata = schema.metadata or {}
     if metadata.get(_TABLE) == b"detections":
-        version = int(metadata.get(_VERSION, b"0"))
+        version = parse_version(metadata.get(_VERSION, b"0"))
+        if version is None:
+            return None
         if version > _DETECTIONS_VERSION:
             raise TableVersionError(
                 f"{name}: made by a newer detectime (detections table version {version}, this one reads up to "
@@ -220,6 +223,17 @@ def get_table_version(schema: pa.Schema, name: str) -> int | None:
             )
         return version if schema.equals(_DETECTIONS_2 if version == 2 else DETECTIONS) else None
     return 1 if schema.equals(_DETECTIONS_1) else None
+
+
+def parse_version(value: bytes) -> int | None:
+    """Return the version in the metadata of a table; None if it is no whole number.
+
+    Examples
+    --------
+    >>> parse_version(b"3"), parse_version(b"null")
+    (3, None)
+    """
+    return int(value) if re.fullmatch(rb"\d{1,9}", value) else None
 
 
 def upgrade_table(table: pa.Table) -> pa.Table:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 import detectime
 from detectime import config as configuration
 from detectime import releases
@@ -22,6 +24,63 @@ Manifest = dict[str, Any]
 _VERSION = 2  # of the manifest; manifests of 0.2 have none
 _KEPT_EVENTS = 100  # notes of past events
 _STAGES = ("frames", "detection", "pairing")  # of notes
+
+
+class RecordedNote(BaseModel, strict=True):
+    """A note in ``run.json`` and the like."""
+
+    kind: str
+    count: int
+    text: str
+    example: str | None = None
+    at: str | None = None
+
+
+class _RecordedDetector(BaseModel, strict=True):
+    revision: Any
+    weights: dict[str, Any]
+
+
+class _RecordedSplit(BaseModel, strict=True):
+    shares: dict[str, float] | None = None
+    seed: int | None = None
+    column: str | None = None
+    edited: bool = False
+    sha256: str | None = None
+
+
+class _RecordedImport(BaseModel, strict=True):
+    sha256: str
+    file: str
+    reviewer: str
+    decisions: str | None = None
+    at: str
+
+
+class _RecordedPairing(BaseModel, strict=True):
+    settings: dict[str, Any] | None = None
+    hands_sha256: str | None = None
+    decisions_sha256: str | None = None
+    detection_finished: str | None = None
+
+
+class _Record(BaseModel, strict=True):
+    """What a manifest must hold, of which type: see `make_manifest`. Other keys, of a newer version, are accepted."""
+
+    detectime: str
+    made_by: str
+    started: str
+    finished: str | None
+    redetect: bool = False
+    peak_memory_of_a_worker: int = 0
+    detectors: dict[str, _RecordedDetector]
+    configuration: dict[str, Any]
+    frames: dict[str, Any]
+    outcomes: dict[str, int]
+    split: _RecordedSplit | None = None
+    imported: list[_RecordedImport] = []
+    pairing: _RecordedPairing | None
+    notes: dict[str, list[RecordedNote]]
 
 
 class RunError(DocumentedError, RuntimeError):
@@ -85,10 +144,14 @@ def read_manifest(store: Store) -> Manifest | None:
         return None
     try:
         return _upgrade(json.loads(content), store)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            reason = "; ".join(configuration.list_faults(error))
+        else:
+            reason = f"{type(error).__name__}: {error}"
         raise RunError(
-            f"{store}/{MANIFEST_FILE}: this is not the manifest of a run ({type(error).__name__}: {error}); put the "
-            "right one back, or give another `output`"
+            f"{store}/{MANIFEST_FILE}: this is not the manifest of a run ({reason}); put the right one back, or give "
+            "another `output`"
         ) from error
 
 
@@ -226,7 +289,6 @@ def _upgrade(manifest: Any, store: Store) -> Manifest:
     manifest.setdefault("made_by", manifest["detectime"])  # `detectime` is the version that wrote last
     if version == 1:
         manifest["pairing"]["settings"] = tree["pairing"]
-    for key in ("started", "finished", "detectors", "notes"):
-        manifest[key]
+    _Record.model_validate(manifest)
     manifest["configuration"]["data"]["images"]
     return manifest  # type: ignore[no-any-return]

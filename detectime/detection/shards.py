@@ -22,10 +22,13 @@ import pyarrow.parquet as pq
 
 from detectime.boxes import Integers
 from detectime.schema import (
+    CORNERS,
+    DETECTION_OUTCOMES,
     DETECTIONS,
     DETECTIONS_FILE,
     PAIRING_COLUMNS,
     REPLACED,
+    DamagedTableError,
     TableVersionError,
     get_table_version,
     upgrade_table,
@@ -238,7 +241,7 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
     DamagedError
         If the file cannot be read.
     TableVersionError
-        If it is not a detections table, or was made by a newer detectime.
+        If it is not a detections table, was made by a newer detectime, or has values that no detector returns.
 
     Examples
     --------
@@ -258,9 +261,35 @@ def read_detections(store: Store, columns: Sequence[str] | None = PAIRING_COLUMN
         tables = []
         for number in range(file.num_row_groups):
             rows = file.read_row_group(number, columns=wanted if is_current else None, use_threads=False)
-            tables.append((rows if is_current else upgrade_table(rows)).select(wanted).replace_schema_metadata())
+            rows = (rows if is_current else upgrade_table(rows)).select(wanted)
+            _check_values(rows, f"{store}/{DETECTIONS_FILE}")
+            tables.append(rows.replace_schema_metadata())
     empty = schema.remove_metadata().empty_table()
     return pa.concat_tables([*tables, empty]).replace_schema_metadata(schema.metadata)
+
+
+def _check_values(rows: pa.Table, place: str) -> None:
+    """Refuse values that no detector returns, as of a file that another program wrote."""
+    faults = []
+    if "outcome" in rows.column_names:
+        known = pa.array(DETECTION_OUTCOMES, pa.string())
+        faults.append(("outcome", pc.invert(pc.is_in(rows["outcome"], value_set=known))))
+        is_ok = pc.equal(rows["outcome"], "ok")
+        for side in ("width", "height"):
+            if side in rows.column_names:
+                is_size = pc.fill_null(pc.greater(rows[side], 0), False)
+                faults.append((side, pc.and_(is_ok, pc.invert(is_size))))
+    for name in ("faces", "hands"):
+        if name in rows.column_names:
+            boxes = rows[name].combine_chunks().flatten()
+            numbers = {f"{name}.{field}": boxes.field(field) for field in (*CORNERS, "score")}
+            faults += [(field, pc.invert(pc.fill_null(pc.is_finite(found), False))) for field, found in numbers.items()]
+    for name, is_wrong in faults:
+        if pc.any(is_wrong, min_count=0).as_py():
+            raise DamagedTableError(
+                f"{place}: damaged (a value of {name} is none that detection writes); put back the file that the run "
+                "wrote, or move this one elsewhere and run again"
+            )
 
 
 def sort_detections(detections: pa.Table, frame_paths: pa.Array) -> pa.Table:

@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError, model_validator
 
+from detectime import config as configuration
 from detectime.detection import manifest
+from detectime.detection.manifest import RecordedNote
 from detectime.exports.annotations import Collected, choose_box
 from detectime.exports.contract import NO_SPLIT, ExportConfig, ExportError, Format
 from detectime.runs import FinishedRun
@@ -27,6 +30,40 @@ OF_THE_CARD = ("license", "sources", "contact_sheet")
 
 _OWN_FILES = (".lock", EXPORT_FILE)
 _DIGEST = "data_sha256"
+
+
+class _Settings(BaseModel, strict=True):
+    overwrite: bool
+    images: str | None
+    box: str | None
+    faces: bool
+
+
+class _Counts(BaseModel, strict=True):
+    failed: int
+
+
+class _State(BaseModel, strict=True):
+    """What ``export.json`` must hold, of which type; other keys are accepted."""
+
+    export_version: int
+    format: str
+    numbers: dict[str, int]
+    splits: list[str]
+    request: dict[str, Any]
+    settings: _Settings
+    started: str
+    finished: str | None
+    counts: _Counts | None = None
+    data_notes: list[RecordedNote] = []
+    notes: list[RecordedNote] = []
+
+    @model_validator(mode="after")
+    def check_finished(self) -> Self:
+        """Refuse a finished export without counts."""
+        if self.finished is not None and self.counts is None:
+            raise ValueError("counts are missing")
+        return self
 
 
 def read_export(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -63,13 +100,20 @@ def read_state(store: Store) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        state: dict[str, Any] = json.loads(content)
-        version, _ = state["export_version"], state["request"]
-    except (ValueError, KeyError, TypeError) as error:
+        state = json.loads(content)
+        if (
+            isinstance(state, dict)
+            and isinstance(state.get("export_version"), int)
+            and state["export_version"] > VERSION
+        ):
+            raise ExportError(f"{store}/{EXPORT_FILE}: made by a newer detectime; install that version")
+        _State.model_validate(state)
+    except ValidationError as error:
+        faults = "; ".join(configuration.list_faults(error))
+        raise ExportError(f"{store}/{EXPORT_FILE}: damaged ({faults}); give another folder") from error
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{store}/{EXPORT_FILE}: damaged ({error}); give another folder") from error
-    if version > VERSION:
-        raise ExportError(f"{store}/{EXPORT_FILE}: made by a newer detectime; install that version")
-    return state
+    return state  # type: ignore[no-any-return]
 
 
 def write_state(store: Store, state: dict[str, Any]) -> None:

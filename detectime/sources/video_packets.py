@@ -56,12 +56,13 @@ def open_video(path: str, **options: str) -> tuple[Any, Any]:
         container = av.open(path, options=options)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFrameError(urls.describe_error(error)) from error
-    except (OSError, ValueError) as error:  # whatever FFmpeg finds in hostile bytes
+    except (OSError, ValueError, av.FFmpegError) as error:  # whatever FFmpeg finds in hostile bytes
         raise UnreadableImageError(f"not a video: {urls.describe_error(error)}") from error
     stream: Any = container.streams.best("video")
-    if stream is None:
+    if stream is None or stream.codec_context is None:
         container.close()
-        raise UnreadableImageError("not a video: there is no picture in it")
+        what = "there is no picture in it" if stream is None else "no decoder knows its pictures"
+        raise UnreadableImageError(f"not a video: {what}")
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     stream.codec_context.options = {"err_detect": "explode"}
     return container, stream

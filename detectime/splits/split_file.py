@@ -285,12 +285,14 @@ def _fold_name(name: str) -> str:
 
 def _append_rows(content: bytes, parts: Mapping[str, str]) -> bytes:
     """Append rows of groups to a table, in the order of its columns; further columns are empty."""
-    first = content.decode("utf-8-sig").partition("\n")[0]
-    separator, end = _find_separator(first), "\r\n" if first.endswith("\r") else "\n"
-    header = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    text = content.decode("utf-8-sig")
+    separator = _find_separator(text)
+    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=separator))]
+    found = re.search(r"\r\n|\r|\n", text)
+    end = found.group() if found else "\n"
     rows = ({"video_name": _encode_name(name), "split": part} for name, part in parts.items())
     lines = "".join(f"{separator.join(row.get(column, '') for column in header)}{end}" for row in rows)
-    return content + ("" if content.endswith(b"\n") else end).encode() + lines.encode()
+    return content + ("" if content.endswith((b"\n", b"\r")) else end).encode() + lines.encode()
 
 
 def _find_separator(text: str) -> str:

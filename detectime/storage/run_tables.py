@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from detectime.notes import notes_from_json, notes_to_json
-from detectime.schema import FRAMES_FILE, OUTCOMES_FILE, DamagedTableError, TableVersionError
+from detectime.notes import Note, notes_from_json, notes_to_json
+from detectime.schema import (
+    CORNERS,
+    FRAMES_FILE,
+    OUTCOMES_FILE,
+    DamagedTableError,
+    TableVersionError,
+    check_outcomes,
+    parse_version,
+)
 from detectime.storage.store import Store
 
 ROWS_PER_GROUP = 65_536
@@ -27,6 +36,29 @@ _OUTCOMES_CSV = "outcomes.csv"
 _BBOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 _KIND, _VERSION, _ATTRIBUTES = b"detectime.table", b"detectime.version", b"detectime.about"
 
+TEXT, WHOLE, FLAGS, NUMBERS = "text", "whole numbers", "true or false", "numbers"
+"""Kinds of columns: see `read_table`."""
+
+_IS_KIND: dict[str, Callable[[pa.DataType], bool]] = {
+    TEXT: lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    WHOLE: pa.types.is_integer,
+    FLAGS: pa.types.is_boolean,
+    NUMBERS: lambda kind: pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind),
+}
+_FRAME_COLUMNS = {
+    **dict.fromkeys(("frame_path", "video_name", "class_name"), TEXT),
+    **dict.fromkeys(("frame_id", "label"), WHOLE),
+    "on_disk": FLAGS,
+}
+_BOX_COLUMNS = [f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS]
+_OUTCOME_COLUMNS = {
+    **_FRAME_COLUMNS,
+    "wanted": FLAGS,
+    "outcome": TEXT,
+    **dict.fromkeys(("width", "height", "faces", "hands", "overlap", "face_score", "hand_score"), NUMBERS),
+    **dict.fromkeys(_BOX_COLUMNS, NUMBERS),
+}
+
 
 def write_frames(store: Store, table: pd.DataFrame) -> None:
     """Write the frame table of a run with its ``attrs``; raises as `write_table`.
@@ -35,7 +67,8 @@ def write_frames(store: Store, table: pd.DataFrame) -> None:
     --------
     >>> import tempfile
     >>> from detectime.storage.store import open_store
-    >>> table = pd.DataFrame({"frame_path": ["a/1.jpg"], "label": [3]})
+    >>> table = pd.DataFrame({"frame_path": ["a/1.jpg"], "video_name": "a", "frame_id": 1, "class_name": "ok"})
+    >>> table = table.assign(label=3, on_disk=True, wanted=True)
     >>> table.attrs["labels"] = "train.csv"
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_frames(open_store(folder), table)
@@ -61,7 +94,8 @@ def read_frames(store: Store) -> pd.DataFrame | None:
     True
     """
     try:
-        loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION)
+        loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION, _FRAME_COLUMNS)
+        notes = [] if loaded is None else _read_notes(loaded[1], f"{store}/{FRAMES_FILE}")
     except DamagedTableError:
         old = read_old_frames(store)
         if old is None:
@@ -71,8 +105,15 @@ def read_frames(store: Store) -> pd.DataFrame | None:
         return read_old_frames(store)
     table, attributes = loaded
     table.attrs.update(attributes)
-    table.attrs["notes"] = notes_from_json(attributes.get("notes", ()))
+    table.attrs["notes"] = notes
     return table
+
+
+def _read_notes(attributes: Mapping[str, Any], place: str) -> list[Note]:
+    try:
+        return notes_from_json(attributes.get("notes", ()))
+    except (TypeError, AttributeError) as error:
+        raise DamagedTableError(f"{place}: damaged (its notes); run again to rewrite it") from error
 
 
 def read_old_frames(store: Store) -> pd.DataFrame | None:
@@ -152,8 +193,8 @@ def write_outcomes(store: Store, samples: pd.DataFrame, pixels: str = "upright")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = open_store(folder)
     ...     write_outcomes(store, pd.DataFrame({"frame_path": ["a/1.jpg"], "outcome": ["paired"]}))
-    ...     store.names("."), len(read_outcomes(store))
-    (['./outcomes.parquet'], 1)
+    ...     store.names(".")
+    ['./outcomes.parquet']
     """
     write_table(store, OUTCOMES_FILE, samples, _OUTCOMES_VERSION, {"pixels": pixels})
 
@@ -169,8 +210,14 @@ def read_outcomes(store: Store) -> pd.DataFrame | None:
     ...     read_outcomes(open_store(folder)) is None
     True
     """
-    loaded = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION)
-    return None if loaded is None else loaded[0]
+    loaded = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION, _OUTCOME_COLUMNS)
+    if loaded is None:
+        return None
+    try:
+        check_outcomes(loaded[0]["outcome"].unique())
+    except ValueError as error:
+        raise DamagedTableError(f"{store}/{OUTCOMES_FILE}: {error}; pair the run again to rewrite it") from error
+    return loaded[0]
 
 
 def write_table(
@@ -221,7 +268,9 @@ def write_table(
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS_PER_GROUP)
 
 
-def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+def read_table(
+    store: Store, file_name: str, version: int, columns: Mapping[str, str] = MappingProxyType({})
+) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """Read a file of `write_table`, or return None if it does not exist.
 
     Parameters
@@ -230,6 +279,8 @@ def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame
         Where it is; the name without its ending is the expected kind of table.
     version
         Latest version that is accepted.
+    columns
+        Columns that it must have, and their kinds: `TEXT`, `WHOLE`, `FLAGS`, or `NUMBERS`, which may be missing.
 
     Returns
     -------
@@ -260,19 +311,48 @@ def read_table(store: Store, file_name: str, version: int) -> tuple[pd.DataFrame
     if content is None:
         return None
     try:
+        names = pq.read_schema(io.BytesIO(content)).names
+        if len(set(names)) < len(names):
+            raise DamagedTableError(f"{store}/{file_name}: damaged (a column is there twice); run again to rewrite it")
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise DamagedTableError(f"{store}/{file_name}: damaged ({error}); run again to rewrite it") from error
     metadata = table.schema.metadata or {}
-    if metadata.get(_KIND) != file_name.removesuffix(".parquet").encode():
+    found = parse_version(metadata.get(_VERSION, b""))
+    if metadata.get(_KIND) != file_name.removesuffix(".parquet").encode() or found is None:
         raise DamagedTableError(f"{store}/{file_name}: not a table of a run; run again to rewrite it")
-    if int(metadata[_VERSION]) > version:
+    if found > version:
         raise TableVersionError(
-            f"{store}/{file_name}: made by a newer detectime (version {int(metadata[_VERSION])}, this one reads up to "
-            f"{version}); install that version"
+            f"{store}/{file_name}: made by a newer detectime (version {found}, this one reads up to {version}); "
+            "install that version"
         )
-    attributes: dict[str, Any] = json.loads(metadata[_ATTRIBUTES])
-    return table.replace_schema_metadata().to_pandas(), attributes
+    try:
+        attributes = json.loads(metadata.get(_ATTRIBUTES, b""))
+        _check_columns(table.schema, columns)
+        rows = table.replace_schema_metadata().to_pandas()
+    except (pa.ArrowException, ValueError) as error:
+        raise DamagedTableError(f"{store}/{file_name}: damaged ({error}); run again to rewrite it") from error
+    if not isinstance(attributes, dict):
+        raise DamagedTableError(f"{store}/{file_name}: damaged (its attributes); run again to rewrite it")
+    _check_nulls(table, columns, f"{store}/{file_name}")
+    return rows, attributes
+
+
+def _check_columns(schema: pa.Schema, columns: Mapping[str, str]) -> None:
+    """Refuse a table that lacks a column, or has one of another type."""
+    for name, kind in columns.items():
+        if name not in schema.names:
+            raise ValueError(f"the column {name} is missing")
+        found = schema.field(name).type
+        if not _IS_KIND[kind](found):
+            raise ValueError(f"the column {name} is {found}, not {kind}")
+
+
+def _check_nulls(table: pa.Table, columns: Mapping[str, str], place: str) -> None:
+    """Refuse a value that is missing where every row has one; numbers may be missing."""
+    for name, kind in columns.items():
+        if kind != NUMBERS and table[name].null_count:
+            raise DamagedTableError(f"{place}: damaged (a value of {name} is missing); run again to rewrite it")
 
 
 def _choose_type(column: pd.Series) -> pa.DataType:

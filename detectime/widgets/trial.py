@@ -35,7 +35,7 @@ class DecidedFrames:
 
     Raises
     ------
-    KeyError
+    MissingDetectionsError
         If a wanted frame has no detections.
 
     Examples

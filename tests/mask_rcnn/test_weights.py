@@ -106,6 +106,12 @@ def refer(f: Any) -> None:
     f.create_dataset("conv1/conv1/bias:0", data=np.array([f["conv1"].ref] * 64, dtype=h5py.ref_dtype))
 
 
+def empty(f: Any) -> None:
+    """Put a dataset without a shape in the place of a tensor."""
+    del f[BIAS]
+    f[BIAS] = h5py.Empty("f4")
+
+
 def nest(f: Any) -> None:
     f["conv1/conv1/again"] = f["conv1"]
 
@@ -148,6 +154,7 @@ KERNEL, BIAS = "rpn_model/rpn_conv_shared/kernel:0", "conv1/conv1/bias:0"
         pytest.param(link(BIAS, h5py.SoftLink("/conv1")), ["is a link"], id="soft link"),
         pytest.param(link("conv1", h5py.SoftLink("/nowhere")), ["conv1 is a link"], id="dangling link"),
         pytest.param(nest, ["deeper"], id="group in itself"),
+        pytest.param(empty, [f"{BIAS} is not a tensor"], id="no values"),
         pytest.param(attend, ["Hand-CNN", "contextual__attention_1", "plain Mask R-CNN"], id="attention"),
     ],
 )

@@ -207,7 +207,7 @@ def _iterate_datasets(file: Path, group: Any, parent: str) -> Iterator[tuple[str
         member = _get_member(file, group, name, parent)
         if isinstance(member, h5py.Group):
             yield from _iterate_datasets(file, member, f"{parent}{name}/")
-        elif not isinstance(member, h5py.Dataset):
+        elif not isinstance(member, h5py.Dataset) or member.shape is None:
             raise WeightsError(f"{file}: {parent}{name} is not a tensor")
         elif member.is_virtual or member.external or member.dtype.hasobject:
             raise WeightsError(f"{file}: {parent}{name} refers to data outside it; {_STORED_INSIDE}")
