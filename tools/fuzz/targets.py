@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from detectime import cvat_decisions, decision_import, outcomes, runs, sources
+from detectime import cvat_decisions, decision_import, outcomes, runs, sources, trace
 from detectime.config import (
     WITHOUT_LABELS,
     Config,
@@ -38,13 +38,13 @@ from detectime.detectors.registry import Chosen
 from detectime.errors import DocumentedError
 from detectime.exports import export_folder, selection
 from detectime.exports.contract import ExportConfig
-from detectime.images import LazyFrame, UnreadableImageError, compute_max_bytes, hash_crop
+from detectime.images import UnreadableImageError, compute_max_bytes, hash_crop
 from detectime.labels import frame_table
-from detectime.notes import Note
 from detectime.paths import CONFIG
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, DETECTIONS, SAMPLES, TRUTH, Outcome
 from detectime.sources.contract import MissingFrameError, Source
+from detectime.sources.folder import FolderSource
 from detectime.sources.listing import list_source
 from detectime.sources.reading import read_images
 from detectime.splits import split_file
@@ -112,30 +112,21 @@ def _try_each(*calls: Callable[[], object]) -> None:
 
 
 @dataclass(frozen=True)
-class _OneImage:
-    """A source with one image."""
+class _OneImage(FolderSource):
+    """A folder that has one image, whatever its name."""
 
-    encoded: bytes
-    root: str = "an image"
-
-    def list_frames(self) -> Iterator[tuple[str, str | None]]:
-        yield "image", None
-
-    def list_notes(self) -> list[Note]:
-        return []
-
-    def list_top_folders(self) -> tuple[str, ...]:
-        return ()
+    encoded: bytes = b""
 
     def read_frames(
         self, frame_paths: Iterable[str], max_bytes: int | None = None
-    ) -> Iterator[tuple[str, bytes | LazyFrame | MissingFrameError | UnreadableImageError]]:
+    ) -> Iterator[tuple[str, bytes | MissingFrameError | UnreadableImageError]]:
+        """Yield the image."""
         return ((name, self.encoded) for name in frame_paths)
 
 
 def _read_image(path: Path, place: Place) -> None:
     """Read an image as a worker does, with either way to see to its orientation."""
-    source = _OneImage(path.read_bytes())
+    source = _OneImage("an image", encoded=path.read_bytes())
     _try_each(*(partial(_read_frames, source, ["image"], exif) for exif in ("apply", "ignore")))
 
 
@@ -174,7 +165,9 @@ def _check_cause(error: DocumentedError) -> None:
     cause = error.__cause__
     if isinstance(cause, _MISTAKES):
         last = traceback.extract_tb(cause.__traceback__)[-1]
-        _check("site-packages" in last.filename, f"{type(cause).__name__} in {last.name} is taken for a broken image")
+        # The names of files of compiled packages are relative to where they were compiled.
+        is_of_a_package = "site-packages" in last.filename or not os.path.isfile(last.filename)
+        _check(is_of_a_package, f"{type(cause).__name__} in {last.name} is taken for a broken image")
 
 
 def _read_source(path: Path, place: Place) -> None:
@@ -401,6 +394,7 @@ def _read_finished(folder: Path) -> None:
         lambda: outcomes.summarize_samples(run.outcomes),
         lambda: selection.select_frames(run, ExportConfig()),
         lambda: run.read_detections(),
+        lambda: trace.trace_frame(run, material.FRAMES[0]),
     )
 
 
