@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -36,11 +37,12 @@ TEXTS: st.SearchStrategy[str] = st.sampled_from([*_WORDS, *_PATHS, *_KNOWN, *_TI
 )
 """Odd text, which UTF-8 can hold."""
 
+# Copies: what is put into a tree is changed later.
 VALUES: st.SearchStrategy[Any] = (
     TEXTS
     | st.sampled_from([*_NUMBERS, *_LIMITS])
     | st.floats()
-    | st.sampled_from(_OTHERS)
+    | st.sampled_from(_OTHERS).map(copy.deepcopy)
     | st.sampled_from(_SURROGATES)
 )
 """Odd values of any type that JSON has."""
