@@ -909,3 +909,18 @@ def test_many_members_take_little_memory(name: str, tmp_path: Path) -> None:
     megabytes, (read,) = measure_memory(SETUP, "print(*source.read_frames(['v/000007.jpg']))", path, small)
     assert read == "('v/000007.jpg', b'x')"
     assert megabytes < 20
+
+
+def test_wanted_frames_that_are_encrypted_are_refused_before_the_run(tmp_path: Path) -> None:
+    spoil(make_zip(tmp_path / "a.zip", {"x/1.jpg": JPEG}), None)
+    make_zip(tmp_path / "b.zip", {"x/2.jpg": JPEG})
+    (tmp_path / "labels.csv").write_text(
+        "frame_path,video_name,frame_id,class_name\nx/1.jpg,v,1,ok\nx/2.jpg,v,2,stop\n"
+    )
+    source = ArchiveSource(str(tmp_path))
+    config = make_config(images=str(tmp_path), labels=str(tmp_path / "labels.csv"), output=str(tmp_path / "run"))
+    table = frame_table.read_labels(config, source)
+    with pytest.raises(RefusedSourceError, match=r"a\.zip: 1 image is encrypted"):
+        run.detect_frames(frame_table.select_frames(table, ["ok", "stop"]), source, config, config.data.output)
+    assert not (tmp_path / "run" / "shards").exists()
+    run.detect_frames(frame_table.select_frames(table, ["stop"]), source, config, config.data.output)

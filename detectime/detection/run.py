@@ -32,6 +32,7 @@ from detectime.storage import store as stores
 from detectime.storage.store import Store
 
 _PROBES = 20  # frames whose presence shows that the source is still there
+_HINTS = ("misplaced", "passed_over")  # notes that say why no frame may be found
 _MAX_REPAIRS = 100  # damaged files that one call sets aside
 
 _logger = logging.getLogger(__name__)
@@ -151,6 +152,7 @@ def find_pending(table: pd.DataFrame, source: Source, config: Config, store: Sto
     frames = pending | found.changed
     if frames.any():
         _check_frames_exist(table, source, unreachable)
+        source.check_frames(pa.array(table["frame_path"][frames], pa.string()))
     return Pending(frames, int((wanted & ~frames).sum()), found.count, unreachable)
 
 
@@ -176,9 +178,11 @@ def _check_frames_exist(table: pd.DataFrame, source: Source, unreachable: str | 
         with contextlib.suppress(SourceError):
             name, _ = next(source.list_frames(), (None, None))
         reason = f"a file that exists is called {name!r}" if name else "the location is empty"
+    hints = [str(note) for note in table.attrs.get("notes", ()) if note.kind in _HINTS]
+    question = "is the drive mounted, is `images` the folder that frame_path is relative to?"
     raise RunError(
         f"{source.root}: not one of the {int(wanted.sum())} wanted frames exists (the first is "
-        f"{first!r}; {reason}); is the drive mounted, is `images` the folder that frame_path is relative to?"
+        f"{first!r}; {reason}); {'; '.join(hints) or question}"
     )
 
 
@@ -215,7 +219,7 @@ class _Run:
         self._check_changes(found)
         pending = pa.array(is_pending | found.changed)
         is_growing = bool(pc.any(pending).as_py())
-        state_notes = [*self._note_listing(results, rows), *self._bind(is_growing)]
+        state_notes = [*self._note_listing(results, rows), *self._bind(pending)]
         self.notes += [*self._note_lost(results), *changes.note_doubts(self.table, found, self.at)]
         if is_growing:
             if not self._has_noted("changed"):
@@ -334,10 +338,12 @@ class _Run:
             return [Note("unreachable", 1, text)]
         return changes.note_listing(self.table, rows, results.index, self.retry_failed)
 
-    def _bind(self, is_growing: bool) -> list[Note]:
+    def _bind(self, pending: pa.Array) -> list[Note]:
         """Check that frames may be added to this run, and record what it is made with; return notes."""
+        is_growing = bool(pc.any(pending).as_py())
         if is_growing:
             _check_frames_exist(self.table, self.source, self.unreachable)
+            self.source.check_frames(self.frame_paths.filter(pending))
         detectors, notes = resume.check_detectors(self.manifest, self.chosen, self.config, self.store, is_growing)
         if is_growing:
             self._prepare_detectors()
