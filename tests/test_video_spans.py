@@ -165,6 +165,7 @@ def test_a_csv_of_files_that_are_images_is_told_to_be_one_of_frames(tmp_path: Pa
 
 
 def test_an_image_that_is_called_a_video_is_none(tmp_path: Path) -> None:
+    need_extra("av")
     for suffix in ("jpg", "png", "bmp"):
         path = tmp_path / f"{suffix}.mp4"
         assert cv2.imwrite(str(path.with_suffix(f".{suffix}")), np.zeros((48, 64, 3), np.uint8))
