@@ -134,6 +134,11 @@ def test_a_file_without_a_known_ending_is_read_since_its_content_decides() -> No
             ["1.jpg", "2.jpg"],
             "no image lies in a folder of a class, as in ok/1.jpg: there are 2 images such as '1.jpg'",
         ),
+        (
+            ["01_ok/a.jpg", "ok (1)/a.jpg", "ok - Copy/a.jpg", "stop_1/a.jpg", "4/a.jpg"],
+            r"'01_ok' \(1 file; did you mean 'ok'\?\), '4' \(1 file; did you mean 'ok', whose number is 4\?\), "
+            r"'ok \(1\)' \(1 file; did you mean 'ok'\?\), 'ok - Copy' .*'ok'\?\), 'stop_1' .*'stop'\?\)",
+        ),
         (["ok/clip.mp4"], "there are no images: 1 file is a video.*source_type: videos"),
         ([], "there are no files"),
     ],
@@ -141,6 +146,45 @@ def test_a_file_without_a_known_ending_is_read_since_its_content_decides() -> No
 def test_other_folders_are_refused_by_name(names: list[str], message: str) -> None:
     with pytest.raises(TableError, match=f"^pictures: .*{message}"):
         read(*names)
+
+
+def test_images_in_no_folder_get_the_remedy_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"'ok' is called as a class itself: set `images` to the folder above"):
+        read_folders("/data/ok", make_listing(["1.jpg"]), {"ok": 4})
+    (tmp_path / "ok.zip").write_bytes(b"")
+    with pytest.raises(
+        TableError, match=r"unpack each archive, such as 'ok\.zip', into a folder that is called as its"
+    ):
+        read_folders(str(tmp_path), make_listing(["1.jpg"]), {"ok": 4})
+
+
+@pytest.mark.parametrize(
+    ("names", "pictures"),
+    [
+        (["images/ok/1.jpg", "masks/ok/1.png", "images/stop/2.jpg", "masks/stop/2.png"], 2),
+        (["ok/rgb/1.jpg", "ok/depth/1.png", "stop/rgb/1.jpg", "stop/depth/2.png"], 2),
+        (["ok/1.jpg", "ok/1_mask.png", "stop/1.jpg"], 2),
+        (["masks/ok/1.png", "masks/stop/2.png"], 2),  # they are all that there is
+        (["ok/1.jpg", "ok/2_depth.png"], 2),
+    ],
+)
+def test_masks_of_other_images_are_left_out(names: list[str], pictures: int) -> None:
+    table = read(*names)
+    assert len(table) == pictures
+    assert list_kinds(table).get("masks", 0) == len(names) - pictures
+
+
+@pytest.mark.parametrize("name", ["ok/@eaDir/1.jpg/SYNO.jpg", "$RECYCLE.BIN/1.jpg", "lost+found/1.jpg"])
+def test_files_of_the_system_are_no_images(name: str) -> None:
+    table = read("ok/1.jpg", name, "ok/a.docx", "ok/b.cbz")
+    assert table["frame_path"].tolist() == ["ok/1.jpg"]
+    assert list_kinds(table).items() >= {"hidden": 1, "other_files": 2}.items()
+
+
+def test_a_webdataset_is_named() -> None:
+    (note,) = [note for note in read("ok/1.jpg", "ok/1.json").attrs["notes"] if note.kind == "webdataset"]
+    assert "labels_type: webdataset" in str(note)
+    assert "webdataset" not in list_kinds(read("ok/1.jpg", "ok/2.jpg", "ok/3.jpg", "train.json"))
 
 
 def test_a_folder_without_images_need_not_be_a_class() -> None:
@@ -233,12 +277,12 @@ def test_folders_of_any_source(kind: str, tmp_path: Path) -> None:
         (["ok/anna_mp4-1_jpg.rf.aaaaaaaaaaaaaaaaaaaaaaaa.jpg", "ok/anna_mp4-2.jpg"], "prefix", ["anna"] * 2),
         (["ok/1_anna_1.jpg", "ok/2_anna_1.jpg"], "prefix", ["anna"] * 2),
         (["ok/anna_left_1.jpg", "ok/anna_right_2.jpg"], "prefix", ["anna", "anna"]),
-        (["A/A1.jpg", "A/A2.jpg", "A/A3.jpg", "B/B1.jpg", "B/B2.jpg"], "numbers", ["A/A1-3"] * 3 + ["B/B1-2"] * 2),
-        (["ok/ok_1.jpg", "ok/ok_2.jpg", "stop/stop_1.jpg"], "numbers", ["ok/ok_1-2"] * 2 + ["stop/stop_1"]),
-        (["ok/IMG_01.JPG", "ok/IMG_02.JPG", "ok/IMG_13.JPG"], "numbers", ["ok/IMG_01-02"] * 2 + ["ok/IMG_13"]),
-        (["ok/IMG_01.JPG", "ok/IMG_02.JPG", "ok/IMG_12.JPG"], "numbers", ["ok/IMG_01-12"] * 3),
-        (["train/ok/1.jpg", "train/ok/2.jpg", "test/ok/1.jpg"], "numbers", ["train/ok/1-2"] * 2 + ["test/ok/1"]),
-        (["ok/P1010001.JPG", "ok/P1010002.JPG"], "numbers", ["ok/P1010001-1010002"] * 2),
+        (["A/A1.jpg", "A/A2.jpg", "A/A3.jpg", "B/B1.jpg", "B/B2.jpg"], "numbers", ["A/A1"] * 3 + ["B/B1"] * 2),
+        (["ok/ok_1.jpg", "ok/ok_2.jpg", "stop/stop_1.jpg"], "numbers", ["ok/ok_1"] * 2 + ["stop/stop_1"]),
+        (["ok/IMG_01.JPG", "ok/IMG_02.JPG", "ok/IMG_13.JPG"], "numbers", ["ok/IMG_01"] * 2 + ["ok/IMG_13"]),
+        (["ok/IMG_01.JPG", "ok/IMG_02.JPG", "ok/IMG_12.JPG"], "numbers", ["ok/IMG_01"] * 3),
+        (["train/ok/1.jpg", "train/ok/2.jpg", "test/ok/1.jpg"], "numbers", ["train/ok/1"] * 2 + ["test/ok/1"]),
+        (["ok/P1010001.JPG", "ok/P1010002.JPG"], "numbers", ["ok/P1010001"] * 2),
         (["ok/2024-05-01 10-22-31.jpg", "stop/2024-05-01 10-22-40.jpg", "ok/2024-05-01 12-00-00.jpg"], "numbers",
          ["2024-05-01 10-22-31"] * 2 + ["2024-05-01 12-00-00"]),
         (["ok/IMG_20240501_102231.jpg", "ok/PXL_20240501_102232123.jpg"], "numbers", ["IMG_20240501_102231"] * 2),
@@ -254,6 +298,35 @@ def test_groups_are_recognised(paths: list[str], kind: str, groups: list[str]) -
     classes = [next(part for part in path.split("/") if part not in ("train", "test")) for path in paths]
     found = group_files(paths, classes)
     assert (found.kind, found.video_name.to_pylist()) == (kind, groups)
+
+
+def test_a_prefix_within_the_name_of_a_class_is_no_class() -> None:
+    found = group_files(["images/palm/pA_0020.jpg", "images/up/pA_0020.jpg"], ["palm", "up"])
+    assert (found.kind, found.video_name.to_pylist()) == ("prefix", ["pA", "pA"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "is_unknown"),
+    [
+        (["ok/1.jpg", "ok/2.jpg", "stop/1.jpg", "stop/2.jpg"], True),
+        (["ok/1.jpg", "ok/2.jpg", "ok/90.jpg", "ok/91.jpg", "stop/1.jpg", "stop/2.jpg", "like/1.jpg"], True),
+        ([f"{name}/{k}.jpg" for name in ("ok", "stop") for k in (1, 2, 3, 70, 71, 72)], False),
+        (["ok/1.jpg", "ok/2.jpg"], False),  # one class
+        (["ok/2024-05-01 10-22-31.jpg", "stop/2024-05-01 10-22-40.jpg"], False),  # one recording of both
+        (["ok/anna_1.jpg", "ok/anna_2.jpg", "stop/anna_1.jpg"], False),
+    ],
+)
+def test_one_recording_per_class_says_nothing_of_who_is_in_it(paths: list[str], is_unknown: bool) -> None:
+    notes = {note.kind: note for note in group(*paths).notes}
+    assert notes.keys() == {"groups", *([grouping.NO_GROUPS] if is_unknown else [])}
+    if is_unknown:
+        assert "cannot know who is who" in str(notes[grouping.NO_GROUPS])
+        assert notes[grouping.NO_GROUPS].count == len(paths)
+
+
+def test_a_group_of_numbers_keeps_its_name_when_it_grows() -> None:
+    names = [f"ok/{k:04}.jpg" for k in range(1, 6)]
+    assert set(list_groups(*names)[1]) == set(list_groups(*names, "ok/0006.jpg")[1]) == {"ok/0001"}
 
 
 def test_the_note_says_kind_number_example_and_key() -> None:
@@ -280,7 +353,7 @@ def test_a_kind_is_taken_that_is_asked_for(group_by: str) -> None:
     expected = {
         "folder": ["anna"] * 3,
         "prefix": ["ben", "ben", "carl"],
-        "numbers": ["ok/anna/ben_0001-0002"] * 2 + ["ok/anna/carl_0003"],
+        "numbers": ["ok/anna/ben_0001"] * 2 + ["ok/anna/carl_0003"],
         "file": ["ok/anna/ben_0001", "ok/anna/ben_0002", "ok/anna/carl_0003"],
     }
     assert (found.kind, found.video_name.to_pylist()) == (group_by, expected[group_by])

@@ -18,9 +18,10 @@ from detectime.boxes import Flags, Floats, Integers
 from detectime.config import NO_GESTURE
 from detectime.labels import coco, formats, yolo
 from detectime.labels.annotations import FACES, PEOPLE, Annotations, list_files, read_bytes
+from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.grouping import group_files, number_files
-from detectime.labels.layout import find_hidden_files, find_other_files, find_similar, find_videos
+from detectime.labels.layout import decode_names, find_no_pictures
 from detectime.labels.picture_names import (
     PictureMatches,
     drop_ending,
@@ -32,7 +33,6 @@ from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import CORNERS, TRUTH, TRUTH_SIZE
 from detectime.sources.listing import Listing
-from detectime.sources.names import fold_name
 from detectime.storage import urls
 
 FORMATS = ("coco", "cvat", "voc", "yolo")
@@ -358,24 +358,24 @@ def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str) ->
     TableError
         If none is a class, or one is probably meant to be.
     """
-    names = list(labels)
-    positions = {fold_name(name): position for position, name in enumerate(names)}
-    codes = np.array([positions.get(fold_name(label), _NONE) for label in found], np.int64)
-    unknown = [label for label, code in zip(found, codes.tolist(), strict=True) if code == _NONE and label.strip()]
-    similar = {label: close for label in unknown if (close := find_similar(label, names)) is not None}
+    names, order = ClassNames(labels), list(labels)
+    classes = [names.find(label) for label in found]
+    unknown = [label for label, name in zip(found, classes, strict=True) if name is None and label.strip()]
+    similar = [
+        f"{shorten_text(label)} (did you mean {close!r}?)" for label in unknown if (close := names.find_similar(label))
+    ]
     if similar:
-        listed = ", ".join(f"{shorten_text(label)} (did you mean {close!r}?)" for label, close in similar.items())
         raise TableError(
             f"{path}: {'labels differ' if len(similar) > 1 else 'a label differs'} from classes in case, blanks or "
-            f"punctuation alone: {listed}; write them as in `labels` in config.yml, or change them there"
+            f"punctuation alone: {', '.join(similar)}; write them as in `labels` in config.yml, or change them there"
         )
-    if len(found) and (codes == _NONE).all():
+    if classes and not any(classes):
         listed = format_names(sorted(unknown)) or "boxes without a label"
         raise TableError(
             f"{path}: none of its {len(found)} labels is a class: {listed}; accepted: {', '.join(labels)}; add them to "
             "`labels` in config.yml, or set `labels: auto`"
         )
-    return codes
+    return np.array([_NONE if name is None else order.index(name) for name in classes], np.int64)
 
 
 def _mark(images: Integers, count: int) -> Flags:
@@ -425,16 +425,13 @@ class _Files(NamedTuple):
 
 def _find_pictures(annotations: Annotations, listing: Listing, path: str) -> _Files:
     names = listing.names
-    is_other = np.zeros(len(names), bool)
-    for find in (find_hidden_files, find_videos, find_other_files):
-        is_other |= find(names).to_numpy(zero_copy_only=False)
+    decoded = decode_names(names)
+    is_other = np.logical_or.reduce(list(find_no_pictures(names, decoded).values()))
     if annotations.has_endings:  # what is annotated may be one, whatever it is called
-        stated = pa.array([os.fsencode(name) for name in annotations.images["name"].tolist()], pa.binary())
-        is_other &= ~pc.is_in(names, value_set=stated).to_numpy(zero_copy_only=False)
+        stated = pa.array(annotations.images["name"], pa.large_string())
+        is_other &= ~pc.is_in(decoded, value_set=stated, skip_nulls=True).to_numpy(zero_copy_only=False)
     position = np.flatnonzero(~is_other)
-    paths = [os.fsdecode(name) for name in names.take(pa.array(position)).to_pylist()]
-    is_text = np.array([text.isascii() or _is_utf8(text) for text in paths], bool)
-    paths = [text for text, is_kept in zip(paths, is_text.tolist(), strict=True) if is_kept]
+    paths = decoded.take(pa.array(position)).to_pylist()
     matches = match_pictures(annotations, paths)
     pictures = annotations.images["name"].to_numpy(object)
     unclear = pictures[matches.is_unclear].tolist()
@@ -451,15 +448,7 @@ def _find_pictures(annotations: Annotations, listing: Listing, path: str) -> _Fi
             f"they are such as {format_names(pictures[:2].tolist())}, the {len(paths):,} files such as "
             f"{format_names(sorted(paths)[:2])}; set `images` to the folder of these pictures"
         )
-    return _Files(paths, position[is_text], np.flatnonzero(is_other), matches)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _Files(paths, position, np.flatnonzero(is_other), matches)
 
 
 def _choose_paths(annotations: Annotations, files: _Files, rows: Integers) -> list[str]:

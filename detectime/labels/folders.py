@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,21 +16,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime.boxes import Flags
+from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.grouping import group_files
 from detectime.labels.layout import (
+    LAYOUT,
+    MASKS,
+    decode_names,
     drop_hagrid_prefix,
-    find_hidden_files,
-    find_other_files,
-    find_similar,
-    find_videos,
+    find_no_pictures,
     is_split,
     names_split,
+    note_no_pictures,
 )
 from detectime.labels.tables import TableError, format_names
+from detectime.labels.webdataset import is_webdataset
 from detectime.notes import Note, note_found, shorten_text
+from detectime.sources.file_kinds import is_archive_name
 from detectime.sources.listing import Listing
 from detectime.sources.names import fold_name
+from detectime.storage import urls
 
 _IsClass = Callable[[str], bool]
 
@@ -38,7 +43,13 @@ SPLIT_FOLDER = "split_folder"
 """Column with the name of the folder above that of the class, such as ``train``; empty where there is none."""
 
 _SHOWN = 20  # folders that a message lists
-_SIMILAR = 0.75  # likeness of a misspelled name
+_MASK_ENDING = re.compile(rf"[_.-](?:{'|'.join(sorted(MASKS))})$")
+_MASK_WORD = rf"(?i)(?:^|[/_.-])(?:{'|'.join(sorted(MASKS))})[/.]"
+_LEAST_MASKS = 0.5  # of the files called as masks that must belong to a picture, so that all of them are masks
+_MAY_BE_WEBDATASET = (
+    "The files beside the images may state their classes, as in a WebDataset; to read them: labels_type: webdataset."
+)
+_CLASS_FILE = r"(?i)\.(?:cls|json)$"
 
 
 def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group_by: str | None = None) -> pd.DataFrame:
@@ -48,8 +59,8 @@ def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group
     ``train/ok/1.jpg``, ``anna/ok/1.jpg``, ``set/train_val_ok/1.jpg``. Folders called ``train``, ``val``, ``test`` and
     the like above it are no classes, unless the vocabulary says so: their names are in the column `SPLIT_FOLDER`.
 
-    Files are told from images by their ending alone; none is opened. What is no image, hidden, or in no folder of a
-    class is left out and noted.
+    Files are told from images by their ending alone; none is opened. What is no image, hidden, the mask of another
+    image (``masks/ok/1.png`` beside ``images/ok/1.jpg``), or in no folder of a class is left out and noted.
 
     Parameters
     ----------
@@ -87,11 +98,12 @@ def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group
     1 file is hidden or of the system, and left out (the first: 'train/ok/.DS_Store')
     """
     found = _find_images(images, listing)
-    places = _find_places(found.folders, labels)
+    names = ClassNames(labels)
+    places = _find_places(found.folders, names)
     _refuse_unknown(images, found, places, labels)
     is_labelled = np.array([place.class_name is not None for place in places], bool)[found.folder]
     if not is_labelled.any():
-        raise TableError(_explain_no_classes(images, found, labels))
+        raise TableError(_explain_no_classes(images, found, names, labels))
     rows = np.flatnonzero(is_labelled)
     rows = rows[pc.array_sort_indices(found.paths.take(pa.array(rows))).to_numpy()]
     paths = found.paths.take(pa.array(rows))
@@ -181,62 +193,49 @@ def _find_images(images: str, listing: Listing) -> _Found:
     names = listing.names
     if not len(names):
         raise TableError(f"{images}: there are no files; set `images` to the folder that holds one folder per class")
-    is_hidden, is_video, is_other = (
-        find(names).to_numpy(zero_copy_only=False) for find in (find_hidden_files, find_videos, find_other_files)
-    )
-    is_video &= ~is_hidden
-    is_other &= ~is_hidden & ~is_video
-    paths, is_odd = _decode_names(names)
-    is_odd &= ~is_hidden & ~is_video & ~is_other
-    notes = _note_files(names, {"hidden": is_hidden, "videos": is_video, "other_files": is_other, "not_utf8": is_odd})
-    positions = np.flatnonzero(~(is_hidden | is_video | is_other | is_odd)).astype(np.int32)
+    paths = decode_names(names)
+    others = find_no_pictures(names, paths)
+    notes = note_no_pictures(names, others)
+    positions = np.flatnonzero(~np.logical_or.reduce(list(others.values())))
     if not len(positions):
-        reasons = "; ".join(map(str, notes))
-        raise TableError(f"{images}: there are no images: {reasons}")
+        raise TableError(f"{images}: there are no images: {'; '.join(map(str, notes))}")
+    is_mask = _find_masks(paths.take(pa.array(positions)))
+    masks = paths.take(pa.array(positions[is_mask])).to_pylist()
+    positions = positions[~is_mask]
     paths = paths.take(pa.array(positions))
     folders = pc.replace_substring_regex(paths, r"(?s)/?[^/]*$", "").dictionary_encode()
-    return _Found(paths, positions, folders.indices.to_numpy().astype(np.int64), folders.dictionary.to_pylist(), notes)
+    one, many = (
+        "image is the mask of another, by its name, and left out",
+        "images are the masks of others, by their names",
+    )
+    notes += note_found("masks", sorted(masks), one, f"{many}, and left out")
+    if pc.any(pc.match_substring_regex(names, _CLASS_FILE)).as_py() and is_webdataset(listing):
+        notes.append(Note("webdataset", 1, _MAY_BE_WEBDATASET))
+    folder = folders.indices.to_numpy().astype(np.int64)
+    return _Found(paths, positions.astype(np.int32), folder, folders.dictionary.to_pylist(), notes)
 
 
-def _decode_names(names: pa.Array) -> tuple[pa.Array, Flags]:
-    """Return paths as text, and which are not UTF-8, and null."""
-    try:
-        return names.cast(pa.large_string()), np.zeros(len(names), bool)
-    except pa.ArrowInvalid:
-        texts = [_decode_name(name) for name in names.to_pylist()]
-        return pa.array(texts, pa.large_string()), np.array([text is None for text in texts], bool)
+def _find_masks(paths: pa.Array) -> Flags:
+    """Find images that are called as the masks of others, by their folder or the end of their name."""
+    texts = paths.to_pandas()
+    may_be = texts.str.contains(_MASK_WORD).to_numpy(bool)
+    is_mask = np.zeros(len(texts), bool)
+    if not may_be.any():
+        return is_mask
+    keys = [_find_picture(path) for path in texts.tolist()]
+    is_called = np.array([called for _, called in keys], bool)
+    pictures = {key for key, called in keys if not called}
+    belongs = np.array([key in pictures for key, _ in keys], bool) & is_called
+    return is_called if belongs.sum() >= _LEAST_MASKS * max(is_called.sum(), 1) else belongs
 
 
-def _decode_name(name: bytes) -> str | None:
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-_LEFT_OUT = {
-    "hidden": ("file is hidden or of the system, and left out", "files are hidden or of the system, and left out"),
-    "videos": (
-        "file is a video, not an image, and left out; `source_type: videos` takes the frames of videos instead",
-        "files are videos, not images, and left out; `source_type: videos` takes the frames of videos instead",
-    ),
-    "other_files": (
-        "file is no image, as its ending says, and left out",
-        "files are no images, as their endings say, and left out",
-    ),
-    "not_utf8": (
-        "file is left out, since its name is not UTF-8; rename it",
-        "files are left out, since their names are not UTF-8; rename them",
-    ),
-}
-
-
-def _note_files(names: pa.Array, masks: Mapping[str, Flags]) -> list[Note]:
-    notes = []
-    for kind, mask in masks.items():
-        found = sorted(map(os.fsdecode, names.filter(pa.array(mask)).to_pylist()))
-        notes += note_found(kind, found, *_LEFT_OUT[kind])
-    return notes
+def _find_picture(path: str) -> tuple[str, bool]:
+    """Return what an image and its mask have in common, and whether this is called as a mask."""
+    *folders, name = path.casefold().split("/")
+    stem = name.rpartition(".")[0] or name
+    own = [folder for folder in folders if folder not in MASKS | LAYOUT]
+    bare = _MASK_ENDING.sub("", stem)
+    return "/".join([*own, bare]), bare != stem or not MASKS.isdisjoint(folders)
 
 
 # -- folders
@@ -252,13 +251,11 @@ class _Place(NamedTuple):
     """The path to the folder that is where those of classes are, but none itself."""
 
 
-def _find_places(folders: Sequence[str], labels: Mapping[str, int]) -> list[_Place]:
+def _find_places(folders: Sequence[str], names: ClassNames) -> list[_Place]:
     """Say what each folder is: the level of the classes is that on which most folders are called as classes."""
-    spellings = {fold_name(name): name for name in labels}
 
     def find_class(folder: str) -> str | None:
-        name = folder if folder in labels else fold_name(folder)
-        return spellings.get(fold_name(name)) or spellings.get(drop_hagrid_prefix(name))
+        return names.find(folder) or names.find(drop_hagrid_prefix(fold_name(folder)))
 
     paths = [_split_path(folder) for folder in folders]
     inner = _drop_outer_folders(paths, lambda name: find_class(name) is not None)
@@ -335,33 +332,42 @@ def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels
             unknown[place.unknown] += count
     if not unknown:
         return
-    listed = [_describe_folder(name, unknown[name], labels) for name in sorted(unknown)]
+    names = ClassNames(labels)
+    listed = [_describe_folder(path, unknown[path], names) for path in sorted(unknown)]
     more = len(listed) - _SHOWN
     shown = ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    what, them, names = "folders are of no class", "them", "their names"
+    what, them, own = "folders are of no class", "them", "their names"
     if len(unknown) == 1:
-        what, them, names = "folder is of no class", "it", "its name"
+        what, them, own = "folder is of no class", "it", "its name"
     raise TableError(
-        f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {names} "
+        f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {own} "
         "to `labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
         "folder a class"
     )
 
 
-def _describe_folder(path: str, count: int, labels: Iterable[str]) -> str:
-    name = path.rpartition("/")[2]
-    names = list(labels)
-    close = find_similar(name, names) or next(iter(difflib.get_close_matches(name, names, 1, _SIMILAR)), None)
-    meant = f"; did you mean {shorten_text(close)}?" if close else ""
+def _describe_folder(path: str, count: int, names: ClassNames) -> str:
+    meant = names.ask(path.rpartition("/")[2])
     return f"{shorten_text(path)} ({count:,} {'file' if count == 1 else 'files'}{meant})"
 
 
-def _explain_no_classes(images: str, found: _Found, labels: Mapping[str, int]) -> str:
-    first = format_names(sorted(found.paths.to_pylist())[:2])
+def _explain_no_classes(images: str, found: _Found, names: ClassNames, labels: Iterable[str]) -> str:
+    remedy = "put them into one folder per class, or give a table as `labels`"
+    own = os.path.basename(os.path.normpath(images))
+    archives = [name for name in _list_archives(images) if names.find(drop_hagrid_prefix(name.partition(".")[0]))]
+    if archives:
+        remedy = f"unpack each archive, such as {shorten_text(archives[0])}, into a folder that is called as its class"
+    elif names.find(drop_hagrid_prefix(own.partition(".")[0])):
+        remedy = f"{shorten_text(own)} is called as a class itself: set `images` to the folder above"
     return (
         f"{images}: no image lies in a folder of a class, as in {next(iter(labels), 'class')}/1.jpg: there are "
-        f"{len(found.paths):,} images such as {first}; put them into one folder per class, or give a table as `labels`"
+        f"{len(found.paths):,} images such as {format_names(sorted(found.paths.to_pylist())[:2])}; {remedy}"
     )
+
+
+def _list_archives(images: str) -> list[str]:
+    folder = "" if urls.is_remote(images) else urls.strip_file_scheme(images)
+    return sorted(filter(is_archive_name, os.listdir(folder))) if os.path.isdir(folder) else []
 
 
 # -- notes

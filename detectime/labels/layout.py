@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectime.sources.names import fold_name
+from detectime.boxes import Flags
+from detectime.notes import Note, note_found
 from detectime.sources.videos import VIDEO_SUFFIXES
 
 SPLITS = frozenset(
@@ -27,19 +30,52 @@ LAYOUT = SPLITS | frozenset(
 )
 """Names of folders that tools put pictures into, casefolded: they say nothing about who is in them."""
 
+MASKS = frozenset(
+    [
+        *("mask", "masks", "seg", "segs", "segmentation", "segmentations", "label", "labels", "annotation"),
+        *("annotations", "gt", "groundtruth", "ground_truth", "depth", "depths", "normals", "flow", "heatmaps"),
+    ]
+)
+"""Names of folders, and ends of file names, of pictures that belong to others: masks and the like, casefolded."""
+
+ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
+"""The ending of a picture's file: not the number in ``frame.0001``."""
+
+ROBOFLOW = r"_(?:jpg|jpeg|png|webp|bmp)\.rf\.[0-9a-f]{20,}"
+"""What Roboflow adds to the name of a picture, whatever its case, before the ending."""
+
+LABEL_STUDIO = r"[0-9a-f]{8}-"
+"""What Label Studio puts before the name of a picture."""
+
 _HAGRID_FOLDER = "train_val_"
-_HIDDEN = r"(?:^|/)(?:\.[^/]|__MACOSX/|(?i:thumbs\.db$|desktop\.ini$|ehthumbs\.db$))"
+_SYSTEM_FOLDERS = r"__MACOSX|@eaDir|@Recycle|#recycle|#snapshot|\$RECYCLE\.BIN|lost\+found|System Volume Information"
+_HIDDEN = rf"(?:^|/)(?:\.[^/]|(?:{_SYSTEM_FOLDERS})/|(?i:thumbs\.db$|desktop\.ini$|ehthumbs\.db$))"
 _OTHERS = (
-    "txt text md rst html htm pdf doc docx rtf log tex ipynb py sh bat yaml yml toml ini cfg json jsonl ndjson xml csv "
-    "tsv xls xlsx ods parquet feather arrow npy npz mat pkl pickle h5 hdf5 pt pth onnx tfrecord record tfrecords db "
-    "sqlite cache names labels cls zip tar gz tgz bz2 xz 7z rar zst z01 mp3 wav flac aac m4a ogg exe dll lnk url "
-    "webloc license part crdownload tmp bak md5 sha256 sha1 aae xmp thm"
+    "txt text md rst html htm pdf doc docx rtf odt epub ppt pptx log tex ipynb py sh bat yaml yml toml ini cfg json "
+    "jsonl ndjson xml csv tsv xls xlsx ods parquet feather arrow npy npz mat pkl pickle h5 hdf5 pt pth onnx tfrecord "
+    "record tfrecords db sqlite cache names labels cls zip tar gz tgz bz2 xz 7z rar zst z01 cbz cbr jar apk iso mp3 "
+    "wav flac aac m4a ogg exe dll lnk url webloc license part crdownload tmp bak md5 sha256 sha1 aae xmp thm"
 )
 _OTHER_FILE = (
     rf"(?i)(?:\.(?:{'|'.join(_OTHERS.split())})$|(?:^|/)(?:readme|license|licence|copying|makefile|checksums)"
     r"(?:\.[^/]*)?$)"
 )
 _VIDEO = rf"(?i)(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})$"
+_NO_PICTURES = {
+    "hidden": ("file is hidden or of the system, and left out", "files are hidden or of the system, and left out"),
+    "videos": (
+        "file is a video, not an image, and left out; `source_type: videos` takes the frames of videos instead",
+        "files are videos, not images, and left out; `source_type: videos` takes the frames of videos instead",
+    ),
+    "other_files": (
+        "file is no image, as its ending says, and left out",
+        "files are no images, as their endings say, and left out",
+    ),
+    "not_utf8": (
+        "file is left out, since its name is not UTF-8; rename it",
+        "files are left out, since their names are not UTF-8; rename them",
+    ),
+}
 
 
 def is_split(folder: str) -> bool:
@@ -76,69 +112,70 @@ def drop_hagrid_prefix(folder: str) -> str:
     return folder.removeprefix(_HAGRID_FOLDER) or folder
 
 
-def simplify_name(name: str) -> str:
-    """Return what a name has in common with others that people take for the same: letters and digits, without case.
+def decode_names(names: pa.Array) -> pa.Array:
+    """Return the names of a listing, bytes, as large_string; null where they are not UTF-8.
 
     Examples
     --------
-    >>> simplify_name("Thumbs Up") == simplify_name("thumbs_up")
-    True
+    >>> decode_names(pa.array([b"a.jpg", b"\\xff.jpg"])).to_pylist()
+    ['a.jpg', None]
     """
-    return re.sub(r"[\W_]+", "", fold_name(name).casefold()) or fold_name(name)
+    try:
+        return names.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return pa.array(list(map(_decode_name, names.to_pylist())), pa.large_string())
 
 
-def find_similar(name: str, accepted: Iterable[str]) -> str | None:
-    """Return the accepted name that differs from a name in case, blanks and punctuation alone; None: there is none.
-
-    Examples
-    --------
-    >>> find_similar("Thumbs Up", ["ok", "thumbs_up"])
-    'thumbs_up'
-    """
-    simple = simplify_name(name)
-    return next((each for each in accepted if simplify_name(each) == simple), None)
+def _decode_name(name: bytes) -> str | None:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
-def find_hidden_files(names: pa.Array) -> pa.Array:
-    """Find what systems add: files that are hidden or in a hidden folder, ``__MACOSX``, ``Thumbs.db``.
+def find_no_pictures(names: pa.Array, paths: pa.Array) -> dict[str, Flags]:
+    """Find what is no picture in a listing, by the names alone.
+
+    A file of an unknown ending, or without one, may be a picture: its content decides, once it is read.
 
     Parameters
     ----------
     names
-        Paths as bytes, binary.
+        Of the listing, as bytes.
+    paths
+        The same, decoded.
 
     Returns
     -------
-    Array
-        bool.
+    dict
+        Which files are ``hidden`` or of the system, which are ``videos``, which are ``other_files`` by their endings
+        (texts, tables, archives, sounds), and which have names that are ``not_utf8``. No file is two of these.
 
     Examples
     --------
-    >>> find_hidden_files(pa.array([b"ok/a.jpg", b"ok/.DS_Store", b"__MACOSX/ok/a.jpg", b"ok/Thumbs.db"])).to_pylist()
-    [False, True, True, True]
+    >>> names = pa.array([b"ok/a.jpg", b"ok/a", b"ok/@eaDir/a.jpg", b"ok/a.MP4", b"README", b"ok/\\xff.jpg"])
+    >>> {kind: mask.nonzero()[0].tolist() for kind, mask in find_no_pictures(names, decode_names(names)).items()}
+    {'hidden': [2], 'videos': [3], 'other_files': [4], 'not_utf8': [5]}
     """
-    return pc.match_substring_regex(names, _HIDDEN)
+    found: dict[str, Flags] = {}
+    taken = np.zeros(len(names), bool)
+    for kind, pattern in {"hidden": _HIDDEN, "videos": _VIDEO, "other_files": _OTHER_FILE}.items():
+        mask = pc.match_substring_regex(names, pattern).to_numpy(zero_copy_only=False) & ~taken
+        found[kind] = mask
+        taken |= mask
+    return found | {"not_utf8": paths.is_null().to_numpy(zero_copy_only=False) & ~taken}
 
 
-def find_videos(names: pa.Array) -> pa.Array:
-    """Find videos by their ending: bool.
+def note_no_pictures(names: pa.Array, found: Mapping[str, Flags]) -> list[Note]:
+    """Note what `find_no_pictures` found in a listing, a note for each kind.
 
     Examples
     --------
-    >>> find_videos(pa.array([b"ok/a.jpg", b"ok/a.MP4"])).to_pylist()
-    [False, True]
+    >>> print(*note_no_pictures(pa.array([b"a.mp3"]), {"other_files": np.array([True])}))
+    1 file is no image, as its ending says, and left out (the first: 'a.mp3')
     """
-    return pc.match_substring_regex(names, _VIDEO)
-
-
-def find_other_files(names: pa.Array) -> pa.Array:
-    """Find files that are no images by their ending, such as texts, tables, archives and sounds, but for videos: bool.
-
-    A file of an unknown ending, or without one, may be an image: its content decides, once it is read.
-
-    Examples
-    --------
-    >>> find_other_files(pa.array([b"ok/a.jpg", b"ok/a", b"ok/a.json", b"README"])).to_pylist()
-    [False, False, True, True]
-    """
-    return pc.match_substring_regex(names, _OTHER_FILE)
+    notes = []
+    for kind, mask in found.items():
+        named = sorted(map(os.fsdecode, names.filter(pa.array(mask)).to_pylist()))
+        notes += note_found(kind, named, *_NO_PICTURES[kind])
+    return notes

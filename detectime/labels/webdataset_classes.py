@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 from collections import Counter, defaultdict
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from detectime.labels.layout import find_similar
+from detectime.labels.class_names import ClassNames
 from detectime.labels.tables import TableError
 from detectime.labels.webdataset_members import Class, MemberError, read_list_of_classes
 from detectime.notes import shorten_text
@@ -34,7 +33,6 @@ _LISTS = (
 
 _IS_LIST = rf"(?:^|/)(?:{'|'.join(map(re.escape, _LISTS))})$"
 _MOST_BYTES = 2**20
-_SIMILAR = 0.75  # likeness of a misspelled name
 
 
 class Statement(NamedTuple):
@@ -210,7 +208,7 @@ class _Resolver:
     def __init__(self, numbers: ClassNumbers | None, labels: Mapping[str, int]) -> None:
         self.numbers = numbers or ClassNumbers({number: name for name, number in labels.items()}, "")
         self._labels = labels
-        self._spellings = {fold_name(name): name for name in labels}
+        self._names = ClassNames(labels)
         self._known: dict[Class, str] = {}
 
     def resolve(self, value: Class) -> str:
@@ -224,13 +222,13 @@ class _Resolver:
         if text in self._labels and not (self.numbers.origin and isinstance(value, int)):
             return text
         if isinstance(value, str):
-            name = self._spellings.get(fold_name(value))
+            name = self._names.find(value)
             if name is not None:
                 return name
             if not re.fullmatch(r"[0-9]{1,18}", value):
                 return value
         name = self.numbers.names.get(int(value), text)
-        return self._spellings.get(fold_name(name), name)
+        return self._names.find(name) or name
 
 
 def _explain_contradictions(contradictions: Sequence[str], needs_list: bool, where: str) -> str:
@@ -249,7 +247,11 @@ def _explain_unknown(
     unknown: Mapping[str, list[str]], resolver: _Resolver, labels: Mapping[str, int], where: str
 ) -> str:
     count = sum(map(len, unknown.values()))
-    listed = [_describe_class(name, paths, labels) for name, paths in sorted(unknown.items())]
+    names = ClassNames(labels)
+    listed = [
+        f"{shorten_text(name)} ({len(paths):,}, such as {shorten_text(paths[0])}{names.ask(name)})"
+        for name, paths in sorted(unknown.items())
+    ]
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
     what = "sample has a class that is" if count == 1 else "samples have classes that are"
     accepted = ", ".join(f"{name} ({number})" for name, number in labels.items())
@@ -265,13 +267,6 @@ def _explain_unknown(
             )
         )
     return f"{where}: {count} {what} no label: {', '.join(listed[:20])}{more}; accepted: {accepted}; {remedy}"
-
-
-def _describe_class(name: str, paths: Sequence[str], labels: Mapping[str, int]) -> str:
-    names = list(labels)
-    close = find_similar(name, names) or next(iter(difflib.get_close_matches(name, names, 1, _SIMILAR)), None)
-    meant = f"; did you mean {shorten_text(close)}?" if close else ""
-    return f"{shorten_text(name)} ({len(paths):,}, such as {shorten_text(paths[0])}{meant})"
 
 
 def _read_inside(source: Source, listing: Listing) -> list[tuple[str, bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from detectime.labels.layout import find_hidden_files
+from detectime.labels.layout import decode_names, find_no_pictures, note_no_pictures
 from detectime.notes import Note, note_found
 from detectime.sources.file_kinds import IMAGE_SUFFIXES
 from detectime.sources.listing import Listing
@@ -114,10 +113,10 @@ def is_webdataset(listing: Listing) -> bool:
 
 def _list_members(listing: Listing) -> tuple[pd.DataFrame, list[Note]]:
     """Return all files that have a name and an ending: `path`, `position`, `key`, `field`, `kind` and `rank`."""
-    paths, is_odd = _decode_names(listing.names)
+    paths = decode_names(listing.names)
     parts = pc.extract_regex(paths, _NAME)
-    is_hidden = find_hidden_files(listing.names).to_numpy(zero_copy_only=False)
-    positions = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False) & ~is_hidden).astype(np.int32)
+    others = find_no_pictures(listing.names, paths)
+    positions = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False) & ~others["hidden"]).astype(np.int32)
     taken = pa.array(positions)
     paths, parts = paths.take(taken), parts.take(taken)
     keys, fields = pc.struct_field(parts, "key"), pc.utf8_lower(pc.struct_field(parts, "field"))
@@ -138,10 +137,7 @@ def _list_members(listing: Listing) -> tuple[pd.DataFrame, list[Note]]:
             "rank": rank,
         }
     )
-    odd = sorted(repr(name)[2:-1] for name in listing.names.filter(pa.array(is_odd)).to_pylist())
-    one = "file is left out, since its name is not UTF-8; rename it"
-    many = "files are left out, since their names are not UTF-8; rename them"
-    return members, [*notes, *note_found("not_utf8", odd, one, many)]
+    return members, [*notes, *note_no_pictures(listing.names, {"not_utf8": others["not_utf8"]})]
 
 
 def _rank_field(field: str) -> tuple[str, int]:
@@ -206,19 +202,3 @@ def _note_several(chosen: pd.DataFrame, others: pd.DataFrame, what: str) -> list
         f"samples have several {what}, of which one is taken",
     )
     return note_found("several", pairs, one, many)
-
-
-def _decode_names(names: pa.Array) -> tuple[pa.Array, Sequence[bool] | NDArray[np.bool_]]:
-    """Return paths as text, and which are not UTF-8, and null."""
-    try:
-        return names.cast(pa.large_string()), np.zeros(len(names), bool)
-    except pa.ArrowInvalid:
-        texts = [_decode_name(name) for name in names.to_pylist()]
-        return pa.array(texts, pa.large_string()), np.array([text is None for text in texts], bool)
-
-
-def _decode_name(name: bytes) -> str | None:
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        return None

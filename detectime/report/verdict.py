@@ -360,8 +360,8 @@ def _judge_groups(facts: SetFacts) -> Iterator[Finding]:
     count = sum(note.count for note in facts.notes if note.kind == NO_GROUPS)
     if count:
         text = (
-            f"Nothing says who is in {_count(count, 'file')}: each is its own group, so that a split cannot know who "
-            "is who, and may put one person into several parts"
+            f"Nothing says who is in {_count(count, 'file')}, so that a split cannot know who is who, and may put one "
+            "person into several parts"
         )
         remedy = "put the files of each person into a folder of their own below that of the class, or set `group_by`"
         yield Finding(0.7, text, remedy, "classes")

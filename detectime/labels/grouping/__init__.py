@@ -1,0 +1,271 @@
+"""Which files are of one video or person, where the labels do not say: by their folders and names.
+
+What is known is weak, so that in doubt files are put into one group: a group that is too large costs samples of a
+split, one that is too small puts a person into two of its parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectime.boxes import Flags, Integers
+from detectime.labels.class_names import simplify_name
+from detectime.labels.grouping.files import Files, Keys, find_unique, fit_files, simplify_group
+from detectime.labels.grouping.numbers import group_by_numbers, read_numbers
+from detectime.labels.grouping.prefixes import group_by_prefix
+from detectime.labels.layout import LAYOUT, drop_hagrid_prefix, names_split
+from detectime.labels.tables import TableError, format_names
+from detectime.notes import Note, note_found
+from detectime.sources.names import fold_name
+
+NO_GROUPS = "no_groups"
+"""Kind of the note that says that nobody knows who is in the files, so that a split cannot know who is who."""
+
+_REMEDY = "put the files of each person or video into a folder of their own below that of the class"
+_CANNOT_KNOW = "a split cannot know who is who, and may put one person into several parts"
+_FEWEST_RECORDINGS = 2  # of a class by numbers alone, for its groups to say anything of who is in them
+
+
+class Groups(NamedTuple):
+    """The group of each file."""
+
+    video_name: pa.Array
+    """large_string: the name of the group."""
+    frame_id: Integers
+    """int64: the number in the name, or the position in the group."""
+    kind: str
+    """One of `KINDS`."""
+    notes: list[Note]
+    """They say the kind, how many groups there are, how to choose another kind, and whether nobody knows who is who."""
+
+
+def group_files(
+    paths: Sequence[str] | pa.Array, class_names: Sequence[str] | pa.Array, group_by: str | None = None
+) -> Groups:
+    """Group the files of one video or person, whatever their order.
+
+    The kinds of groups, tried in this order for all files together:
+
+    - ``folder``: the outermost folder that is neither that of the class nor one that tools make, such as ``train`` or
+      ``images``: ``ok/anna/0001.jpg`` and ``anna/stop/day2/0007.jpg`` are of ``anna``. Half of the files must have one.
+    - ``prefix``: the name before its last number, without the class, and without words such as ``img``, ``frame`` and
+      ``left``: ``ok/anna_0001.jpg``, ``stop/anna (3).jpg``, ``user12_ok_3.jpg``. Half of the files must have one, and a
+      quarter of them share it with another.
+    - ``numbers``: names that count on in one folder: ``ok/0001.jpg`` to ``ok/0057.jpg`` are of ``ok/0001``, the first
+      of them. Where more than ten are missing another recording begins. With a date and a time in the names it begins
+      after a pause, of a minute at least.
+    - ``file``: each file is its own group, but for copies that Roboflow made of one picture.
+
+    Files that do not fit the chosen kind are their own groups, which is noted.
+
+    Parameters
+    ----------
+    paths
+        Of the files, relative, each once.
+    class_names
+        The class of each.
+    group_by
+        One of `KINDS`; None: recognised.
+
+    Returns
+    -------
+    Groups
+        In the order of the paths. Names that differ in case, in Unicode form or in blanks at the ends are one group.
+
+    Raises
+    ------
+    TableError
+        If no file fits the kind that is asked for.
+
+    Examples
+    --------
+    >>> found = group_files(["ok/anna_0001.jpg", "ok/anna_0002.jpg", "stop/ben-1.jpg"], ["ok", "ok", "stop"])
+    >>> found.kind, found.video_name.to_pylist(), found.frame_id.tolist()
+    ('prefix', ['anna', 'anna', 'ben'], [1, 2, 1])
+    >>> found = group_files([f"ok/{number:04}.jpg" for number in (1, 2, 3, 101, 102)], ["ok"] * 5)
+    >>> found.kind, found.video_name.to_pylist()[2:]
+    ('numbers', ['ok/0001', 'ok/0101', 'ok/0101'])
+    >>> print(*found.notes)
+    2 groups by numbers that run on in the file names; for others set data.group_by (the first: 'ok/0001')
+    """
+    files = Files(paths, class_names)
+    kind, keys = "file", Keys(pa.nulls(len(files), pa.large_string()))
+    for name in KINDS[:-1] if group_by is None else [group_by]:
+        found = _KINDS[name].find(files, group_by is not None) if name in _KINDS else None
+        if found is not None:
+            kind, keys = name, found
+            break
+    if group_by not in (None, kind):
+        raise TableError(
+            f"data.group_by = {group_by}: no file has a {_KINDS[str(group_by)].mark}: they are such as "
+            f"{format_names(sorted(files.paths.to_pylist())[:2])}; {_REMEDY}, or leave group_by out"
+        )
+    return _name_groups(files, keys, kind)
+
+
+# -- folders
+
+
+def _group_by_folder(files: Files, is_asked: bool) -> Keys | None:
+    pairs = pa.table({"folder": files.folders, "class": files.classes})
+    codes, unique = find_unique(pairs)
+    folders = [[part for part in folder.split("/") if part] for folder in unique["folder"].to_pylist()]
+    classes = list(map(simplify_name, unique["class"].to_pylist()))
+    shared = _count_shared_parts(folders, classes)
+    groups = [_find_person(parts[shared:], name) for parts, name in zip(folders, classes, strict=True)]
+    names = pa.array(groups, pa.large_string()).take(pa.array(codes))
+    return Keys(names) if fit_files(names, is_asked) else None
+
+
+def _count_shared_parts(folders: Sequence[list[str]], simple_classes: Sequence[str]) -> int:
+    """Return how many folders all files lie in, before that of a class: they are the data set's own."""
+    first, last = min(folders, default=[]), max(folders, default=[])
+    count = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    for parts, name in zip(folders, simple_classes, strict=True):
+        count = next((k for k, part in enumerate(parts[:count]) if _is_class(part, name)), count)
+    return count
+
+
+def _find_person(parts: Sequence[str], simple_class: str) -> str | None:
+    """Return the outermost folder that is neither the class nor part of a layout."""
+    others = (part for part in parts if not _is_class(part, simple_class) and not names_split(part))
+    return next((part for part in others if fold_name(part).casefold() not in LAYOUT), None)
+
+
+def _is_class(folder: str, simple_class: str) -> bool:
+    return simple_class in (simplify_name(folder), simplify_name(drop_hagrid_prefix(folder)))
+
+
+class _Kind(NamedTuple):
+    """How files are grouped by what is in their paths."""
+
+    find: Callable[[Files, bool], Keys | None]
+    """Takes the files, and whether the user asked for this kind; None: too few files fit."""
+    title: str
+    mark: str
+    """What a file of a group has."""
+
+
+_KINDS = {
+    "folder": _Kind(_group_by_folder, "the folder below that of the class", "folder beside that of its class"),
+    "prefix": _Kind(group_by_prefix, "the beginning of the file names", "prefix that says who is in it"),
+    "numbers": _Kind(group_by_numbers, "numbers that run on in the file names", "number that runs on"),
+}
+KINDS = (*_KINDS, "file")
+"""Values of `data.group_by`, in the order in which they are tried."""
+
+
+# -- names
+
+
+def _name_groups(files: Files, keys: Keys, kind: str) -> Groups:
+    is_alone = keys.names.is_null().to_numpy(zero_copy_only=False)
+    codes, names = _unite_spellings(pc.coalesce(keys.names, files.name_own()), is_alone)
+    video_name = pa.array(names, pa.large_string()).take(pa.array(codes))
+    notes = _note_groups(files, video_name, codes, is_alone, kind)
+    return Groups(video_name, _number_files(files, codes, keys.frame_ids), kind, notes)
+
+
+def _unite_spellings(names: pa.Array, is_alone: Flags) -> tuple[Integers, list[str]]:
+    """Return the group of each file, and the name of each group: the first of its spellings in their order."""
+    table = pa.table({"name": names, "alone": pa.array(is_alone)})
+    codes, unique = find_unique(table)
+    spelled = unique["name"].to_pylist()
+    # A file of its own keeps its spelling, and shares its name with no group of the others.
+    keys = [
+        (name if alone else simplify_group(name), alone)
+        for name, alone in zip(spelled, unique["alone"].to_pylist(), strict=True)
+    ]
+    spellings: dict[tuple[str, bool], str] = {}
+    for name, key in zip(spelled, keys, strict=True):
+        spellings[key] = min(name, spellings.get(key, name))
+    taken = Counter(spellings.values())
+    groups = {key: position for position, key in enumerate(sorted(spellings))}
+    labels = [
+        f"{spellings[key]} (file)" if key[1] and taken[spellings[key]] > 1 else fold_name(spellings[key])
+        for key in groups
+    ]
+    return np.array([groups[key] for key in keys], np.int64)[codes], labels
+
+
+def number_files(paths: Sequence[str], groups: Sequence[str], numbers: Sequence[int] | None = None) -> Integers:
+    """Return a number for each file that no other of its group has, whatever their order.
+
+    Parameters
+    ----------
+    paths, groups
+        Of the files.
+    numbers
+        Of each file, if it is known; None: the last one in its name.
+
+    Returns
+    -------
+    Integers
+        int64: the numbers, in groups in which all files have one and none repeats; in others the positions.
+
+    Examples
+    --------
+    >>> number_files(["ok/7.jpg", "ok/9.jpg", "stop/x.jpg"], ["anna", "anna", "ben"]).tolist()
+    [7, 9, 0]
+    """
+    codes, _ = pd.factorize(np.array(groups, object))
+    return _number_files(Files(paths, groups), codes, None if numbers is None else pa.array(numbers, pa.int64()))
+
+
+def _number_files(files: Files, codes: Integers, numbers: pa.Array | None) -> Integers:
+    """Return the number of each file where all of a group have one and none repeats; else the position."""
+    numbers = read_numbers(files) if numbers is None else numbers
+    table = pd.DataFrame({"group": codes, "number": numbers.fill_null(0).to_numpy()})
+    is_known = numbers.is_valid().to_numpy(zero_copy_only=False)
+    table["usable"] = is_known & ~table.duplicated(keep=False).to_numpy()
+    is_numbered = table.groupby("group")["usable"].transform("all").to_numpy(bool)
+    table["folder"] = files.folders.to_pandas()
+    table["path"] = files.paths.to_pandas()
+    ordered = table.sort_values(["group", "folder", "number", "path"])
+    position = ordered.groupby("group").cumcount().sort_index().to_numpy(np.int64)
+    return np.where(is_numbered, table["number"].to_numpy(), position)
+
+
+# -- notes
+
+
+def _note_groups(files: Files, video_name: pa.Array, codes: Integers, is_alone: Flags, kind: str) -> list[Note]:
+    if kind == "file":
+        names = video_name.unique().to_pylist()
+        one, many = "file is its own group, since its name says", "files are their own groups, since their names say"
+        return _note_unknown(names, f"{one} neither video nor person", f"{many} neither video nor person")
+    groups = sorted(video_name.filter(pa.array(~is_alone)).unique().to_pylist())
+    alone = sorted(files.paths.filter(pa.array(is_alone)).to_pylist())
+    by, mark = f"by {_KINDS[kind].title}; for others set data.group_by", _KINDS[kind].mark
+    one, many = f"file has no {mark}, and is its own group", f"files have no {mark}, and are their own groups"
+    notes = [
+        *note_found("groups", groups, f"group {by}", f"groups {by}"),
+        *note_found("ungrouped", alone, one, many),
+    ]
+    if kind == "numbers" and _are_recordings_of_classes(files, codes):
+        why = "grouped by numbers alone, about one recording per class, in each of which the same person may be"
+        notes += _note_unknown(files.paths.to_pylist(), f"file is {why}", f"files are {why}")
+    return notes
+
+
+def _note_unknown(found: Sequence[str], one: str, many: str) -> list[Note]:
+    """Note that nobody knows who is in files."""
+    end = f": {_CANNOT_KNOW}; {_REMEDY}, or set data.group_by"
+    return note_found(NO_GROUPS, found, one + end, many + end)
+
+
+def _are_recordings_of_classes(files: Files, codes: Integers) -> bool:
+    """Whether most of several classes are one group each, which no other class shares."""
+    pairs = pd.DataFrame({"class": files.classes.to_pandas(), "group": codes}).drop_duplicates()
+    is_shared = pairs["group"].duplicated(keep=False)
+    counts = (~is_shared).groupby(pairs["class"]).sum()
+    counts = counts[~is_shared.groupby(pairs["class"]).any()]
+    lone = int((counts < _FEWEST_RECORDINGS).sum())
+    return pairs["class"].nunique() > 1 and lone > pairs["class"].nunique() / 2
