@@ -36,7 +36,7 @@ from detectime.schema import (
     upgrade_table,
 )
 from detectime.sources import archive
-from detectime.storage import urls
+from detectime.storage import run_tables, urls
 
 Trace = dict[str, Any]
 """What `trace_frame` returns."""
@@ -164,7 +164,9 @@ def format_trace(trace: Mapping[str, Any]) -> str:
 
 def _read_frame(run: FinishedRun, frame_path: str) -> pd.DataFrame:
     """Return the row of the frame table, as a table of one row."""
-    row = _read_row(run, FRAMES_FILE, frame_path, lambda: run.frames)
+    row = _read_row(
+        run, FRAMES_FILE, frame_path, lambda: run.frames, run_tables.FRAME_KINDS | {"wanted": run_tables.FLAGS}
+    )
     if row is not None:
         return rename_reserved_columns(row.replace_schema_metadata().to_pandas(), OUTCOME_COLUMNS)[0]
     frames = run.frames  # also if a run of 0.2 has no such file
@@ -179,7 +181,7 @@ def _read_frame(run: FinishedRun, frame_path: str) -> pd.DataFrame:
 
 def _read_detection(run: FinishedRun, frame_path: str) -> pa.Table:
     """Return the row of the detections table; a table without rows if there is none."""
-    row = _read_row(run, DETECTIONS_FILE, frame_path, run.read_detections)
+    row = _read_row(run, DETECTIONS_FILE, frame_path, run.read_detections, {_KEY: run_tables.TEXT})
     if row is not None:
         return upgrade_table(row)
     run.read_detections([_KEY])  # raises if the file is lost
@@ -188,28 +190,37 @@ def _read_detection(run: FinishedRun, frame_path: str) -> pa.Table:
 
 def _read_outcome(run: FinishedRun, frame_path: str, paired: dict[str, Any]) -> dict[str, Any]:
     """Return the row of the outcomes table; if the run was not paired yet, what pairing gives."""
-    row = _read_row(run, OUTCOMES_FILE, frame_path, lambda: run.outcomes)
+    row = _read_row(run, OUTCOMES_FILE, frame_path, lambda: run.outcomes, run_tables.OUTCOME_KINDS)
     return paired if row is None else dict(row.to_pylist()[0])
 
 
-def _read_row(run: FinishedRun, name: str, frame_path: str, read_all: Callable[[], object]) -> pa.Table | None:
+def _read_row(
+    run: FinishedRun,
+    name: str,
+    frame_path: str,
+    read_all: Callable[[], object],
+    columns: Mapping[str, str],
+) -> pa.Table | None:
     """Return the row of a frame in a Parquet file; None if there is no such row, or no such file.
 
-    Of a row group only the names are read, unless it has the frame. If the file is damaged, `read_all` says what to do.
+    Of a row group only the names are read, unless it has the frame. If the file is damaged, `read_all` says what to do,
+    or knows the rows from elsewhere: None is returned then.
     """
     content = run.store.open(name)
     if content is None:
         return None
     try:
         with content, pq.ParquetFile(content, page_checksum_verification=True) as file:
+            run_tables.check_columns(file.schema_arrow.empty_table(), columns)
             for number in range(file.num_row_groups):
                 names = file.read_row_group(number, [_KEY])[_KEY]
                 position = pc.index(names, pa.scalar(frame_path, names.type)).as_py()
                 if position >= 0:
-                    return file.read_row_group(number).slice(position, 1)
-    except (pa.ArrowException, OSError):
+                    row = file.read_row_group(number).slice(position, 1)
+                    run_tables.check_columns(row, columns)
+                    return row
+    except (pa.ArrowException, OSError, ValueError):
         read_all()
-        raise
     return None
 
 

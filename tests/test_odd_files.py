@@ -24,6 +24,7 @@ from detectime.schema import DamagedTableError, TableVersionError
 from detectime.sources import open_source
 from detectime.splits.split_file import read_split, update_split
 from detectime.storage.store import open_store
+from detectime.trace import trace_frame
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -82,6 +83,19 @@ def test_odd_frames_are_taken_from_the_csv(run_folder: Path) -> None:
     frames = runs.open_run(run_folder).frames["frame_path"].tolist()
     change_table(run_folder / "frames.parquet", drop("label"))
     assert runs.open_run(run_folder).frames["frame_path"].tolist() == frames
+
+
+@pytest.mark.parametrize("change", [drop("frame_path"), drop("video_name"), blank("label"), None])
+def test_frame_is_traced_with_odd_frames(change: Change | None, run_folder: Path) -> None:
+    run = runs.open_run(run_folder)
+    name = run.frames["frame_path"].iloc[3]
+    expected = trace_frame(run, name)["frame"]["class_name"]
+    file = run_folder / "frames.parquet"
+    if change is None:
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        change_table(file, change)
+    assert trace_frame(runs.open_run(run_folder), name)["frame"]["class_name"] == expected  # from the csv
 
 
 def test_frames_without_a_choice_are_refused(run_folder: Path) -> None:

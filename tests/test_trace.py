@@ -267,7 +267,7 @@ def test_a_large_run_is_traced_quickly(run: FinishedRun) -> None:
     with run.store.writing("detections.parquet") as file:
         pq.write_table(detections, file, row_group_size=run_tables.ROWS_PER_GROUP)
     samples = run.outcomes.iloc[rows].assign(frame_path=names.to_pandas().array).reset_index(drop=True)
-    frames = samples[["frame_path", "video_name", "frame_id", "class_name", "label", "wanted"]]
+    frames = samples[["frame_path", "video_name", "frame_id", "class_name", "label", "on_disk", "wanted"]]
     run_tables.write_outcomes(run.store, samples)
     run_tables.write_frames(run.store, frames)
     opened = runs.open_run(str(run.store))

@@ -45,19 +45,22 @@ _IS_KIND: dict[str, Callable[[pa.DataType], bool]] = {
     FLAGS: pa.types.is_boolean,
     NUMBERS: lambda kind: pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind),
 }
-_FRAME_COLUMNS = {
+FRAME_KINDS = {
     **dict.fromkeys(("frame_path", "video_name", "class_name"), TEXT),
     **dict.fromkeys(("frame_id", "label"), WHOLE),
     "on_disk": FLAGS,
 }
+"""Columns that every frame table has, and their kinds."""
+
 _BOX_COLUMNS = [f"{box}_{corner}" for box in ("face", "hand", "square", "bbox") for corner in CORNERS]
-_OUTCOME_COLUMNS = {
-    **_FRAME_COLUMNS,
+OUTCOME_KINDS = {
+    **FRAME_KINDS,
     "wanted": FLAGS,
     "outcome": TEXT,
     **dict.fromkeys(("width", "height", "faces", "hands", "overlap", "face_score", "hand_score"), NUMBERS),
     **dict.fromkeys(_BOX_COLUMNS, NUMBERS),
 }
+"""Columns that every outcomes table has, and their kinds."""
 
 
 def write_frames(store: Store, table: pd.DataFrame) -> None:
@@ -94,7 +97,7 @@ def read_frames(store: Store) -> pd.DataFrame | None:
     True
     """
     try:
-        loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION, _FRAME_COLUMNS)
+        loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION, FRAME_KINDS)
         notes = [] if loaded is None else _read_notes(loaded[1], f"{store}/{FRAMES_FILE}")
     except DamagedTableError:
         old = read_old_frames(store)
@@ -210,7 +213,7 @@ def read_outcomes(store: Store) -> pd.DataFrame | None:
     ...     read_outcomes(open_store(folder)) is None
     True
     """
-    loaded = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION, _OUTCOME_COLUMNS)
+    loaded = read_table(store, OUTCOMES_FILE, _OUTCOMES_VERSION, OUTCOME_KINDS)
     if loaded is None:
         return None
     try:
@@ -328,31 +331,42 @@ def read_table(
         )
     try:
         attributes = json.loads(metadata.get(_ATTRIBUTES, b""))
-        _check_columns(table.schema, columns)
+        check_columns(table, columns)
         rows = table.replace_schema_metadata().to_pandas()
     except (pa.ArrowException, ValueError) as error:
         raise DamagedTableError(f"{store}/{file_name}: damaged ({error}); run again to rewrite it") from error
     if not isinstance(attributes, dict):
         raise DamagedTableError(f"{store}/{file_name}: damaged (its attributes); run again to rewrite it")
-    _check_nulls(table, columns, f"{store}/{file_name}")
     return rows, attributes
 
 
-def _check_columns(schema: pa.Schema, columns: Mapping[str, str]) -> None:
-    """Refuse a table that lacks a column, or has one of another type."""
+def check_columns(table: pa.Table, columns: Mapping[str, str]) -> None:
+    """Refuse a table, or a part of it, that lacks a column or a value, or has a column of another type.
+
+    Parameters
+    ----------
+    table
+        The rows.
+    columns
+        As for `read_table`.
+
+    Raises
+    ------
+    ValueError
+        If it is refused.
+
+    Examples
+    --------
+    >>> check_columns(pa.table({"frame_path": ["a.jpg"]}), {"frame_path": TEXT})
+    """
     for name, kind in columns.items():
-        if name not in schema.names:
+        if name not in table.column_names:
             raise ValueError(f"the column {name} is missing")
-        found = schema.field(name).type
+        found = table.schema.field(name).type
         if not _IS_KIND[kind](found):
             raise ValueError(f"the column {name} is {found}, not {kind}")
-
-
-def _check_nulls(table: pa.Table, columns: Mapping[str, str], place: str) -> None:
-    """Refuse a value that is missing where every row has one; numbers may be missing."""
-    for name, kind in columns.items():
         if kind != NUMBERS and table[name].null_count:
-            raise DamagedTableError(f"{place}: damaged (a value of {name} is missing); run again to rewrite it")
+            raise ValueError(f"a value of {name} is missing")
 
 
 def _choose_type(column: pd.Series) -> pa.DataType:
