@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from detectime.labels.tables import TableError, format_names
 from detectime.sources.listing import Listing
@@ -82,95 +81,85 @@ def match_images(records: pa.Table, listing: Listing, annotations: str | os.Path
     keys = records["image"]
     stems = pc.replace_substring_regex(listing.names, _STEM, r"\1")
     is_long = pc.match_substring_regex(keys, _LONG)
+    if pc.any(is_long).as_py():
+        is_long = pc.and_not(is_long, pc.is_in(keys.cast(pa.binary()), value_set=stems))
     shortened = keys.filter(is_long)
     if len(shortened):
-        is_long = pc.and_not(is_long, pc.is_in(keys.cast(pa.binary()), value_set=stems))
-        shortened = keys.filter(is_long)
-    if not len(shortened):
-        positions = _match_stems(keys, records["class"], stems, listing, annotations)
-        names = keys
+        names, shared = _shorten_keys(keys, is_long, stems)
+        is_shared = pa.array(np.isin(np.arange(len(keys)), shared.index))
+        alone = pc.if_else(is_shared, pa.scalar(None, pa.large_string()), names)
+        positions = _match_stems(alone, records["class"], stems, listing, annotations)
+        positions = _match_ends(positions, shared, records["class"], stems, listing, annotations)
     else:
-        found = _LongKeys(keys, is_long, stems)
-        positions = _match_stems(found.names, records["class"], stems, listing, annotations, found.rows)
-        positions = found.match_rows(positions, records["class"], listing, annotations)
-        names = found.names
+        names = keys
+        positions = _match_stems(names, records["class"], stems, listing, annotations)
     positions = _match_folded(names, positions, stems)
     return _find_paths(positions, names, shortened, listing)
 
 
-def _trim_keys(keys: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return keys as paths without ending."""
-    paths = pc.replace_substring_regex(pc.replace_substring(keys, "\\", "/"), _KEY_START, "")
-    return pc.replace_substring_regex(paths, _KEY_ENDING, "")
+def _shorten_keys(
+    keys: pa.ChunkedArray, is_long: pa.ChunkedArray, stems: pa.Array
+) -> tuple[pa.ChunkedArray, pd.DataFrame]:
+    """Take long keys for the names of images.
 
-
-class _LongKeys:
-    """Keys that have folders or an ending.
-
-    Attributes
-    ----------
+    Returns
+    -------
     names
-        Of all records: the key, or the name of the image that a long key ends with. Where several files or keys have
-        that name, it is the long key without ending.
-    rows
-        int64: the rows of the latter.
+        Of all records: the key, or the name that a long key ends with; if several files or keys have that name, its
+        path without ending.
+    shared
+        The latter: `key`, `trimmed` (that path), `name`, and `is_alone`, whether no other key has the name.
     """
+    long = keys.filter(is_long)
+    paths = pc.replace_substring_regex(pc.replace_substring(long, "\\", "/"), _KEY_START, "")
+    trimmed = pc.replace_substring_regex(paths, _KEY_ENDING, "")
+    columns = {"key": long, "trimmed": trimmed, "name": pc.replace_substring_regex(trimmed, _FOLDERS, "")}
+    table = pd.DataFrame({name: texts.to_pandas().to_numpy(object) for name, texts in columns.items()})
+    table.index = np.flatnonzero(is_long.to_numpy())
+    distinct = table[["trimmed", "name"]].drop_duplicates()
+    table["is_alone"] = ~table["name"].isin(distinct.loc[distinct["name"].duplicated(), "name"])
+    counts = pc.value_counts(stems)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    is_twice = pc.is_in(pa.array(table["name"], pa.large_string()).cast(pa.binary()), value_set=twice)
+    is_shared = ~table["is_alone"] | is_twice.to_numpy(zero_copy_only=False)
+    names = keys.to_pandas().to_numpy(object, copy=True)
+    names[table.index] = table["name"].where(~is_shared, table["trimmed"])
+    return pa.chunked_array([pa.array(names, pa.large_string())]), table[is_shared]
 
-    def __init__(self, keys: pa.ChunkedArray, is_long: pa.ChunkedArray, stems: pa.Array) -> None:
-        rows = np.flatnonzero(is_long.to_numpy())
-        long = keys.filter(is_long)
-        trimmed = _trim_keys(long)
-        names = pc.replace_substring_regex(trimmed, _FOLDERS, "")
-        columns = {"key": long, "trimmed": trimmed, "name": names}
-        table = pd.DataFrame({name: texts.to_pandas().to_numpy() for name, texts in columns.items()}, index=rows)
-        distinct = table[["trimmed", "name"]].drop_duplicates()
-        several = set(distinct.loc[distinct["name"].duplicated(), "name"])
-        is_listed_twice = pc.greater(pc.struct_field((counts := pc.value_counts(stems)), 1), 1)
-        twice = set(counts.field(0).filter(is_listed_twice).to_pylist())
-        is_shared = np.array([name in several or name.encode() in twice for name in table["name"].tolist()], bool)
-        self._alone = ~table["name"].isin(several)
-        self._table = table
-        self.rows: NDArray[np.int64] = rows[is_shared]
-        table["text"] = table["name"].where(~is_shared, table["trimmed"])
-        all_names = keys.to_pandas().to_numpy(object, copy=True)
-        all_names[rows] = table["text"].to_numpy(object)
-        self.names = pa.chunked_array([pa.array(all_names, pa.large_string())])
 
-    def match_rows(
-        self, positions: pa.Array, classes: pa.ChunkedArray, listing: Listing, annotations: str | os.PathLike[str]
-    ) -> pa.Array:
-        """Add the positions of `rows` to those of the others.
+def _match_ends(
+    positions: pa.Array,
+    shared: pd.DataFrame,
+    classes: pa.ChunkedArray,
+    stems: pa.Array,
+    listing: Listing,
+    annotations: str | os.PathLike[str],
+) -> pa.Array:
+    """Add the positions of the images whose paths end with keys.
 
-        Raises
-        ------
-        TableError
-            If several images could be meant.
-        """
-        if not len(self.rows):
-            return positions
-        wanted = self._table.loc[self.rows]
-        stems = pc.replace_substring_regex(listing.names, _STEM, r"\1")
-        asked = pa.array([name.encode() for name in set(wanted["name"])], pa.binary())
-        candidates = pc.indices_nonzero(pc.is_in(stems, value_set=asked))
-        paths = {
-            position: os.fsdecode(path)
-            for position, path in zip(candidates.to_pylist(), listing.names.take(candidates).to_pylist(), strict=True)
-        }
-        ends = _PathEnds(paths, {1, *(trimmed.count("/") + 1 for trimmed in wanted["trimmed"])})
-        of_class = classes.take(pa.array(self.rows)).cast(pa.string()).to_pylist()
-        ambiguous: list[str] = []
-        found = positions.to_pandas().to_numpy(np.float64, copy=True)
-        columns = (wanted["key"], wanted["trimmed"], wanted["name"], self._alone[self.rows], of_class)
-        for row, key, trimmed, name, is_alone, class_name in zip(self.rows.tolist(), *columns, strict=True):
-            best = ends.find(key, trimmed, name if is_alone else None)
-            own = [position for position in best if _is_of_class(_get_folder(paths[position]), class_name)]
-            best = own if own and len(best) > 1 else best
-            if len(best) > 1:
-                ambiguous += [paths[position] for position in best]
-            found[row] = best[0] if best else np.nan
-        if ambiguous:
-            raise _make_ambiguity_error(ambiguous, annotations)
-        return pa.array(found, pa.float64(), from_pandas=True).cast(pa.int32())
+    Raises
+    ------
+    TableError
+        If several images could be meant.
+    """
+    asked = pa.array([name.encode() for name in set(shared["name"])], pa.binary())
+    candidates = pc.indices_nonzero(pc.is_in(stems, value_set=asked))
+    names = map(os.fsdecode, listing.names.take(candidates).to_pylist())
+    paths = dict(zip(candidates.to_pylist(), names, strict=True))
+    ends = _PathEnds(paths, {1, *(trimmed.count("/") + 1 for trimmed in shared["trimmed"])})
+    of_class = classes.take(pa.array(shared.index)).cast(pa.string()).to_pylist()
+    ambiguous: list[str] = []
+    found = positions.to_pandas().to_numpy(np.float64, copy=True)
+    for (row, key, trimmed, name, is_alone), class_name in zip(shared.itertuples(), of_class, strict=True):
+        best = ends.find(key, trimmed, name if is_alone else None)
+        own = [position for position in best if _is_of_class(_get_folder(paths[position]), class_name)]
+        best = own if own and len(best) > 1 else best
+        if len(best) > 1:
+            ambiguous += [paths[position] for position in best]
+        found[row] = best[0] if best else np.nan
+    if ambiguous:
+        raise _make_ambiguity_error(ambiguous, annotations)
+    return pa.array(found, pa.float64(), from_pandas=True).cast(pa.int32())
 
 
 class _PathEnds:
@@ -215,20 +204,14 @@ def _is_of_class(folder: str, class_name: str) -> bool:
 
 
 def _match_stems(
-    keys: pa.ChunkedArray,
+    names: pa.ChunkedArray,
     classes: pa.ChunkedArray,
     stems: pa.Array,
     listing: Listing,
     annotations: str | os.PathLike[str],
-    left_out: NDArray[np.int64] | None = None,
 ) -> pa.Array:
-    """Find the position in the listing of the image with each name, except for some rows, which get null."""
-    images = keys.cast(pa.binary())
-    if left_out is not None and len(left_out):
-        is_left_out = np.zeros(len(keys), bool)
-        is_left_out[left_out] = True
-        images = pc.if_else(pa.array(is_left_out), pa.scalar(None, pa.binary()), images.combine_chunks())
-        images = pa.chunked_array([images])
+    """Find the position in the listing of the image with each name."""
+    images = names.cast(pa.binary())
     positions = pa.array(np.arange(len(stems), dtype=np.int32))
     if pc.count_distinct(stems).as_py() < len(stems):
         is_annotated = pc.is_in(stems, value_set=images.combine_chunks())
@@ -286,28 +269,23 @@ def _make_ambiguity_error(paths: list[str], annotations: str | os.PathLike[str])
 def _match_folded(names: pa.ChunkedArray, positions: pa.Array, stems: pa.Array) -> pa.Array:
     """Match the names that are left with files that are left, without regard to Unicode form and blanks at the ends."""
     missing = np.flatnonzero(positions.is_null().to_numpy(zero_copy_only=False))
-    if not len(missing):
-        return positions
-    is_left = np.ones(len(stems), bool)
-    is_left[positions.drop_null().to_numpy()] = False
-    spellings: dict[str, list[int]] = {}
-    odd = find_odd_names(stems).to_numpy()
-    odd = odd[is_left[odd]]
-    for position, stem in zip(odd.tolist(), stems.take(pa.array(odd)).to_pylist(), strict=True):
-        spellings.setdefault(fold_name(os.fsdecode(stem)), []).append(position)
     asked = names.take(pa.array(missing))
-    odd_asked = find_odd_names(asked.cast(pa.binary())).to_numpy()
-    if not spellings and not len(odd_asked):
+    odd, odd_asked = find_odd_names(stems), find_odd_names(asked.cast(pa.binary()))
+    if not len(missing) or not len(odd) + len(odd_asked):
         return positions
-    folded = asked.to_pandas().to_numpy(object, copy=True)
-    folded[odd_asked] = [fold_name(name) for name in folded[odd_asked]]
-    plain = pc.index_in(pa.array([name.encode() for name in folded], pa.binary()), value_set=stems)
+    folded: Any = asked.to_pandas().to_numpy(object, copy=True)
+    folded[odd_asked.to_numpy()] = [fold_name(name) for name in folded[odd_asked.to_numpy()]]
+    may_fit = pc.is_in(stems, value_set=pa.array([name.encode() for name in folded], pa.binary())).to_numpy(False)
+    may_fit[odd.to_numpy()] = True
+    may_fit[positions.drop_null().to_numpy()] = False
+    left = np.flatnonzero(may_fit)
+    spellings: dict[str, list[int]] = {}
+    for position, stem in zip(left.tolist(), stems.take(pa.array(left)).to_pylist(), strict=True):
+        spellings.setdefault(fold_name(os.fsdecode(stem)), []).append(position)
     found = positions.to_pandas().to_numpy(np.float64, copy=True)
-    for row, name, position in zip(missing.tolist(), folded.tolist(), plain.to_pylist(), strict=True):
-        free = [position] if position is not None and is_left[position] else []
-        free += [other for other in spellings.get(name, ()) if other != position]
-        if len(free) == 1:
-            found[row] = free[0]
+    for row, name in zip(missing.tolist(), folded.tolist(), strict=True):
+        if len(fitting := spellings.get(name, [])) == 1:
+            found[row] = fitting[0]
     return pa.array(found, pa.float64(), from_pandas=True).cast(pa.int32())
 
 
