@@ -85,7 +85,11 @@ def test_odd_frames_are_taken_from_the_csv(run_folder: Path) -> None:
     assert runs.open_run(run_folder).frames["frame_path"].tolist() == frames
 
 
-@pytest.mark.parametrize("change", [drop("frame_path"), drop("video_name"), blank("label"), None])
+def repeat(column: str) -> Change:
+    return lambda table: table.append_column(column, table[column])
+
+
+@pytest.mark.parametrize("change", [drop("frame_path"), drop("video_name"), blank("label"), repeat("on_disk"), None])
 def test_frame_is_traced_with_odd_frames(change: Change | None, run_folder: Path) -> None:
     run = runs.open_run(run_folder)
     name = run.frames["frame_path"].iloc[3]

@@ -362,6 +362,8 @@ def check_columns(table: pa.Table, columns: Mapping[str, str]) -> None:
     for name, kind in columns.items():
         if name not in table.column_names:
             raise ValueError(f"the column {name} is missing")
+        if table.column_names.count(name) > 1:
+            raise ValueError(f"the column {name} is there twice")
         found = table.schema.field(name).type
         if not _IS_KIND[kind](found):
             raise ValueError(f"the column {name} is {found}, not {kind}")
