@@ -6,7 +6,6 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ def read_annotations(
     if not records.num_rows:
         raise TableError(f"{annotations}: {findings.explain()}")
     matches = match_images(records, listing, annotations)
-    findings.shortened = matches.shortened
+    findings.names["shortened"] = matches.shortened.to_pylist()
     records = records.set_column(records.schema.get_field_index("image"), "image", matches.names)
     kept, repeated = _find_kept(records, matches.positions, annotations, findings)
     positions, paths = matches.positions, matches.paths
@@ -281,53 +280,49 @@ def _note_classes(absent: Sequence[str], unmapped: Sequence[str]) -> list[Note]:
     ]
 
 
-@dataclass
-class _Findings:
-    """What is to be told: records as ``<class>/<image>``; and the SHA-256 of each file that was read."""
+_TEXTS = {
+    "clipped": ("image has", "images have", "a box that extends past the edge; it is clipped"),
+    "without_box": ("image has", "images have", "no box of the class; the sample is not scored"),
+    "without_records": ("file of a class has", "files of classes have", "no records"),
+    "pixels": ("file has", "files have", IN_PIXELS),
+    "numbered": ("record has", "records have", "a number as user_id, which is taken as text"),
+    "twice": ("image is", "images are", "in the same file more than once; the last record is used"),
+    "shortened": ("key is", "keys are", "a path, or with an ending, and taken for the image of that name"),
+}
+"""Of the note about each kind of finding: for one, for several, and what is said of them."""
 
-    faults: Faults = field(default_factory=Faults)
-    clipped: list[str] = field(default_factory=list)
-    without_box: list[str] = field(default_factory=list)
-    numbered: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
-    without_records: list[str] = field(default_factory=list)
-    in_pixels: list[str] = field(default_factory=list)
-    shortened: Sequence[str] | pa.ChunkedArray = ()
-    editions: list[Note] = field(default_factory=list)
-    hashes: dict[str, str] = field(default_factory=dict)
+
+class _Findings:
+    """What is to be told.
+
+    Attributes
+    ----------
+    faults
+        Of the records that are left out.
+    names
+        What was found of each kind in `_TEXTS`: records as ``<class>/<image>``, or files.
+    hashes
+        The SHA-256 of each file that was read.
+    """
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.names: dict[str, list[str]] = {kind: [] for kind in _TEXTS}
+        self.editions: list[Note] = []
+        self.hashes: dict[str, str] = {}
 
     def explain(self) -> str:
         """Say why there is no record that can be used."""
-        if not len(self.faults):
-            files = _join_names(self.without_records)
-            return f"none of the records can be used: there are none in {files}; provide files with records"
-        return self.faults.explain()
+        if len(self.faults):
+            return self.faults.explain()
+        files = _join_names(self.names["without_records"])
+        return f"none of the records can be used: there are none in {files}; provide files with records"
 
     def list_notes(self) -> list[Note]:
         """Return a note for each kind of finding."""
         notes = self.faults.list_notes()
-        one = "image has a box that extends past its edge; it is clipped"
-        many = "images have a box that extends past their edge; it is clipped"
-        notes += note_found("clipped", self.clipped, one, many)
-        one = "image has no box of its class; its sample is not scored"
-        many = "images have no box of their class; their samples are not scored"
-        notes += note_found("without_box", self.without_box, one, many)
-        one, many = "file of a class has no records", "files of classes have no records"
-        notes += note_found("without_records", self.without_records, one, many)
-        notes += note_found("pixels", self.in_pixels, *IN_PIXELS)
-        what = "a number as user_id, which is taken as text"
-        notes += note_found("numbered", self.numbered, f"record has {what}", f"records have {what}")
-        what = "in its file more than once; the last record is used"
-        notes += note_found("twice", self.twice, f"image is {what}", f"images are {what}")
-        be = (
-            "key is a path or has an ending, and is"
-            if len(self.shortened) == 1
-            else "keys are paths or have an ending, and are"
-        )
-        first = [str(key) for key in self.shortened[:1]]
-        notes += [
-            Note("shortened", len(self.shortened), f"{be} taken for the image of that name", key) for key in first
-        ]
+        for kind, (one, many, what) in _TEXTS.items():
+            notes += note_found(kind, self.names[kind], f"{one} {what}", f"{many} {what}")
         return notes + self.editions
 
 
@@ -387,13 +382,14 @@ def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Find
     findings.hashes[_name_file(file, annotations)] = hashlib.sha256(content).hexdigest()
     records, repeated = load_records(content, file, parser.parse)
     del content
-    findings.twice += [f"{name}/{image}" for image in repeated]
+    found = findings.names
+    found["twice"] += [f"{name}/{image}" for image in repeated]
     if not records:
-        findings.without_records.append(_name_file(file, annotations))
+        found["without_records"].append(_name_file(file, annotations))
     counts, sizes = np.array(parser.counts, np.int64), np.array(parser.sizes, np.float64).reshape(-1, 2)
     boxes = convert_boxes(np.array(parser.boxes, np.float64).reshape(-1, 4), np.repeat(sizes, counts, axis=0), file)
     if boxes.are_pixels:
-        findings.in_pixels.append(_name_file(file, annotations))
+        found["pixels"].append(_name_file(file, annotations))
     ends = np.cumsum(counts)
     owners = np.repeat(np.arange(len(counts)), counts)
     wrong = np.flatnonzero(boxes.faults)[::-1]  # of several in a record, the first counts
@@ -409,12 +405,12 @@ def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Find
             findings.faults.add(fault, f"{name}/{image}")
             continue
         if row in clipped:
-            findings.clipped.append(f"{name}/{image}")
+            found["clipped"].append(f"{name}/{image}")
         if row in parser.numbered:
-            findings.numbered.append(f"{name}/{image}")
+            found["numbered"].append(f"{name}/{image}")
         images.append(image)
         rows.append(row)
-    findings.without_box += [f"{name}/{image}" for image, row in zip(images, rows, strict=True) if not counts[row]]
+    found["without_box"] += [f"{name}/{image}" for image, row in zip(images, rows, strict=True) if not counts[row]]
     texts = {
         "image": images,
         "user": [parser.users[row] for row in rows],
@@ -490,10 +486,11 @@ def _make_conflict_error(ambiguous: pd.DataFrame, annotations: str | os.PathLike
     said = [
         f"{file}: user_id {shorten_text(user)}" for file, user in zip(example["file"], example["user"], strict=True)
     ]
-    listed = format_names(images["image"].tolist())
+    have = "1 image has" if len(images) == 1 else f"{len(images):,} images have"
     return TableError(
-        f"{annotations}: {len(images)} images have several records with another class or user_id: {listed}; keep one "
-        f"record of each (those of the first: {'; '.join(said[:_MAX_SHOWN])})"
+        f"{annotations}: {have} several records that differ in class or user_id: "
+        f"{format_names(images['image'].tolist())}; keep one record of each (those of the first: "
+        f"{'; '.join(said[:_MAX_SHOWN])})"
     )
 
 

@@ -37,7 +37,7 @@ CLASSES = frozenset(
 _HEAD = 2**16  # bytes that tell whether a file has records
 _TWICE = "image is in its file more than once", "images are in their file more than once"
 _NO_RECORDS = "there are no records of HaGRID; pass the folder with a JSON file per class"
-_OTHER_UNITS = frozenset([Fault.NO_SIZE, Fault.STRAY_PIXELS, Fault.STRAY_FRACTION])  # nothing is known of the picture
+_OTHER_UNITS = frozenset([Fault.NO_SIZE, Fault.OTHER_UNIT])  # nothing is known of the picture
 _UNKNOWN_BOXES = frozenset([Fault.NOT_FINITE, Fault.NO_AREA])
 
 
@@ -125,7 +125,7 @@ def _add_records(records: dict[str, Any], file: Path, columns: AnnotationColumns
     sizes = np.array([record.size for record in found for _ in record.boxes], np.float64).reshape(-1, 2)
     converted = convert_boxes(boxes, sizes, file)
     if converted.are_pixels:
-        columns.add_finding("pixels", file.name, *IN_PIXELS)
+        columns.add_finding("pixels", file.name, f"file has {IN_PIXELS}", f"files have {IN_PIXELS}")
     corners, codes = converted.corners.tolist(), converted.faults.tolist()
     end = 0
     for name, record in records.items():

@@ -52,16 +52,12 @@ class Fault(Enum):
     NO_AREA = "a box has a width or height of 0 or less", "write each box as [x, y, width, height]"
     OUTSIDE = "a box lies outside the image", "write boxes as fractions of the image's width and height"
     NO_SIZE = (
-        "boxes are in pixels, and the width and height of the image are not stated",
-        "divide x and width by the width of the image, y and height by its height, or state both as `width` and "
-        "`height` in the record",
+        "boxes are in pixels or percent, and the width and height of the image are not stated",
+        "write them as fractions: divide pixels of x and width by the width of the image, those of y and height by its "
+        "height, and percent by 100; or state both as `width` and `height` in the record, for boxes in pixels",
     )
-    STRAY_PIXELS = (
-        "a box is in pixels, though most of its file are fractions",
-        "write all boxes as fractions of the image's width and height",
-    )
-    STRAY_FRACTION = (
-        "a box is smaller than two pixels, though most of its file are in pixels",
+    OTHER_UNIT = (
+        "a box is in pixels and most of its file are fractions, or the other way round",
         "write all boxes as fractions of the image's width and height",
     )
 
@@ -76,12 +72,11 @@ class Fault(Enum):
         return self.value[1]
 
 
-BOX_FAULTS = (None, Fault.NOT_FINITE, Fault.NO_AREA, Fault.OUTSIDE, Fault.NO_SIZE, *list(Fault)[-2:])
+BOX_FAULTS = (None, Fault.NOT_FINITE, Fault.NO_AREA, Fault.OUTSIDE, Fault.NO_SIZE, Fault.OTHER_UNIT)
 """What the codes of `Corners` mean."""
 
-_DIVIDED = "boxes in pixels, which were divided by the width and height that its records state"
-IN_PIXELS = f"file has {_DIVIDED}", f"files have {_DIVIDED.replace('its', 'their')}"
-"""Of a note about the files."""
+IN_PIXELS = "boxes in pixels, which were divided by the stated width and height"
+"""Of a note about files."""
 
 
 class Faults:
@@ -111,12 +106,11 @@ class Faults:
 
     def list_notes(self) -> list[Note]:
         """Return a note for each reason, the commonest first."""
-        texts = {fault: f"left out: {fault.reason}" for fault in self._counts}
+        counts = self._counts.most_common()
+        be = {fault: "record is" if count == 1 else "records are" for fault, count in counts}
         return [
-            Note(
-                "malformed", count, f"{'record is' if count == 1 else 'records are'} {texts[fault]}", self._first[fault]
-            )
-            for fault, count in self._counts.most_common()
+            Note("malformed", count, f"{be[fault]} left out: {fault.reason}", self._first[fault])
+            for fault, count in counts
         ]
 
     def explain(self) -> str:
@@ -324,21 +318,25 @@ def convert_boxes(boxes: Floats, sizes: Floats, file: Path) -> Corners:
         if are_pixels:
             _refuse_percent(boxes[has_area], sizes[has_area], file)
             boxes = boxes / np.tile(sizes, 2)
-        _refuse_corners(boxes[has_area & ~np.isnan(boxes).any(axis=1)], file)
+        comparable = boxes[has_area & ~np.isnan(boxes).any(axis=1)]
+        if leaving := count_leaving(comparable):
+            raise TableError(
+                f"{file}: these boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the latter, "
+                f"{leaving:,} of {len(comparable):,} would leave their image; subtract x1 from x2, y1 from y2"
+            )
         ends = boxes[:, :2] + boxes[:, 2:]
         inside = np.hstack([np.maximum(boxes[:, :2], 0.0), np.minimum(ends, 1.0)])
         is_clipped = np.hstack([boxes[:, :2] < -_ROUNDING, ends > 1 + _ROUNDING]).any(axis=1)
         is_outside = ~(inside[:, :2] < inside[:, 2:]).all(axis=1)
-    stray = _code(Fault.STRAY_FRACTION if are_pixels else Fault.STRAY_PIXELS)
-    faults = np.select(
-        [~is_finite, ~has_area, is_large != are_pixels, np.isnan(boxes).any(axis=1), is_outside],
-        [_code(Fault.NOT_FINITE), _code(Fault.NO_AREA), stray, _code(Fault.NO_SIZE), _code(Fault.OUTSIDE)],
-    ).astype(np.int8)
+    found = {
+        Fault.NOT_FINITE: ~is_finite,
+        Fault.NO_AREA: ~has_area,
+        Fault.OTHER_UNIT: is_large != are_pixels,
+        Fault.NO_SIZE: np.isnan(boxes).any(axis=1),
+        Fault.OUTSIDE: is_outside,
+    }
+    faults = np.select([*found.values()], [BOX_FAULTS.index(fault) for fault in found]).astype(np.int8)
     return Corners(np.hstack([boxes[:, :2], ends]), faults, np.asarray(is_clipped), bool(are_pixels))
-
-
-def _code(fault: Fault) -> int:
-    return BOX_FAULTS.index(fault)
 
 
 def count_leaving(boxes: Floats) -> int:
@@ -362,14 +360,6 @@ def count_leaving(boxes: Floats) -> int:
     leaves = (ends > _OVER).any(axis=1)
     are_corners = len(boxes) >= _FEWEST_BOXES and fits.mean() >= _MOST and leaves.mean() >= _MANY
     return int(np.count_nonzero(leaves)) if are_corners else 0
-
-
-def _refuse_corners(boxes: Floats, file: Path) -> None:
-    if leaving := count_leaving(boxes):
-        raise TableError(
-            f"{file}: these boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the latter, "
-            f"{leaving:,} of {len(boxes):,} would leave their image; subtract x1 from x2, y1 from y2"
-        )
 
 
 def _refuse_percent(boxes: Floats, sizes: Floats, file: Path) -> None:
