@@ -104,6 +104,11 @@ def test_pictures_without_boxes_are_left_out_without_no_gesture(tmp_path: Path) 
             r"none of its 2 labels is a class: 'cat', 'dog'; accepted: no_gesture, stop, ok, thumbs_up; add",
         ),
         (["Thumbs Up", "ok"], r"a label differs from classes in case.*'Thumbs Up' \(did you mean 'thumbs_up'\?\)"),
+        (
+            ["4", "dog"],
+            r"none of its 2 labels is a class: '4', 'dog'; did you mean 'ok', whose number is 4\?; accepted",
+        ),
+        ([""], "no box has a label, so that no picture has a class"),
         (["ok", "stop"], "no picture shows a class: 1 annotated picture has boxes of several classes"),
     ],
 )
@@ -295,6 +300,26 @@ def test_files_that_say_no_class_are_refused(text: str, message: str, tmp_path: 
     file.write_text(text)
     with pytest.raises(TableError, match=message):
         recognise(str(file))
+
+
+@pytest.mark.parametrize("content", [{}, {"categories": []}])
+def test_annotations_of_no_picture_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": [], "annotations": []} | content))
+    with pytest.raises(TableError, match="no picture shows a class: there are no annotated pictures; accepted: "):
+        read(str(file), "a.jpg")
+
+
+@pytest.mark.parametrize("labels_type", annotated.FORMATS)
+def test_a_table_is_no_annotation(labels_type: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        TableError, match=r"train\.csv: this is a table, not annotations of .*; leave `labels_type` out"
+    ):
+        read(str(SAMPLE / "train.csv"), labels_type=labels_type)
+    with zipfile.ZipFile(tmp_path / "t.csv.zip", "w") as archive:
+        archive.write(SAMPLE / "train.csv", "t.csv")
+    with pytest.raises(TableError, match=r"this zip holds a table, 't\.csv'; unpack it, and give the table"):
+        read(str(tmp_path / "t.csv.zip"), labels_type="cvat")
 
 
 def test_what_is_not_there_is_refused() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,15 +13,14 @@ from numpy.typing import NDArray
 
 from detectime.boxes import Flags, Floats, Integers
 from detectime.config import NO_GESTURE
-from detectime.labels import coco, formats, yolo
-from detectime.labels.annotations import FACES, PEOPLE, Annotations, list_files, read_bytes
+from detectime.labels.annotations import FACES, PEOPLE, Annotations
 from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
+from detectime.labels.formats import LABELLED, hash_annotations, read_labelled, recognise
 from detectime.labels.grouping import group_files, number_files
 from detectime.labels.layout import decode_names, find_no_pictures
 from detectime.labels.picture_names import (
     PictureMatches,
-    drop_ending,
     match_pictures,
     note_loose_matches,
     split_path,
@@ -33,12 +29,12 @@ from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import CORNERS, TRUTH, TRUTH_SIZE
 from detectime.sources.listing import Listing
-from detectime.storage import urls
 
-FORMATS = ("coco", "cvat", "voc", "yolo")
+__all__ = ["FORMATS", "hash_annotations", "list_classes", "read_annotated", "recognise"]
+
+FORMATS = LABELLED
 """Values of `data.labels_type` that this module reads."""
 
-_SAMPLES = "samples.csv"  # in an export of detectime: what is known of each picture
 _SHOWN = 10  # labels that a note or message lists
 _NONE, _SEVERAL = -1, -2  # instead of a class
 _TWO_CLASSES = (
@@ -113,8 +109,7 @@ def read_annotated(
     >>> table.loc[0, ["frame_path", "video_name", "class_name", TRUTH]].tolist()
     ['images/1.jpg', 'ann', 'ok', '[[0.25, 0.25, 0.75, 0.75]]']
     """
-    place = _get_place(path)
-    annotations, export = _read(place, labels_type)
+    annotations, is_export = read_labelled(path, labels_type)
     shown = _find_classes(annotations, labels, path)
     files = _find_pictures(annotations, listing, path)
     is_used = (shown.code >= 0) & ~files.matches.is_copy
@@ -138,7 +133,7 @@ def read_annotated(
     pictures = annotations.images["name"].to_numpy(object)
     notes = [
         *annotations.notes,
-        *(note_found("exported", pictures[rows].tolist(), *_EXPORTED) if export else []),
+        *(note_found("exported", pictures[rows].tolist(), *_EXPORTED) if is_export else []),
         *note_loose_matches(files.matches, pictures.tolist()),
         *of_groups,
         *shown.notes,
@@ -170,144 +165,12 @@ def list_classes(path: str, labels_type: str) -> list[str]:
     >>> list_classes("annotations/instances.json", "coco")  # doctest: +SKIP
     ['ok', 'stop']
     """
-    annotations, _ = _read(_get_place(path), labels_type)
+    annotations, _ = read_labelled(path, labels_type)
     found = {label for label in annotations.boxes["label"].unique() if label.strip()}
     classes = sorted(label for label in found if label.strip().casefold() not in FACES | PEOPLE)
     if not classes:
         raise TableError(f"{path}: `labels: auto` takes the labels of boxes as classes, but no box has one that is")
     return classes
-
-
-def hash_annotations(path: str, labels_type: str) -> str:
-    """Return the SHA-256, in hexadecimal, of the annotations: of the file, or of the names and SHA-256 of all files.
-
-    Parameters
-    ----------
-    path, labels_type
-        As those of `read_annotated`.
-
-    Raises
-    ------
-    TableError
-        If a file cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".json") as file:
-    ...     hash_annotations(file.name, "coco")[:16]
-    'e3b0c44298fc1c14'
-    """
-    place = _get_place(path)
-    files = _list_read_files(place, labels_type)
-    if files == [place]:
-        return _hash_file(place)
-    folder = place if os.path.isdir(place) else os.path.dirname(place) or "."
-    lines = sorted(f"{os.path.relpath(file, folder)} {_hash_file(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def _hash_file(file: str) -> str:
-    return hashlib.sha256(read_bytes(file)).hexdigest()
-
-
-def recognise(path: str) -> str | None:
-    """Return the `data.labels_type` of annotations: one of `FORMATS`, or ``hagrid``; None if they are none of these.
-
-    Parameters
-    ----------
-    path
-        A file, local or at a URL, or a local folder.
-
-    Raises
-    ------
-    TableError
-        If a file cannot be read, is empty, or has boxes without classes, as ``truth.json``.
-
-    Examples
-    --------
-    >>> from detectime.paths import SAMPLE
-    >>> recognise(str(SAMPLE / "train.csv")) is None
-    True
-    """
-    place = _get_place(path)
-    is_folder = not urls.is_remote(place) and os.path.isdir(place)
-    found = formats.recognise_format(place)
-    if found == "truth.json" and not is_folder:
-        raise TableError(
-            f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with "
-            "the class of each frame as `labels`"
-        )
-    if found is None and not is_folder and not read_bytes(place, 1):
-        raise TableError(f"{path}: the file is empty; export or download it again")
-    if found == "yolo" and is_folder and yolo.find_yaml(place) is None and not yolo.has_label_files(place):
-        return None  # a folder with any text, such as a readme.txt
-    return str(found) if found in (*FORMATS, "hagrid") else None
-
-
-def _get_place(path: str) -> str:
-    return path if urls.is_remote(path) else urls.strip_file_scheme(path)
-
-
-def _read(place: str, labels_type: str) -> tuple[Annotations, formats.Export | None]:
-    """Read annotations; those of an export of detectime with what it knows of each picture."""
-    if not urls.is_remote(place) and not os.path.exists(place):
-        raise TableError(f"{place}: there is no such file or folder; set `labels` to the annotations")
-    export = formats.find_export(place)
-    try:
-        annotations = formats.read_format(place, labels_type)
-    except TableError as error:
-        found = _recognise_other(place, labels_type)
-        if found is None:
-            raise
-        title = formats.FORMATS[found].title
-        raise TableError(
-            f"{place}: these are annotations of {title}, not of {formats.FORMATS[labels_type].title}; set "
-            f"`labels_type: {found}`, or leave it out"
-        ) from error
-    if export is not None:
-        _add_samples(annotations, f"{export.folder}/{_SAMPLES}")
-    return annotations, export
-
-
-def _recognise_other(place: str, labels_type: str) -> str | None:
-    """Return the format in which annotations are that cannot be read as those of another; None: of none."""
-    with contextlib.suppress(TableError, OSError):
-        found = recognise(place)
-        return None if found == labels_type else found
-    return None
-
-
-def _add_samples(annotations: Annotations, file: str) -> None:
-    """Add frame, group and number of each picture of an export, as far as its table is there."""
-    columns = ["name", "frame_path", "video_name", "frame_id"]
-    try:
-        samples = pd.read_csv(file, usecols=columns, dtype="str", keep_default_na=False, na_values={"frame_id": [""]})
-    except (OSError, ValueError):  # the annotations are what is needed
-        return
-    samples = samples.drop_duplicates("name").set_index("name")
-    images = annotations.images
-    stems = pd.Series([drop_ending(name) if annotations.has_endings else name for name in images["name"]])
-    position = samples.index.get_indexer(pd.Index(stems.str.replace(r"^.*/", "", regex=True)))
-    by_path = pd.Index(samples["frame_path"])
-    if by_path.is_unique:
-        position = np.where(position < 0, by_path.get_indexer(pd.Index(images["name"])), position)
-    rows = np.flatnonzero(position >= 0)
-    found = samples.iloc[position[rows]]
-    images.loc[rows, "frame_path"] = found["frame_path"].to_numpy()
-    images.loc[rows, "group"] = found["video_name"].to_numpy()
-    images.loc[rows, "frame_id"] = pd.array(pd.to_numeric(found["frame_id"]).to_numpy(), "Int64")
-
-
-def _list_read_files(place: str, labels_type: str) -> list[str]:
-    """Return the files that say the labels."""
-    if urls.is_remote(place) or (os.path.isfile(place) and labels_type != "yolo"):
-        return [place]
-    if labels_type == "cvat":
-        return [formats.choose_file(place, labels_type)]
-    if labels_type == "voc":
-        return list_files(place, ".xml")
-    return coco.list_coco_files(place) if labels_type == "coco" else yolo.list_read_files(place)
 
 
 # -- classes
@@ -342,7 +205,7 @@ def _find_classes(annotations: Annotations, labels: Mapping[str, int], path: str
     pictures = annotations.images["name"].to_numpy(object)
     notes = _note_classes(pictures, code, is_empty, negative) + _note_labels(boxes["label"], box_code, image, code)
     if not (code >= 0).any():
-        reasons = "; ".join(map(str, notes))
+        reasons = "; ".join(map(str, notes)) or "there are no annotated pictures"
         raise TableError(
             f"{path}: no picture shows a class: {reasons}; accepted: {', '.join(labels)}; add the labels to `labels` "
             "in config.yml, or set `labels: auto`"
@@ -370,10 +233,12 @@ def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str) ->
             f"punctuation alone: {', '.join(similar)}; write them as in `labels` in config.yml, or change them there"
         )
     if classes and not any(classes):
-        listed = format_names(sorted(unknown)) or "boxes without a label"
+        if not unknown:
+            raise TableError(f"{path}: no box has a label, so that no picture has a class; export it with its labels")
+        meant = next(filter(None, map(names.ask, sorted(unknown))), "")
         raise TableError(
-            f"{path}: none of its {len(found)} labels is a class: {listed}; accepted: {', '.join(labels)}; add them to "
-            "`labels` in config.yml, or set `labels: auto`"
+            f"{path}: none of its {len(unknown)} labels is a class: {format_names(sorted(unknown))}{meant}; accepted: "
+            f"{', '.join(labels)}; add them to `labels` in config.yml, or set `labels: auto`"
         )
     return np.array([_NONE if name is None else order.index(name) for name in classes], np.int64)
 

@@ -37,6 +37,9 @@ GROUP_KEYS = (
 )
 """Names of fields that say of which person or video a picture is, the surest first."""
 
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
+"""Endings of tables, which are no annotations."""
+
 _LARGEST_ID = 2**63 - 1
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from detectime import boxes as geometry
 from detectime.boxes import Integers
-from detectime.labels.annotations import UNKNOWN, AnnotationColumns, Annotations, find_group
+from detectime.labels.annotations import TABLE_ENDINGS, UNKNOWN, AnnotationColumns, Annotations, find_group
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import CORNERS
@@ -308,6 +308,9 @@ def _find_member(archive: zipfile.ZipFile, path: str) -> str:
         raise TableError(f"{path}: has several {FILE_NAME}: {format_names(found)}; unpack it and pass each by itself")
     if "task.json" in names or "project.json" in names:
         raise TableError(f"{path}: this is a backup of CVAT, which is not read; {_REMEDY}")
+    tables = [name for name in names if name.lower().endswith(TABLE_ENDINGS)]
+    if tables:
+        raise TableError(f"{path}: this zip holds a table, {format_names(tables)}; unpack it, and give the table")
     raise TableError(f"{path}: has no {FILE_NAME}, but {format_names(names) or 'nothing'}; {_REMEDY}")
 
 

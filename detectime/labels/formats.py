@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from detectime.labels.annotations import Annotations, list_files, read_bytes
-from detectime.labels.coco import is_coco, read_coco
+from detectime.labels import yolo
+from detectime.labels.annotations import TABLE_ENDINGS, Annotations, list_files, read_bytes
+from detectime.labels.coco import is_coco, list_coco_files, read_coco
 from detectime.labels.cvat import FILE_NAME as CVAT_FILE
 from detectime.labels.cvat import read_cvat_annotations
 from detectime.labels.hagrid_boxes import is_hagrid, read_boxes
+from detectime.labels.picture_names import drop_ending
 from detectime.labels.tables import TableError
 from detectime.labels.truth_json import is_truth, read_truth_file
 from detectime.labels.voc import is_voc, read_voc
-from detectime.labels.yolo import find_yaml, is_yolo, read_yolo
 from detectime.schema import CORNERS, EXPORT_FILE
 from detectime.storage import urls
 
@@ -45,11 +49,16 @@ FORMATS: dict[str, _Format] = {
     "hagrid": _Format("HaGRID", read_boxes),
     "coco": _Format("COCO", read_coco),
     "voc": _Format("Pascal VOC", read_voc),
-    "yolo": _Format("YOLO", read_yolo),
+    "yolo": _Format("YOLO", yolo.read_yolo),
     "cvat": _Format("CVAT", read_cvat_annotations),
     "truth.json": _Format("plain JSON", read_truth_file),
 }
 """How people call each format, and its reader."""
+
+LABELLED = ("coco", "cvat", "voc", "yolo")
+"""Formats whose boxes say the class of their picture: values of `data.labels_type`, beside ``hagrid``."""
+
+_SAMPLES = "samples.csv"  # in an export of detectime: what is known of each picture
 
 
 def read_format(path: str, name: str) -> Annotations:
@@ -105,7 +114,7 @@ def recognise_format(path: str) -> str | None:
     >>> recognise_format(str(SAMPLE / "truth.json"))
     'truth.json'
     """
-    if not urls.is_remote(path) and os.path.isdir(path):
+    if os.path.isdir(path):
         return _recognise_export(path) or _recognise_folder(path)
     return _recognise_file(path)
 
@@ -141,7 +150,7 @@ def _recognise_folder(folder: str) -> str | None:
     """Return the format of the first file that tells: what describes a set, then single files, then text files."""
     if os.path.isfile(f"{folder}/{CVAT_FILE}"):
         return "cvat"
-    if find_yaml(folder) is not None or is_yolo(folder):
+    if yolo.find_yaml(folder) is not None or yolo.is_yolo(folder):
         return "yolo"
     for ending in (".json", ".xml"):
         for file in list_files(folder, ending):
@@ -225,3 +234,161 @@ def _read_export(folder: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+# -- as labels
+
+
+def read_labelled(path: str, labels_type: str) -> tuple[Annotations, bool]:
+    """Read annotations as labels; those of an export of detectime with what it knows of each picture.
+
+    Parameters
+    ----------
+    path
+        A file, local or at a URL, or a local folder.
+    labels_type
+        One of `LABELLED`.
+
+    Returns
+    -------
+    tuple
+        The annotations, and whether they lie in an export of detectime.
+
+    Raises
+    ------
+    TableError
+        If they cannot be read; the message says what they are instead, if that is known.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> read_labelled(str(SAMPLE / "train.csv"), "coco")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    detectime.labels.tables.TableError: ...train.csv: this is a table, not annotations of COCO; leave `labels_type` out
+    """
+    place, title = urls.strip_file_scheme(path), FORMATS[labels_type].title
+    if not urls.is_remote(place) and not os.path.exists(place):
+        raise TableError(f"{place}: there is no such file or folder; set `labels` to the annotations")
+    if place.lower().endswith(TABLE_ENDINGS):
+        raise TableError(f"{place}: this is a table, not annotations of {title}; leave `labels_type` out")
+    export = find_export(place)
+    try:
+        annotations = read_format(place, labels_type)
+    except TableError as error:
+        found = _recognise_other(place, labels_type)
+        if found is None:
+            raise
+        raise TableError(
+            f"{place}: these are annotations of {FORMATS[found].title}, not of {title}; set `labels_type: {found}`, or "
+            "leave it out"
+        ) from error
+    if export is not None:
+        _add_samples(annotations, f"{export.folder}/{_SAMPLES}")
+    return annotations, export is not None
+
+
+def _recognise_other(place: str, labels_type: str) -> str | None:
+    """Return the format in which annotations are that cannot be read as those of another; None: of none."""
+    with contextlib.suppress(TableError, OSError):
+        found = recognise(place)
+        return None if found == labels_type else found
+    return None
+
+
+def _add_samples(annotations: Annotations, file: str) -> None:
+    """Add frame, group and number of each picture of an export, as far as its table is there."""
+    columns = ["name", "frame_path", "video_name", "frame_id"]
+    try:
+        samples = pd.read_csv(file, usecols=columns, dtype="str", keep_default_na=False, na_values={"frame_id": [""]})
+    except (OSError, ValueError):  # the annotations are what is needed
+        return
+    samples = samples.drop_duplicates("name").set_index("name")
+    images = annotations.images
+    stems = pd.Series([drop_ending(name) if annotations.has_endings else name for name in images["name"]])
+    position = samples.index.get_indexer(pd.Index(stems.str.replace(r"^.*/", "", regex=True)))
+    by_path = pd.Index(samples["frame_path"])
+    if by_path.is_unique:
+        position = np.where(position < 0, by_path.get_indexer(pd.Index(images["name"])), position)
+    rows = np.flatnonzero(position >= 0)
+    found = samples.iloc[position[rows]]
+    images.loc[rows, "frame_path"] = found["frame_path"].to_numpy()
+    images.loc[rows, "group"] = found["video_name"].to_numpy()
+    images.loc[rows, "frame_id"] = pd.array(pd.to_numeric(found["frame_id"]).to_numpy(), "Int64")
+
+
+def _list_read_files(place: str, labels_type: str) -> list[str]:
+    """Return the files that say the labels."""
+    if urls.is_remote(place) or (os.path.isfile(place) and labels_type != "yolo"):
+        return [place]
+    if labels_type == "cvat":
+        return [choose_file(place, labels_type)]
+    if labels_type == "voc":
+        return list_files(place, ".xml")
+    return list_coco_files(place) if labels_type == "coco" else yolo.list_read_files(place)
+
+
+def hash_annotations(path: str, labels_type: str) -> str:
+    """Return the SHA-256, in hexadecimal, of the annotations: of the file, or of the names and SHA-256 of all files.
+
+    Parameters
+    ----------
+    path, labels_type
+        As those of `read_labelled`.
+
+    Raises
+    ------
+    TableError
+        If a file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".json") as file:
+    ...     hash_annotations(file.name, "coco")[:16]
+    'e3b0c44298fc1c14'
+    """
+    place = urls.strip_file_scheme(path)
+    files = _list_read_files(place, labels_type)
+    if files == [place]:
+        return _hash_file(place)
+    folder = place if os.path.isdir(place) else os.path.dirname(place) or "."
+    lines = sorted(f"{os.path.relpath(file, folder)} {_hash_file(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _hash_file(file: str) -> str:
+    return hashlib.sha256(read_bytes(file)).hexdigest()
+
+
+def recognise(path: str) -> str | None:
+    """Return the `data.labels_type` of annotations: one of `LABELLED`, or ``hagrid``; None if they are none of these.
+
+    Parameters
+    ----------
+    path
+        A file, local or at a URL, or a local folder.
+
+    Raises
+    ------
+    TableError
+        If a file cannot be read, is empty, or has boxes without classes, as ``truth.json``.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> recognise(str(SAMPLE / "train.csv")) is None
+    True
+    """
+    place = urls.strip_file_scheme(path)
+    is_folder = os.path.isdir(place)
+    found = recognise_format(place)
+    if found == "truth.json" and not is_folder:
+        raise TableError(
+            f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with "
+            "the class of each frame as `labels`"
+        )
+    if found is None and not is_folder and not read_bytes(place, 1):
+        raise TableError(f"{path}: the file is empty; export or download it again")
+    if found == "yolo" and is_folder and yolo.find_yaml(place) is None and not yolo.has_label_files(place):
+        return None  # a folder with any text, such as a readme.txt
+    return str(found) if found in (*LABELLED, "hagrid") else None

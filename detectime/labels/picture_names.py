@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detectime.boxes import Flags, Integers
 from detectime.labels.annotations import Annotations
+from detectime.labels.layout import ENDING, LABEL_STUDIO, LAYOUT, ROBOFLOW, SPLITS
 from detectime.notes import Note, note_found
 from detectime.schema import CORNERS
 
@@ -21,11 +22,9 @@ SEVERAL = -2
 """Instead of a row: several may be meant."""
 
 _ENDING = re.compile(r"\.[^./]*$")
-_PICTURE_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # not the number in `frame.0001`
-_ROBOFLOW = re.compile(r"_(jpg|jpeg|png|webp|bmp)\.rf\.[0-9a-f]{32}(?=\.[^./]*$|$)", re.IGNORECASE)
-_LABEL_STUDIO = re.compile(r"(^|[/\\])[0-9a-f]{8}-(?=[^/\\]+$)")
-_SPLITS = frozenset(["train", "val", "valid", "test"])
-_LAYOUT = _SPLITS | {"images", "labels", "obj_train_data", "data"}  # folders that tools put pictures into
+_PICTURE_ENDING = re.compile(ENDING)
+_ROBOFLOW = re.compile(rf"{ROBOFLOW}(?=\.[^./]*$|$)", re.IGNORECASE)
+_LABEL_STUDIO = re.compile(rf"(^|[/\\]){LABEL_STUDIO}(?=[^/\\]+$)")
 _COMMON = re.compile(r"[^\W\d_]*[ _.-]*\d*")  # file names that many folders have, such as `frame_0001`
 
 FindExported = Callable[[Sequence[str], Sequence[bool]], list[int]]
@@ -232,13 +231,13 @@ def _refuse_shared(rows: list[int]) -> list[int]:
 
 def _match_below_layout(names: Sequence[str], frame_paths: Sequence[str]) -> list[int]:
     """Match names without the folders of a layout; not with frames in a split, of which the name may state another."""
-    outside = [path if _SPLITS.isdisjoint(part.casefold() for part in path.split("/")) else "" for path in frame_paths]
+    outside = [path if SPLITS.isdisjoint(part.casefold() for part in path.split("/")) else "" for path in frame_paths]
     return _match_ends(_change(names, _drop_layout), outside)
 
 
 def _drop_layout(name: str) -> str:
     parts = split_path(name)
-    kept = next((depth for depth, part in enumerate(parts[:-1]) if part.casefold() not in _LAYOUT), len(parts) - 1)
+    kept = next((depth for depth, part in enumerate(parts[:-1]) if part.casefold() not in LAYOUT), len(parts) - 1)
     return "/".join(parts[kept:]) if kept > 0 else name
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from detectime.boxes import Floats
 from detectime.labels.annotations import AnnotationColumns, Annotations, list_files, parse_number, read_bytes
+from detectime.labels.layout import ENDING
 from detectime.labels.tables import TableError
 from detectime.notes import Note, note_found, shorten_text
 
@@ -19,7 +20,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECTS = ("object", "part")  # a part, such as a hand of a person, lies inside its object
 _CORNERS_OF = [[each, "bndbox"] for each in _OBJECTS]
 _FOLDER = "Annotations"
-_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # not the number in `frame.0001`, which may lack its ending
+_ENDING = re.compile(ENDING)
 _REMEDY = "pass the folder with one XML file per picture"
 _FROM_ZERO = (
     "Corners are read as the edges of boxes, since some have decimals or are below 1; the devkit of VOC counts pixels "

@@ -49,7 +49,7 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
     >>> read_annotations(str(SAMPLE / "truth.json")).origin
     'plain JSON, sample/truth.json'
     """
-    local = path if urls.is_remote(path) else urls.strip_file_scheme(path)
+    local = urls.strip_file_scheme(path)
     check_format(truth_format)
     try:
         if not urls.is_remote(local) and not os.path.exists(local):
@@ -78,12 +78,9 @@ def recognise_format(path: str) -> str:
     """
     found = formats.recognise_format(path)
     if found is None:
-        is_folder = not urls.is_remote(path) and os.path.isdir(path)
-        what = (
-            "no annotations were recognised in this folder"
-            if is_folder
-            else "the format of this file is not recognised"
-        )
+        what = "the format of this file is not recognised"
+        if os.path.isdir(path):
+            what = "no annotations were recognised in this folder"
         raise TruthError(f"{path}: {what}; {_REMEDY}")
     return found
 
