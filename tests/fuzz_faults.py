@@ -14,16 +14,16 @@ from detectime.decoding import formats, jpeg
 from detectime.labels import frames_csv
 
 
-def _is_rare(content: bytes, among: int = 4) -> bool:
+def _is_rare(content: bytes, among: int) -> bool:
     return zlib.crc32(content) % among == 1
 
 
-def _damage_format(beginning: bytes, fault: Callable[[Callable[[], Any]], Any]) -> None:
+def _damage_format(beginning: bytes, fault: Callable[[Callable[[], Any]], Any], among: int = 4) -> None:
     """Put a fault in place of the decoder of one format, which it is given, where the file has rare bytes."""
     decode = formats.decode
 
     def decode_badly(encoded: bytes, max_pixels: int) -> Any:
-        is_damaged = encoded.startswith(beginning) and _is_rare(encoded)
+        is_damaged = encoded.startswith(beginning) and _is_rare(encoded, among)
         return fault(lambda: decode(encoded, max_pixels)) if is_damaged else decode(encoded, max_pixels)
 
     formats.decode = decode_badly
@@ -33,7 +33,7 @@ def hang_in_jpeg() -> None:
     read_header = jpeg.read_header
 
     def hang(encoded: bytes, max_pixels: int) -> Any:
-        while _is_rare(encoded, among=16):
+        while _is_rare(encoded, 16):
             time.sleep(0.01)
         return read_header(encoded, max_pixels)
 
@@ -53,7 +53,7 @@ def waste_memory_in_bmp() -> None:
 
 
 def die_in_pnm() -> None:
-    _damage_format(b"P", lambda decode: os.abort())
+    _damage_format(b"P", lambda decode: os.abort(), among=8)
 
 
 def cut_rows_of_png() -> None:

@@ -108,7 +108,9 @@ def _start_workers(given: argparse.Namespace, count: int, material: Path, scratc
 def _repeat(given: argparse.Namespace, keep: Path, scratch: Path) -> int:
     """Try one saved input again, and print what happens."""
     kind = KINDS[given.repeat.name.partition("-")[0]]
-    material = _make_material(keep, [kind])
+    material = keep / "material"
+    if not (material / ("frames" if kind.name in _WITHOUT_RUNS else "interrupted")).is_dir():
+        material = _make_material(keep, [kind])
     with _start_workers(given, 1, material, scratch) as workers:
         found = []
         while not workers.count_free:
