@@ -41,8 +41,8 @@ MASKS = frozenset(
 ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
 """The ending of a picture's file: not the number in ``frame.0001``."""
 
-ROBOFLOW = r"_(?:jpg|jpeg|png|webp|bmp)\.rf\.[0-9a-f]{20,}"
-"""What Roboflow adds to the name of a picture, whatever its case, before the ending."""
+ROBOFLOW = r"_(?:jpg|jpeg|png|webp|bmp)\.rf\."
+"""What Roboflow adds to the name of a picture, whatever its case, before a hash and the ending."""
 
 LABEL_STUDIO = r"[0-9a-f]{8}-"
 """What Label Studio puts before the name of a picture."""

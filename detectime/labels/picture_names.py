@@ -23,7 +23,7 @@ SEVERAL = -2
 
 _ENDING = re.compile(r"\.[^./]*$")
 _PICTURE_ENDING = re.compile(ENDING)
-_ROBOFLOW = re.compile(rf"{ROBOFLOW}(?=\.[^./]*$|$)", re.IGNORECASE)
+_ROBOFLOW = re.compile(rf"{ROBOFLOW}[0-9a-f]{{32}}(?=\.[^./]*$|$)", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(rf"(^|[/\\]){LABEL_STUDIO}(?=[^/\\]+$)")
 _COMMON = re.compile(r"[^\W\d_]*[ _.-]*\d*")  # file names that many folders have, such as `frame_0001`
 

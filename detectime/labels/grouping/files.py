@@ -56,7 +56,7 @@ class Files:
         self.classes = _as_texts(class_names)
         self.folders: pa.Array = pc.replace_substring_regex(self.paths, r"(?s)/?[^/]*$", "")
         stems = pc.replace_substring_regex(self.paths, r"(?s)^.*/", "")
-        for added in (f"(?s){ENDING}", f"(?i){ROBOFLOW}$", _EXPORTED):
+        for added in (f"(?s){ENDING}", rf"(?i){ROBOFLOW}[0-9a-f]{{8,}}$", _EXPORTED):
             stems = pc.replace_substring_regex(stems, added, "")
         self.is_random: Flags = pc.match_substring_regex(stems, _RANDOM).to_numpy(zero_copy_only=False)
         restored = pc.replace_substring_regex(stems, f"^{LABEL_STUDIO}", "")
