@@ -15,6 +15,7 @@ from skips import need_extra
 from test_videos import make
 
 from detectime import runs
+from detectime.decisions import parse_corners
 from detectime.detection.manifest import RunError
 from detectime.exports.contract import ExportError
 from detectime.exports.export_folder import read_export
@@ -233,6 +234,12 @@ def test_odd_videos_cannot_be_read(old: bytes, new: bytes, reason: str, tmp_path
     ((_, frame),) = open_source(str(clip)).read_frames(["clip.mp4/000000"])
     assert isinstance(frame, UnreadableImageError)
     assert reason in str(frame)
+
+
+@pytest.mark.parametrize("number", [10**400, float("inf"), None, True, "1"])
+def test_box_has_four_finite_numbers(number: Any) -> None:
+    with pytest.raises(ValueError, match="is not a box of four finite numbers"):
+        parse_corners([1, 2, 3, number], "bbox")
 
 
 EXPORT = {
