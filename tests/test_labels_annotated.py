@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from detectime.labels import annotated
 from detectime.labels.annotated import hash_annotations, list_classes, read_annotated, recognise
 from detectime.labels.frame_table import read_labels
 from detectime.labels.tables import TableError
+from detectime.labels.vocabulary import number_labels
 from detectime.paths import SAMPLE
 from detectime.schema import CORNERS, TRUTH, TRUTH_SIZE
 from detectime.sources import open_source
@@ -198,14 +200,21 @@ def test_a_folder_of_pictures_is_no_group(tmp_path: Path) -> None:
     assert list_kinds(table)["no_groups"] == 2
 
 
-def test_attributes_of_cvat_name_the_person(tmp_path: Path) -> None:
-    box = '<box label="ok" occluded="0" xtl="160" ytl="120" xbr="480" ybr="360">{}</box>'
-    person = '<attribute name="Person">anna</attribute>'
+def write_cvat(folder: Path, pictures: Mapping[str, str], inside: str = "") -> Path:
+    """Write a file of CVAT: the label of the box of each picture."""
+    box = '<box label="{}" occluded="0" xtl="160" ytl="120" xbr="480" ybr="360">{}</box>'
     images = "".join(
-        f'<image id="{k}" name="{k}.jpg" width="640" height="480">{box.format(person)}</image>' for k in range(2)
+        f'<image id="{k}" name="{name}" width="640" height="480">{box.format(label, inside)}</image>'
+        for k, (name, label) in enumerate(pictures.items())
     )
-    file = tmp_path / "annotations.xml"
+    file = folder / "annotations.xml"
     file.write_text(f"<annotations><version>1.1</version>{images}</annotations>")
+    return file
+
+
+def test_attributes_of_cvat_name_the_person(tmp_path: Path) -> None:
+    person = '<attribute name="Person">anna</attribute>'
+    file = write_cvat(tmp_path, {"0.jpg": "ok", "1.jpg": "ok"}, person)
     table = read(str(file), "0.jpg", "1.jpg", labels_type="cvat")
     assert table["video_name"].tolist() == ["anna", "anna"]
     assert table[TRUTH].tolist() == ["[[0.25, 0.25, 0.75, 0.75]]"] * 2
@@ -242,14 +251,20 @@ def test_yolo_of_roboflow(tmp_path: Path) -> None:
     assert hash_annotations(path, "yolo") == hash_annotations(f"{path}/data.yaml", "yolo")
 
 
-def test_voc_beside_its_pictures(tmp_path: Path) -> None:
+def write_voc(folder: Path, pictures: Mapping[str, str]) -> str:
+    """Write files of VOC: the label of the box of each picture."""
     sizes = "<size><width>640</width><height>480</height></size>"
     corners = "<bndbox><xmin>161</xmin><ymin>121</ymin><xmax>480</xmax><ymax>360</ymax></bndbox>"
-    (tmp_path / "Annotations").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation><filename>{name}.jpg</filename>{sizes}<object><name>ok</name>{corners}</object></annotation>"
+    (folder / "Annotations").mkdir(exist_ok=True)
+    for name, label in pictures.items():
+        (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(
+            f"<annotation><filename>{name}</filename>{sizes}<object><name>{label}</name>{corners}</object></annotation>"
         )
+    return str(folder)
+
+
+def test_voc_beside_its_pictures(tmp_path: Path) -> None:
+    write_voc(tmp_path, {"a.jpg": "ok", "b.jpg": "ok"})
     table = read(str(tmp_path), "JPEGImages/a.png", "JPEGImages/b.jpg", "Annotations/a.xml", labels_type="voc")
     assert recognise(str(tmp_path)) == "voc"
     assert table["frame_path"].tolist() == ["JPEGImages/a.png", "JPEGImages/b.jpg"]
@@ -325,6 +340,54 @@ def test_a_table_is_no_annotation(labels_type: str, tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused() -> None:
     with pytest.raises(TableError, match="no such file or folder"):
         read_annotated("no/such.json", "coco", make_listing(), LABELS)
+
+
+# -- numbers of classes
+
+
+def write_labels(kind: str, folder: Path, classes: Sequence[str]) -> dict[str, str]:
+    """Write a set of one picture per class, ``<number>.jpg`` of each; return the keys of its configuration."""
+    images, pictures = folder / "images", {f"{k}.jpg": name for k, name in enumerate(classes)}
+    for name, label in pictures.items():
+        file = images / label / name if kind == "folders" else images / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"image")
+        if kind == "webdataset":
+            file.with_suffix(".cls").write_text(label)
+        if kind == "yolo":
+            (folder / name).with_suffix(".txt").write_text(f"{list(pictures).index(name)} 0.5 0.5 0.5 0.5\n")
+    if kind in ("folders", "webdataset"):
+        return {"images": str(images), "labels_type": kind}
+    labels = str(folder)
+    if kind == "coco":
+        labels = write_coco(folder, {name: [label] for name, label in pictures.items()})
+    elif kind == "cvat":
+        labels = str(folder / "task.zip")
+        with zipfile.ZipFile(labels, "w") as archive:
+            archive.write(write_cvat(folder, pictures), "annotations.xml")
+    elif kind == "voc":
+        write_voc(folder, pictures)
+    else:
+        (folder / "data.yaml").write_text(f"names: [{', '.join(classes)}]\n")
+    return {"images": str(images), "labels": labels}
+
+
+@pytest.mark.parametrize("kind", ["folders", "webdataset", *annotated.FORMATS])
+def test_classes_keep_their_numbers_when_one_more_is_there(kind: str, tmp_path: Path) -> None:
+    def number(classes: Sequence[str], earlier: Mapping[str, int] | None = None) -> dict[str, int]:
+        parameters = write_labels(kind, tmp_path, classes) | {"output": str(tmp_path / "out")}
+        config = load_config(parameters=parameters)
+        # As `resume_config` returns it: with the classes of the run that is continued.
+        config = dataclasses.replace(config, labels=dict(earlier or {}), labels_are_auto=True)
+        source = open_source(config.data.images)
+        config = number_labels(config, source)
+        table = read_labels(config, source)
+        assert dict(zip(table["class_name"], table["label"], strict=True)) == config.labels
+        return config.labels
+
+    first = number(["stop", "ok"])
+    assert first == {"ok": 0, "stop": 1}
+    assert number(["stop", "ok", "like"], first) == {"ok": 0, "stop": 1, "like": 2}
 
 
 # -- exports of detectime come back
