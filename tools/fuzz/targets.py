@@ -6,6 +6,7 @@ accepted is looked at as far as a wrong answer can be told from a right one: `Wr
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -39,7 +40,7 @@ from detectime.errors import DocumentedError
 from detectime.exports import export_folder, selection
 from detectime.exports.contract import ExportConfig
 from detectime.images import UnreadableImageError, compute_max_bytes, hash_crop
-from detectime.labels import frame_table
+from detectime.labels import frame_table, vocabulary
 from detectime.paths import CONFIG
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, DETECTIONS, SAMPLES, TRUTH, Outcome
@@ -196,11 +197,14 @@ def _make_config(place: Place, **parameters: Any) -> Config:
     return load_config(CONFIG, given | parameters)
 
 
-def _read_labels(place: Place, **parameters: Any) -> None:
-    """Read labels as a run does before detection, with the classes of the configuration or with those of the labels."""
+def _read_labels(path: Path, place: Place, rows: pd.DataFrame | None = None, **parameters: Any) -> None:
+    """Read labels as a run does before detection: some with the classes of the configuration, others with their own."""
     config = _make_config(place, **parameters)
     source = sources.open_source(config.data.images, config.data.source_type)
-    table = frame_table.read_labels(config, source)
+    if path.stat().st_size % 2:
+        config = dataclasses.replace(config, labels={}, labels_are_auto=True)
+        config = vocabulary.number_labels(config, source, rows)
+    table = frame_table.read_labels(config, source, rows)
     _check_frames(table, config)
     table = frame_table.select_frames(table, config.classes)
     frame_table.count_frames(table)
@@ -235,21 +239,31 @@ def _check_shares(text: str) -> None:
 
 def read_csv_frames(path: Path, place: Place) -> None:
     """Read a csv with one row per frame."""
-    _read_labels(place, labels=str(path))
+    _read_labels(path, place, labels=str(path))
 
 
 def read_csv_spans(path: Path, place: Place) -> None:
     """Read a csv with one row per span of a video."""
-    _read_labels(place, labels=str(path), images=str(place.material / "videos"), source_type="videos")
+    _read_labels(path, place, labels=str(path), images=str(place.material / "videos"), source_type="videos")
 
 
-read_parquet_labels = read_csv_frames
+def read_parquet_labels(path: Path, place: Place) -> None:
+    """Read labels in Parquet, also as a DataFrame."""
+    _try_each(lambda: _read_labels(path, place, labels=str(path)), lambda: _read_frame(path, place))
+
+
+def _read_frame(path: Path, place: Place) -> None:
+    try:
+        rows = pd.read_parquet(path)
+    except Exception as error:  # what pandas cannot read is no DataFrame
+        raise DocumentedError(str(error) or "no DataFrame") from error
+    _read_labels(path, place, rows)
 
 
 def _read_annotations(path: Path, place: Place, labels_type: str, folder: Path | None = None) -> None:
     """Read annotations as labels, and as truth of a run."""
     _try_each(
-        lambda: _read_labels(place, labels=str(folder or path), labels_type=labels_type),
+        lambda: _read_labels(path, place, labels=str(folder or path), labels_type=labels_type),
         lambda: _read_truth(folder or path, place),
     )
 
@@ -320,7 +334,7 @@ def read_names(path: Path, place: Place) -> None:
         except (OSError, ValueError):  # no disk has such a name
             continue
     rules = ("folder", "prefix", "numbers", "file")
-    read = partial(_read_labels, place, images=str(images), labels_type="folders")
+    read = partial(_read_labels, path, place, images=str(images), labels_type="folders")
     _try_each(read, partial(read, group_by=rules[path.stat().st_size % len(rules)]))
 
 
@@ -328,7 +342,7 @@ def read_webdataset(path: Path, place: Place) -> None:
     """Read a tar whose members say the classes of its images."""
     _try_each(
         lambda: _read_source(path, place),
-        lambda: _read_labels(place, images=str(path), labels_type="webdataset"),
+        lambda: _read_labels(path, place, images=str(path), labels_type="webdataset"),
     )
 
 
@@ -437,7 +451,7 @@ def read_frames_parquet(path: Path, place: Place) -> None:
     """Read the frames of a run, also in place of labels whose images cannot be reached."""
     folder = _change_run(path, place, "frames.parquet")
     gone = str(place.scratch / "gone")
-    _try_each(lambda: _read_finished(folder), lambda: _read_labels(place, images=gone, output=str(folder)))
+    _try_each(lambda: _read_finished(folder), lambda: _read_labels(path, place, images=gone, output=str(folder)))
 
 
 def read_detections_parquet(path: Path, place: Place) -> None:
