@@ -23,16 +23,11 @@ from detectime import runs, sources
 from detectime.exports.contract import ExportConfig
 from detectime.exports.export import export_run
 from detectime.labels import webdataset
+from detectime.labels.annotations import GROUP_KEYS
 from detectime.labels.tables import TableError
-from detectime.labels.webdataset_members import (
-    CLASS_KEYS,
-    GROUP_KEYS,
-    MemberError,
-    parse_class,
-    parse_facts,
-    read_list_of_classes,
-)
-from detectime.labels.webdataset_samples import find_samples
+from detectime.labels.webdataset.class_lists import read_list_of_classes
+from detectime.labels.webdataset.members import CLASS_KEYS, MemberError, parse_class, parse_facts
+from detectime.labels.webdataset.samples import find_samples
 from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.contract import SourceError
 from detectime.sources.listing import list_source

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from detectime.labels.class_names import ClassNames
 from detectime.labels.tables import TableError
-from detectime.labels.webdataset_members import Class, MemberError, read_list_of_classes
+from detectime.labels.webdataset.class_lists import ClassNumbers
+from detectime.labels.webdataset.members import Class
 from detectime.notes import shorten_text
-from detectime.sources.contract import Source
-from detectime.sources.listing import Listing
 from detectime.sources.names import fold_name
-from detectime.storage import urls
-
-_LISTS = (
-    *("classes.txt", "classes.json", "class_names.txt", "class_names.json", "classnames.txt", "classnames.json"),
-    *("classes.names", "obj.names", "labels.txt", "labels.json", "class_to_idx.json", "idx_to_class.json"),
-    *("id2label.json", "label2id.json", "label_map.json", "label_names.txt"),
-)
-"""Names of files that say what the numbers of classes stand for."""
-
-_IS_LIST = rf"(?:^|/)(?:{'|'.join(map(re.escape, _LISTS))})$"
-_MOST_BYTES = 2**20
 
 
 class Statement(NamedTuple):
@@ -46,63 +26,6 @@ class Statement(NamedTuple):
     """What ``.json`` says."""
     is_export: bool = False
     """Whether detectime wrote the ``.json``."""
-
-
-class ClassNumbers(NamedTuple):
-    """What the numbers of classes stand for."""
-
-    names: Mapping[int, str]
-    origin: str
-    """Where that is from: a file, or empty for the vocabulary."""
-
-
-def find_class_list(source: Source, listing: Listing) -> ClassNumbers | None:
-    """Find what says what the numbers of classes stand for: a file among those of a source, or beside its archives.
-
-    Raises
-    ------
-    TableError
-        If it cannot be read, or if there are several that disagree.
-
-    Examples
-    --------
-    >>> from detectime import paths
-    >>> from detectime.sources import open_source
-    >>> from detectime.sources.listing import list_source
-    >>> source = open_source(str(paths.SAMPLE / "TRAIN_DATA"))
-    >>> find_class_list(source, list_source(source)) is None
-    True
-    """
-    found: dict[int, str] = {}
-    origins: dict[int, str] = {}
-    for origin, content in _read_inside(source, listing) or _read_beside(source.root):
-        try:
-            names = read_list_of_classes(content, origin)
-        except MemberError as error:
-            raise TableError(
-                f"{origin}: this file should say what the numbers of classes stand for, but {error}; accepted: one "
-                "name per line, or a JSON list of names; else give it another name"
-            ) from error
-        for number, name in names.items():
-            if found.setdefault(number, name) != name:
-                raise TableError(
-                    f"{origin}: {number} is {shorten_text(name)} here, and {shorten_text(found[number])} in "
-                    f"{origins[number]}; keep one of the files"
-                )
-            origins.setdefault(number, origin)
-    return ClassNumbers(found, next(iter(origins.values()))) if found else None
-
-
-def list_class_files(listing: Listing) -> NDArray[np.int64]:
-    """Return the positions of the files in a listing that say, by their names, what the numbers of classes stand for.
-
-    Examples
-    --------
-    >>> list_class_files(Listing(pa.array([b"a.jpg", b"train/Classes.txt"]), pa.nulls(2, pa.string()))).tolist()
-    [1]
-    """
-    is_list = pc.match_substring_regex(listing.names, _IS_LIST, ignore_case=True)
-    return np.flatnonzero(is_list.to_numpy(zero_copy_only=False))
 
 
 def learn_numbers(statements: Iterable[Statement]) -> ClassNumbers | None:
@@ -267,47 +190,3 @@ def _explain_unknown(
             )
         )
     return f"{where}: {count} {what} no label: {', '.join(listed[:20])}{more}; accepted: {accepted}; {remedy}"
-
-
-def _read_inside(source: Source, listing: Listing) -> list[tuple[str, bytes]]:
-    """Read the lists of classes among the files of a source."""
-    positions = list_class_files(listing)
-    paths = sorted(map(os.fsdecode, listing.names.take(pa.array(positions)).to_pylist()))
-    found = []
-    for path, content in source.read_frames(paths, _MOST_BYTES):
-        if not isinstance(content, bytes):
-            reason = content if isinstance(content, Exception) else "it is a video"
-            raise TableError(f"{source.root}: the list of classes {shorten_text(path)} cannot be read: {reason}")
-        found.append((path, content))
-    return found
-
-
-def _read_beside(root: str) -> list[tuple[str, bytes]]:
-    """Read the lists of classes that lie in the root, or beside it if it is one archive: they are no members."""
-    paths = _list_remote(root) if urls.is_remote(root) else _list_local(urls.strip_file_scheme(root))
-    found = []
-    for path in sorted(path for path in paths if path.rpartition("/")[2].lower() in _LISTS):
-        try:
-            content = urls.read_url(path) if urls.is_remote(path) else Path(path).read_bytes()
-        except OSError as error:
-            raise TableError(f"{path}: the list of classes cannot be read: {urls.describe_error(error)}") from error
-        found.append((path, content))
-    return found
-
-
-def _list_local(root: str) -> list[str]:
-    folder = root if os.path.isdir(root) else os.path.dirname(root)
-    try:
-        return [os.path.join(folder, name) for name in os.listdir(folder or ".")]
-    except OSError:  # the listing of the source tells
-        return []
-
-
-def _list_remote(root: str) -> list[str]:
-    """List the files at a URL, or beside it; none where a server lists nothing: a note says what numbers stand for."""
-    scheme = root.partition("://")[0]
-    with contextlib.suppress(Exception):  # each library raises its own
-        files, inside = urls.open_file_system(root)
-        folder = inside if files.isdir(inside) else inside.rpartition("/")[0]
-        return [path if "://" in path else f"{scheme}://{path}" for path in files.ls(folder, detail=False)]
-    return []

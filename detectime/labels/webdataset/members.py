@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from detectime.labels.annotations import find_group, parse_number
+
 MOST_CLASS_BYTES = 4096
 """Size of a ``.cls`` that is read at most."""
 
@@ -16,9 +18,6 @@ MOST_FACTS_BYTES = 4 * 2**20
 
 CLASS_KEYS = ("class_name", "class", "label", "cls")
 """Keys of the class in a ``.json``, in the order in which they are looked for."""
-
-GROUP_KEYS = ("video_name", "user_id", "person", "video", "group", "subject")
-"""Keys of the video or person in a ``.json``, in the order in which they are looked for."""
 
 Class = str | int
 """A class by its name or by its number."""
@@ -73,7 +72,7 @@ def parse_class(content: bytes) -> Class:
     """
     if len(content) > MOST_CLASS_BYTES:
         raise MemberError(f"is larger than {MOST_CLASS_BYTES:,} bytes")
-    lines = [line for line in map(_strip, _decode(content).splitlines()) if line]
+    lines = [line for line in map(strip_text, decode_text(content).splitlines()) if line]
     if not lines:
         raise MemberError("is empty")
     if len(lines) > 1:
@@ -111,19 +110,19 @@ def parse_facts(content: bytes) -> Facts:
     if len(content) > MOST_FACTS_BYTES:
         raise MemberError(f"is larger than {MOST_FACTS_BYTES:,} bytes")
     try:
-        facts = json.loads(_decode(content))
+        facts = json.loads(decode_text(content))
     except (ValueError, RecursionError) as error:
         if isinstance(error, MemberError):
             raise
         raise MemberError("is empty" if not content.strip() else "is no valid JSON") from error
     if not isinstance(facts, dict):
         raise MemberError(f"holds a {_KINDS.get(type(facts), 'value')} instead of an object")
-    group = next((text for key in GROUP_KEYS if (text := _read_text(facts.get(key))) is not None), None)
+    group = find_group(facts)
     is_export = all(key in facts for key in _OWN)
     size = _read_length(facts.get("width")), _read_length(facts.get("height"))
     return Facts(
         _find_class(facts),
-        group,
+        group if group and is_text(group) else None,
         _read_id(facts.get("frame_id")),
         tuple(_read_objects(facts) if is_export else _read_boxes(facts)),
         size,
@@ -132,40 +131,6 @@ def parse_facts(content: bytes) -> Facts:
 
 
 _KINDS = {list: "list", str: "text", int: "number", float: "number", bool: "truth value", type(None): "null"}
-
-
-def read_list_of_classes(content: bytes, name: str) -> dict[int, str]:
-    """Return the numbers and names in a file that lists classes.
-
-    A text file has one name per line, in the order of their numbers from 0, or each with its number, or one line of
-    names with commas; a JSON file a list
-    of names, the number of each name or the name of each number, or the list that detectime exports.
-
-    Parameters
-    ----------
-    content
-        Of the file.
-    name
-        Of the file: its ending says what it is.
-
-    Raises
-    ------
-    MemberError
-        If it is nothing of these.
-
-    Examples
-    --------
-    >>> read_list_of_classes(b"fist\\nok\\n", "classes.txt"), read_list_of_classes(b'{"ok": 4}', "classes.json")
-    ({0: 'fist', 1: 'ok'}, {4: 'ok'})
-    """
-    pairs = _list_json(content) if name.lower().endswith(".json") else _list_lines(_decode(content))
-    found: dict[int, str] = {}
-    for number, class_name in pairs:
-        if found.setdefault(number, class_name) != class_name:
-            raise MemberError(f"gives the number {number} to several classes")
-    if not found:
-        raise MemberError("lists no class")
-    return found
 
 
 def is_text(text: str) -> bool:
@@ -179,7 +144,19 @@ def is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _decode(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
+    """Return the text in a member, whatever Unicode encoding it has.
+
+    Raises
+    ------
+    MemberError
+        If it is no text.
+
+    Examples
+    --------
+    >>> decode_text("ok".encode("utf-16")), decode_text(b"\\xef\\xbb\\xbfok")
+    ('ok', 'ok')
+    """
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -190,7 +167,14 @@ def _decode(content: bytes) -> str:
     return text
 
 
-def _strip(text: str) -> str:
+def strip_text(text: str) -> str:
+    """Return text without blanks at its ends, also those that Python does not know as such.
+
+    Examples
+    --------
+    >>> strip_text(" \\ufeffok ")
+    'ok'
+    """
     return text.strip().strip("\ufeff\u200b").strip()
 
 
@@ -216,23 +200,13 @@ def _read_class(value: Any) -> Class | None:
     if isinstance(value, list) and value:
         raise MemberError("has several classes")
     if isinstance(value, str):
-        text = _strip(value)
+        text = strip_text(value)
         if not is_text(text):
             raise MemberError("has a class that is no valid text")
         return _read_number(text) if text else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _read_text(value: Any) -> str | None:
-    """Return a name, also of a number; None if there is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    text = str(value)
-    return text if _strip(text) and is_text(text) else None
 
 
 def _read_id(value: Any) -> int | None:
@@ -246,12 +220,7 @@ def _read_id(value: Any) -> int | None:
 
 
 def _read_length(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        length = float(value)
-    except OverflowError:
-        return math.nan
+    length = parse_number(value)
     return length if math.isfinite(length) and length > 0 else math.nan
 
 
@@ -314,45 +283,3 @@ def _read_four(values: list[Any]) -> tuple[float, float, float, float] | None:
     except OverflowError:
         return None
     return x, y, width, height
-
-
-def _list_lines(text: str) -> list[tuple[int, str]]:
-    lines = [line for line in map(_strip, text.splitlines()) if line]
-    if len(lines) == 1 and "," in text:
-        lines = [part for part in map(_strip, text.split(",")) if part]
-    numbered = [re.fullmatch(r"([0-9]{1,9})\s*[:,;\t =]\s*(\S.*)", line) for line in lines]
-    if lines and all(numbered):
-        return [(int(found[1]), found[2]) for found in numbered if found]
-    named = [re.fullmatch(r"(\S.*?)\s*[:,;\t =]\s*([0-9]{1,9})", line) for line in lines]
-    names = [(int(found[2]), found[1]) for found in named if found]
-    # Not `finger 1`, `finger 2`: there the number is part of the name.
-    if lines and all(named) and len({name for _, name in names}) == len(lines):
-        return names
-    return list(enumerate(lines))
-
-
-def _list_json(content: bytes) -> list[tuple[int, str]]:
-    try:
-        value = json.loads(_decode(content))
-    except (ValueError, RecursionError) as error:
-        raise MemberError("is no valid JSON") from error
-    if isinstance(value, dict):
-        inside = [value[key] for key in ("classes", "names", "class_names", "labels", "categories") if key in value]
-        if len(inside) == 1 and isinstance(inside[0], list | dict):
-            value = inside[0]
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        is_number_first = all(re.fullmatch(r"[0-9]{1,9}", key) for key in value)
-        is_number_first &= all(isinstance(name, str) for name in value.values())
-        pairs = [(int(key), name) if is_number_first else (name, key) for key, name in value.items()]
-    elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        for item in value:
-            number = next((item[key] for key in ("index", "id", "label") if type(item.get(key)) is int), None)
-            names = (item[key] for key in ("class_name", "name", "class", "label") if isinstance(item.get(key), str))
-            pairs.append((number, next(names, None)))
-    elif isinstance(value, list):
-        pairs = list(enumerate(value))
-    for number, name in pairs:
-        if type(number) is not int or not isinstance(name, str) or not is_text(name):
-            raise MemberError("is no list of class names, and no object with the number of each")
-    return [(number, _strip(name)) for number, name in pairs]

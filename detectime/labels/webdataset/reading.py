@@ -1,4 +1,4 @@
-"""A WebDataset as labels: pictures with their class in a ``.cls`` or ``.json`` beside them, in tar files or folders."""
+"""The frame table of a WebDataset: class, group, number and boxes of each picture, as the members beside it say."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from detectime.labels.annotations import GROUP_KEYS
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.grouping import NO_GROUPS, Groups, group_files
 from detectime.labels.hagrid_records import BOX_FAULTS, convert_boxes
 from detectime.labels.tables import TableError, format_names
-from detectime.labels.webdataset_classes import (
-    ClassNumbers,
-    Statement,
-    find_class_list,
-    learn_numbers,
-    list_class_files,
-    list_class_names,
-    resolve_classes,
-)
-from detectime.labels.webdataset_members import (
+from detectime.labels.webdataset.class_lists import ClassNumbers, find_class_list, list_class_files
+from detectime.labels.webdataset.classes import Statement, learn_numbers, list_class_names, resolve_classes
+from detectime.labels.webdataset.members import (
     CLASS_KEYS,
-    GROUP_KEYS,
     MOST_FACTS_BYTES,
     Box,
     Class,
@@ -39,14 +32,12 @@ from detectime.labels.webdataset_members import (
     parse_class,
     parse_facts,
 )
-from detectime.labels.webdataset_samples import Samples, find_samples, is_webdataset
+from detectime.labels.webdataset.samples import Samples, find_samples
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.contract import Source, UnreachableFrameError
 from detectime.sources.file_kinds import is_archive_name
 from detectime.sources.listing import Listing
-
-__all__ = ["is_webdataset", "list_classes", "read_webdataset"]
 
 _FIRST_COLUMNS = ["frame_path", "video_name", "frame_id", "class_name"]
 _NO_MEMBER = "neither .cls nor .json"
@@ -76,7 +67,7 @@ def read_webdataset(
     -------
     DataFrame
         One row per picture that has a class, ordered by path: `frame_path`; `video_name`, from the ``.json`` (see
-        `webdataset_members.GROUP_KEYS`) or from the path; `frame_id` (int64), from the ``.json`` or a number in the
+        `annotations.GROUP_KEYS`) or from the path; `frame_id` (int64), from the ``.json`` or a number in the
         video; `class_name`; `schema.TRUTH` and `schema.TRUTH_SIZE`, if a ``.json`` has boxes, as in
         `hagrid.read_annotations`; `on_disk`, `stamp` and `label`, as in `frames_csv.read_frames_csv`. ``attrs`` are
         described in `columns.set_attrs`: `labels_sha256` is that of the names of all members and of the content of
@@ -314,7 +305,7 @@ def _add_groups(table: pd.DataFrame, members: _Members, group_by: str | None) ->
             for note in groups.notes
         ]
     if not is_unknown.all():
-        of = f"a person or video ({', '.join(GROUP_KEYS[:-1])} or {GROUP_KEYS[-1]}) in a .json"
+        of = f"a person or video in a .json, such as {GROUP_KEYS[0]} or {GROUP_KEYS[1]}"
         stated = sorted({str(name) for name in names[~is_unknown]})
         unused = "" if group_by is None else f"; data.group_by = {group_by} is for pictures without"
         notes += note_found("groups", stated, f"group by {of}{unused}", f"groups by {of}{unused}")
