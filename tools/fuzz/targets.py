@@ -126,9 +126,9 @@ class _OneImage(FolderSource):
 
 
 def _read_image(path: Path, place: Place) -> None:
-    """Read an image as a worker does, with either way to see to its orientation."""
-    source = _OneImage("an image", encoded=path.read_bytes())
-    _try_each(*(partial(_read_frames, source, ["image"], exif) for exif in ("apply", "ignore")))
+    """Read an image as a worker does: some are turned by their orientation, others not."""
+    exif = "ignore" if path.stat().st_size % 2 else "apply"
+    _read_frames(_OneImage("an image", encoded=path.read_bytes()), ["image"], exif)
 
 
 def _read_frames(source: Source, names: Iterable[str], exif: str = "apply") -> None:
