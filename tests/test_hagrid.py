@@ -269,6 +269,7 @@ def test_numbers_that_mean_something_else_are_refused(
             ["Zoe\u0308.jpg", "ann.jpg", "bob.jpg"],
             ["Zoe\u0308.jpg", "ann.jpg", "bob.jpg"],
         ),
+        (["ann "], ["1/ann.jpg", "2/ann.jpg"], ["ok/ann .jpg"]),  # which of them is not known
     ],
 )
 def test_keys_that_are_paths_or_file_names_are_understood(
