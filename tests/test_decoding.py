@@ -800,6 +800,17 @@ def test_a_large_odd_jpeg_is_refused_by_its_header() -> None:
     assert read_reason(bytes(content)).startswith("too large: 40000 x 40000 pixels")
 
 
+def test_channels_of_a_jpeg_2000_count() -> None:
+    """Its decoder takes four bytes for each sample: 100 million pixels with alpha would take more than 2 GB."""
+    size = 64 * 48
+    clear = encode_image(Image.new("RGBA", (64, 48)), "JPEG2000")
+    reason = read_reason(clear, max_pixels=size)
+    assert reason.startswith("too large: 64 x 48 pixels in 4 channels, of which a JPEG 2000 may have 3/4 of max_pixels")
+    assert EncodedImage(clear, max_pixels=size * 4 // 3).read_pixels().shape == (48, 64, 3)
+    for mode in ("RGB", "L"):
+        assert EncodedImage(encode_image(Image.new(mode, (64, 48)), "JPEG2000"), max_pixels=size).width == 64
+
+
 def test_a_tile_may_not_be_larger_than_an_image() -> None:
     data = zlib.compress(bytes(64 * 48))
     tags = [

@@ -42,6 +42,7 @@ _PLACES = (
     (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS),
     (TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.TILEBYTECOUNTS),
 )
+_COLOURS = 3  # channels
 _PIECE = 2**20  # bytes that are inflated at once
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PNM = re.compile(rb"P([1-6])" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d*)")
@@ -74,6 +75,8 @@ def decode(encoded: bytes, max_pixels: int) -> tuple[Header, RGB]:
         warnings.simplefilter("ignore")  # of large images, which are checked, and of odd metadata, which does no harm
         image = _open(encoded)
         check_size(*image.size, max_pixels)
+        if image.format == "JPEG2000":
+            _check_channels(image, max_pixels)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_tiles(image.tag_v2, max_pixels)
             _check_deflated(encoded, image.tag_v2)
@@ -178,6 +181,16 @@ def _open(encoded: bytes) -> Image.Image:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except OSError as error:  # also UnidentifiedImageError
         raise UnreadableImageError("truncated or broken AVIF" if kind == "AVIF" else _explain(encoded)) from error
+
+
+def _check_channels(image: Image.Image, max_pixels: int) -> None:
+    """Refuse a JPEG 2000 that takes more memory than colours do: its decoder needs four bytes per sample, not one."""
+    channels = len(image.getbands())
+    if image.width * image.height * channels > max_pixels * _COLOURS:
+        raise UnreadableImageError(
+            f"too large: {image.width} x {image.height} pixels in {channels} channels, of which a JPEG 2000 may have "
+            f"{_COLOURS}/{channels} of max_pixels ({max_pixels})"
+        )
 
 
 def _check_tiles(tags: Mapping[int, Any], max_pixels: int) -> None:
