@@ -174,7 +174,7 @@ def test_class_in_json(tmp_path: Path, facts: dict[str, Any]) -> None:
 
 
 def test_groups_and_numbers_of_frames_in_json(tmp_path: Path) -> None:
-    """A number as user_id is text; where one frame of a video has no number its frames are counted."""
+    """A number as user_id is text; a frame without a number has that in its name."""
     facts: list[dict[str, Any]] = [
         {"video_name": "v", "frame_id": 7},
         {"video_name": "v", "frame_id": "0009"},
@@ -186,7 +186,7 @@ def test_groups_and_numbers_of_frames_in_json(tmp_path: Path) -> None:
         members |= {f"{k}.jpg": PICTURE, f"{k}.json": {"label": "ok", **each}}
     table = read(write_tar(tmp_path / "a.tar", members))
     assert table["video_name"].tolist() == ["v", "v", "17", "17"]
-    assert table["frame_id"].tolist() == [7, 9, 0, 1]
+    assert table["frame_id"].tolist() == [7, 9, 2, 3]
     assert table["frame_id"].dtype == "int64"
 
 

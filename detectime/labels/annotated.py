@@ -17,7 +17,7 @@ from detectime.labels.annotations import FACES, PEOPLE, Annotations
 from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.formats import LABELLED, hash_annotations, read_labelled, recognise
-from detectime.labels.grouping import group_files, number_files
+from detectime.labels.grouping import group_pictures
 from detectime.labels.layout import decode_names, find_no_pictures
 from detectime.labels.picture_names import (
     PictureMatches,
@@ -46,7 +46,6 @@ _WITHOUT_SIZE = (
     "annotated picture states no size, so that its boxes in pixels are not used, only its class",
     "annotated pictures state no size, so that their boxes in pixels are not used, only their classes",
 )
-_REPEATED_GROUP = "group, as the annotations state", "groups, as the annotations state"
 _EXPORTED = (
     "annotated picture was exported by detectime: unless somebody corrected its boxes, they are what a run chose",
     "annotated pictures were exported by detectime: unless somebody corrected their boxes, they are what a run chose",
@@ -121,7 +120,10 @@ def read_annotated(
     table = pd.DataFrame({"frame_path": pd.array(paths, "str"), "class_name": pd.array(class_names, "str")})
     is_repeated = _find_repeated(table, path)
     rows, positions, table = rows[~is_repeated], positions[~is_repeated], table[~is_repeated].reset_index(drop=True)
-    groups, frame_ids, of_groups = _group_pictures(annotations, rows, table, group_by)
+    images = annotations.images.iloc[rows]
+    numbers = images["frame_id"].astype(object).where(images["frame_id"].notna(), None).tolist()
+    says = "the annotations state"
+    groups, frame_ids, of_groups = group_pictures(table, images["group"].tolist(), numbers, says, group_by)
     table.insert(1, "video_name", groups)
     table.insert(2, "frame_id", frame_ids)
     truth, sizes, of_boxes = _format_boxes(annotations, rows, shown)
@@ -339,31 +341,6 @@ def _find_repeated(table: pd.DataFrame, path: str) -> Flags:
                 f"{format_names(differing)}; keep one annotation of each"
             )
     return is_repeated
-
-
-# -- groups
-
-
-def _group_pictures(
-    annotations: Annotations, rows: Integers, table: pd.DataFrame, group_by: str | None
-) -> tuple[NDArray[np.object_], Integers, list[Note]]:
-    """Return the group and the number of each picture."""
-    stated = annotations.images["group"].to_numpy(object)[rows]
-    is_stated = stated != ""
-    paths, classes = (table[column].to_numpy(object) for column in ("frame_path", "class_name"))
-    groups = stated.copy()
-    frame_ids = np.zeros(len(rows), np.int64)
-    notes = note_found("groups", sorted(set(stated[is_stated].tolist())), *_REPEATED_GROUP)
-    if is_stated.any():
-        known = annotations.images["frame_id"].iloc[rows[is_stated]].tolist()
-        numbers = None if any(number is pd.NA for number in known) else known
-        frame_ids[is_stated] = number_files(paths[is_stated].tolist(), stated[is_stated].tolist(), numbers)
-    if not is_stated.all():
-        found = group_files(paths[~is_stated].tolist(), classes[~is_stated].tolist(), group_by)
-        groups[~is_stated] = found.video_name.to_pylist()
-        frame_ids[~is_stated] = found.frame_id
-        notes += found.notes
-    return groups, frame_ids, notes
 
 
 # -- boxes

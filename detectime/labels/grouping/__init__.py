@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from detectime.boxes import Flags, Integers
 from detectime.labels.class_names import simplify_name
@@ -47,7 +48,11 @@ class Groups(NamedTuple):
 
 
 def group_files(
-    paths: Sequence[str] | pa.Array, class_names: Sequence[str] | pa.Array, group_by: str | None = None
+    paths: Sequence[str] | pa.Array,
+    class_names: Sequence[str] | pa.Array,
+    group_by: str | None = None,
+    *,
+    is_counted: bool = False,
 ) -> Groups:
     """Group the files of one video or person, whatever their order.
 
@@ -73,6 +78,9 @@ def group_files(
         The class of each.
     group_by
         One of `KINDS`; None: recognised.
+    is_counted
+        Names that are numbers alone count the files of a set, so that these are no recordings, unless they are asked
+        for.
 
     Returns
     -------
@@ -97,7 +105,10 @@ def group_files(
     """
     files = Files(paths, class_names)
     kind, keys = "file", Keys(pa.nulls(len(files), pa.large_string()))
-    for name in KINDS[:-1] if group_by is None else [group_by]:
+    kinds = list(_KINDS) if group_by is None else [group_by]
+    if group_by is None and is_counted and pc.all(pc.match_substring_regex(files.stems, "^[0-9]+$")).as_py():
+        kinds.remove("numbers")
+    for name in kinds:
         found = _KINDS[name].find(files, group_by is not None) if name in _KINDS else None
         if found is not None:
             kind, keys = name, found
@@ -108,6 +119,58 @@ def group_files(
             f"{format_names(sorted(files.paths.to_pylist())[:2])}; {_REMEDY}, or leave group_by out"
         )
     return _name_groups(files, keys, kind)
+
+
+def group_pictures(
+    table: pd.DataFrame,
+    stated: Sequence[str],
+    numbers: Sequence[int | None],
+    says: str,
+    group_by: str | None = None,
+    *,
+    is_counted: bool = False,
+) -> tuple[NDArray[np.object_], Integers, list[Note]]:
+    """Group pictures of which some state their group, and the others as `group_files` does.
+
+    Parameters
+    ----------
+    table
+        One row per picture: `frame_path` and `class_name`.
+    stated
+        The group of each; empty where none is stated.
+    numbers
+        The number of each; None where none is stated.
+    says
+        What states them, for notes: ``the annotations state``.
+    group_by, is_counted
+        As those of `group_files`.
+
+    Returns
+    -------
+    video_name, frame_id, notes
+        The number is the stated one, or else that in the name, where all in a group have one and none repeats.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"frame_path": ["7.jpg", "8.jpg", "ben_1.jpg"], "class_name": "ok"})
+    >>> groups, numbers, notes = group_pictures(table, ["anna", "anna", ""], [70, 71, None], "the annotations state")
+    >>> groups.tolist(), numbers.tolist()
+    (['anna', 'anna', 'ben_1'], [70, 71, 1])
+    """
+    paths, classes = (table[column].to_numpy(object) for column in ("frame_path", "class_name"))
+    groups = np.array(stated, object)
+    is_open = groups == ""
+    files = Files(paths, classes)
+    found_numbers = pd.Series(pd.array(read_numbers(files).to_pylist(), "Int64"))
+    notes = note_found("groups", sorted(set(groups[~is_open])), f"group, as {says}", f"groups, as {says}")
+    if is_open.any():
+        found = group_files(paths[is_open], classes[is_open], group_by, is_counted=is_counted)
+        groups[is_open] = found.video_name.to_pylist()
+        found_numbers[is_open] = found.frame_id
+        notes += found.notes
+    known = pd.Series(pd.array(list(numbers), "Int64")).fillna(found_numbers)
+    codes, _ = pd.factorize(groups)
+    return groups, _number_files(files, codes, pa.array(known, pa.int64())), notes
 
 
 # -- folders
@@ -193,30 +256,6 @@ def _unite_spellings(names: pa.Array, is_alone: Flags) -> tuple[Integers, list[s
         for key in groups
     ]
     return np.array([groups[key] for key in keys], np.int64)[codes], labels
-
-
-def number_files(paths: Sequence[str], groups: Sequence[str], numbers: Sequence[int] | None = None) -> Integers:
-    """Return a number for each file that no other of its group has, whatever their order.
-
-    Parameters
-    ----------
-    paths, groups
-        Of the files.
-    numbers
-        Of each file, if it is known; None: the last one in its name.
-
-    Returns
-    -------
-    Integers
-        int64: the numbers, in groups in which all files have one and none repeats; in others the positions.
-
-    Examples
-    --------
-    >>> number_files(["ok/7.jpg", "ok/9.jpg", "stop/x.jpg"], ["anna", "anna", "ben"]).tolist()
-    [7, 9, 0]
-    """
-    codes, _ = pd.factorize(np.array(groups, object))
-    return _number_files(Files(paths, groups), codes, None if numbers is None else pa.array(numbers, pa.int64()))
 
 
 def _number_files(files: Files, codes: Integers, numbers: pa.Array | None) -> Integers:

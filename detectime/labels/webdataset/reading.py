@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from detectime.labels.annotations import GROUP_KEYS
 from detectime.labels.columns import add_listing, number_classes, set_attrs
-from detectime.labels.grouping import NO_GROUPS, Groups, group_files
+from detectime.labels.grouping import NO_GROUPS, group_pictures
 from detectime.labels.hagrid_records import BOX_FAULTS, convert_boxes
 from detectime.labels.tables import TableError, format_names
 from detectime.labels.webdataset.class_lists import ClassNumbers, find_class_list, list_class_files
@@ -25,7 +24,6 @@ from detectime.labels.webdataset.classes import Statement, learn_numbers, list_c
 from detectime.labels.webdataset.members import (
     CLASS_KEYS,
     MOST_FACTS_BYTES,
-    Box,
     Class,
     Facts,
     MemberError,
@@ -39,10 +37,8 @@ from detectime.sources.contract import Source, UnreachableFrameError
 from detectime.sources.file_kinds import is_archive_name
 from detectime.sources.listing import Listing
 
-_FIRST_COLUMNS = ["frame_path", "video_name", "frame_id", "class_name"]
 _NO_MEMBER = "neither .cls nor .json"
 _NO_CLASS = f"no .cls, and a .json without {', '.join(CLASS_KEYS[:-1])} or {CLASS_KEYS[-1]}"
-_COUNTER = re.compile(r"(?:.*/)?[0-9]+\.[^/]*", re.DOTALL)
 _SHOWN = 5  # reasons that a message lists
 _FEWEST = 0.5  # of the pictures, which must have a class
 
@@ -89,20 +85,22 @@ def read_webdataset(
     ...     source = open_source(folder)
     ...     table = read_webdataset(source, list_source(source), {"stop": 1, "ok": 4})
     >>> table[["frame_path", "video_name", "frame_id", "class_name", "label"]].to_numpy().tolist()
-    [['7.jpg', 'ann', 0, 'ok', 4]]
+    [['7.jpg', 'ann', 7, 'ok', 4]]
     """
     samples = find_samples(listing)
     members = _read_members(source, listing, samples)
     statements = members.statements
     numbers = _find_numbers(source, listing, statements)
-    names = resolve_classes(statements, numbers, labels, source.root)
-    rows = np.array(members.rows, np.int64)
-    table: pd.DataFrame = pa.table(
-        {"frame_path": samples.paths.take(pa.array(rows)), "class_name": pa.array(names, pa.large_string())}
-    ).to_pandas()
-    notes = [*_note_numbers(statements, numbers, labels), *_add_groups(table, members, group_by)]
-    notes += _add_boxes(table, names, members, source.root)
-    add_listing(table, listing, pa.array(samples.pictures[rows]))
+    table = pd.DataFrame({"frame_path": _make_column([statement.path for statement in statements])})
+    table["class_name"] = _make_column(resolve_classes(statements, numbers, labels, source.root))
+    stated, frame_ids = [about.group or "" for about in members.facts], [about.frame_id for about in members.facts]
+    says = "the .json files state"
+    groups, ids, of_groups = group_pictures(table, stated, frame_ids, says, group_by, is_counted=True)
+    table.insert(1, "video_name", _make_column(groups.tolist()))
+    table.insert(2, "frame_id", ids)
+    notes = [*_note_numbers(statements, numbers, labels), *map(_add_remedy, of_groups)]
+    notes += _add_boxes(table, members, source.root)
+    add_listing(table, listing, pa.array(samples.pictures[np.array(members.rows, np.int64)]))
     set_attrs(
         table,
         listing,
@@ -110,7 +108,7 @@ def read_webdataset(
         members.sha256,
         notes=[*notes, *members.notes, *samples.notes],
     )
-    return number_classes(table[[*_FIRST_COLUMNS, *table.columns.difference(_FIRST_COLUMNS, sort=False)]], labels)
+    return number_classes(table, labels)
 
 
 def list_classes(source: Source, listing: Listing) -> list[str]:
@@ -143,16 +141,9 @@ class _Members(NamedTuple):
     rows: list[int]
     """Of each sample, its place among all that have a picture."""
     statements: list[Statement]
-    groups: list[str | None]
-    frame_ids: list[int | None]
-    sizes: list[tuple[float, float]]
-    boxes: dict[int, tuple[Box, ...]]
-    """By the place in `rows`."""
+    facts: list[Facts]
     sha256: str
     notes: list[Note]
-
-
-_NOTHING = Facts()
 
 
 def _read_members(source: Source, listing: Listing, samples: Samples) -> _Members:
@@ -170,24 +161,20 @@ def _read_members(source: Source, listing: Listing, samples: Samples) -> _Member
     if not len(samples.paths):
         raise TableError(_explain_no_samples(source.root, listing))
     said, facts, faults, sha256 = _parse_members(source, listing, samples)
-    members = _Members([], [], [], [], [], {}, sha256, [])
+    members = _Members([], [], [], sha256, [])
     lacking: dict[str, list[str]] = {}
     broken: dict[str, list[str]] = {}
     for row, path in enumerate(samples.paths.to_pylist()):
-        about = facts.get(row, _NOTHING)
-        if row not in said and about.class_name is None:
+        about = facts.get(row, Facts())
+        if row in said or about.class_name is not None:
+            members.rows.append(row)
+            members.statements.append(Statement(path, said.get(row), about.class_name, about.is_export))
+            members.facts.append(about)
+            if row in faults:
+                broken.setdefault(faults[row], []).append(path)
+        else:
             is_bare = samples.classes[row] < 0 and samples.facts[row] < 0
             lacking.setdefault(faults.get(row, _NO_MEMBER if is_bare else _NO_CLASS), []).append(path)
-            continue
-        if row in faults:
-            broken.setdefault(faults[row], []).append(path)
-        if about.boxes:
-            members.boxes[len(members.rows)] = about.boxes
-        members.rows.append(row)
-        members.statements.append(Statement(path, said.get(row), about.class_name, about.is_export))
-        members.groups.append(about.group)
-        members.frame_ids.append(about.frame_id)
-        members.sizes.append(about.size)
     if len(members.rows) < _FEWEST * len(samples.paths):
         raise TableError(_explain_no_classes(source.root, lacking, samples))
     members.notes.extend(_note_reasons("no_class", lacking, "{}, and is left out", "{}, and are left out"))
@@ -230,6 +217,12 @@ def _note_reasons(kind: str, found: Mapping[str, list[str]], one: str, many: str
     for reason, paths in sorted(found.items()):
         notes += note_found(kind, paths, one.format(f"picture has {reason}"), many.format(f"pictures have {reason}"))
     return notes
+
+
+def _add_remedy(note: Note) -> Note:
+    """Say in the note that nobody knows who is in pictures how a WebDataset can say it."""
+    text = f"{note.text}; or state it as {GROUP_KEYS[0]} in a .json"
+    return dataclasses.replace(note, text=text) if note.kind == NO_GROUPS else note
 
 
 def _explain_no_samples(root: str, listing: Listing) -> str:
@@ -284,67 +277,26 @@ def _note_numbers(
     return note_found("class_numbers", pairs, f"class is a number, {of}", f"classes are numbers, {of}")
 
 
-# -- groups
-
-
-def _add_groups(table: pd.DataFrame, members: _Members, group_by: str | None) -> list[Note]:
-    """Add the columns `video_name` and `frame_id`: as JSON files say, or by paths."""
-    names = np.array(members.groups, object)
-    is_unknown = np.array([name is None for name in members.groups], bool)
-    position = np.zeros(len(table), np.int64)
-    notes: list[Note] = []
-    if is_unknown.any():
-        rest = table[is_unknown]
-        groups = _group_paths(rest["frame_path"].tolist(), rest["class_name"].tolist(), group_by)
-        names[is_unknown] = groups.video_name.to_pylist()
-        position[is_unknown] = groups.frame_id
-        notes += [
-            dataclasses.replace(note, text=f"{note.text}; or state it as {GROUP_KEYS[0]} in a .json")
-            if note.kind == NO_GROUPS
-            else note
-            for note in groups.notes
-        ]
-    if not is_unknown.all():
-        of = f"a person or video in a .json, such as {GROUP_KEYS[0]} or {GROUP_KEYS[1]}"
-        stated = sorted({str(name) for name in names[~is_unknown]})
-        unused = "" if group_by is None else f"; data.group_by = {group_by} is for pictures without"
-        notes += note_found("groups", stated, f"group by {of}{unused}", f"groups by {of}{unused}")
-    table["video_name"] = _make_column(names.tolist())
-    counted = table.groupby("video_name").cumcount().to_numpy(np.int64)
-    position = np.where(is_unknown, position, counted)
-    has_id = pd.Series([number is not None for number in members.frame_ids], index=table.index)
-    is_numbered = has_id.groupby(table["video_name"]).transform("all").to_numpy(bool)
-    numbers = np.array([number or 0 for number in members.frame_ids], np.int64)
-    table["frame_id"] = np.where(is_numbered, numbers, position)
-    return notes
-
-
-def _group_paths(paths: Sequence[str], class_names: Sequence[str], group_by: str | None) -> Groups:
-    """Group pictures by their paths, but not by numbers alone: they count the samples of a set, perhaps shuffled."""
-    groups = group_files(paths, class_names, group_by)
-    if group_by is None and groups.kind == "numbers" and all(map(_COUNTER.fullmatch, paths)):
-        return group_files(paths, class_names, "file")
-    return groups
-
-
 # -- boxes
 
 
-def _add_boxes(table: pd.DataFrame, names: Sequence[str], members: _Members, root: str) -> list[Note]:
+def _add_boxes(table: pd.DataFrame, members: _Members, root: str) -> list[Note]:
     """Add the columns of annotated boxes, if there are boxes that show the class of their picture."""
     rows: list[int] = []
     numbers: list[tuple[float, float, float, float]] = []
-    for row, boxes in members.boxes.items():
-        said = {_simplify(value) for value in (*members.statements[row][1:3], names[row])}
-        shown = [box.numbers for box in boxes if box.label is None or _simplify(box.label) in said]
+    without: list[str] = []
+    for row, (about, name) in enumerate(zip(members.facts, table["class_name"].tolist(), strict=True)):
+        said = {_simplify(value) for value in (*members.statements[row][1:3], name)} if about.boxes else set()
+        shown = [box.numbers for box in about.boxes if box.label is None or _simplify(box.label) in said]
         rows += [row] * len(shown)
         numbers += shown
-    without = table["frame_path"].iloc[sorted(set(members.boxes) - set(rows))].tolist()
+        if about.boxes and not shown:
+            without.append(members.statements[row].path)
     one = "picture has no box of its class; its sample is not scored"
     notes = note_found("without_box", without, one, one.replace("picture has", "pictures have").replace("its", "their"))
     if not rows:
         return notes
-    sizes = np.array(members.sizes)
+    sizes = np.array([about.size for about in members.facts])
     found = convert_boxes(np.array(numbers, np.float64), sizes[rows], Path(root))
     is_usable = found.faults == 0
     corners = np.clip(found.corners, 0.0, 1.0) + 0.0  # no -0.0
@@ -353,7 +305,7 @@ def _add_boxes(table: pd.DataFrame, names: Sequence[str], members: _Members, roo
         texts.setdefault(rows[place], []).append(f"[{', '.join(f'{value:.8g}' for value in corners[place].tolist())}]")
     column = [f"[{', '.join(texts[row])}]" if row in texts else None for row in range(len(table))]
     table[TRUTH] = _make_column(column)
-    shown_sizes = [_format_size(width, height) for width, height in members.sizes]
+    shown_sizes = [_format_size(width, height) for width, height in sizes.tolist()]
     if any(shown_sizes):
         table[TRUTH_SIZE] = _make_column(shown_sizes)
     at = np.array(rows)
