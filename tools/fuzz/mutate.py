@@ -157,7 +157,7 @@ def repair_tar(content: bytes) -> bytes:
     Examples
     --------
     >>> repair_tar(b"a" * 257 + b"ustar" + bytes(250))[148:156]
-    b'077034\\x00 '
+    b'060610\\x00 '
     """
     repaired = bytearray(content)
     for place in range(0, len(repaired) - _BLOCK + 1, _BLOCK):
