@@ -68,6 +68,7 @@ def describe(key: str, value: str) -> Change:
         pytest.param(blank("class_name"), "a value of class_name is missing", id="no classes"),
         pytest.param(cast("frame_id", pa.string()), "the column frame_id is string, not whole numbers", id="type"),
         pytest.param(lambda table: table.append_column("label", table["label"]), "a column is there twice", id="twice"),
+        pytest.param(lambda table: table.slice(0, 0), "it has no rows", id="no rows"),
         pytest.param(describe("detectime.version", "null"), "not a table of a run", id="version"),
         pytest.param(describe("detectime.about", "[]"), "its attributes", id="attributes"),
         pytest.param(describe("detectime.about", '{"notes": 5}'), "its notes", id="notes"),

@@ -98,6 +98,8 @@ def read_frames(store: Store) -> pd.DataFrame | None:
     """
     try:
         loaded = read_table(store, FRAMES_FILE, _FRAMES_VERSION, FRAME_KINDS)
+        if loaded is not None and loaded[0].empty:
+            raise DamagedTableError(f"{store}/{FRAMES_FILE}: damaged (it has no rows); run again to rewrite it")
         notes = [] if loaded is None else _read_notes(loaded[1], f"{store}/{FRAMES_FILE}")
     except DamagedTableError:
         old = read_old_frames(store)
