@@ -338,14 +338,16 @@ def test_dry_run_writes_nothing_and_estimates(tmp_path: Path, demo: tuple[Path, 
     [
         ({"labels": "nowhere.csv"}, "nowhere.csv: no such file"),
         ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
-        ({"labels": paths.CONFIG}, "the column frame_path is missing"),
+        ({"labels": paths.CONFIG}, "no annotations were recognised here; accepted: a csv"),
+        ({"labels": "../other.csv"}, "the column frame_path is missing"),
     ],
-    ids=["labels", "images", "columns"],
+    ids=["labels", "images", "configuration", "columns"],
 )
 @pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
 def test_a_documented_error_of_the_notebook_is_one_line(
     options: dict[str, object], reason: str, dry: bool, tmp_path: Path
 ) -> None:
+    (tmp_path.parent / "other.csv").write_text("name,class_name\na.jpg,ok\n")
     done = execute("run", *["--dry-run"] * dry, cwd=tmp_path, **{**SAMPLE, "output": "out", **options})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

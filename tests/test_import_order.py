@@ -26,7 +26,7 @@ INSIDE = {
     "storage": ["json_files", "urls", "store", "lease", "folder", "bucket", "name_index", "run_tables", "downloads"],
     "sources": [
         *("contract", "names", "file_kinds", "reading", "listing", "folder", "bucket"),
-        *("zip_members", "tar_members", "archive_index", "beside", "archive", "remote_archive"),
+        *("zip_members", "tar_members", "archive_index", "archive_members", "beside", "archive", "remote_archive"),
         *("h264", "h264_order", "mpeg", "video_times", "video_losses", "video_keys"),
         *("video_packets", "video_index", "video_decoder", "videos"),
     ],
@@ -37,13 +37,14 @@ INSIDE = {
         *("registry", "quality"),
     ],
     "labels": [
-        *("tables", "csv_files", "table_files", "columns", "names", "layout", "grouping"),
+        *("tables", "csv_files", "table_files", "columns", "names", "class_names", "layout", "grouping"),
         *("frames_csv", "span_columns", "spans", "folders", "annotations"),
-        *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes"),
-        *("webdataset_members", "webdataset_classes", "webdataset_samples", "webdataset"),
+        *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes", "webdataset"),
         *("cvat", "coco", "voc", "yolo", "truth_json", "formats", "picture_names", "annotated"),
         *("readers", "vocabulary", "frame_table"),
     ],
+    "labels.grouping": ["files", "numbers", "prefixes"],
+    "labels.webdataset": ["members", "samples", "class_lists", "classes", "reading"],
     "detection": [
         "manifest",
         "resume",

@@ -71,7 +71,7 @@ class _Record(BaseModel, strict=True):
     made_by: str
     started: str
     finished: str | None
-    redetect: bool = False
+    redetect: bool | dict[str, str] = False  # a dict while a redetect sets aside the old detections
     peak_memory_of_a_worker: int = 0
     detectors: dict[str, _RecordedDetector]
     configuration: dict[str, Any]

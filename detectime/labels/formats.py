@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from detectime.storage import urls
 _HEAD = 2**16  # bytes that tell what a file is
 _LEVELS_UP = 2  # folders above annotations in which an export of detectime has its `export.json`
 _ZIP = b"PK"
+_YOLO_KEY = re.compile(rb"^\s*(?:names|nc|train|val)\s*:", re.MULTILINE)  # of a data.yaml
 _FEWEST_BOXES = 3  # that tell whether boxes are fractions
 _SMALLEST_SIDE = 2.0  # pixels; the median of boxes in pixels is larger
 
@@ -122,7 +124,7 @@ def recognise_format(path: str) -> str | None:
 def _recognise_file(path: str) -> str | None:
     head = read_bytes(path, _HEAD)
     if path.lower().endswith((".yaml", ".yml")):
-        return "yolo"
+        return "yolo" if _YOLO_KEY.search(head) else None
     if head.startswith(_ZIP):
         return "cvat"
     return _recognise_content(head)
