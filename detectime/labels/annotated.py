@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from detectime.boxes import Flags, Floats, Integers
+from detectime.boxes import Flags, Integers
 from detectime.config import NO_GESTURE
-from detectime.labels.annotations import FACES, PEOPLE, Annotations
+from detectime.labels.annotations import FACES, PEOPLE, Annotations, format_boxes
 from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.formats import LABELLED, hash_annotations, read_labelled, recognise
@@ -370,16 +370,10 @@ def _format_boxes(
     is_known = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
     is_own = (shown.box_code >= 0) & (shown.box_code == shown.code[image])
     is_lost = _mark(image[is_own & ~is_known], len(images))
-    texts = _list_boxes(image, corners, is_own & is_known, len(images))
-    truth = ["[]" if is_lost[row] else f"[{', '.join(texts[row])}]" for row in rows.tolist()]
+    is_used = is_own & is_known & ~is_lost[image]
+    texts = format_boxes(image[is_used], corners[is_used], len(images))
+    truth = [texts[row] for row in rows.tolist()]
     sizes = [None if np.isnan(size[row, 0]) else f"{size[row, 0]:.0f}x{size[row, 1]:.0f}" for row in rows.tolist()]
     names = images["name"].to_numpy(object)[rows]
     lacks = np.isnan(size[rows, 0]) & _mark(image[is_own], len(images))[rows] & (annotations.unit == "pixels")
     return truth, sizes, note_found("without_size", names[lacks].tolist(), *_WITHOUT_SIZE)
-
-
-def _list_boxes(image: Integers, corners: Floats, is_used: Flags, count: int) -> list[list[str]]:
-    texts: list[list[str]] = [[] for _ in range(count)]
-    for row, box in zip(image[is_used].tolist(), corners[is_used].tolist(), strict=True):
-        texts[row].append("[{:.8g}, {:.8g}, {:.8g}, {:.8g}]".format(*box))
-    return texts

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from detectime.boxes import Floats, Integers
 from detectime.labels.tables import TableError
 from detectime.notes import Note, note_found
 from detectime.schema import CORNERS
@@ -236,6 +237,29 @@ def parse_corners(value: Any, *, has_sizes: bool) -> tuple[float, float, float, 
         return UNKNOWN
     x, y, right, bottom = map(parse_number, value)
     return (x, y, x + right, y + bottom) if has_sizes else (x, y, right, bottom)
+
+
+def format_boxes(images: Integers, corners: Floats, count: int) -> list[str]:
+    """Return the boxes of each picture as they are in the column `schema.TRUTH`: JSON text.
+
+    Parameters
+    ----------
+    images
+        int64, shape (boxes,): the row of the picture of each box.
+    corners
+        Shape (boxes, 4): x1, y1, x2, y2 in fractions.
+    count
+        How many pictures there are.
+
+    Examples
+    --------
+    >>> format_boxes(np.array([1]), np.array([[0.25, 0.25, 0.75, 0.75]]), 2)
+    ['[]', '[[0.25, 0.25, 0.75, 0.75]]']
+    """
+    texts: list[list[str]] = [[] for _ in range(count)]
+    for image, box in zip(images.tolist(), corners.tolist(), strict=True):
+        texts[image].append("[{:.8g}, {:.8g}, {:.8g}, {:.8g}]".format(*box))
+    return [f"[{', '.join(boxes)}]" for boxes in texts]
 
 
 def read_json(path: str, **hooks: Any) -> Any:

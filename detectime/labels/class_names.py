@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from detectime.notes import shorten_text
 from detectime.sources.names import fold_name
 
+_SHOWN = 20  # names that a message lists
 _SIMILAR = 0.75  # likeness of a misspelled name
 _ADDED = frozenset(["copy", "kopie", "of"])  # what people and systems write before and after a name, beside numbers
 
@@ -58,6 +59,18 @@ class ClassNames:
         similar = self.find_similar(name) or self.find_similar(bare)
         found = similar or next(iter(difflib.get_close_matches(name, list(self._labels), 1, _SIMILAR)), None)
         return f"; did you mean {shorten_text(found)}?" if found else ""
+
+    def list_unknown(self, found: Mapping[str, str]) -> str:
+        """List names, or paths, that are no classes, with what is said of each: the first twenty, and how many more.
+
+        Examples
+        --------
+        >>> ClassNames({"ok": 4}).list_unknown({"train/OK": "2 files"})
+        "'train/OK' (2 files; did you mean 'ok'?)"
+        """
+        listed = [f"{shorten_text(n)} ({found[n]}{self.ask(n.rpartition('/')[2])})" for n in sorted(found)]
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        return ", ".join(listed[:_SHOWN]) + more
 
 
 @functools.lru_cache(4096)

@@ -42,7 +42,6 @@ _IsClass = Callable[[str], bool]
 SPLIT_FOLDER = "split_folder"
 """Column with the name of the folder above that of the class, such as ``train``; empty where there is none."""
 
-_SHOWN = 20  # folders that a message lists
 _MASK_ENDING = re.compile(rf"[_.-](?:{'|'.join(sorted(MASKS))})$")
 _MASK_WORD = rf"(?i)(?:^|[/_.-])(?:{'|'.join(sorted(MASKS))})[/.]"
 _LEAST_MASKS = 0.5  # of the files called as masks that must belong to a picture, so that all of them are masks
@@ -332,10 +331,8 @@ def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels
             unknown[place.unknown] += count
     if not unknown:
         return
-    names = ClassNames(labels)
-    listed = [_describe_folder(path, unknown[path], names) for path in sorted(unknown)]
-    more = len(listed) - _SHOWN
-    shown = ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    listed = {path: f"{count:,} {'file' if count == 1 else 'files'}" for path, count in unknown.items()}
+    shown = ClassNames(labels).list_unknown(listed)
     what, them, own = "folders are of no class", "them", "their names"
     if len(unknown) == 1:
         what, them, own = "folder is of no class", "it", "its name"
@@ -344,11 +341,6 @@ def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels
         "to `labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
         "folder a class"
     )
-
-
-def _describe_folder(path: str, count: int, names: ClassNames) -> str:
-    meant = names.ask(path.rpartition("/")[2])
-    return f"{shorten_text(path)} ({count:,} {'file' if count == 1 else 'files'}{meant})"
 
 
 def _explain_no_classes(images: str, found: _Found, names: ClassNames, labels: Iterable[str]) -> str:

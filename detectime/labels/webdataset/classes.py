@@ -170,12 +170,7 @@ def _explain_unknown(
     unknown: Mapping[str, list[str]], resolver: _Resolver, labels: Mapping[str, int], where: str
 ) -> str:
     count = sum(map(len, unknown.values()))
-    names = ClassNames(labels)
-    listed = [
-        f"{shorten_text(name)} ({len(paths):,}, such as {shorten_text(paths[0])}{names.ask(name)})"
-        for name, paths in sorted(unknown.items())
-    ]
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    listed = {name: f"{len(paths):,}, such as {shorten_text(paths[0])}" for name, paths in unknown.items()}
     what = "sample has a class that is" if count == 1 else "samples have classes that are"
     accepted = ", ".join(f"{name} ({number})" for name, number in labels.items())
     origin = resolver.numbers.origin
@@ -189,4 +184,6 @@ def _explain_unknown(
                 "there, with one name per line in the order of the numbers from 0"
             )
         )
-    return f"{where}: {count} {what} no label: {', '.join(listed[:20])}{more}; accepted: {accepted}; {remedy}"
+    return (
+        f"{where}: {count} {what} no label: {ClassNames(labels).list_unknown(listed)}; accepted: {accepted}; {remedy}"
+    )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from detectime.labels.annotations import GROUP_KEYS
+from detectime.labels.annotations import GROUP_KEYS, format_boxes
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.grouping import NO_GROUPS, group_pictures
 from detectime.labels.hagrid_records import BOX_FAULTS, convert_boxes
@@ -300,15 +300,12 @@ def _add_boxes(table: pd.DataFrame, members: _Members, root: str) -> list[Note]:
     found = convert_boxes(np.array(numbers, np.float64), sizes[rows], Path(root))
     is_usable = found.faults == 0
     corners = np.clip(found.corners, 0.0, 1.0) + 0.0  # no -0.0
-    texts: dict[int, list[str]] = {}
-    for place in np.flatnonzero(is_usable).tolist():
-        texts.setdefault(rows[place], []).append(f"[{', '.join(f'{value:.8g}' for value in corners[place].tolist())}]")
-    column = [f"[{', '.join(texts[row])}]" if row in texts else None for row in range(len(table))]
-    table[TRUTH] = _make_column(column)
+    at = np.array(rows)
+    texts = format_boxes(at[is_usable], corners[is_usable], len(table))
+    table[TRUTH] = _make_column([None if text == "[]" else text for text in texts])
     shown_sizes = [_format_size(width, height) for width, height in sizes.tolist()]
     if any(shown_sizes):
         table[TRUTH_SIZE] = _make_column(shown_sizes)
-    at = np.array(rows)
     paths = table["frame_path"].to_numpy(object)
     clipped = list(dict.fromkeys(paths[at[is_usable & found.is_clipped]].tolist()))
     one, many = "picture has a box that extends past its edge; it is clipped", "pictures have a box that extends past"
