@@ -18,7 +18,7 @@ from detectime.sources.contract import MissingFrameError
 from detectime.storage.urls import RemoteError
 
 PACKAGE = definitions.ROOT_DIR / "detectime"
-INTERNAL = {"AmbiguousColumnsError", "DamagedError", "WorkerLostError", "NodeLostError"}
+INTERNAL = {"AmbiguousColumnsError", "DamagedError", "MemberError", "NodeLostError", "WorkerLostError"}
 """Errors that the package catches itself."""
 LONG = "/a-folder/" + "with-a-long-name/" * 8 + "train.csv"
 

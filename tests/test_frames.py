@@ -450,6 +450,9 @@ def test_labels_that_are_numbered_automatically(csv: Path, images: Path, tmp_pat
     assert config.labels == {"fist": 0, "palm": 1}
     table = frame_table.read_labels(config, source)
     assert table["label"].tolist() == [1, 0, 1]
+    csv.write_text(HEADER + "a.jpg,v,1,all\n")
+    with pytest.raises(ConfigError, match="'all' is the name of the last row of tables"):
+        vocabulary.number_labels(dataclasses.replace(config, labels={}, labels_are_auto=True), source)
     later = dataclasses.replace(config, labels_are_auto=True)  # as `resume_config` returns it
     csv.write_text(HEADER + "a.jpg,v,1,call\nb.jpg,v,2,palm\n")
     assert vocabulary.number_labels(later, source).labels == {"fist": 0, "palm": 1, "call": 2}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from detectime.config import Config
+from pydantic import ValidationError
+
+from detectime.config import Config, list_faults
+from detectime.errors import ConfigError
 from detectime.labels.readers import choose_reader, find_labels_type, list_table_classes
 from detectime.labels.table_files import LabelTable, describe_table
 from detectime.labels.tables import TableError
@@ -65,4 +68,8 @@ def number_labels(config: Config, source: Source, rows: LabelTable | None = None
     data = config.data
     if labels_type == "hagrid" and not config.is_explicit("data.hagrid_classes"):  # under HaGRID's own names
         data = dataclasses.replace(data, hagrid_classes={name: name for name in found})
-    return dataclasses.replace(config, data=data, labels=numbers, labels_are_auto=False)
+    try:
+        return dataclasses.replace(config, data=data, labels=numbers, labels_are_auto=False)
+    except ValidationError as error:
+        faults = "; ".join(list_faults(error))
+        raise ConfigError(f"{describe_table(labels)}: {faults}; or give the classes numbers in `labels`") from error
