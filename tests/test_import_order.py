@@ -38,9 +38,9 @@ INSIDE = {
     ],
     "labels": [
         *("tables", "csv_files", "table_files", "columns", "names", "class_names", "layout", "grouping"),
-        *("frames_csv", "span_columns", "spans", "folders", "annotations"),
-        *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes", "webdataset"),
-        *("cvat", "coco", "voc", "yolo", "truth_json", "formats", "picture_names", "annotated"),
+        *("frames_csv", "span_columns", "spans", "annotations"),
+        *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes", "webdataset", "folders"),
+        *("cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "formats", "annotated"),
         *("readers", "vocabulary", "frame_table"),
     ],
     "labels.grouping": ["files", "numbers", "prefixes"],
