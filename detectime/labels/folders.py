@@ -358,8 +358,10 @@ def _explain_no_classes(images: str, found: _Found, names: ClassNames, labels: I
 
 
 def _list_archives(images: str) -> list[str]:
-    folder = "" if urls.is_remote(images) else urls.strip_file_scheme(images)
-    return sorted(filter(is_archive_name, os.listdir(folder))) if os.path.isdir(folder) else []
+    """Return the names of the archives in a local folder, or that of an archive itself."""
+    place = urls.strip_file_scheme(images).rstrip("/")
+    names = os.listdir(place) if os.path.isdir(place) else [place.rpartition("/")[2]]
+    return sorted(filter(is_archive_name, names))
 
 
 # -- notes
