@@ -57,7 +57,7 @@ from tools.fuzz import material, media
 _MAX_PIXELS = 100_000_000  # detection.max_pixels as delivered
 _REDUCED = 96  # pixels: what a worker asks for that looks for large faces
 _MOST_FRAMES = 40  # of a source that are read
-_MISTAKES = (AssertionError, AttributeError, LookupError, NameError, TypeError, ZeroDivisionError)
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
 _FARTHEST = 1e6  # pixels: no box of a sample is beyond
 
 
@@ -164,7 +164,7 @@ def _read_frames(source: Source, names: Iterable[str], exif: str = "apply") -> N
 def _check_cause(error: DocumentedError) -> None:
     """Find a mistake of detectime's own code among what decoders raise, which is all called a broken image."""
     cause = error.__cause__
-    if isinstance(cause, _MISTAKES):
+    if isinstance(cause, _MISTAKES) and not isinstance(cause, DocumentedError):
         last = traceback.extract_tb(cause.__traceback__)[-1]
         # The names of files of compiled packages are relative to where they were compiled.
         is_of_a_package = "site-packages" in last.filename or not os.path.isfile(last.filename)
