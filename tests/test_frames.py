@@ -157,8 +157,8 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
     [
         pytest.param("a.jpg,v,1,okay", "the class_name is not a label; accepted: no_gesture, stop", id="class"),
         pytest.param("a.jpg,v,1,", "the class_name is not a label", id="no class"),
-        pytest.param("a.jpg,v,1,OK", "did you mean 'ok' by 'OK'?", id="class in another case"),
-        pytest.param("a.jpg,v,1,4", "did you mean 'ok' by '4'?", id="number of a class"),
+        pytest.param("a.jpg,v,1,OK", "did you mean 'ok'?", id="class in another case"),
+        pytest.param("a.jpg,v,1,4", "did you mean 'ok', whose number is 4?", id="number of a class"),
         pytest.param(",v,1,ok", "the frame_path is empty", id="no path"),
         pytest.param("/etc/a.jpg,v,1,ok", "the frame_path is absolute", id="absolute"),
         pytest.param("../a.jpg,v,1,ok", "`..`", id="above"),

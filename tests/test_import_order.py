@@ -37,7 +37,7 @@ INSIDE = {
         *("registry", "quality"),
     ],
     "labels": [
-        *("tables", "csv_files", "table_files", "columns", "names", "class_names", "layout", "grouping"),
+        *("class_names", "tables", "csv_files", "table_files", "columns", "names", "layout", "grouping"),
         *("frames_csv", "span_columns", "spans", "annotations"),
         *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes", "webdataset", "folders"),
         *("cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "formats", "annotated"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectime.labels.class_names import ClassNames
 from detectime.notes import Note, note_found
 from detectime.sources.names import find_odd_names, fold_name, show_name
 
 
-def restore_class_names(rows: pd.DataFrame, labels: Iterable[str]) -> list[Note]:
+def restore_class_names(rows: pd.DataFrame, labels: Mapping[str, int]) -> list[Note]:
     """Give classes that are no labels, but another spelling of one, the spelling of the label; note which.
 
     Parameters
@@ -20,26 +21,24 @@ def restore_class_names(rows: pd.DataFrame, labels: Iterable[str]) -> list[Note]
     rows
         With `class_name` (text), which is changed.
     labels
-        The vocabulary.
+        The vocabulary: the number of each class.
 
     Examples
     --------
     >>> rows = pd.DataFrame({"class_name": ["ok ", "OK"]})
-    >>> print(*restore_class_names(rows, ["ok"]))
+    >>> print(*restore_class_names(rows, {"ok": 4}))
     1 class is read as the label that differs by Unicode form or blanks alone (the first: "'ok ' -> 'ok'")
     >>> rows["class_name"].tolist()
     ['ok', 'OK']
     """
-    known = {fold_name(name): name for name in labels}
-    names = rows["class_name"].unique().tolist()
-    restored = {
-        name: known[fold_name(name)] for name in names if name not in known.values() and fold_name(name) in known
-    }
+    names = ClassNames(labels)
+    found = {name: names.find(name) for name in rows["class_name"].unique().tolist()}
+    restored = {name: label for name, label in found.items() if label not in (None, name)}
     if not restored:
         return []
     rows["class_name"] = rows["class_name"].replace(restored)
     why = "label that differs by Unicode form or blanks alone"
-    shown = [f"{show_name(old)} -> {show_name(new)}" for old, new in restored.items()]
+    shown = [f"{show_name(old)} -> {label!r}" for old, label in restored.items()]
     return note_found("respelled_class", shown, f"class is read as the {why}", f"classes are read as the {why}")
 
 

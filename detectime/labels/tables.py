@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from detectime.errors import DocumentedError
+from detectime.labels.class_names import ClassNames
 from detectime.notes import Note, note_found, shorten_text
 from detectime.schema import RESERVED_COLUMNS
 
@@ -110,22 +109,8 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     is_unknown = ~rows["class_name"].isin(list(labels))
     first = rows["class_name"].iloc[int(is_unknown.to_numpy().argmax())] if is_unknown.any() else ""
     accepted = f"accepted: {', '.join(labels)}, or add it to `labels` in config.yml"
-    unknown_class = f"the class_name is not a label; {accepted}{_suggest_class(first, labels)}"
+    unknown_class = f"the class_name is not a label; {accepted}{ClassNames(labels).ask(first)}"
     return faults | {unknown_class: is_unknown}
-
-
-def _suggest_class(name: str, labels: Mapping[str, int]) -> str:
-    """Return which label may be meant by a class, as the end of a sentence; empty if none may be."""
-    numbers = {str(number): label for label, number in labels.items()}
-    plain = {_simplify(label): label for label in labels}
-    meant = numbers.get(name.strip()) or plain.get(_simplify(name))
-    if meant is None:
-        meant = next(iter(difflib.get_close_matches(name, list(labels), n=1)), None)
-    return f"; did you mean {meant!r} by {shorten_text(name)}?" if meant else ""
-
-
-def _simplify(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def refuse_rows(rows: pd.DataFrame, faults: Mapping[str, pd.Series], shown: Sequence[str], where: str) -> None:
