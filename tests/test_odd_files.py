@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,7 @@ from detectime.exports.export_folder import read_export
 from detectime.images import UnreadableImageError
 from detectime.pairing import MissingDetectionsError
 from detectime.schema import DamagedTableError, TableVersionError
-from detectime.sources import open_source
+from detectime.sources import open_source, video_decoder, video_packets
 from detectime.splits.split_file import read_split, update_split
 from detectime.storage.store import open_store
 from detectime.trace import trace_frame
@@ -164,6 +165,15 @@ def test_odd_detections_are_refused(change: Change, value: str, run_folder: Path
         run.pair_frames(run.pairing)
 
 
+@pytest.mark.parametrize("name", ["outcomes", "detections"])
+def test_names_of_columns_that_are_no_text_are_refused(name: str, run_folder: Path) -> None:
+    file = run_folder / f"{name}.parquet"
+    file.write_bytes(file.read_bytes().replace(b"outcome", b"outc\xffme"))
+    run = runs.open_run(run_folder)
+    with pytest.raises((DamagedTableError, RunError), match=rf"{name}\.parquet"):
+        _ = run.outcomes if name == "outcomes" else run.detections
+
+
 def test_lost_detections_are_refused(run_folder: Path) -> None:
     change_table(run_folder / "detections.parquet", lambda table: table.slice(1))
     run = runs.open_run(run_folder)
@@ -241,6 +251,39 @@ def test_odd_videos_cannot_be_read(old: bytes, new: bytes, reason: str, tmp_path
 def test_box_has_four_finite_numbers(number: Any) -> None:
     with pytest.raises(ValueError, match="is not a box of four finite numbers"):
         parse_corners([1, 2, 3, number], "bbox")
+
+
+@pytest.mark.extra
+def test_a_video_that_cannot_be_searched_is_read_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = need_extra("av")
+    clip = make(tmp_path / "clip.mkv", count=40, options={"g": "10"})
+
+    class Container:
+        """A container whose file FFmpeg refuses to search."""
+
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def seek(self, *_: Any, **__: Any) -> None:
+            raise av.error.PermissionError(1, "Operation not permitted")
+
+    def open_badly(path: str, **options: str) -> tuple[Any, Any]:
+        container, stream = video_packets.open_video(path, **options)
+        return Container(container), stream
+
+    names = ["clip.mkv/000005", "clip.mkv/000035", "clip.mkv/000002"]
+
+    def read() -> list[Any]:
+        return [frame.decode() for _, frame in open_source(str(clip)).read_frames(names)]  # type: ignore[union-attr]
+
+    expected = read()
+    monkeypatch.setattr(video_decoder, "open_video", open_badly)
+    assert all(np.array_equal(*pair) for pair in zip(read(), expected, strict=True))
 
 
 EXPORT = {

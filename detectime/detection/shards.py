@@ -383,7 +383,7 @@ def set_aside_damaged(store: Store, name: str) -> tuple[str, int]:
     ('detections.parquet.damaged', 0)
     """
     rescued: list[pa.Table] = []
-    with contextlib.suppress(pa.ArrowException, OSError, TableVersionError):
+    with contextlib.suppress(pa.ArrowException, OSError, UnicodeDecodeError, TableVersionError):
         file = _open_parquet(store, name)
         for number in range(file.num_row_groups):
             rows = _read_undamaged_columns(file, number)
@@ -405,7 +405,7 @@ def _read_undamaged_columns(file: pq.ParquetFile, number: int) -> pa.Table | Non
     """Read the columns of a row group that can be read; None if one that pairing needs cannot."""
     undamaged = []
     for name in file.schema_arrow.names:
-        with contextlib.suppress(pa.ArrowException, OSError):
+        with contextlib.suppress(pa.ArrowException, OSError, UnicodeDecodeError):
             file.read_row_group(number, columns=[name], use_threads=False)
             undamaged.append(name)
     if not set(PAIRING_COLUMNS) - {"orientation", "content"} <= set(undamaged):
@@ -418,7 +418,7 @@ def _arrow_errors_as_damage(name: str) -> Iterator[None]:
     """Turn errors of reading a file into `DamagedError`."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedError(name, str(error)) from error
 
 

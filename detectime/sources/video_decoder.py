@@ -131,12 +131,17 @@ class VideoDecoder:
 
     def _read_packets(self, start: int) -> Iterator[Any]:
         """Yield the packets of the file from a position on."""
+        import av
+
         index = self._index
         # Some formats seek to a later key than the one asked for, or into the middle of a packet.
         keys = index.keys[index.keys <= start][::-1][:_SEEK_ATTEMPTS] if start and index.seekable else ()
         for key in keys:
             self._is_fresh = False
-            self._container.seek(int(index.stamps[key]), stream=self._stream)
+            try:
+                self._container.seek(int(index.stamps[key]), stream=self._stream)
+            except (av.FFmpegError, OSError, ValueError):  # as FFmpeg does in a damaged file: it is read from its start
+                break
             packets = read_packets(self._container, self._stream)
             for packet in packets:
                 position = self._key_positions.get(packet.pts)

@@ -320,7 +320,7 @@ def read_table(
         if len(set(names)) < len(names):
             raise DamagedTableError(f"{store}/{file_name}: damaged (a column is there twice); run again to rewrite it")
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedTableError(f"{store}/{file_name}: damaged ({error}); run again to rewrite it") from error
     metadata = table.schema.metadata or {}
     found = parse_version(metadata.get(_VERSION, b""))
