@@ -255,6 +255,7 @@ def read_parquet_labels(path: Path, place: Place) -> None:
 def _read_frame(path: Path, place: Place) -> None:
     try:
         rows = pd.read_parquet(path)
+        _ = rows.columns.is_unique  # raises if it has names that pandas itself cannot use, such as a dict
     except Exception as error:  # what pandas cannot read is no DataFrame
         raise DocumentedError(str(error) or "no DataFrame") from error
     _read_labels(path, place, rows)
