@@ -38,7 +38,7 @@ INSIDE = {
     ],
     "labels": [
         *("class_names", "tables", "csv_files", "table_files", "columns", "names", "layout", "grouping"),
-        *("frames_csv", "span_columns", "spans", "annotations"),
+        *("frames_csv", "span_columns", "span_rows", "spans", "annotations"),
         *("hagrid_keys", "hagrid_records", "hagrid", "hagrid_boxes", "webdataset", "folders"),
         *("cvat", "coco", "voc", "yolo", "truth_json", "picture_names", "formats", "annotated"),
         *("readers", "vocabulary", "frame_table"),

@@ -479,7 +479,7 @@ def test_a_class_for_each_file_will_do(spoken: Path, tmp_path: Path) -> None:
 def test_columns_that_are_made_here_have_another_name_in_the_csv(spoken: Path, tmp_path: Path) -> None:
     made = [*sorted(RESERVED_COLUMNS), "frame_id"]
     values = [str(number) for number in range(len(made))]
-    rows = f"file,class_name,{','.join(made)}\na.mp4,ok,{','.join(values)}\n"
+    rows = f"file,start,end,class_name,{','.join(made)}\na.mp4,,,ok,{','.join(values)}\n"
     table = table_of(spoken, tmp_path, rows, 90)
     assert table[[f"{name}_in_csv" for name in made]].to_numpy().tolist() == [values]
     assert set(table) - {f"{name}_in_csv" for name in made} == {
@@ -490,7 +490,7 @@ def test_columns_that_are_made_here_have_another_name_in_the_csv(spoken: Path, t
 def test_spans_need_videos(spoken: Path, tmp_path: Path) -> None:
     (tmp_path / "spans.csv").write_text(f"{HEADER}a.mp4,0,1,ok\n")
     config = make_config(images=str(spoken), labels=str(tmp_path / "spans.csv"))
-    with pytest.raises(TableError, match=r"the labels are spans of videos; set data\.source_type to `videos`"):
+    with pytest.raises(TableError, match=r"spans of videos, such as 'a\.mp4'; set data\.source_type to `videos`"):
         frame_table.read_labels(config, open_videos(config))
 
 

@@ -12,6 +12,7 @@ from detectime.config import Config
 from detectime.errors import ConfigError
 from detectime.labels import annotated, folders, hagrid, spans, table_files, webdataset
 from detectime.labels.csv_files import normalize_column
+from detectime.labels.span_rows import choose_class_column
 from detectime.labels.table_files import LabelTable
 from detectime.labels.tables import TableError
 from detectime.sources.contract import Source
@@ -104,7 +105,7 @@ def list_table_classes(config: Config, labels: LabelTable, source: Source) -> li
     >>> list_table_classes(load_config(), pd.DataFrame({"class_name": ["ok", "stop", "ok"]}), source)
     ['ok', 'stop']
     """
-    column = spans.choose_class_column(table_files.read_columns(labels))
+    column = choose_class_column(table_files.read_columns(labels))
     rows, _ = table_files.read_table(labels, (column,))
     return [str(name) for name in rows[column].unique() if name.strip()]
 

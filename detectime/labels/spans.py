@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,47 +15,15 @@ from detectime.images import UnreadableImageError
 from detectime.labels.columns import number_classes, set_attrs
 from detectime.labels.csv_files import normalize_column
 from detectime.labels.names import restore_class_names
-from detectime.labels.span_columns import AmbiguousColumnsError, find_span_columns, is_measure, list_time_columns
-from detectime.labels.table_files import (
-    LabelTable,
-    describe_table,
-    match_columns,
-    read_columns,
-    read_table,
-)
-from detectime.labels.tables import (
-    TableError,
-    find_faults,
-    format_names,
-    refuse_rows,
-    refuse_rows_with_reasons,
-    rename_reserved_columns,
-)
+from detectime.labels.span_rows import TOLERANCE, check_rows, read_rows
+from detectime.labels.table_files import LabelTable, describe_table, read_table
+from detectime.labels.tables import TableError
 from detectime.notes import Note, note_found, shorten_text
-from detectime.schema import RESERVED_COLUMNS
 from detectime.sources.contract import MissingFrameError, Source
-from detectime.sources.file_kinds import IMAGE_SUFFIXES
 from detectime.sources.listing import Listing, collect_listing
 from detectime.sources.video_index import VideoIndex
 from detectime.sources.video_times import Hole
 from detectime.sources.videos import VideoSource, format_frame_path, is_video
-
-COLUMNS = ("file", "start", "end", "class_name")
-"""Columns of the csv."""
-
-_IMAGE_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".gif")
-"""Suffixes that a `file` must not have: FFmpeg takes an image for a video of one frame. A GIF may move."""
-
-_CLASS_COLUMNS = ("class_name", "class")
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?"
-_BOTH = r"\W*[0-9.]+\s*(?:-|–|,|;|to)\s*[0-9.]+\W*"  # both ends in one column, such as [0.5, 1.5]
-_FRACTION = r"[0-9]*\.[0-9]+"
-_SCALES = {"seconds": 1.0, "milliseconds": 0.001, "frames": 1.0}
-_TOLERANCE = 0.0005  # seconds: many files round the times of their frames to a millisecond
-_SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"
-_FRAMES = r"(?:[0-9]{1,15}(?:\.0+)?)?"
-_RESERVED = RESERVED_COLUMNS | {"frame_path", "frame_id"}
-_IF_EMPTY = {"start": "0", "end": "inf"}
 
 _IndexOrError = VideoIndex | MissingFrameError | UnreadableImageError
 """The frames of a file, or the reason why it has none."""
@@ -102,7 +69,7 @@ def read_spans(
     Parameters
     ----------
     labels_csv
-        A csv or Parquet file, or a DataFrame, with the columns in `COLUMNS` (`class_name` may be called `class`).
+        A csv or Parquet file, or a DataFrame, with the columns in `span_rows.COLUMNS` (many call `class_name` `class`).
         `start` and `end` are in seconds (see `span_zero`); the frame at `end` is excluded; empty means from the
         beginning, to the end. `span_columns.find_span_columns` has other names of the two, also for milliseconds and
         numbers of frames, which count from 0. A row covers a whole file if no column looks like a time.
@@ -136,11 +103,11 @@ def read_spans(
         values. The message lists the first twenty wrong rows.
     """
     videos = _check_source(labels_csv, source)
-    rows, unit, notes = _read_rows(labels_csv)
+    rows, unit, notes = read_rows(labels_csv)
     sha256 = rows.attrs["labels_sha256"]
     notes += restore_class_names(rows, labels)
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
-    start, end = _check_rows(rows, unit, kept, labels, labels_csv)
+    start, end = check_rows(rows, unit, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])
     found = _find_frames(rows, start, end, unit, indexes, every, span_zero)
     table = _build_table(rows, kept, found, videos)
@@ -197,114 +164,6 @@ def _check_source(labels_csv: LabelTable, source: Source) -> VideoSource:
     )
 
 
-def _read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
-    """Read the csv, with its columns named as in `COLUMNS`, and the unit of `start` and `end`.
-
-    Notes are about renamed columns, and rows that cover whole files.
-    """
-    names, where = read_columns(labels_csv), describe_table(labels_csv)
-    class_name = choose_class_column(names)
-    rows, notes = read_table(labels_csv, ("file", class_name))
-    rows = rows.rename(columns={class_name: "class_name"})
-    try:
-        found = find_span_columns([str(name) for name in rows if name not in ("file", "class_name")])
-        if found is None:
-            _refuse_values(rows)
-    except AmbiguousColumnsError as error:
-        raise TableError(f"{where}: {error}") from error
-    if found is None:
-        rows, renamed = rename_reserved_columns(rows, _RESERVED)
-        others = [str(name) for name in rows if name not in ("file", "class_name")]
-        text = "row covers a whole video" if len(rows) == 1 else "rows cover whole videos"
-        why = f"the csv has no columns start and end{f', but {format_names(others)}' if others else ''}"
-        return (
-            rows.assign(start="", end=""),
-            "seconds",
-            [Note("whole_files", len(rows), f"{text}: {why}"), *notes, *renamed],
-        )
-    others = [name for name in list_time_columns(names) if name not in (found.start, found.end)]
-    one, many = (
-        "other column may be a time, and is kept as it is",
-        "other columns may be times, and are kept as they are",
-    )
-    notes += note_found("unused_times", others, one, many)
-    if (found.start, found.end) != ("start", "end"):
-        pairs = f"{found.start} -> start", f"{found.end} -> end"
-        notes += note_found(
-            "other_spelling", pairs, "column is read in another spelling", "columns are read in another spelling"
-        )
-        rows = rows.rename(columns={found.start: "start", found.end: "end"})
-    rows, renamed = rename_reserved_columns(rows, _RESERVED)
-    if found.unit != "seconds":
-        zero = ", the first of which is 0" if found.unit == "frames" else ""
-        text = f"{'span is' if len(rows) == 1 else 'spans are'} in {found.unit}{zero}; the frame at the end is excluded"
-        notes.append(Note("span_unit", len(rows), text))
-    return rows, found.unit, [*notes, *renamed]
-
-
-def choose_class_column(names: Sequence[str]) -> str:
-    """Return what the column of classes is called, in this spelling or another: many call it `class`.
-
-    Examples
-    --------
-    >>> choose_class_column(["file", "Class"]), choose_class_column(["file", "class", "class_name"])
-    ('class', 'class_name')
-    """
-    for name in _CLASS_COLUMNS:
-        if name in names or match_columns(names, [name]):
-            return name
-    return "class_name"
-
-
-def _refuse_values(rows: pd.DataFrame) -> None:
-    """Refuse columns whose values may be times, although their names do not say so."""
-    names = [str(name) for name in rows if name not in ("file", "class_name")]
-    values = {name: rows[name].str.strip() for name in names}
-    remedy = "accepted: start and end, in seconds; if each row is about a whole video, add both, empty"
-    for name, column in values.items():
-        if column.str.fullmatch(f"{_CLOCK}|{_BOTH}").all():
-            raise AmbiguousColumnsError(
-                f"{shorten_text(name)} holds what may be times, such as {shorten_text(column.iloc[0])}; {remedy}"
-            )
-    for first, last in itertools.pairwise(names):
-        pair = [values[name] for name in (first, last)]
-        are_seconds = all(column.str.fullmatch(_SECONDS).all() and (column != "").all() for column in pair)
-        if not are_seconds or not any(column.str.fullmatch(_FRACTION).any() for column in pair):
-            continue
-        start, end = (column.astype("float64") for column in pair)
-        if (start < end).all() and not is_measure(first) and not is_measure(last):
-            raise AmbiguousColumnsError(
-                f"{shorten_text(first)} and {shorten_text(last)} may say where spans start and end; did you mean "
-                f"'start' and 'end'? {remedy}"
-            )
-
-
-def _check_rows(
-    rows: pd.DataFrame, unit: str, kept: list[str], labels: Mapping[str, int], labels_csv: LabelTable
-) -> tuple[pd.Series, pd.Series]:
-    """Refuse the csv if a row is wrong; return where spans start and end, in seconds or frames."""
-    times = rows[["start", "end"]].apply(lambda column: column.str.strip())
-    form = _FRAMES if unit == "frames" else _SECONDS
-    are_times = times.apply(lambda column: column.str.fullmatch(form)).all(axis=1)
-    start, end = (
-        pd.to_numeric(times[column].where(are_times, "").replace("", value)) * _SCALES[unit]
-        for column, value in _IF_EMPTY.items()
-    )
-    accepted = "whole numbers of frames" if unit == "frames" else f"{unit}, such as 12.5"
-    faults = find_faults(rows, "file", labels) | {
-        "the file is an image; list images in a csv with frame_path": rows["file"]
-        .str.strip()
-        .str.lower()
-        .str.endswith(_IMAGE_SUFFIXES),
-        f"start and end must be {accepted}, or empty": ~are_times,
-        "the end is not after the start": are_times & (end <= start),
-    }
-    refuse_rows(rows, faults, COLUMNS, describe_table(labels_csv))
-    overlaps = _find_overlaps(rows, start, end, kept)
-    refuse_rows_with_reasons(rows, overlaps, COLUMNS, describe_table(labels_csv))
-    return start, end
-
-
 def _index_videos(source: VideoSource, files: pd.Series) -> dict[str, _IndexOrError]:
     indexes: dict[str, _IndexOrError] = {}
     for file in files.unique():
@@ -340,7 +199,7 @@ def _find_frames(
         else:
             offsets = (index.offset, 0.0) if span_zero == "player" else (0.0, index.offset)
             numbers, others = (_choose_frames(index.seconds, offset, first, last, every) for offset in offsets)
-            end_of_video = offsets[0] + _estimate_duration(index) + _TOLERANCE
+            end_of_video = offsets[0] + _estimate_duration(index) + TOLERANCE
             if not np.array_equal(numbers, others):
                 found.of_late_pictures[file] = None
         found.numbers.append(numbers)
@@ -354,7 +213,7 @@ def _find_frames(
 def _choose_frames(seconds: Floats, offset: float, start: float, end: float, every: int | str | None) -> Integers:
     """Choose the frames of a span by the times at which they are shown, which begin with an offset."""
     times = seconds + offset
-    first, last = np.searchsorted(times, np.array([start, end]) - _TOLERANCE)
+    first, last = np.searchsorted(times, np.array([start, end]) - TOLERANCE)
     return _take_steps(times, int(first), int(last), every, max(start, offset))
 
 
@@ -364,7 +223,7 @@ def _take_steps(times: Floats, first: int, last: int, every: int | str | None, s
         return np.arange(first, last, every or 1)
     # Take the first frame of each step; steps may be far shorter than frames. They begin with the pictures.
     begin = (times[first] if first < last else 0.0) if start is None else start
-    steps = np.maximum(times[first:last] - begin + _TOLERANCE, 0) // float(every.removesuffix("s"))
+    steps = np.maximum(times[first:last] - begin + TOLERANCE, 0) // float(every.removesuffix("s"))
     found: Integers = first + np.flatnonzero(np.diff(steps, prepend=-1))
     return found
 
@@ -441,26 +300,6 @@ def _describe_holes(holes: Sequence[Hole]) -> str:
     """Describe the first of the holes of a video."""
     first = f"{holes[0].missing} after frame {holes[0].after}"
     return first if len(holes) == 1 else f"{first}, the first of {len(holes)} holes"
-
-
-def _find_overlaps(rows: pd.DataFrame, start: pd.Series, end: pd.Series, values: list[str]) -> dict[int, str]:
-    """Find rows whose span overlaps another of the same video that has another class or another value."""
-    # Rows with the same values have the same group number.
-    groups = rows.groupby(values, sort=False, dropna=False).ngroup().to_numpy()
-    classes, files = rows["class_name"].to_numpy(), rows["file"].to_numpy()
-    starts, ends = start.to_numpy(), end.to_numpy()
-    reasons: dict[int, str] = {}
-    open_rows: list[int] = []  # of two groups at most
-    for row in np.lexsort([starts, files]).tolist():
-        overlapping = [k for k in open_rows if files[k] == files[row] and ends[k] > starts[row] + _TOLERANCE]
-        other = next((k for k in overlapping if groups[k] != groups[row]), None)
-        if other is not None:
-            what = "class" if classes[other] != classes[row] else "value in a further column"
-            reasons[row] = f"the span overlaps row {other + 1}, which has another {what}"
-        # Keep the row that ends last, and the last of the other groups: if any overlaps the next row, one of them does.
-        latest, *others = sorted([*overlapping, row], key=lambda k: -ends[k])
-        open_rows = [latest, *[k for k in others if groups[k] != groups[latest]][:1]]
-    return reasons
 
 
 def _format_span(rows: pd.DataFrame, row: int) -> str:

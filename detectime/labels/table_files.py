@@ -34,6 +34,9 @@ from detectime.storage import urls
 LabelTable = str | os.PathLike[str] | pd.DataFrame
 """The path or URL of a csv or Parquet file, or its content."""
 
+OTHER_SPELLING = ("column is read in another spelling", "columns are read in another spelling")
+"""Of a note: one, and several."""
+
 _VIDEOS = ("video", "videos", "video_path", "clip", "movie")
 _SIMILAR = {
     "frame_path": ("path", "filepath", "filename", "file", "image", "img", "images", "frame"),
@@ -113,8 +116,7 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     renamed = match_columns(list(rows.columns), needed)
     _check_needed(list(rows.columns), [name for name in needed if name not in renamed.values()], where)
     rows = rows.rename(columns=renamed)
-    one, many = "column is read in another spelling", "columns are read in another spelling"
-    notes = note_found("other_spelling", [f"{old} -> {new}" for old, new in renamed.items()], one, many)
+    notes = note_found("other_spelling", [f"{old} -> {new}" for old, new in renamed.items()], *OTHER_SPELLING)
     alike = [str(name) for name in rows if name not in needed and normalize_column(str(name)) in needed]
     why = "called almost as one that is read"
     notes += note_found("similar_columns", alike, f"further column is {why}", f"further columns are {why}")
