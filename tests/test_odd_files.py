@@ -254,6 +254,17 @@ def test_box_has_four_finite_numbers(number: Any) -> None:
 
 
 @pytest.mark.extra
+def test_a_header_that_promises_too_many_frames_takes_no_memory(tmp_path: Path) -> None:
+    need_extra("av")
+    clip = make(tmp_path / "clip.avi", count=10, codec="mpeg4", options={})
+    content = bytearray(clip.read_bytes())
+    place = content.find(b"strh") + 8 + 32  # the length of the stream
+    content[place : place + 4] = (2**31).to_bytes(4, "little")
+    clip.write_bytes(content)
+    assert len(list(open_source(str(clip)).list_frames())) == 10
+
+
+@pytest.mark.extra
 def test_a_video_that_cannot_be_searched_is_read_from_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

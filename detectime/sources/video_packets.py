@@ -27,6 +27,7 @@ _FEW_BYTES = {"probesize": "200000"}  # what is read at most to find the streams
 _OTHER_DELIMITERS = {"h264": b"\0\0\1\x46\1", "hevc": b"\0\0\1\x09"}
 _DELIMITER_BYTES = 6  # that a delimiter takes at most, with a start code of four bytes
 _MAX_ATTEMPTS = 100  # at reading on: more packets of sound than are stored between two pictures
+_MOST_LOST = 10_000_000  # frames: two days of 60 per second, for the same reason as the next
 _MAX_DURATION = 7 * 86400  # seconds: a header that states more is damaged, and its frames would fill the memory
 
 
@@ -183,7 +184,12 @@ def find_shown_order(path: str) -> Integers:
 
 
 def count_lost(path: str, container: Any, stream: Any, packets: Packets, seconds: Floats, step: float) -> int:
-    """Return how many frames the header promises past the end of the file."""
+    """Return how many frames the header promises past the end of the file; 0 if no file could have so many."""
+    count = _count_promised(path, container, stream, packets, seconds, step)
+    return count if count <= _MOST_LOST else 0
+
+
+def _count_promised(path: str, container: Any, stream: Any, packets: Packets, seconds: Floats, step: float) -> int:
     promised = int(stream.frames)
     if "mp4" in container.format.name.split(","):
         promised = max(promised, len(stream.index_entries))  # the first counts no fragments
