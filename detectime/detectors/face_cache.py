@@ -311,7 +311,7 @@ def read_replaced_sha256(path: Path) -> str | None:
     >>> read_replaced_sha256(Path("missing.parquet")) is None
     True
     """
-    with contextlib.suppress(pa.ArrowException, OSError):
+    with contextlib.suppress(pa.ArrowException, OSError, UnicodeDecodeError):
         found = (pq.read_schema(path).metadata or {}).get(REPLACED)
         return None if found is None else found.decode()
     return None
