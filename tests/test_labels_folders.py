@@ -311,13 +311,19 @@ def test_a_prefix_within_the_name_of_a_class_is_no_class() -> None:
         (["ok/1.jpg", "ok/2.jpg", "stop/1.jpg", "stop/2.jpg"], True),
         (["ok/1.jpg", "ok/2.jpg", "ok/90.jpg", "ok/91.jpg", "stop/1.jpg", "stop/2.jpg", "like/1.jpg"], True),
         ([f"{name}/{k}.jpg" for name in ("ok", "stop") for k in (1, 2, 3, 70, 71, 72)], False),
+        ([f"{part}/{name}/{k}.jpg" for part in ("train", "test") for name in ("ok", "stop") for k in (1, 2)], True),
+        ([f"{name}/{part}_{k}.jpg" for part in ("Training", "Test") for name in ("ok", "stop") for k in (1, 2)], True),
+        ([f"train/{name}/{k}.jpg" for name in ("ok", "stop") for k in range(9)] + ["test/ok/1.jpg", "test/ok/50.jpg"],
+         True),
         (["ok/1.jpg", "ok/2.jpg"], False),  # one class
         (["ok/2024-05-01 10-22-31.jpg", "stop/2024-05-01 10-22-40.jpg"], False),  # one recording of both
         (["ok/anna_1.jpg", "ok/anna_2.jpg", "stop/anna_1.jpg"], False),
     ],
-)
+)  # fmt: skip
 def test_one_recording_per_class_says_nothing_of_who_is_in_it(paths: list[str], is_unknown: bool) -> None:
-    notes = {note.kind: note for note in group(*paths).notes}
+    classes = [next(part for part in path.split("/") if part not in ("train", "test")) for path in paths]
+    found = group_files(paths, classes)
+    notes = {note.kind: note for note in found.notes}
     assert notes.keys() == {"groups", *([grouping.NO_GROUPS] if is_unknown else [])}
     if is_unknown:
         assert "cannot know who is who" in str(notes[grouping.NO_GROUPS])

@@ -21,7 +21,7 @@ from detectime.labels.class_names import simplify_name
 from detectime.labels.grouping.files import Files, Keys, find_unique, fit_files, simplify_group
 from detectime.labels.grouping.numbers import group_by_numbers, read_numbers
 from detectime.labels.grouping.prefixes import group_by_prefix
-from detectime.labels.layout import LAYOUT, drop_hagrid_prefix, names_split
+from detectime.labels.layout import LAYOUT, SPLITS, drop_hagrid_prefix, names_split
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found
 from detectime.sources.names import fold_name
@@ -31,6 +31,7 @@ NO_GROUPS = "no_groups"
 
 _REMEDY = "put the files of each person or video into a folder of their own below that of the class"
 _CANNOT_KNOW = "a split cannot know who is who, and may put one person into several parts"
+_SPLIT_WORD = rf"(?i)(?:^|[^a-z])(?P<split>{'|'.join(sorted(SPLITS))})(?:[^a-z]|$)"
 _FEWEST_RECORDINGS = 2  # of a class by numbers alone, for its groups to say anything of who is in them
 
 
@@ -301,10 +302,13 @@ def _note_unknown(found: Sequence[str], one: str, many: str) -> list[Note]:
 
 
 def _are_recordings_of_classes(files: Files, codes: Integers) -> bool:
-    """Whether most of several classes are one group each, which no other class shares."""
-    pairs = pd.DataFrame({"class": files.classes.to_pandas(), "group": codes}).drop_duplicates()
-    is_shared = pairs["group"].duplicated(keep=False)
-    counts = (~is_shared).groupby(pairs["class"]).sum()
-    counts = counts[~is_shared.groupby(pairs["class"]).any()]
-    lone = int((counts < _FEWEST_RECORDINGS).sum())
-    return pairs["class"].nunique() > 1 and lone > pairs["class"].nunique() / 2
+    """Whether most of several classes are one group each, which no other class shares, in their largest split part."""
+    parts = pc.struct_field(pc.extract_regex(files.paths, _SPLIT_WORD), "split").fill_null("")
+    table = pd.DataFrame({"class": files.classes.to_pandas(), "part": parts.to_pandas(), "group": codes})
+    largest = table.value_counts(["class", "part"], sort=True).reset_index().drop_duplicates("class")
+    is_shared = table.groupby("group")["class"].nunique() > 1
+    pairs = table.drop_duplicates()
+    groups = pairs.merge(largest[["class", "part"]]).groupby("class")["group"].nunique()
+    alone = ~is_shared[pairs["group"]].groupby(pairs["class"].to_numpy()).any()
+    lone = int((groups[alone[groups.index]] < _FEWEST_RECORDINGS).sum())
+    return len(groups) > 1 and lone > len(groups) / 2
