@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -258,6 +259,43 @@ def test_folders_of_any_source(kind: str, tmp_path: Path) -> None:
     assert table["frame_path"].tolist() == names[:3]
     assert table["video_name"].tolist() == ["anna", "anna", "ben"]
     assert table[SPLIT_FOLDER].tolist() == ["train", "train", "val"]
+
+
+@pytest.mark.parametrize("name", ["t2.zip.part", "t2.zip.crdownload", "t2.zip.1", "t2", "read.me"])
+def test_files_beside_archives_are_told(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t1.zip", "w") as archive:
+        archive.writestr("ok/1.jpg", b"image")
+    content = (tmp_path / "t1.zip").read_bytes()
+    (tmp_path / name).write_bytes(b"text" if name == "read.me" else content[:30] if "." in name else content)
+    (tmp_path / "labels.csv").write_text("a")
+    table = read_folders(str(tmp_path), list_source(open_source(str(tmp_path))), {"ok": 4})
+    (note,) = [note for note in table.attrs["notes"] if note.kind == "beside_archives"]
+    assert (note.count, note.example) == (2, "labels.csv" if name == "read.me" else name)
+
+
+def test_an_archive_without_an_ending_gets_its_remedy(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "download", "w") as archive:
+        archive.writestr("ok/1.jpg", b"image")
+    with pytest.raises(TableError, match=r"'download' is an archive.*call it \.zip"):
+        read_folders(str(tmp_path), list_source(open_source(str(tmp_path))), {"ok": 4})
+
+
+@pytest.mark.extra
+def test_what_is_no_video_is_told_where_videos_lie_in_folders(tmp_path: Path) -> None:
+    av = need_extra("av")
+    (tmp_path / "ok").mkdir()
+    with av.open(str(tmp_path / "ok" / "anna.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    for name in ("ok/bad.mp4", "ok/x.jpg", "ok/.hidden"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    table = read_folders(str(tmp_path), list_source(open_source(str(tmp_path), "videos")), {"ok": 4})
+    notes = {note.kind: note for note in table.attrs["notes"]}
+    assert (notes["broken_videos"].count, notes["broken_videos"].example) == (1, "ok/bad.mp4")
+    assert (notes["no_videos"].count, notes["no_videos"].example) == (1, "ok/x.jpg")
 
 
 # -- groups

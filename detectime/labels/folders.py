@@ -32,9 +32,11 @@ from detectime.labels.layout import (
 from detectime.labels.tables import TableError, format_names
 from detectime.labels.webdataset import is_webdataset
 from detectime.notes import Note, note_found, shorten_text
-from detectime.sources.file_kinds import is_archive_name
+from detectime.sources.file_kinds import IMAGE_SUFFIXES, is_archive_name, recognise_path
+from detectime.sources.folder import FolderSource
 from detectime.sources.listing import Listing
 from detectime.sources.names import fold_name
+from detectime.sources.videos import is_video
 from detectime.storage import urls
 
 _IsClass = Callable[[str], bool]
@@ -123,6 +125,7 @@ def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group
     add_listing(table, listing, pa.array(found.positions[rows], pa.int32()))
     outside = found.paths.filter(pa.array(~is_labelled))
     notes = [*groups.notes, *_note_splits(table), *_note_outside(outside), *found.notes, *_note_absent(table, labels)]
+    notes += [*_note_unlisted_videos(images, listing), *_note_beside_archives(images, listing)]
     everything = pa.array(np.arange(len(listing.names), dtype=np.int32))  # notes tell of each file that is left out
     set_attrs(table, listing, everything, hash_names(listing), notes=notes)
     return number_classes(table, labels)
@@ -349,6 +352,10 @@ def _explain_no_classes(images: str, found: _Found, names: ClassNames, labels: I
     archives = [name for name in _list_archives(images) if names.find(drop_hagrid_prefix(name.partition(".")[0]))]
     if archives:
         remedy = f"unpack each archive, such as {shorten_text(archives[0])}, into a folder that is called as its class"
+    elif renamed := [name for name in _list_local_files(images) if _may_be_archive(images, name)]:
+        remedy = (
+            f"{shorten_text(renamed[0])} is an archive, or the beginning of one: finish it, and call it .zip or .tar"
+        )
     elif names.find(drop_hagrid_prefix(own.partition(".")[0])):
         remedy = f"{shorten_text(own)} is called as a class itself: set `images` to the folder above"
     return (
@@ -362,6 +369,22 @@ def _list_archives(images: str) -> list[str]:
     place = urls.strip_file_scheme(images).rstrip("/")
     names = os.listdir(place) if os.path.isdir(place) else [place.rpartition("/")[2]]
     return sorted(filter(is_archive_name, names))
+
+
+def _list_local_files(images: str) -> list[str]:
+    """Return the names of the files in a local folder, sorted, but for hidden ones and archives."""
+    place = urls.strip_file_scheme(images)
+    if not os.path.isdir(place):
+        return []
+    with os.scandir(place) as entries:
+        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    return sorted(name for name in names if not is_archive_name(name))
+
+
+def _may_be_archive(images: str, name: str) -> bool:
+    """Whether a file is an archive that is not called so, or one whose download did not end."""
+    is_part = re.search(r"(?i)\.(?:zip|tar)\b", name) is not None
+    return is_part or recognise_path(os.path.join(urls.strip_file_scheme(images), name)).name in ("zip", "tar")
 
 
 # -- notes
@@ -380,6 +403,36 @@ def _note_splits(table: pd.DataFrame) -> list[Note]:
 def _note_outside(outside: pa.Array) -> list[Note]:
     one, many = "file is in no folder of a class, and left out", "files are in no folder of a class, and left out"
     return note_found("no_class", sorted(outside.to_pylist()), one, many)
+
+
+def _note_unlisted_videos(images: str, listing: Listing) -> list[Note]:
+    """Note the files of a source of videos that have no frame: they are no videos, or broken."""
+    root = urls.strip_file_scheme(images)
+    first = os.path.dirname(os.fsdecode(listing.names[0].as_py()))
+    if not is_video(first) or not os.path.isfile(os.path.join(root, first)):
+        return []
+    read = set(pc.unique(pc.replace_substring_regex(listing.names, r"(?s)/[^/]*$", "")).to_pylist())
+    names = pa.array([os.fsencode(file) for file, _ in FolderSource(root).list_frames()], pa.binary())
+    is_hidden = find_no_pictures(names, decode_names(names))["hidden"]
+    left = sorted(os.fsdecode(name) for name in names.filter(pa.array(~is_hidden)).to_pylist() if name not in read)
+    broken, others = list(filter(is_video, left)), [name for name in left if not is_video(name)]
+    one, many = "file is a video that cannot be read", "files are videos that cannot be read"
+    return [
+        *note_found("broken_videos", broken, f"{one}, and left out", f"{many}, and left out"),
+        *note_found("no_videos", others, "file is no video, and left out", "files are no videos, and left out"),
+    ]
+
+
+def _note_beside_archives(images: str, listing: Listing) -> list[Note]:
+    """Note the files beside archives that are read, those first that may be archives themselves."""
+    files = [name for name in _list_local_files(images) if not name.lower().endswith(IMAGE_SUFFIXES)]
+    if not files or not _list_archives(images):
+        return []
+    is_listed = pc.is_in(pa.array(map(os.fsencode, files), pa.binary()), value_set=listing.names).to_pylist()
+    beside = [name for name, listed in zip(files, is_listed, strict=True) if not listed]
+    beside.sort(key=lambda name: not _may_be_archive(images, name))
+    why = "beside the archives is not read; an archive is whole, and called .zip or .tar"
+    return note_found("beside_archives", beside, f"file {why}", f"files {why.replace(' is not', ' are not', 1)}")
 
 
 def _note_absent(table: pd.DataFrame, labels: Mapping[str, int]) -> list[Note]:
