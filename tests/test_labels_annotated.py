@@ -110,7 +110,7 @@ def test_pictures_without_boxes_are_left_out_without_no_gesture(tmp_path: Path) 
             ["4", "dog"],
             r"none of its 2 labels is a class: '4', 'dog'; did you mean 'ok', whose number is 4\?; accepted",
         ),
-        ([""], "no box has a label, so that no picture has a class"),
+        ([""], "no box that can be used has a label, so that no picture has a class; export upright boxes"),
         (["ok", "stop"], "no picture shows a class: 1 annotated picture has boxes of several classes"),
     ],
 )
@@ -222,6 +222,60 @@ def test_attributes_of_cvat_name_the_person(tmp_path: Path) -> None:
         archive.write(file, "annotations.xml")
     assert recognise(str(tmp_path / "task.zip")) == "cvat"
     assert len(read(str(tmp_path / "task.zip"), "0.jpg", "1.jpg", labels_type="cvat")) == 2
+
+
+def write_shapes(folder: Path, *contents: str) -> str:
+    """Write a file of CVAT with the shapes of ``0.jpg``, ``1.jpg``, …"""
+    images = [
+        f'<image id="{k}" name="{k}.jpg" width="640" height="480">{shapes}</image>' for k, shapes in enumerate(contents)
+    ]
+    file = folder / "annotations.xml"
+    file.write_text(f"<annotations><version>1.1</version>{''.join(images)}</annotations>")
+    return str(file)
+
+
+def make_box(label: str, more: str = "") -> str:
+    return f'<box label="{label}" occluded="0" xtl="160" ytl="120" xbr="480" ybr="360"{more}></box>'
+
+
+POLYGON = '<polygon label="stop" points="1,1;9,1;5,9"/>'
+ROTATED = make_box("stop", ' rotation="15"')
+
+
+def test_a_tag_of_cvat_is_the_class_of_its_picture(tmp_path: Path) -> None:
+    def tag(label: str, person: str = "__undefined__") -> str:
+        return f'<tag label="{label}"><attribute name="person">{person}</attribute></tag>'
+
+    ok, hand = make_box("ok"), make_box("hand")
+    contents = [tag("ok", "anna"), tag("stop") + hand, tag("ok") + ok, tag("stop") + ok, tag("blurry"), "", ok]
+    path = write_shapes(tmp_path, *contents)
+    table = read(path, *(f"{k}.jpg" for k in range(7)), labels_type="cvat").set_index("frame_path")
+    box = "[[0.25, 0.25, 0.75, 0.75]]"
+    assert table["class_name"].to_dict() == {
+        **{"0.jpg": "ok", "1.jpg": "stop", "2.jpg": "ok", "5.jpg": "no_gesture", "6.jpg": "ok"}
+    }
+    assert table[TRUTH].tolist() == ["[]", "[]", box, "[]", box]
+    assert table.loc["0.jpg", "video_name"] == "anna"
+    assert "__undefined__" not in set(table["video_name"])
+    assert list_kinds(table).items() >= {"tag": 5, "two_classes": 1, "other_label": 2, "without_box": 1}.items()
+    assert list_classes(path, "cvat") == ["blurry", "hand", "ok", "stop"]
+
+
+def test_a_picture_whose_shapes_are_not_read_is_left_out(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path, make_box("ok"), POLYGON, ROTATED, "")
+    table = read(path, *(f"{k}.jpg" for k in range(4)), labels_type="cvat")
+    assert table["class_name"].tolist() == ["ok", "no_gesture"]
+    notes = [str(note) for note in table.attrs["notes"]]
+    assert "1 shape is of the kind polygon and not used: only boxes are (the first: '1.jpg')" in notes
+    assert "2 annotated pictures have nothing but shapes that are not used or have no label, and are left out" in str(
+        notes
+    )
+    assert "other_label" not in list_kinds(table)
+    path = write_shapes(tmp_path, POLYGON, ROTATED)
+    with pytest.raises(TableError, match=r"1 box is rotated and not used.*1 shape is of the kind polygon"):
+        read(path, "0.jpg", labels_type="cvat")
+    with pytest.raises(TableError, match=r"no box has one that is; 1 box is rotated and not used"):
+        list_classes(path, "cvat")
 
 
 # -- other formats

@@ -430,6 +430,17 @@ def test_shapes_of_cvat_that_are_no_boxes_hide_hands(tmp_path: Path) -> None:
     assert list_kinds(found) == {"polygon": 1}
 
 
+def test_a_tag_of_cvat_hides_a_hand_where_there_is_no_box(tmp_path: Path) -> None:
+    box = '<box label="ok" source="manual" occluded="0" xtl="1" ytl="2" xbr="30" ybr="40" z_order="0"/>'
+    image = '<image id="{}" name="{}.jpg" width="640" height="480"><tag label="stop"/>{}</image>'.format
+    body = f"{image(0, 'a', box)}{image(1, 'b', '')}"
+    file = write(tmp_path / "annotations.xml", f"<annotations><version>1.1</version>{body}</annotations>")
+    found = read_cvat_annotations(file)
+    assert [box[:2] for box in list_boxes(found)] == [("a.jpg", "ok"), ("b.jpg", "stop")]
+    assert has_no_box(list_boxes(found)[1][2:])
+    assert found.tags == ((0, "stop"), (1, "stop"))
+
+
 def test_all_hands_of_hagrid_are_read(tmp_path: Path) -> None:
     record = {"user_id": "ann", "labels": ["ok", "no_gesture"], "bboxes": [[0, 0, 0.5, 0.5], [0.5, 0.25, 0.25, 0.5]]}
     sized = {"labels": [], "bboxes": [], "width": 64, "height": 48}

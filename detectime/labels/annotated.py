@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,14 @@ _TWO_CLASSES = (
     "annotated picture has boxes of several classes, and is left out: a frame has one",
     "annotated pictures have boxes of several classes, and are left out: a frame has one",
 )
+_TAGGED = (
+    "annotated picture has a tag, which counts for its class and says nothing of where a hand is",
+    "annotated pictures have tags, which count for their classes and say nothing of where a hand is",
+)
+_UNLABELLED = (
+    "annotated picture has nothing but shapes that are not used or have no label, and is left out",
+    "annotated pictures have nothing but shapes that are not used or have no label, and are left out",
+)
 _EMPTY = "annotated picture has no box, and is", "annotated pictures have no box, and are"
 _WITHOUT_SIZE = (
     "annotated picture states no size, so that its boxes in pixels are not used, only its class",
@@ -57,9 +66,10 @@ def read_annotated(
 ) -> pd.DataFrame:
     """Read annotations into a frame table: one row per annotated picture that shows a class.
 
-    The class of a picture is that of its boxes. One with boxes of several classes, besides ``no_gesture``, is left out,
-    and so is one whose boxes are of no class of the vocabulary; both are noted. One without any box is ``no_gesture``,
-    if the vocabulary has that.
+    The class of a picture is that of its boxes, and of what is said of it as a whole, as by CVAT's tags. One with boxes
+    of several classes, besides ``no_gesture``, is left out, and so is one whose boxes are of no class of the
+    vocabulary, or of which no shape is read; all are noted. One without any annotation is ``no_gesture``, if the
+    vocabulary has that.
 
     Pictures are found in the source by name: see `picture_names.match_pictures`. One that the source does not have
     keeps its row.
@@ -109,6 +119,7 @@ def read_annotated(
     ['images/1.jpg', 'ann', 'ok', '[[0.25, 0.25, 0.75, 0.75]]']
     """
     annotations, is_export = read_labelled(path, labels_type)
+    annotations = _add_tags(annotations)
     shown = _find_classes(annotations, labels, path)
     files = _find_pictures(annotations, listing, path)
     is_used = (shown.code >= 0) & ~files.matches.is_copy
@@ -167,15 +178,36 @@ def list_classes(path: str, labels_type: str) -> list[str]:
     >>> list_classes("annotations/instances.json", "coco")  # doctest: +SKIP
     ['ok', 'stop']
     """
-    annotations, _ = read_labelled(path, labels_type)
+    annotations = _add_tags(read_labelled(path, labels_type)[0])
     found = {label for label in annotations.boxes["label"].unique() if label.strip()}
     classes = sorted(label for label in found if label.strip().casefold() not in FACES | PEOPLE)
     if not classes:
-        raise TableError(f"{path}: `labels: auto` takes the labels of boxes as classes, but no box has one that is")
+        raise TableError(
+            f"{path}: `labels: auto` takes the labels of boxes as classes, but no box has one that is"
+            f"{_list_reasons(annotations)}"
+        )
     return classes
 
 
 # -- classes
+
+
+def _add_tags(annotations: Annotations) -> Annotations:
+    """Return annotations with their tags among the boxes, without corners; not those that a box repeats."""
+    if not annotations.tags:
+        return annotations
+    boxes, names = annotations.boxes, annotations.images["name"].to_numpy(object)
+    tags = pd.DataFrame(annotations.tags, columns=["image", "label"]).astype({"label": "str"}).drop_duplicates()
+    is_new = ~pd.MultiIndex.from_frame(tags).isin(pd.MultiIndex.from_frame(boxes[["image", "label"]]))
+    boxes = pd.concat([boxes, tags[is_new].reindex(columns=boxes.columns)]).sort_values("image", kind="stable")
+    tagged = note_found("tag", names[tags["image"].unique()].tolist(), *_TAGGED)
+    notes = (*(note for note in annotations.notes if note.kind != "tag"), *tagged)
+    return dataclasses.replace(annotations, boxes=boxes.reset_index(drop=True), notes=notes, tags=())
+
+
+def _list_reasons(annotations: Annotations) -> str:
+    """Return what was found, to end a message with."""
+    return "".join(f"; {note}" for note in annotations.notes)
 
 
 class _Shown(NamedTuple):
@@ -192,7 +224,7 @@ def _find_classes(annotations: Annotations, labels: Mapping[str, int], path: str
     boxes, count = annotations.boxes, len(annotations.images)
     image = boxes["image"].to_numpy(np.int64)
     found, unique = pd.factorize(boxes["label"])
-    codes = _match_labels(unique.tolist(), labels, path)
+    codes = _match_labels(unique.tolist(), labels, path, _list_reasons(annotations))
     box_code = codes[found] if len(codes) else np.zeros(0, np.int64)
     names = list(labels)
     negative = names.index(NO_GESTURE) if NO_GESTURE in labels else _NONE
@@ -205,7 +237,13 @@ def _find_classes(annotations: Annotations, labels: Mapping[str, int], path: str
     is_negative = is_empty | _mark(image[(box_code == negative) & (box_code >= 0)], count)
     code = np.where((code == _NONE) & is_negative, negative, code)
     pictures = annotations.images["name"].to_numpy(object)
-    notes = _note_classes(pictures, code, is_empty, negative) + _note_labels(boxes["label"], box_code, image, code)
+    is_blank = (boxes["label"].str.strip() == "").to_numpy(bool)
+    has_label = is_empty | _mark(image[~is_blank], count)
+    notes = [
+        *_note_classes(pictures, code, is_empty, negative),
+        *note_found("unlabelled", pictures[~has_label & (code == _NONE)].tolist(), *_UNLABELLED),
+        *_note_labels(boxes["label"][~is_blank], box_code[~is_blank], image[~is_blank], code),
+    ]
     if not (code >= 0).any():
         reasons = "; ".join(map(str, notes)) or "there are no annotated pictures"
         raise TableError(
@@ -215,8 +253,10 @@ def _find_classes(annotations: Annotations, labels: Mapping[str, int], path: str
     return _Shown(code, box_code, notes)
 
 
-def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str) -> Integers:
+def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str, reasons: str) -> Integers:
     """Return the position of the class that each label names, `_NONE` for those that name none.
+
+    `reasons` says what was found, for a message.
 
     Raises
     ------
@@ -236,7 +276,10 @@ def _match_labels(found: Sequence[str], labels: Mapping[str, int], path: str) ->
         )
     if classes and not any(classes):
         if not unknown:
-            raise TableError(f"{path}: no box has a label, so that no picture has a class; export it with its labels")
+            raise TableError(
+                f"{path}: no box that can be used has a label, so that no picture has a class{reasons}; export upright "
+                "boxes with their labels"
+            )
         meant = next(filter(None, map(names.ask, sorted(unknown))), "")
         raise TableError(
             f"{path}: none of its {len(unknown)} labels is a class: {format_names(sorted(unknown))}{meant}; accepted: "
@@ -265,7 +308,7 @@ def _note_labels(labels: pd.Series, box_code: Integers, image: Integers, code: I
     counts = labels[is_unknown].value_counts()
     if not len(counts):
         return []
-    shown = [f"{shorten_text(str(label)) if label else 'none'} ({n:,})" for label, n in counts.head(_SHOWN).items()]
+    shown = [f"{shorten_text(str(label))} ({n:,})" for label, n in counts.head(_SHOWN).items()]
     more = len(counts) - len(shown)
     listed = ", ".join([*shown, *([f"and {more} more"] if more else [])])
     total = int(counts.sum())

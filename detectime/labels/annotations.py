@@ -42,6 +42,7 @@ TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 """Endings of tables, which are no annotations."""
 
 _LARGEST_ID = 2**63 - 1
+_UNDEFINED = "__undefined__"  # an attribute of CVAT that nobody set
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Annotations:
         Whether names have their ending, such as ``.jpg``.
     notes
         Findings.
+    tags
+        Row of the picture and label of what is said of a whole picture. It is in `boxes` too, without corners, if the
+        picture has no other annotation.
     """
 
     images: pd.DataFrame
@@ -71,6 +75,7 @@ class Annotations:
     unit: Literal["pixels", "fractions"]
     has_endings: bool = True
     notes: tuple[Note, ...] = ()
+    tags: tuple[tuple[int, str], ...] = ()
 
 
 class AnnotationColumns:
@@ -195,7 +200,7 @@ def find_group(fields: Mapping[str, Any]) -> str:
     known = {key.casefold(): value for key, value in fields.items() if isinstance(key, str)}
     for key in GROUP_KEYS:
         value = known.get(key)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() not in ("", _UNDEFINED):
             return str(value).strip()
     return ""
 

@@ -34,6 +34,7 @@ _REMEDY = "in CVAT export the task with the format `CVAT for images 1.1`"
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
 _ROUNDING = 0.01  # pixels by which a box may leave its picture without counting as clipped: CVAT keeps two decimals
 _TAG = "tag"
+_WITH_ATTRIBUTES = (["image", "box"], ["image", _TAG])
 _PICTURE = ("its picture", "their pictures")
 _SIZE = re.compile("[1-9][0-9]{0,6}")
 _ZIP = b"PK"
@@ -61,12 +62,15 @@ class CvatAnnotations:
         Labels of the task, whether they have boxes or not.
     notes
         Findings: boxes that are clipped, and shapes that are not used.
+    tags
+        What is said of whole pictures: the row of the picture, the label, and the attributes.
     """
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     labels: tuple[str, ...]
     notes: tuple[Note, ...] = ()
+    tags: tuple[tuple[int, str, dict[str, str]], ...] = ()
 
 
 def read_cvat(file: str | os.PathLike[str]) -> CvatAnnotations:
@@ -119,7 +123,8 @@ def read_cvat_annotations(file: str | os.PathLike[str]) -> Annotations:
     Returns
     -------
     Annotations
-        In pixels. A shape that `read_cvat` does not use has no label, and corners that are NaN.
+        In pixels. A shape that `read_cvat` does not use has no label, and corners that are NaN. So has a tag of a
+        picture without shapes, but with its label: what it names may be anywhere.
 
     Raises
     ------
@@ -133,7 +138,8 @@ def read_cvat_annotations(file: str | os.PathLike[str]) -> Annotations:
     found = read_cvat(file)
     columns = AnnotationColumns()
     groups: dict[int, str] = {}
-    for image, attributes in zip(found.boxes["image"].tolist(), found.boxes["attributes"].tolist(), strict=True):
+    of_boxes = zip(found.boxes["image"].tolist(), found.boxes["attributes"].tolist(), strict=True)
+    for image, attributes in [*of_boxes, *((image, attributes) for image, _, attributes in found.tags)]:
         groups[image] = groups.get(image) or find_group(attributes)
     for image, (name, width, height) in enumerate(found.images[["name", "width", "height"]].itertuples(index=False)):
         columns.add_image(name, width, height, group=groups.get(image, ""))
@@ -142,8 +148,14 @@ def read_cvat_annotations(file: str | os.PathLike[str]) -> Annotations:
         columns.add_box(image, label, corners)
     for image in np.repeat(np.arange(len(found.images)), found.images["unused"]).tolist():
         columns.add_box(image, "", UNKNOWN)
+    has_shapes = {*found.boxes["image"].tolist(), *np.flatnonzero(found.images["unused"]).tolist()}
+    tags = tuple((image, label) for image, label, _ in found.tags)
+    for image, label in tags:
+        if image not in has_shapes:
+            columns.add_box(image, label, UNKNOWN)
     annotations = columns.collect("pixels")
-    return dataclasses.replace(annotations, notes=found.notes)  # which tell of the shapes without a box already
+    # Its notes tell of the shapes without a box already.
+    return dataclasses.replace(annotations, notes=found.notes, tags=tags)
 
 
 @dataclass
@@ -155,6 +167,7 @@ class _Columns:
     labels: list[str] = field(default_factory=list)
     others: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Of each kind of shape that is not a box, the row of the picture of each."""
+    tags: list[tuple[int, str, dict[str, str]]] = field(default_factory=list)
 
 
 class _Reader:
@@ -209,7 +222,7 @@ class _Reader:
             self._add_image(values)
         elif self._path[1:-1] == ["image"]:
             self._add_shape(tag, values)
-        elif tag == "attribute" and self._path[1:-1] == ["image", "box"]:
+        elif tag == "attribute" and self._path[1:-1] in _WITH_ATTRIBUTES:
             self._attribute = self._get(values, "name")
 
     def _end(self, tag: str) -> None:
@@ -217,7 +230,7 @@ class _Reader:
             self.found.labels.append("".join(self._text))
         elif tag == "version" and len(self._path) == 2:
             self._check_version("".join(self._text))
-        elif tag == "attribute" and self._path[1:-1] == ["image", "box"]:
+        elif tag == "attribute" and self._path[1:-1] in _WITH_ATTRIBUTES:
             self._attributes[self._attribute] = "".join(self._text)
         self._path.pop()
         self._text.clear()
@@ -238,10 +251,12 @@ class _Reader:
 
     def _add_shape(self, tag: str, values: Mapping[str, str]) -> None:
         row = len(self.found.images["name"]) - 1
+        self._attributes = {}
+        if tag == _TAG:
+            self.found.tags.append((row, self._get(values, "label"), self._attributes))
         if tag != "box":
             self.found.others[tag].append(row)
             return
-        self._attributes = {}
         columns = self.found.boxes
         columns["image"].append(row)
         columns["label"].append(self._get(values, "label"))
@@ -334,7 +349,7 @@ def _collect_annotations(found: _Columns) -> CvatAnnotations:
     ]
     images["unused"] = _count_unused(image[~is_used], found.others, len(images))
     used = drawn[is_used].reset_index(drop=True)
-    return CvatAnnotations(images, used, tuple(dict.fromkeys(found.labels)), tuple(notes))
+    return CvatAnnotations(images, used, tuple(dict.fromkeys(found.labels)), tuple(notes), tuple(found.tags))
 
 
 def _count_unused(of_boxes: Integers, others: Mapping[str, list[int]], count: int) -> Integers:
