@@ -352,6 +352,21 @@ def test_rows_of_a_data_frame_are_refused_by_number(images: Path) -> None:
         frames_csv.read_frames_csv(rows, FolderSource(str(images)), LABELS)
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (pd.concat([FRAME, FRAME[["age"]]], axis=1), "the column 'age' appears twice"),
+        (FRAME.assign(age=[b"\xff\xd8", b"\xff"]), "the column 'age' holds bytes, perhaps images, which are not read"),
+        (FRAME.assign(age=[{"bytes": b"\xff", "path": None}] * 2), "the column 'age' holds bytes, perhaps images"),
+        (FRAME.assign(age=[1j, 2j]), "a column holds neither text, numbers nor times"),
+    ],
+    ids=["twice", "bytes", "images of Hugging Face", "complex"],
+)
+def test_a_data_frame_that_is_no_table_of_labels_is_refused(rows: pd.DataFrame, reason: str, images: Path) -> None:
+    with pytest.raises(TableError, match=f"the DataFrame: {reason}"):
+        frames_csv.read_frames_csv(rows, FolderSource(str(images)), LABELS)
+
+
 def test_labels_may_be_a_data_frame(images: Path, tmp_path: Path) -> None:
     config = make_config(images=str(images), labels=str(tmp_path / "none.csv"), output=str(tmp_path / "run"))
     source = sources.open_source(config.data.images)

@@ -418,3 +418,53 @@ def test_the_folder_that_windows_unpacks_an_archive_into_may_stand_in_front(tmp_
     assert listing.find(pa.array([b"a/v/0.jpg", b"b/v/0.jpg"])).to_pylist() == [0, None]
     ((_, content),) = source.read_frames(["a/v/0.jpg"])
     assert content == b"hello"
+
+
+@pytest.mark.parametrize("path", [" frames/a/1.jpg", "frames /a/1.jpg", "frames/a/1.jpg "])
+def test_the_own_folder_of_an_archive_is_found_with_blanks(path: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "frames.zip", "w") as target:
+        target.writestr("frames/a/1.jpg", b"hello")
+    assert_found(tmp_path / "frames.zip", path)
+
+
+def test_the_own_folder_of_an_archive_is_found_in_another_unicode_form(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "donne\u0301es.zip", "w") as target:
+        target.writestr("donne\u0301es/a/1.jpg", b"hello")
+    assert_found(tmp_path / "donne\u0301es.zip", "donn\u00e9es/a/1.jpg")
+
+
+def assert_found(archive: Path, path: str) -> None:
+    source = sources.open_source(str(archive))
+    assert list_source(source).find(pa.array([path.encode()])).to_pylist() == [0]
+    ((_, content),) = source.read_frames([path])
+    assert content == b"hello"
+
+
+def test_joined_tars_are_one(tmp_path: Path) -> None:
+    content = b""
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / "part.tar", "w") as target:
+            member = tarfile.TarInfo(f"{name}.jpg")
+            member.size = 5
+            target.addfile(member, io.BytesIO(name.encode() * 5))
+        content += (tmp_path / "part.tar").read_bytes()
+    (tmp_path / "part.tar").unlink()
+    (tmp_path / "all.tar").write_bytes(content)
+    source = ArchiveSource(str(tmp_path / "all.tar"))
+    assert list_names(source) == ["a.jpg", "b.jpg"]
+    assert [frame for _, frame in source.read_frames(["a.jpg", "b.jpg"])] == [b"aaaaa", b"bbbbb"]
+    (tmp_path / "all.tar").write_bytes(content + b"padding" * 100)
+    assert list_names(source) == ["a.jpg", "b.jpg"]
+
+
+def test_joined_zips_are_refused(tmp_path: Path) -> None:
+    content = b""
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / "part.zip", "w") as target:
+            target.writestr(f"{name}.jpg", b"hello")
+        content += (tmp_path / "part.zip").read_bytes()
+    (tmp_path / "all.zip").write_bytes(content)
+    with pytest.raises(SourceError, match="another zip stands in front of it in the file"):
+        list_names(ArchiveSource(str(tmp_path / "all.zip")))
+    (tmp_path / "self.zip").write_bytes(b"#!/bin/sh\n" * 50 + (tmp_path / "part.zip").read_bytes())
+    assert list_names(ArchiveSource(str(tmp_path / "self.zip"))) == ["b.jpg"]

@@ -143,6 +143,51 @@ def test_a_csv_of_videos_is_refused_with_the_remedy(text: str, reason: str, tmp_
         frame_table.read_labels(config, VideoSource(str(tmp_path)))
 
 
+def test_spans_of_one_video_in_two_spellings_are_compared(tmp_path: Path) -> None:
+    make(tmp_path / "clips" / "Zoe\u0308.mp4", 60)
+    labels = tmp_path / "spans.csv"
+    config = make_config(images=str(tmp_path / "clips"), labels=str(labels), source="videos")
+
+    def read(second: str) -> pd.DataFrame:
+        labels.write_text(f"file,start,end,class_name\nZo\u00eb.mp4,0.5,1,stop\nZoe\u0308.mp4,0.7,1.5,{second}\n")
+        return frame_table.read_labels(config, VideoSource(config.data.images))
+
+    with pytest.raises(TableError, match="row 2: the span overlaps row 1, which has another class"):
+        read("ok")
+    table = read("stop")
+    assert table["frame_id"].tolist() == [*range(15, 45)]
+    assert table["video_name"].nunique() == 1
+    assert "same_file" in {note.kind for note in table.attrs["notes"]}
+
+
+def test_a_single_video_is_found_in_another_spelling(tmp_path: Path) -> None:
+    path = make(tmp_path / "clips" / "Zoe\u0308.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,class_name\nZo\u00eb.mp4,ok\n")
+    config = make_config(images=str(path), labels=str(labels))
+    table = frame_table.read_labels(config, sources.open_source(config.data.images))
+    assert table["on_disk"].tolist() == [True] * 3
+
+
+def test_spans_may_be_durations(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 60)
+    times = {"start": pd.to_timedelta([1.0], unit="s"), "end": pd.to_timedelta([1.2], unit="s")}
+    rows = pd.DataFrame({"file": ["a.mp4"], **times, "class_name": ["ok"]})
+    config = make_config(images=str(tmp_path), labels=str(tmp_path / "spans.parquet"), source="videos")
+    assert frame_table.read_labels(config, VideoSource(str(tmp_path)), rows)["frame_id"].tolist() == [*range(30, 36)]
+    rows.to_parquet(config.data.labels)
+    assert frame_table.read_labels(config, VideoSource(str(tmp_path)))["frame_id"].tolist() == [*range(30, 36)]
+
+
+def test_empty_times_beside_others_are_refused(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", 3)
+    labels = tmp_path / "spans.csv"
+    labels.write_text("file,start,end,start_time,end_time,class_name\na.mp4,,,0.5,1,ok\n")
+    config = make_config(images=str(tmp_path), labels=str(labels), source="videos")
+    with pytest.raises(TableError, match="start and end are empty, but 'start_time', 'end_time' may say when"):
+        frame_table.read_labels(config, VideoSource(str(tmp_path)))
+
+
 def test_rows_of_whole_videos_are_noted_with_the_other_columns(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", 3)
     labels = tmp_path / "spans.csv"

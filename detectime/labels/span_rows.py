@@ -84,6 +84,12 @@ def read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
         rows, reserved = rename_reserved_columns(rows, _RESERVED)
         return rows.assign(start="", end=""), "seconds", [_note_whole_files(rows), *notes, *reserved]
     others = [name for name in list_time_columns(names) if name not in (found.start, found.end)]
+    is_empty = (rows[[found.start, found.end]] == "").all(axis=None)
+    if is_empty and any((rows[name] != "").any() for name in others if name in rows):
+        raise TableError(
+            f"{where}: {found.start} and {found.end} are empty, but {format_names(others)} may say when something is; "
+            "rename the columns that hold the times to start and end, or remove the others"
+        )
     one, many = "other column may be a time, and is kept", "other columns may be times, and are kept"
     notes += note_found("unused_times", others, one, many)
     renamed = {found.start: "start", found.end: "end"}

@@ -21,6 +21,7 @@ from detectime.labels.tables import TableError
 from detectime.notes import Note, note_found, shorten_text
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.listing import Listing, collect_listing
+from detectime.sources.names import show_name
 from detectime.sources.video_index import VideoIndex
 from detectime.sources.video_times import Hole
 from detectime.sources.videos import VideoSource, format_frame_path, is_video
@@ -105,7 +106,7 @@ def read_spans(
     videos = _check_source(labels_csv, source)
     rows, unit, notes = read_rows(labels_csv)
     sha256 = rows.attrs["labels_sha256"]
-    notes += restore_class_names(rows, labels)
+    notes += [*restore_class_names(rows, labels), *_unify_files(rows, listing)]
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
     start, end = check_rows(rows, unit, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])
@@ -148,6 +149,25 @@ class _SpanFrames:
             for kind, spans, one, many in kinds
             for note in note_found(kind, [_format_span(rows, row) for row in spans], f"span {one}", f"spans {many}")
         ]
+
+
+def _unify_files(rows: pd.DataFrame, listing: Listing) -> list[Note]:
+    """Give files that are named in several spellings the first of them, so that their spans are compared."""
+    names = rows["file"].unique().tolist()
+    positions = listing.find(pa.array(map(os.fsencode, names), pa.binary())).to_pylist()
+    first: dict[int, str] = {}
+    other = {
+        name: first[position]
+        for name, position in zip(names, positions, strict=True)
+        if position is not None and first.setdefault(position, name) != name
+    }
+    rows["file"] = rows["file"].replace(other)
+    shown = [f"{show_name(name)} -> {show_name(kept)}" for name, kept in other.items()]
+    one, many = (
+        "name of a video is another spelling of an earlier",
+        "names of videos are other spellings of earlier ones",
+    )
+    return note_found("same_file", shown, one, many)
 
 
 def _check_source(labels_csv: LabelTable, source: Source) -> VideoSource:

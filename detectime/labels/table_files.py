@@ -46,6 +46,7 @@ _SIMILAR = {
     "class_name": ("class", "label", "gesture", "category", "target", "name"),
 }
 """Words in the names of columns that may be meant by one that is needed."""
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _MAX_SHOWN = 20  # names that a message lists
 
 
@@ -108,7 +109,14 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     """
     short: list[Note] = []
     if isinstance(table, pd.DataFrame):
-        rows = _convert_to_text(_convert_frame(table))
+        _check_unique([str(name).strip() for name in table.columns], "the DataFrame")
+        try:
+            rows = _convert_to_text(_convert_frame(table), "the DataFrame")
+        except TableError:
+            raise
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise TableError(f"the DataFrame: a column holds neither text, numbers nor times: {reason}") from error
         digest = hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogatepass")).hexdigest()
     else:
         rows, digest, short = _read_file(table, needed)
@@ -184,7 +192,7 @@ def _read_file(path: str | os.PathLike[str], needed: Sequence[str]) -> tuple[pd.
     with _explain_file_errors(path), _open_file(path) as file:
         if recognise_table(file, path) == "parquet":
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return _convert_to_text(pq.read_table(file)), digest, []
+            return _convert_to_text(pq.read_table(file), os.fspath(path)), digest, []
         digest = hash_text(file, path)
         file.seek(0)
         header = read_header(file, path)
@@ -239,20 +247,35 @@ def _convert_frame(table: pd.DataFrame) -> pa.Table:
         return pa.Table.from_pandas(table, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError):  # a column of mixed types
         plain = table.copy(deep=False)
-        for position, kind in enumerate(table.dtypes):
-            if pd.api.types.is_object_dtype(kind):
-                column = table.iloc[:, position]
-                plain.isetitem(position, [None if value is None else str(value) for value in column])
+        for position in range(len(table.columns)):
+            column = table.iloc[:, position]
+            try:
+                pa.array(column, from_pandas=True)
+            except (pa.ArrowException, TypeError, ValueError):
+                if pd.api.types.is_object_dtype(column.dtype):
+                    plain.isetitem(position, [None if value is None else str(value) for value in column])
         return pa.Table.from_pandas(plain, preserve_index=False)
 
 
-def _convert_to_text(table: pa.Table) -> pd.DataFrame:
+def _convert_to_text(table: pa.Table, where: str) -> pd.DataFrame:
     """Convert columns of any type to text: whole floats as whole numbers, lists and structs as JSON."""
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    for name in names:
+        if _holds_bytes(table.schema.field(table.column_names.index(name)).type):
+            raise TableError(
+                f"{where}: the column {shorten_text(name)} holds bytes, perhaps images, which are not read from a "
+                "table; write them to files, and name these in a column frame_path"
+            )
     columns = [_convert_column(table.column(table.column_names.index(name))) for name in names]
     rows = pd.concat([column.to_pandas() for column in columns], axis=1) if columns else pd.DataFrame()
     rows.columns = pd.Index([name.strip() for name in names])
     return rows
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_holds_bytes(kind.field(position).type) for position in range(kind.num_fields))
+    return any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
 
 
 def _convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -262,6 +285,8 @@ def _convert_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(kind):
         texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.large_string())])
+    elif pa.types.is_duration(kind):
+        column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), _PER_SECOND[kind.unit])
     elif pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), None, column)  # pandas has no other null in a column of floats
         if pc.all(pc.equal(column, pc.round(column)), min_count=0).as_py() and _fits_integers(column):

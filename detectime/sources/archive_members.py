@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from detectime.notes import Note
 from detectime.sources.archive_index import Member, read_about
 from detectime.sources.contract import MissingFrameError, RefusedSourceError
 from detectime.sources.file_kinds import choose_image_names
-from detectime.sources.names import FoldedNames, find_odd_names
+from detectime.sources.names import FoldedNames, find_odd_names, fold_name
 from detectime.sources.zip_members import READABLE, describe_repacking, name_method
 from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
@@ -55,10 +56,12 @@ class MemberFinder:
         return place
 
     def _find_spelling(self, frame_path: str) -> str:
+        names = dict.fromkeys([frame_path, fold_name(frame_path)])
+        folders = dict.fromkeys([*self._folders, *map(fold_name, self._folders)])
         forms = [frame_path]
-        for folder in self._folders:
-            forms += [frame_path.removeprefix(folder)] if frame_path.startswith(folder) else []
-            forms.append(folder + frame_path)
+        for name, folder in itertools.product(names, folders):
+            forms += [name.removeprefix(folder)] if name.startswith(folder) else []
+            forms.append(folder + name)
         for form in forms:
             if self._exists(form):
                 return form

@@ -80,6 +80,10 @@ class Listing:
         """Return the positions of names, none of which is listed as it is: int32, null where there is none."""
         positions = pa.nulls(len(names), pa.int32())
         forms = [names, *_change_top_folders(names, self.top_folders)]
+        if self.top_folders and len(find_odd_names(names)):
+            plain = pa.array([os.fsencode(fold_name(os.fsdecode(name))) for name in names.to_pylist()], pa.binary())
+            folders = dict.fromkeys([*self.top_folders, *map(fold_name, self.top_folders)])
+            forms += _change_top_folders(plain, list(folders))
         for form in forms:
             positions = pc.coalesce(positions, pc.index_in(form, value_set=self.names, skip_nulls=True))
         for form in forms:

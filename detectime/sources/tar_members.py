@@ -14,6 +14,8 @@ from detectime.sources.zip_members import read_exactly
 def list_tar(archive: BinaryIO, take: Callable[[tarfile.TarInfo], None]) -> None:
     """Call a function with each member of a tar that is not a folder; no object is kept.
 
+    Tars that are joined, ``cat a.tar b.tar``, are one.
+
     Raises
     ------
     ValueError
@@ -32,17 +34,33 @@ def list_tar(archive: BinaryIO, take: Callable[[tarfile.TarInfo], None]) -> None
         size = archive.seek(0, os.SEEK_END)
         archive.seek(0)
         bounded = cast(BinaryIO, _BoundedFile(archive, size))
-        with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-            while (header := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
-                if not header.isdir():
-                    take(header)
+        start: int | None = 0
+        while start is not None:
+            archive.seek(start)
+            with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+                while (header := tar.next()) is not None:
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+                    if not header.isdir():
+                        take(header)
             # The library takes anything that is not a header for the end of the archive, which is a block of zeros.
             archive.seek(tar.offset)
             if archive.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise ValueError("it does not end where its members end")
+            start = _find_next_tar(archive)
     except (tarfile.TarError, IndexError, OverflowError) as error:  # the library's own of damaged headers too
         raise ValueError(str(error)) from error
+
+
+def _find_next_tar(archive: BinaryIO) -> int | None:
+    """Return where another tar begins after the zeros at which a file is; None if there is none."""
+    while block := archive.read(tarfile.BLOCKSIZE):
+        if block.count(0) < len(block):
+            try:
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except (tarfile.TarError, ValueError):  # padding of another kind
+                return None
+            return archive.tell() - len(block)
+    return None
 
 
 class _BoundedFile:

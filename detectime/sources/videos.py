@@ -17,6 +17,7 @@ from detectime.notes import Note
 from detectime.paths import format_install
 from detectime.sources.contract import MissingFrameError, SourceError
 from detectime.sources.folder import FolderSource, find_spelling, make_stamp
+from detectime.sources.names import fold_name
 from detectime.sources.video_decoder import VideoDecoder, check_holes
 from detectime.sources.video_index import VideoIndex, index_video
 from detectime.storage import urls
@@ -211,7 +212,8 @@ class VideoSource:
             if not _exists(path):
                 path = os.path.join(self.root, find_spelling(self.root, file) or file)
             return path
-        return self.root if file == os.path.basename(self.root) else os.path.join(self.root, file)
+        is_root = fold_name(file) == fold_name(os.path.basename(self.root))
+        return self.root if is_root else os.path.join(self.root, file)
 
 
 def _exists(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import math
 import os
 import struct
 import zipfile
@@ -68,6 +69,10 @@ def describe_repacking(method: int) -> str:
     return f"unpack the archive, for instance with 7z x{with_password}, and give the folder, or pack that again: zip -r"
 
 
+_END = b"PK\5\6"  # of a zip
+_LONGEST_END = 66_000  # bytes, with the longest comment
+
+
 class _StreamedZip(zipfile.ZipFile):
     """Hands on the members of a zip one by one, instead of keeping an object for each."""
 
@@ -102,6 +107,15 @@ class _Sink:
         return iter(())
 
 
+def _is_zip_before(archive: BinaryIO, end: int) -> bool:
+    """Whether a zip ends shortly before a place in a file: what makes a zip unpack itself is none."""
+    archive.seek(0)
+    if archive.read(4) != b"PK\3\4":
+        return False
+    archive.seek(max(end - _LONGEST_END, 0))
+    return _END in archive.read(min(end, _LONGEST_END))
+
+
 def list_zip(archive: BinaryIO, take: Callable[[zipfile.ZipInfo], None]) -> None:
     """Call a function with each member of a zip that is not a folder; no object is kept.
 
@@ -120,7 +134,11 @@ def list_zip(archive: BinaryIO, take: Callable[[zipfile.ZipInfo], None]) -> None
     anna/0001.jpg
     """
 
+    first = math.inf
+
     def take_file(member: zipfile.ZipInfo) -> None:
+        nonlocal first
+        first = min(first, member.header_offset)
         if not member.filename.endswith(("/", "\\")):
             if member.header_offset < 0:
                 raise ValueError("what stands before its central directory is missing")
@@ -129,6 +147,8 @@ def list_zip(archive: BinaryIO, take: Callable[[zipfile.ZipInfo], None]) -> None
     try:
         with _StreamedZip(archive, take_file):
             pass
+        if 0 < first < math.inf and _is_zip_before(archive, int(first)):
+            raise ValueError("another zip stands in front of it in the file, as if they were joined; take them apart")
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, struct.error) as error:
         raise ValueError(str(error)) from error
 

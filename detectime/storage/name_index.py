@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 NAME_COLUMN = "name"
 """The column to search, as bytes: a file name need not be UTF-8."""
 
-_FORMAT = 4  # of the files; raise it when a column changes, so that older files are not read
+_FORMAT = 5  # of the files; raise it when a column changes, so that older files are not read
 
 _MAX_AGE = 30 * 24 * 3600  # seconds since the last use
 
