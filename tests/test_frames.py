@@ -244,6 +244,8 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
             r"row 2 \(row 1 .*\) has 3 values, the header 4: 'a', 'v', '1'; a value is",
             id="short row",
         ),
+        pytest.param(HEADER + "x,v,1,ok,\n", "rows end with ',' behind their last value", id="commas behind rows"),
+        pytest.param("My labels\n" + HEADER + "x,v,1,ok\n", "'My labels', is no header of 4 columns", id="title"),
         pytest.param("# mine\n" + HEADER, "the first line, '# mine', is a comment; remove it", id="comment"),
         pytest.param(
             "frame_path,video_name,frame_id,label\na,v,1,ok\n",
@@ -467,6 +469,9 @@ def test_labels_that_are_numbered_automatically(csv: Path, images: Path, tmp_pat
     assert table["label"].tolist() == [1, 0, 1]
     csv.write_text(HEADER + "a.jpg,v,1,all\n")
     with pytest.raises(ConfigError, match="'all' is the name of the last row of tables"):
+        vocabulary.number_labels(dataclasses.replace(config, labels={}, labels_are_auto=True), source)
+    csv.write_text(HEADER + "a.jpg,v,1,Palm\nb.jpg,v,2,palm\n")
+    with pytest.raises(TableError, match="'Palm', 'palm' differ in case or punctuation alone"):
         vocabulary.number_labels(dataclasses.replace(config, labels={}, labels_are_auto=True), source)
     later = dataclasses.replace(config, labels_are_auto=True)  # as `resume_config` returns it
     csv.write_text(HEADER + "a.jpg,v,1,call\nb.jpg,v,2,palm\n")

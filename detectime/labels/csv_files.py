@@ -226,6 +226,11 @@ def explain_break(file: CsvFile, header: Header, reason: str) -> str:
         return f"row {row + 1} (row 1 follows the header) cannot be parsed: {error}"
     finally:
         text.detach()
+    if len(fields) > len(names) and not any(fields[len(names) :]):
+        return f"rows end with {separator!r} behind their last value, the header does not; remove it there"
+    if len(fields) > len(names) == 1:
+        what = shorten_text(names[0])
+        return f"the first line, {what}, is no header of {len(fields)} columns; remove what stands above the header"
     if len(fields) > len(names):
         shown = ", ".join(shorten_text(value) for value in fields[:_MAX_SHOWN])
         return (

@@ -14,7 +14,7 @@ from detectime.labels import annotated, folders, hagrid, spans, table_files, web
 from detectime.labels.csv_files import normalize_column
 from detectime.labels.span_rows import choose_class_column
 from detectime.labels.table_files import LabelTable
-from detectime.labels.tables import TableError
+from detectime.labels.tables import TableError, format_names
 from detectime.sources.contract import Source
 from detectime.sources.listing import Listing, list_source
 from detectime.sources.videos import VideoSource
@@ -125,8 +125,10 @@ def _recognise_annotations(config: Config, labels: str, source: Source) -> str |
         return None
     if is_folder and hagrid.has_class_files(labels, config.data.hagrid_classes, config.labels):
         return "hagrid"  # its reader says what is wrong with them
-    if is_folder and any(name.endswith(".parquet") for name in os.listdir(labels)):
-        raise TableError(f"{labels}: this is a folder of Parquet files; join them into one, and set `labels` to it")
+    tables = sorted(name for name in os.listdir(labels) if name.endswith((".csv", ".parquet"))) if is_folder else []
+    if tables:
+        one = f"set `labels` to {tables[0]}" if len(tables) == 1 else "join them into one, and set `labels` to it"
+        raise TableError(f"{labels}: this is a folder with {format_names(tables)}; {one}")
     raise TableError(
         f"{labels}: no annotations were recognised here; accepted: a csv, the folder of HaGRID's annotations, those of "
         f"{', '.join(_ANNOTATED)}; if images lie in one folder per class, set `labels_type: folders` and no `labels`"

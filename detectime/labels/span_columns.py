@@ -22,7 +22,8 @@ UNITS = {
 """What may stand before or behind either word: ``start_time``, ``t_start``, ``end_frame``."""
 
 _OTHER_WORDS = frozenset(
-    "von bis ab anfang ende beginn debut fin inicio inizio fine inicial final span segment interval range".split()
+    "von bis ab anfang ende beginn debut fin inicio inizio fine inicial final span segment interval range zeit tiempo "
+    "temps tempo".split()
 )
 """Words of other languages, and of columns that hold both ends."""
 _TIMES = _OTHER_WORDS | frozenset(

@@ -39,8 +39,8 @@ TOLERANCE = 0.0005
 """Seconds: many files round the times of their frames to a millisecond."""
 
 _CLASS_COLUMNS = ("class_name", "class")
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?"
-_BOTH = r"\W*[0-9.]+\s*(?:-|–|,|;|to)\s*[0-9.]+\W*"  # both ends in one column, such as [0.5, 1.5]
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?|PT[0-9.HMS]+|(?:[0-9]+h)?[0-9]+(?:m|')[0-9.]+(?:s|\")?"
+_BOTH = r"\W*[0-9.]+\s*s?\s*(?:-|–|—|,|;|\||to)\s*[0-9.]+\s*s?\W*|.*start.*end.*"  # such as [0.5, 1.5]
 _FRACTION = r"[0-9]*\.[0-9]+"
 _SCALES = {"seconds": 1.0, "milliseconds": 0.001, "frames": 1.0}
 _SECONDS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)?"

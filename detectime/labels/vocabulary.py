@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from detectime.config import Config, list_faults
 from detectime.errors import ConfigError
+from detectime.labels.class_names import simplify_name
 from detectime.labels.readers import choose_reader, find_labels_type, list_table_classes
 from detectime.labels.table_files import LabelTable, describe_table
-from detectime.labels.tables import TableError
+from detectime.labels.tables import TableError, format_names
 from detectime.sources.contract import Source
 from detectime.sources.names import fold_name
 
@@ -63,6 +64,13 @@ def number_labels(config: Config, source: Source, rows: LabelTable | None = None
     known = {fold_name(name) for name in numbers}
     for name in sorted({fold_name(name) for name in found} - known - {""}):
         numbers[name] = max(numbers.values(), default=-1) + 1
+    alike = {name for name in numbers if simplify_name(name) in map(simplify_name, set(numbers) - {name})}
+    if alike:
+        names = format_names(sorted(alike))
+        raise TableError(
+            f"{describe_table(labels)}: {names} differ in case or punctuation alone; rename them, or give the classes "
+            "numbers in `labels`"
+        )
     if not numbers:
         raise TableError(f"{describe_table(labels)}: these labels have no class; accepted: at least one")
     data = config.data
