@@ -205,6 +205,54 @@ def test_classes_of_folders_are_listed() -> None:
         list_classes(make_listing(["1.jpg"]))
 
 
+@pytest.mark.parametrize(
+    ("paths", "classes"),
+    [
+        (["{00,01,02}/{01_palm,02_l,03_fist}"], ["01_palm", "02_l", "03_fist"]),
+        (["{user_1,user_2}/{hund,katze}"], ["hund", "katze"]),
+        (["{anna,ben}/{A,B,C}"], ["A", "B", "C"]),
+        (["{ok,stop}/{anna,ben}"], ["ok", "stop"]),
+        (["{train,test}/{anna,ben}/{A,B}"], ["A", "B"]),
+        (["{anna,ben}/session{1,2}/{ok,stop}"], ["ok", "stop"]),
+        (["{hund,katze}/{s01,s02}"], ["hund", "katze"]),
+        (["{hund,katze}/{train,test}"], ["hund", "katze"]),
+        (["{hund,katze}/{images,raw}"], ["hund", "katze"]),
+        (["hund/anna", "katze/ben"], ["hund", "katze"]),
+        (["repo/data/{train,test}/{A,B}", "repo/figures"], ["A", "B"]),
+        (["data/{hund,katze}", "docs"], ["hund", "katze"]),
+        (["data", "figures"], ["data", "figures"]),
+    ],
+)
+def test_the_level_of_the_classes_is_found(paths: list[str], classes: list[str]) -> None:
+    names = [f"{folder}/{k}.jpg" for path in paths for folder in expand(path) for k in (1, 2)]
+    assert list_classes(make_listing(names)) == classes
+    table = read(*names, labels={name: number for number, name in enumerate(classes)})
+    assert set(table["class_name"]) == set(classes)
+
+
+@pytest.mark.parametrize(("path", "other"), [("{train,test}/{hund,katze}", "figures"), ("data/{hund,katze}", "docs/a")])
+def test_a_folder_beside_those_of_classes_is_refused_by_name(path: str, other: str) -> None:
+    names = [f"{folder}/1.jpg" for folder in expand(path)] + [f"{other}/1.jpg"]
+    assert list_classes(make_listing(names)) == ["hund", "katze"]
+    with pytest.raises(TableError, match=rf"1 folder is of no class: '{other}' \(1 file\).*Rename or move it"):
+        read(*names, labels={"hund": 0, "katze": 1})
+
+
+def expand(path: str) -> list[str]:
+    """Return the paths that braces stand for, as a shell does."""
+    before, brace, rest = path.partition("{")
+    if not brace:
+        return [path]
+    inside, _, after = rest.partition("}")
+    return [f"{before}{name}{end}" for name in inside.split(",") for end in expand(after)]
+
+
+@pytest.mark.parametrize("path", ["{hund,katze}/{anna,ben}", "{0,1}/{anna,ben}", "{A,B}/{ok,stop}"])
+def test_two_levels_that_could_be_classes_are_a_question(path: str) -> None:
+    with pytest.raises(TableError, match=r"could be '.*', '.*' or '.*', '.*' …, since.*list the names of the classes"):
+        list_classes(make_listing([f"{folder}/1.jpg" for folder in expand(path)]))
+
+
 def test_the_hash_does_not_depend_on_the_order() -> None:
     names = [f"ok/{k}.jpg" for k in range(20)]
     assert hash_names(make_listing(names)) == hash_names(make_listing(names[::-1]))

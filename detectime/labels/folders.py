@@ -25,6 +25,8 @@ from detectime.labels.layout import (
     decode_names,
     drop_hagrid_prefix,
     find_no_pictures,
+    is_gesture,
+    is_numbered,
     is_split,
     names_split,
     note_no_pictures,
@@ -40,6 +42,7 @@ from detectime.sources.videos import is_video
 from detectime.storage import urls
 
 _IsClass = Callable[[str], bool]
+_Inner = list[tuple[str, Sequence[str]]]
 
 SPLIT_FOLDER = "split_folder"
 """Column with the name of the folder above that of the class, such as ``train``; empty where there is none."""
@@ -135,12 +138,14 @@ def list_classes(listing: Listing) -> list[str]:
     """Return the names of the folders of classes, sorted, where no vocabulary says which these are.
 
     They are the first folders below those that hold everything and those called ``train``, ``val``, ``test`` and the
-    like.
+    like; or, where folders below these have the same names in several, those of the level that is called as gestures
+    or letters, or else not as numbers of persons and recordings: ``00/01_palm/1.jpg``. What lies beside the one folder
+    ``data``, ``images`` or the like that holds most of a set (``data/ok/1.jpg``, ``figures/x.png``) is no class.
 
     Raises
     ------
     TableError
-        If there are no folders with images.
+        If there are no folders with images, or those of two levels could be the classes.
 
     Examples
     --------
@@ -150,8 +155,9 @@ def list_classes(listing: Listing) -> list[str]:
     """
     found = _find_images("images", listing)
     paths = [_split_path(folder) for folder in found.folders]
-    tops = [parts[0] for _, parts in _drop_outer_folders(paths, lambda _: False) if parts]
-    classes = sorted({drop_hagrid_prefix(fold_name(name)) for name in tops})
+    inner = [parts for _, parts in _drop_strays(_drop_outer_folders(paths, lambda _: False)) if parts]
+    level = _choose_level(inner)
+    classes = sorted({drop_hagrid_prefix(fold_name(parts[level])) for parts in inner if len(parts) > level})
     if not classes:
         raise TableError(
             "`labels: auto` takes the names of folders as classes, but there are no folders with images in `images`"
@@ -270,9 +276,47 @@ def _find_places(folders: Sequence[str], names: ClassNames) -> list[_Place]:
             continue
         class_name = find_class(below[level])
         upto = parts[: len(parts) - len(below) + level + 1]
-        split = split or _get_hagrid_split(below[level], class_name)
+        split = split or next(filter(is_split, below[:level]), "") or _get_hagrid_split(below[level], class_name)
         places.append(_Place(class_name, split, "/".join(upto) if class_name is None else None))
     return places
+
+
+def _drop_strays(folders: _Inner) -> _Inner:
+    """Leave out what lies beside the one folder of a layout that holds most folders, or beside parts of a split."""
+    splits = Counter(split for split, _ in folders if split)
+    if len(splits) > 1:
+        inside = {parts[0] for split, parts in folders if split and parts}
+        return [(split, parts) for split, parts in folders if split or (parts and parts[0] in inside)]
+    tops = Counter(parts[0] for _, parts in folders if len(parts) > 1)
+    top, count = next(iter(tops.most_common(1)), ("", 0))
+    called = {parts[0] for _, parts in folders if parts and fold_name(parts[0]).casefold() in LAYOUT}
+    if called != {top} or splits or count * 2 < len(folders):
+        return folders
+    below = [parts[1:] for _, parts in folders if len(parts) > 1 and parts[0] == top]
+    return _drop_strays(_drop_outer_folders(below, lambda _: False))
+
+
+def _choose_level(paths: Sequence[Sequence[str]]) -> int:
+    """Choose the level of the classes where no vocabulary says it: see `list_classes`."""
+    levels = {0: sorted({parts[0] for parts in paths})} if paths else {0: []}
+    for level in range(1, max(map(len, paths), default=0)):
+        pairs = {(parts[level], parts[0]) for parts in paths if len(parts) > level}
+        named = {pair for pair in pairs if fold_name(pair[0]).casefold() not in LAYOUT | MASKS}
+        counts = Counter(name for name, _ in named if not names_split(name))
+        is_usual = 2 * sum(len(parts) > level for parts in paths) >= len(paths)
+        if counts and is_usual and 2 * sum(count > 1 for count in counts.values()) >= len(counts):
+            levels[level] = sorted(counts)
+    called = [level for level, names in levels.items() if 2 * sum(map(is_gesture, names)) > len(names)]
+    others = [level for level, names in levels.items() if 2 * sum(map(is_numbered, names)) <= len(names)]
+    for chosen in (levels, called, others):
+        if len(chosen) == 1:
+            return next(iter(chosen))
+    shown = " or ".join(format_names(levels[level][:2]) for level in others or levels)
+    raise TableError(
+        f"`labels: auto` takes the names of folders as classes, but here the classes could be {shown} …, since folders "
+        "of the same names lie below several others; list the names of the classes in `labels` of config.yml, each "
+        "with its number, such as {ok: 0, stop: 1}"
+    )
 
 
 def _get_hagrid_split(folder: str, class_name: str | None) -> str:
@@ -284,7 +328,7 @@ def _split_path(folder: str) -> list[str]:
     return folder.split("/") if folder else []
 
 
-def _drop_outer_folders(paths: Sequence[Sequence[str]], is_class: _IsClass) -> list[tuple[str, Sequence[str]]]:
+def _drop_outer_folders(paths: Sequence[Sequence[str]], is_class: _IsClass) -> _Inner:
     """Return, for each folder, the part of a split that it is in, and its path below that and below what all share."""
     shared = _count_shared(paths, is_class)
     inner = [parts[shared:] for parts in paths]
@@ -306,8 +350,9 @@ def _find_splits(paths: Sequence[Sequence[str]], is_class: _IsClass) -> set[str]
     splits = {top for top in tops if is_split(top) and not is_class(top)}
     # A folder `test` beside folders of classes is one of them, unless it holds folders of the same names.
     others = tops - splits
-    inside = [(parts[0], parts[1]) for parts in paths if len(parts) > 1 and parts[0] in splits]
-    return {top for top, folder in inside if folder in others or is_class(folder)}
+    inside = {(parts[0], parts[1]) for parts in paths if len(parts) > 1 and parts[0] in splits}
+    counts = Counter(folder for _, folder in inside)
+    return {top for top, folder in inside if folder in others or is_class(folder) or counts[folder] > 1}
 
 
 def _count_shared(paths: Sequence[Sequence[str]], is_class: _IsClass) -> int:

@@ -38,6 +38,22 @@ MASKS = frozenset(
 )
 """Names of folders, and ends of file names, of pictures that belong to others: masks and the like, casefolded."""
 
+_GESTURES = frozenset(
+    (
+        "call dislike fist four grabbing grip handheart holy like littlefinger middlefinger mute nogesture ok okay one "
+        "palm peace peaceinverted point pointing rock stop stopinverted takepicture three threegun thumbsdown thumbsup "
+        "thumbindex timeout two twoup twoupinverted victory wave xsign five zero open close swipe pinch none nothing "
+        "space del delete background neutral hello yes no love iloveyou clap"
+    ).split()
+)
+"""Names of gestures that many data sets have, as letters alone; letters of an alphabet beside these."""
+
+_NUMBERED = re.compile(
+    r"(?i)0\d+|(?:user|person|people|subject|subj|sub|participant|signer|actor|speaker|student|performer|volunteer|id|"
+    r"s|p|u|session|sess|take|rec|recording|video|vid|clip|cam|camera|day|part|run|trial|seq|set|scene|fold|batch)"
+    r"[\W_]*\d+"
+)
+
 ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
 """The ending of a picture's file: not the number in ``frame.0001``."""
 
@@ -99,6 +115,29 @@ def names_split(folder: str) -> bool:
     """
     words = re.findall(r"[^\W\d_]+", folder.casefold())
     return is_split(folder) or (drop_hagrid_prefix(folder) == folder and not SPLITS.isdisjoint(words))
+
+
+def is_gesture(folder: str) -> bool:
+    """Whether a folder is called as a gesture of many data sets, perhaps behind a number, or as a letter.
+
+    Examples
+    --------
+    >>> is_gesture("01_palm"), is_gesture("Thumbs Up"), is_gesture("A"), is_gesture("anna")
+    (True, True, True, False)
+    """
+    name = re.sub(r"[\W\d_]+", "", drop_hagrid_prefix(folder).casefold())
+    return name in _GESTURES or (len(name) == 1 and folder.strip().casefold() == name)
+
+
+def is_numbered(folder: str) -> bool:
+    """Whether a folder is called as one of many persons or recordings: ``00``, ``user_12``.
+
+    Examples
+    --------
+    >>> is_numbered("00"), is_numbered("user_12"), is_numbered("7"), is_numbered("anna")
+    (True, True, False, False)
+    """
+    return _NUMBERED.fullmatch(folder.strip()) is not None
 
 
 def drop_hagrid_prefix(folder: str) -> str:
