@@ -134,6 +134,17 @@ def test_a_picture_with_a_box_that_is_not_known_has_none(tmp_path: Path) -> None
     assert read(str(file), "a.jpg")[TRUTH].tolist() == ["[]"]
 
 
+def test_boxes_that_leave_their_picture_are_told(tmp_path: Path) -> None:
+    file = Path(write_coco(tmp_path, {f"{k}.jpg": ["ok"] for k in range(4)}))
+    content = json.loads(file.read_text())
+    for k, box in enumerate(([600, 120, 80, 240], [700, 120, 30, 240], [600, 120, 40.9, 240])):
+        content["annotations"][k]["bbox"] = box
+    file.write_text(json.dumps(content))
+    table = read(str(file), *(f"{k}.jpg" for k in range(4)))
+    assert table[TRUTH].tolist()[:2] == ["[[0.9375, 0.25, 1, 0.75]]", "[]"]
+    assert list_kinds(table).items() >= {"clipped": 1, "outside": 1}.items()
+
+
 # -- files
 
 

@@ -580,11 +580,35 @@ def test_fractions_in_a_format_of_pixels_are_refused(tmp_path: Path, name: str, 
         read_annotations(write(tmp_path / name, content))
 
 
-def test_a_few_small_boxes_are_not_taken_for_fractions(tmp_path: Path) -> None:
-    few = make_coco(annotate(list(FRACTIONS)), annotate(list(FRACTIONS)))
+def test_a_box_of_fractions_alone_is_refused_and_beside_pixels_not_used(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match=r"these are fractions, not pixels: the median side of its box is 0\.5"):
+        read_annotations(write(tmp_path / "a.json", make_coco(annotate(list(FRACTIONS)))))
     mixed = make_coco(annotate(list(FRACTIONS)), *[annotate([1, 2, 30, 40])] * 2)
-    for made, count in ((few, 2), (mixed, 3)):
-        assert len(read_annotations(write(tmp_path / "a.json", made)).annotations.boxes) == count
+    found = read_annotations(write(tmp_path / "a.json", mixed)).annotations
+    assert found.boxes["x1"].isna().tolist() == [True, False, False]
+    assert list_kinds(found) == {"other_unit": 1}
+
+
+def test_a_few_small_boxes_are_not_taken_for_fractions(tmp_path: Path) -> None:
+    few = make_coco(annotate([5, 6, 1, 1]), annotate([1, 1, 1, 1]))
+    assert not read_annotations(write(tmp_path / "a.json", few)).annotations.boxes["x1"].isna().any()
+
+
+def test_yolo_boxes_in_pixels_are_refused_or_not_used(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match=r"these are pixels or percent, not fractions of the picture.*its box is 20;"):
+        read_annotations(write_yolo(tmp_path, a="0 50 50 20 20\n"))
+    found = read_annotations(write_yolo(tmp_path, a="0 50 50 20 20\n", b="0 0.5 0.5 0.2 0.2\n")).annotations
+    assert found.boxes["x1"].isna().tolist() == [True, False]
+    assert list_kinds(found) == {"other_unit": 1}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_corners_instead_of_sizes_are_refused_in_coco(tmp_path: Path, count: int) -> None:
+    file = write(tmp_path / "a.json", make_coco(*[annotate([300, 200, 520, 400])] * count))
+    with pytest.raises(TruthError, match=rf"boxes are \[x1, y1, x2, y2\] instead.*{count} of {count} would leave"):
+        read_annotations(file)
+    leaving = make_coco(*[annotate([500, 200, 200, 100])] * count, annotate([10, 10, 100, 100]))
+    assert len(read_annotations(write(tmp_path / "a.json", leaving)).annotations.boxes) == count + 1
 
 
 def test_an_empty_folder_and_an_unknown_format_are_named(tmp_path: Path) -> None:

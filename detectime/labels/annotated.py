@@ -55,6 +55,15 @@ _WITHOUT_SIZE = (
     "annotated picture states no size, so that its boxes in pixels are not used, only its class",
     "annotated pictures state no size, so that their boxes in pixels are not used, only their classes",
 )
+_OUTSIDE = (
+    "annotated picture has a box outside of it, so that its boxes are not used, only its class",
+    "annotated pictures have a box outside of them, so that their boxes are not used, only their classes",
+)
+_CLIPPED = (
+    "annotated picture has a box that extends past its edge, and is clipped",
+    "annotated pictures have a box that extends past their edge, and is clipped",
+)
+_ROUNDING = 0.005  # by which a box may leave its picture without counting as clipped, where one pixel is not known
 _EXPORTED = (
     "annotated picture was exported by detectime: unless somebody corrected its boxes, they are what a run chose",
     "annotated pictures were exported by detectime: unless somebody corrected their boxes, they are what a run chose",
@@ -409,6 +418,8 @@ def _format_boxes(
     corners = boxes[list(CORNERS)].to_numpy(np.float64)
     if annotations.unit == "pixels":
         corners = corners / np.tile(size, 2)[image]
+    is_stated = np.isfinite(corners).all(axis=1)
+    leaves = np.abs(corners - np.clip(corners, 0.0, 1.0))
     corners = np.clip(corners, 0.0, 1.0)
     is_known = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
     is_own = (shown.box_code >= 0) & (shown.box_code == shown.code[image])
@@ -419,4 +430,14 @@ def _format_boxes(
     sizes = [None if np.isnan(size[row, 0]) else f"{size[row, 0]:.0f}x{size[row, 1]:.0f}" for row in rows.tolist()]
     names = images["name"].to_numpy(object)[rows]
     lacks = np.isnan(size[rows, 0]) & _mark(image[is_own], len(images))[rows] & (annotations.unit == "pixels")
-    return truth, sizes, note_found("without_size", names[lacks].tolist(), *_WITHOUT_SIZE)
+    is_clipped = is_used & (leaves > np.nan_to_num(1 / np.tile(size, 2)[image], nan=_ROUNDING)).any(axis=1)
+    is_outside = is_own & is_stated & ~is_known
+    return (
+        truth,
+        sizes,
+        [
+            *note_found("without_size", names[lacks].tolist(), *_WITHOUT_SIZE),
+            *note_found("outside", names[_mark(image[is_outside], len(images))[rows]].tolist(), *_OUTSIDE),
+            *note_found("clipped", names[_mark(image[is_clipped], len(images))[rows]].tolist(), *_CLIPPED),
+        ],
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,10 +20,12 @@ from detectime.labels.coco import is_coco, list_coco_files, read_coco
 from detectime.labels.cvat import FILE_NAME as CVAT_FILE
 from detectime.labels.cvat import read_cvat_annotations
 from detectime.labels.hagrid_boxes import is_hagrid, read_boxes
+from detectime.labels.hagrid_records import count_leaving
 from detectime.labels.picture_names import drop_ending
 from detectime.labels.tables import TableError
 from detectime.labels.truth_json import is_truth, read_truth_file
 from detectime.labels.voc import is_voc, read_voc
+from detectime.notes import note_found
 from detectime.schema import CORNERS, EXPORT_FILE
 from detectime.storage import urls
 
@@ -30,8 +33,15 @@ _HEAD = 2**16  # bytes that tell what a file is
 _LEVELS_UP = 2  # folders above annotations in which an export of detectime has its `export.json`
 _ZIP = b"PK"
 _YOLO_KEY = re.compile(rb"^\s*(?:names|nc|train|val)\s*:", re.MULTILINE)  # of a data.yaml
-_FEWEST_BOXES = 3  # that tell whether boxes are fractions
+_FEWEST_BOXES = 3  # whose median, or a share of which, tells what they are in
 _SMALLEST_SIDE = 2.0  # pixels; the median of boxes in pixels is larger
+_FIRST_PIXEL = 1.0  # in which no hand lies
+_LARGEST_FRACTION = 2.0  # of a side; nobody draws a box that far outside
+_NAMES = {"pixels": "pixels", "fractions": "fractions of the picture"}
+_REMEDIES = {
+    "pixels": "multiply x by the width of the picture, y by its height, or give the boxes as YOLO, whose are fractions",
+    "fractions": "divide x and width by the width of the picture, y and height by its height, percent by 100",
+}
 
 
 class Export(NamedTuple):
@@ -76,7 +86,7 @@ def read_format(path: str, name: str) -> Annotations:
     Raises
     ------
     TableError
-        If they cannot be read, or boxes in pixels are fractions.
+        If they cannot be read, or boxes are in another unit than those of the format, or corners instead of sizes.
 
     Examples
     --------
@@ -85,20 +95,52 @@ def read_format(path: str, name: str) -> Annotations:
     120
     """
     annotations = FORMATS[name].read(choose_file(path, name))
-    _refuse_fractions(annotations, path)
-    return annotations
+    if name == "coco":
+        _refuse_corners(annotations, path)
+    return _check_unit(annotations, path)
 
 
-def _refuse_fractions(annotations: Annotations, path: str) -> None:
-    """Refuse boxes that are stated as pixels but cannot be: hands of less than two pixels."""
-    corners = annotations.boxes[list(CORNERS)].dropna().to_numpy(np.float64)
-    if annotations.unit == "fractions" or len(corners) < _FEWEST_BOXES:
-        return
-    side = float(np.median(corners[:, 2:] - corners[:, :2]))
-    if side < _SMALLEST_SIDE:
+def _check_unit(annotations: Annotations, path: str) -> Annotations:
+    """Refuse boxes that are in another unit than they are stated in; make a few that are NaN, and note them.
+
+    Fractions are not pixels: as pixels, hands would be smaller than two, or lie in the first one. Pixels, or percent,
+    are not fractions.
+    """
+    corners, unit = annotations.boxes[list(CORNERS)].to_numpy(np.float64), annotations.unit
+    is_known = np.isfinite(corners).all(axis=1)
+    ends, count = np.abs(corners).max(axis=1, initial=0), int(is_known.sum())
+    is_other = is_known & (ends <= _FIRST_PIXEL if unit == "pixels" else ends > _LARGEST_FRACTION)
+    side = float(np.median((corners[:, 2:] - corners[:, :2])[is_known])) if count else np.nan
+    is_small = unit == "pixels" and count >= _FEWEST_BOXES and side < _SMALLEST_SIDE
+    what = "fractions" if unit == "pixels" else "pixels or percent"
+    if 2 * is_other.sum() > count or is_small:
+        boxes = f"its {count:,} boxes" if count > 1 else "its box"
         raise TableError(
-            f"{path}: these are fractions, not pixels: the median side of its {len(corners):,} boxes is {side:.2g}; "
-            "multiply x by the width of the picture and y by its height, or give the boxes as YOLO, whose are fractions"
+            f"{path}: these are {what}, not {_NAMES[unit]}: the median side of {boxes} is {side:.2g}; {_REMEDIES[unit]}"
+        )
+    annotations.boxes.loc[is_other, list(CORNERS)] = np.nan
+    names = annotations.images["name"].to_numpy(object)[annotations.boxes["image"].to_numpy(np.int64)[is_other]]
+    one, many = f"box is in {what}, and most are in {unit}", f"boxes are in {what}, and most are in {unit}"
+    notes = note_found("other_unit", names.tolist(), f"{one}: it is not used", f"{many}: they are not used")
+    return dataclasses.replace(annotations, notes=(*annotations.notes, *notes))
+
+
+def _refuse_corners(annotations: Annotations, path: str) -> None:
+    """Refuse boxes that are x1, y1, x2, y2 and were read as x, y, width, height."""
+    corners = annotations.boxes[list(CORNERS)].to_numpy(np.float64)
+    size = annotations.images[["width", "height"]].to_numpy(np.float64)
+    stated = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    stated = stated / np.tile(size, 2)[annotations.boxes["image"].to_numpy(np.int64)]
+    stated = stated[np.isfinite(stated).all(axis=1)]
+    count = len(stated)
+    if 0 < count < _FEWEST_BOXES:  # all must tell
+        leaving = count if count_leaving(np.repeat(stated, _FEWEST_BOXES, axis=0)) == _FEWEST_BOXES * count else 0
+    else:
+        leaving = count_leaving(stated)
+    if leaving:
+        raise TableError(
+            f"{path}: these boxes are [x1, y1, x2, y2] instead of [x, y, width, height]: as the latter, {leaving:,} of "
+            f"{count:,} would leave their picture; subtract x1 from x2, y1 from y2"
         )
 
 

@@ -41,7 +41,7 @@ def read_annotations(path: str, truth_format: str | None = None) -> Found:
     Raises
     ------
     TruthError
-        If there is nothing, or it is in no known format, or boxes in pixels are fractions.
+        If there is nothing, or it is in no known format, or boxes are in another unit than those of the format.
 
     Examples
     --------
