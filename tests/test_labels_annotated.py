@@ -362,6 +362,16 @@ def test_folders_are_recognised(files: dict[str, str], found: str | None, tmp_pa
     assert recognise(str(tmp_path)) == found
 
 
+def test_attributes_of_coco_name_the_person(tmp_path: Path) -> None:
+    file = Path(write_coco(tmp_path, {f"{k}.jpg": ["ok", "ok"] for k in range(4)}))
+    content = json.loads(file.read_text())
+    for annotation, person in zip(content["annotations"], ["", "anna", "ben", "", None, 5, "eve", ""], strict=True):
+        annotation["attributes"] = {"occluded": False, "Person": person}
+    content["images"][3]["attributes"] = {"user": "zoe"}
+    file.write_text(json.dumps(content))
+    assert read(str(file), *(f"{k}.jpg" for k in range(4)))["video_name"].tolist() == ["anna", "ben", "5", "zoe"]
+
+
 @pytest.mark.parametrize("labels_type", ["cvat", "voc", "yolo"])
 def test_another_format_than_the_stated_one_is_named(labels_type: str, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"these are annotations of COCO, not of .*; set `labels_type: coco`"):

@@ -60,6 +60,7 @@ class _Annotation(NamedTuple):
     corners: tuple[float, float, float, float]
     is_crowd: bool
     is_segmented: bool
+    group: str
 
 
 def is_coco(head: bytes) -> bool:
@@ -182,7 +183,7 @@ def _add_content(content: Any, file: str, columns: AnnotationColumns) -> None:
     if not isinstance(annotations, list):
         raise TableError(f"{file}: it lacks the list annotations, as files of pictures to be tested do; {_REMEDY}")
     names = _read_categories(content.get("categories"), file)
-    rows = _add_images(content["images"], columns, file)
+    rows = _add_images(content["images"], _find_groups(annotations), columns, file)
     unlisted = 0
     for position, annotation in enumerate(annotations):
         if not isinstance(annotation, _Annotation):
@@ -204,11 +205,18 @@ def _shorten(pairs: dict[str, Any]) -> Any:
             parse_corners(pairs.get("bbox"), has_sizes=True),
             bool(pairs.get("iscrowd")),
             bool(pairs.get("segmentation")),
+            _find_attribute(pairs),
         )
     if "file_name" in pairs and "id" in pairs:
         identity, name, width, height, frame_path, frame_id = (pairs.get(key) for key in _OF_IMAGES)
-        return _Image(identity, name, width, height, frame_path, find_group(pairs), frame_id)
+        return _Image(identity, name, width, height, frame_path, find_group(pairs) or _find_attribute(pairs), frame_id)
     return pairs
+
+
+def _find_attribute(pairs: Mapping[str, Any]) -> str:
+    """Return the video or person among the attributes, where CVAT writes them; empty if they name none."""
+    attributes = pairs.get("attributes")
+    return find_group(attributes) if isinstance(attributes, dict) else ""
 
 
 def _read_categories(categories: Any, file: str) -> Mapping[Any, str] | None:
@@ -221,8 +229,17 @@ def _read_categories(categories: Any, file: str) -> Mapping[Any, str] | None:
         raise TableError(f"{file}: categories must be a list of objects with id and name; {_REMEDY}") from error
 
 
-def _add_images(images: list[Any], columns: AnnotationColumns, file: str) -> dict[Any, int]:
-    """Add the pictures of a file; returns the row of each id."""
+def _find_groups(annotations: list[Any]) -> dict[Any, str]:
+    """Return the video or person that the first annotation of each picture names, by the picture's id."""
+    found: dict[Any, str] = {}
+    for annotation in annotations:
+        if isinstance(annotation, _Annotation) and annotation.group and not isinstance(annotation.image, (list, dict)):
+            found.setdefault(annotation.image, annotation.group)
+    return found
+
+
+def _add_images(images: list[Any], groups: Mapping[Any, str], columns: AnnotationColumns, file: str) -> dict[Any, int]:
+    """Add the pictures of a file, with the groups that annotations name; returns the row of each id."""
     rows: dict[Any, int] = {}
     for position, image in enumerate(images):
         if not isinstance(image, _Image) or not isinstance(image.name, str) or isinstance(image.identity, (list, dict)):
@@ -232,6 +249,7 @@ def _add_images(images: list[Any], columns: AnnotationColumns, file: str) -> dic
                 f"{file}: the id {shorten_text(str(image.identity))} of images[{position}] is that of another picture, "
                 "so that nobody knows which boxes are in which; give each picture its own id"
             )
+        image = image._replace(group=image.group or groups.get(image.identity, ""))
         rows[image.identity] = columns.add_image(*image[1:])
     return rows
 
