@@ -401,7 +401,11 @@ def make_zip(members: dict[str, bytes]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (make_zip({"instances.json": b"{}"}), r"has no annotations\.xml, but 'instances\.json'; in CVAT"),
+        (
+            make_zip({"instances.json": b"{}"}),
+            r"has no annotations\.xml, but 'instances\.json'; if .*another format, unpack it, .*in CVAT",
+        ),
+        (make_zip({"a.jpg": b""}), r"has no annotations\.xml, but 'a\.jpg'; in CVAT"),
         (make_zip({}), "has no annotations.xml, but nothing"),
         (make_zip({"task.json": b"{}", "data/1.jpg": b""}), "this is a backup of CVAT"),
         (make_zip({"a/annotations.xml": b"", "b/annotations.xml": b""}), "several annotations.xml: 'a/ann.*', 'b/ann"),

@@ -26,6 +26,8 @@ from detectime.paths import SAMPLE
 from detectime.schema import CORNERS, TRUTH, TRUTH_SIZE
 from detectime.sources import open_source
 from detectime.sources.listing import Listing, list_source
+from detectime.truth.contract import TruthError
+from detectime.truth.formats import read_annotations
 
 LABELS = {"no_gesture": 0, "stop": 1, "ok": 4, "thumbs_up": 7}
 BOX = [160, 120, 320, 240]  # x, y, width, height in a picture of 640 x 480
@@ -390,6 +392,30 @@ def test_files_that_say_no_class_are_refused(text: str, message: str, tmp_path: 
     file.write_text(text)
     with pytest.raises(TableError, match=message):
         recognise(str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"id": 1, "annotations": [{"result": []}], "data": {"image": "a.jpg"}}], "an export of Label Studio, which"),
+        ({"version": "5.0", "flags": {}, "shapes": [], "imagePath": "a.jpg"}, "annotations of LabelMe, which is not"),
+        (
+            {"a.jpg9": {"filename": "a.jpg", "size": 9, "regions": []}},
+            r"VGG annotator \(VIA\).*export it there as COCO",
+        ),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}], "this is COCO's results, which is"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(content: Any, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    for place in (str(tmp_path), str(file)):
+        with pytest.raises(TableError, match=message):
+            recognise(place)
+        with pytest.raises(TruthError, match=message):
+            read_annotations(place)
+    with pytest.raises(TableError, match=message):
+        read(str(file))
 
 
 @pytest.mark.parametrize("content", [{}, {"categories": []}])

@@ -313,6 +313,8 @@ def test_no_sample_is_refused(tmp_path: Path) -> None:
     assert "such as 'train/a.tar'; give one of their folders as `images`" in refuse(tmp_path / "parts")
     write_tar(tmp_path / "parts" / "a.tar", SAMPLES)
     assert "such as 'a.tar'; set `source_type: archives`" in refuse(tmp_path / "parts")
+    videos = write_tar(tmp_path / "videos.tar", {"1.MP4": b"", "1.cls": "ok"})
+    assert "but videos, such as '1.MP4'; unpack them into a folder, and set `source_type: videos`" in refuse(videos)
 
 
 def test_unknown_class_is_refused(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ _WITH_ATTRIBUTES = (["image", "box"], ["image", _TAG])
 _PICTURE = ("its picture", "their pictures")
 _SIZE = re.compile("[1-9][0-9]{0,6}")
 _ZIP = b"PK"
+_OTHER_ENDINGS = (".json", ".xml", ".txt", ".yaml", ".yml")  # in a zip of another format
 _READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # RuntimeError: encrypted
 _BOX_TYPES = {
     **{"image": "int64", "label": "str", **dict.fromkeys(CORNERS, "float64"), "occluded": "bool", "source": "str"},
@@ -326,7 +327,11 @@ def _find_member(archive: zipfile.ZipFile, path: str) -> str:
     tables = [name for name in names if name.lower().endswith(TABLE_ENDINGS)]
     if tables:
         raise TableError(f"{path}: this zip holds a table, {format_names(tables)}; unpack it, and give the table")
-    raise TableError(f"{path}: has no {FILE_NAME}, but {format_names(names) or 'nothing'}; {_REMEDY}")
+    is_other = any(name.lower().endswith(_OTHER_ENDINGS) for name in names)
+    remedy = f"if these are annotations of another format, unpack it, and give the folder; or {_REMEDY}"
+    raise TableError(
+        f"{path}: has no {FILE_NAME}, but {format_names(names) or 'nothing'}; {remedy if is_other else _REMEDY}"
+    )
 
 
 def _collect_annotations(found: _Columns) -> CvatAnnotations:

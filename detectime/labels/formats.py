@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from detectime.labels import yolo
-from detectime.labels.annotations import TABLE_ENDINGS, Annotations, list_files, read_bytes
+from detectime.labels.annotations import TABLE_ENDINGS, Annotations, list_files, read_bytes, read_json
 from detectime.labels.coco import is_coco, list_coco_files, read_coco
 from detectime.labels.cvat import FILE_NAME as CVAT_FILE
 from detectime.labels.cvat import read_cvat_annotations
@@ -28,6 +28,7 @@ from detectime.labels.voc import is_voc, read_voc
 from detectime.notes import note_found
 from detectime.schema import CORNERS, EXPORT_FILE
 from detectime.storage import urls
+from detectime.storage.json_files import name_format
 
 _HEAD = 2**16  # bytes that tell what a file is
 _LEVELS_UP = 2  # folders above annotations in which an export of detectime has its `export.json`
@@ -42,6 +43,13 @@ _REMEDIES = {
     "pixels": "multiply x by the width of the picture, y by its height, or give the boxes as YOLO, whose are fractions",
     "fractions": "divide x and width by the width of the picture, y and height by its height, percent by 100",
 }
+_NOT_READ = {
+    "COCO's results": "predictions name no pictures: give COCO's file with `images`, `annotations` and `categories`",
+    "annotations of LabelMe": "convert it to COCO or Pascal VOC",
+    "annotations of the VGG annotator (VIA)": "export it there as COCO",
+    "an export of Label Studio": "export it there as COCO, Pascal VOC or YOLO",
+}
+"""Names of formats, as `name_format` gives them, and what to do."""
 
 
 class Export(NamedTuple):
@@ -94,10 +102,37 @@ def read_format(path: str, name: str) -> Annotations:
     >>> len(read_format(str(SAMPLE), "truth.json").images)
     120
     """
-    annotations = FORMATS[name].read(choose_file(path, name))
+    try:
+        annotations = FORMATS[name].read(choose_file(path, name))
+    except TableError as error:
+        if reason := explain_unread(path):
+            raise TableError(f"{path}: {reason}") from error
+        raise
     if name == "coco":
         _refuse_corners(annotations, path)
     return _check_unit(annotations, path)
+
+
+def explain_unread(path: str) -> str:
+    """Say what annotations are whose format is known and not read, with the remedy; empty for others.
+
+    Parameters
+    ----------
+    path
+        A JSON file; or a local folder, of which the first such file tells.
+
+    Examples
+    --------
+    >>> from detectime.paths import SAMPLE
+    >>> explain_unread(str(SAMPLE / "truth.json"))
+    ''
+    """
+    files = list_files(path, ".json")[:1] if os.path.isdir(path) else [path]
+    with contextlib.suppress(TableError):
+        for name in (name_format(read_json(file)) for file in files if file.lower().endswith(".json")):
+            if name in _NOT_READ:
+                return f"this is {name}, which is not read; {_NOT_READ[name]}"
+    return ""
 
 
 def _check_unit(annotations: Annotations, path: str) -> Annotations:
@@ -415,7 +450,8 @@ def recognise(path: str) -> str | None:
     Raises
     ------
     TableError
-        If a file cannot be read, is empty, or has boxes without classes, as ``truth.json``.
+        If a file cannot be read, is empty, has boxes without classes, as ``truth.json``, or is of a tool whose format
+        is not read.
 
     Examples
     --------
@@ -431,6 +467,8 @@ def recognise(path: str) -> str | None:
             f"{path}: this file has boxes of hands but no classes of pictures: give it as `truth`, and a table with "
             "the class of each frame as `labels`"
         )
+    if found is None and (reason := explain_unread(place)):
+        raise TableError(f"{path}: {reason}")
     if found is None and not is_folder and not read_bytes(place, 1):
         raise TableError(f"{path}: the file is empty; export or download it again")
     if found == "yolo" and is_folder and yolo.find_yaml(place) is None and not yolo.has_label_files(place):

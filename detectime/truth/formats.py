@@ -81,6 +81,8 @@ def recognise_format(path: str) -> str:
         what = "the format of this file is not recognised"
         if os.path.isdir(path):
             what = "no annotations were recognised in this folder"
+        if reason := formats.explain_unread(path):
+            raise TruthError(f"{path}: {reason}")
         raise TruthError(f"{path}: {what}; {_REMEDY}")
     return found
 

@@ -36,6 +36,7 @@ from detectime.schema import TRUTH, TRUTH_SIZE
 from detectime.sources.contract import Source, UnreachableFrameError
 from detectime.sources.file_kinds import is_archive_name
 from detectime.sources.listing import Listing
+from detectime.sources.videos import is_video
 
 _NO_MEMBER = "neither .cls nor .json"
 _NO_CLASS = f"no .cls, and a .json without {', '.join(CLASS_KEYS[:-1])} or {CLASS_KEYS[-1]}"
@@ -235,6 +236,12 @@ def _explain_no_samples(root: str, listing: Listing) -> str:
         if all("/" in name for name in archives):
             remedy = "give one of their folders as `images`, or put them into one folder, with `source_type: archives`"
         return f"{root}: there are no pictures here, but archives, such as {shorten_text(min(archives))}; {remedy}"
+    videos = list(filter(is_video, first))
+    if videos:
+        return (
+            f"{root}: there are no pictures here, but videos, such as {shorten_text(videos[0])}; unpack them into a "
+            "folder, and set `source_type: videos`, with `labels_type: folders` or a table of spans"
+        )
     return (
         f"{root}: no file here is a picture by its ending, with a name before its first dot, such as 0001.jpg beside "
         f"0001.cls: there are {format_names(first)}; set another labels_type, or another place as `images`"
