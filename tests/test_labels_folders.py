@@ -377,6 +377,20 @@ def test_what_is_no_video_is_told_where_videos_lie_in_folders(tmp_path: Path) ->
         (["ok/17.jpg", "ok/4711.jpg", "ok/90210.jpg"], "file", ["ok/17", "ok/4711", "ok/90210"]),
         (["ok/x.jpg", "stop/y.jpg"], "file", ["ok/x", "stop/y"]),
         ([f"ok/img_jpg.rf.{k * 32}.jpg" for k in "ab"] + ["ok/b.jpg"], "file", ["ok/img", "ok/img", "ok/b"]),
+        (["ok/cam1/anna/1.jpg", "ok/cam2/anna/1.jpg", "stop/cam1/ben/1.jpg"], "folder", ["anna"] * 2 + ["ben"]),
+        (["ok/day1/anna/1.jpg", "ok/day2/anna/1.jpg", "ok/day1/ben/1.jpg"], "folder", ["anna"] * 2 + ["ben"]),
+        (["ok/2024-05-01/anna/1.jpg", "stop/2024-05-02/anna/1.jpg"], "folder", ["anna"] * 2),
+        (["ok/anna/day1/1.jpg", "ok/ben/day1/1.jpg"], "folder", ["anna", "ben"]),
+        (["ok/video_1/a/1.jpg", "ok/video_1/b/1.jpg", "ok/video_2/c/1.jpg"], "folder", ["video_1"] * 2 + ["video_2"]),
+        (["ok/left/x.jpg", "ok/right/x.jpg", "ok/left/y.jpg"], "file", ["ok/x"] * 2 + ["ok/y"]),
+        (["ok/original/0.jpg", "ok/augmented/0.jpg", "ok/original/1.jpg"], "numbers", ["ok/0"] * 3),
+        (["left/x.jpg", "right/y.jpg"], "file", ["left/x", "right/y"]),
+        (["ok/anna_0.jpg", "ok/anna_0_flip.jpg", "ok/anna_1_rot90.jpg", "ok/ben_0_aug1.jpg"], "prefix",
+         ["anna"] * 3 + ["ben"]),
+        (["ok/x.jpg", "ok/x_hflip_crop.jpg", "ok/y.jpg"], "file", ["ok/x"] * 2 + ["ok/y"]),
+        (["ok/IMG_4001.jpg", "ok/IMG_4001 (1).jpg", "ok/IMG_E4001.jpg", "ok/IMG_4002.jpg", "ok/IMG_4070.jpg"],
+         "numbers", ["ok/IMG_4001"] * 4 + ["ok/IMG_4070"]),
+        (["ok/x.jpg", "ok/x - Copy.jpg", "ok/x copy 2.jpg", "ok/y (1).jpg"], "file", ["ok/x"] * 3 + ["ok/y (1)"]),
         ([f"ok/anna-000{k}-4a5d8ec4b{k}.jpg" for k in (1, 2)], "prefix", ["anna", "anna"]),
     ],
 )  # fmt: skip
@@ -384,6 +398,13 @@ def test_groups_are_recognised(paths: list[str], kind: str, groups: list[str]) -
     classes = [next(part for part in path.split("/") if part not in ("train", "test")) for path in paths]
     found = group_files(paths, classes)
     assert (found.kind, found.video_name.to_pylist()) == (kind, groups)
+
+
+def test_copies_do_not_make_a_prefix() -> None:
+    names = ["hund", "katze", "maus", "vogel"]
+    found = group(*[f"ok/{name}{copy}.jpg" for name in names for copy in ("", "_flip", "_rot90")])
+    assert (found.kind, found.video_name.to_pylist()[::3]) == ("file", [f"ok/{name}" for name in names])
+    assert grouping.NO_GROUPS in {note.kind for note in found.notes}
 
 
 def test_a_prefix_within_the_name_of_a_class_is_no_class() -> None:
@@ -425,6 +446,12 @@ def test_the_note_says_kind_number_example_and_key() -> None:
     (note,) = group("ok/anna_1.jpg", "ok/anna_2.jpg", "stop/ben_1.jpg").notes
     assert (note.kind, note.count, note.example) == ("groups", 2, "anna")
     assert "by the beginning of the file names; for others set data.group_by" in str(note)
+
+
+def test_spellings_of_a_files_name_are_one_group() -> None:
+    found = group("ok/1", "ok/1 ", "ok/x")
+    assert found.video_name.to_pylist() == ["ok/1", "ok/1", "ok/x"]
+    assert found.frame_id.tolist() == [0, 1, 0]
 
 
 def test_files_that_do_not_fit_are_their_own_groups_and_noted() -> None:

@@ -48,10 +48,15 @@ _GESTURES = frozenset(
 )
 """Names of gestures that many data sets have, as letters alone; letters of an alphabet beside these."""
 
-_NUMBERED = re.compile(
-    r"(?i)0\d+|(?:user|person|people|subject|subj|sub|participant|signer|actor|speaker|student|performer|volunteer|id|"
-    r"s|p|u|session|sess|take|rec|recording|video|vid|clip|cam|camera|day|part|run|trial|seq|set|scene|fold|batch)"
-    r"[\W_]*\d+"
+_PERSONS = "user|person|people|subject|subj|sub|participant|signer|actor|speaker|student|performer|volunteer|id|s|p|u"
+_RECORDINGS = "session|sess|take|rec|recording|video|vid|clip|day|part|run|trial|seq|sequence|set|scene"
+_VIEWS = "cam|camera|view|angle|kinect|sensor|fold|batch"
+_NUMBERED = re.compile(rf"(?i)0\d+|(?:{_PERSONS}|{_RECORDINGS}|{_VIEWS})[\W_]*\d+")
+_RECORDING = re.compile(rf"(?i)(?:{_RECORDINGS})[\W_]*\d+|(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d")
+_VARIANT = re.compile(
+    rf"(?i)(?:{_VIEWS})[\W_]*\d+|\d{{2,4}}x\d{{2,4}}|originals?|orig|raw|(?:pre)?processed|aug|augmented|augmentations?|"
+    r"resized|cropped|crops|flipped|mirrored|rotated|jpe?g|png|rgb|colou?r|gr[ae]y|gr[ae]yscale|depth|ir|infrared|left|"
+    r"right|front|side|day|night|indoors?|outdoors?"
 )
 
 ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
@@ -138,6 +143,28 @@ def is_numbered(folder: str) -> bool:
     (True, True, False, False)
     """
     return _NUMBERED.fullmatch(folder.strip()) is not None
+
+
+def is_recording(folder: str) -> bool:
+    """Whether a folder is called as one of several recordings, perhaps of the same persons: ``day1``, ``2024-05-01``.
+
+    Examples
+    --------
+    >>> is_recording("Day 1"), is_recording("2024-05-01"), is_recording("user_1"), is_recording("anna")
+    (True, True, False, False)
+    """
+    return _RECORDING.fullmatch(folder.strip()) is not None
+
+
+def is_variant(folder: str) -> bool:
+    """Whether a folder is called as the view, or the copies, that others of the same persons differ from.
+
+    Examples
+    --------
+    >>> is_variant("cam1"), is_variant("augmented"), is_variant("640x480"), is_variant("anna")
+    (True, True, True, False)
+    """
+    return _VARIANT.fullmatch(folder.strip()) is not None
 
 
 def drop_hagrid_prefix(folder: str) -> str:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from detectime.boxes import Flags, Integers
 from detectime.labels.class_names import simplify_name
-from detectime.labels.grouping.files import Files, Keys, find_unique, fit_files, simplify_group
+from detectime.labels.grouping.files import Files, Keys, find_unique, fit_files, is_class, simplify_group
 from detectime.labels.grouping.numbers import group_by_numbers, read_numbers
 from detectime.labels.grouping.prefixes import group_by_prefix
-from detectime.labels.layout import LAYOUT, SPLITS, drop_hagrid_prefix, names_split
+from detectime.labels.layout import LAYOUT, SPLITS, is_recording, is_variant, names_split
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found
 from detectime.sources.names import fold_name
@@ -183,7 +183,7 @@ def _group_by_folder(files: Files, is_asked: bool) -> Keys | None:
     folders = [[part for part in folder.split("/") if part] for folder in unique["folder"].to_pylist()]
     classes = list(map(simplify_name, unique["class"].to_pylist()))
     shared = _count_shared_parts(folders, classes)
-    groups = [_find_person(parts[shared:], name) for parts, name in zip(folders, classes, strict=True)]
+    groups = _find_persons([parts[shared:] for parts in folders], classes)
     names = pa.array(groups, pa.large_string()).take(pa.array(codes))
     return Keys(names) if fit_files(names, is_asked) else None
 
@@ -193,18 +193,31 @@ def _count_shared_parts(folders: Sequence[list[str]], simple_classes: Sequence[s
     first, last = min(folders, default=[]), max(folders, default=[])
     count = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     for parts, name in zip(folders, simple_classes, strict=True):
-        count = next((k for k, part in enumerate(parts[:count]) if _is_class(part, name)), count)
+        count = next((k for k, part in enumerate(parts[:count]) if is_class(part, name)), count)
     return count
 
 
-def _find_person(parts: Sequence[str], simple_class: str) -> str | None:
-    """Return the outermost folder that is neither the class nor part of a layout."""
-    others = (part for part in parts if not _is_class(part, simple_class) and not names_split(part))
-    return next((part for part in others if fold_name(part).casefold() not in LAYOUT), None)
+def _find_persons(folders: Sequence[Sequence[str]], classes: Sequence[str]) -> list[str | None]:
+    """Return the outermost folder that is neither the class nor part of a layout; or that of a person in a recording.
+
+    A recording is one of several, such as ``day1``, below which the same folders lie: ``day1/anna``, ``day2/anna``.
+    """
+    named = [_list_named(parts, name) for parts, name in zip(folders, classes, strict=True)]
+    inside = {(parts[0], parts[1]) for parts in named if len(parts) > 1 and is_recording(parts[0])}
+    counts = Counter(inner for _, inner in inside if not is_recording(inner))
+    repeated = {inner for inner, count in counts.items() if count > 1}
+    if 2 * len(repeated) < len(counts):
+        counts.clear()
+    return [
+        parts[1] if len(parts) > 1 and parts[1] in counts and is_recording(parts[0]) else next(iter(parts), None)
+        for parts in named
+    ]
 
 
-def _is_class(folder: str, simple_class: str) -> bool:
-    return simple_class in (simplify_name(folder), simplify_name(drop_hagrid_prefix(folder)))
+def _list_named(parts: Sequence[str], simple_class: str) -> list[str]:
+    """Return the folders that may say who is in them."""
+    others = (part for part in parts if not is_class(part, simple_class) and not names_split(part))
+    return [part for part in others if fold_name(part).casefold() not in LAYOUT and not is_variant(part)]
 
 
 class _Kind(NamedTuple):
@@ -242,20 +255,18 @@ def _unite_spellings(names: pa.Array, is_alone: Flags) -> tuple[Integers, list[s
     table = pa.table({"name": names, "alone": pa.array(is_alone)})
     codes, unique = find_unique(table)
     spelled = unique["name"].to_pylist()
-    # A file of its own keeps its spelling, and shares its name with no group of the others.
+    # A file of its own keeps its case, and shares its name with no group of the others.
     keys = [
-        (name if alone else simplify_group(name), alone)
+        (fold_name(name) if alone else simplify_group(name), alone)
         for name, alone in zip(spelled, unique["alone"].to_pylist(), strict=True)
     ]
     spellings: dict[tuple[str, bool], str] = {}
     for name, key in zip(spelled, keys, strict=True):
         spellings[key] = min(name, spellings.get(key, name))
-    taken = Counter(spellings.values())
+    shown = {key: fold_name(spelling) for key, spelling in spellings.items()}
+    taken = Counter(shown.values())
     groups = {key: position for position, key in enumerate(sorted(spellings))}
-    labels = [
-        f"{spellings[key]} (file)" if key[1] and taken[spellings[key]] > 1 else fold_name(spellings[key])
-        for key in groups
-    ]
+    labels = [f"{shown[key]} (file)" if key[1] and taken[shown[key]] > 1 else shown[key] for key in groups]
     return np.array([groups[key] for key in keys], np.int64)[codes], labels
 
 

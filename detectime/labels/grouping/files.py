@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime.boxes import Flags, Integers
-from detectime.labels.layout import ENDING, LABEL_STUDIO, ROBOFLOW
+from detectime.labels.class_names import simplify_name
+from detectime.labels.layout import ENDING, LABEL_STUDIO, ROBOFLOW, drop_hagrid_prefix, is_variant
 from detectime.sources.names import fold_name
 
 LEAST_SHARE = 0.5
@@ -18,6 +20,12 @@ LEAST_SHARE = 0.5
 
 _LEAST_SHARED = 0.25  # of the files with a group that must share it with another: random names share none
 _EXPORTED = r"-[0-9a-f]{10}$"  # names that exports of detectime have
+_AUGMENTED = (
+    r"(?i)(?:[_. -]+(?:[hv]?flip(?:ped|lr|ud)?|mirror(?:ed)?|(?:rot(?:ate|ated|ation)?|aug(?:mented)?)[_-]?[0-9]*|"
+    r"crop(?:ped)?|resized?|blur(?:red|ry)?|bright(?:ness|er)?|dark(?:er)?|nois[ey]|gr[ae]y(?:scale)?|scaled?|"
+    r"shift(?:ed)?|orig(?:inal)?|edited))+$"
+)  # what augmentation adds to the name of a picture
+_COPY = r"(?i) *(?:\([0-9]+\)|[_ -]+(?:copy|kopie)(?: *\(?[0-9]+\)?)?)$"  # what systems add to that of a copy
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _RANDOM = rf"(?i)^(?:[0-9a-f]{{16,}}|(?:[0-9a-z_-]*){_UUID}(?:[0-9a-z_-]*))$"
 
@@ -37,10 +45,11 @@ class Files:
     paths, classes
         large_string.
     folders
-        large_string: the folder of each file; empty at the top.
+        large_string: the folder of each file; empty at the top. Those that differ by what `layout.is_variant` finds
+        alone are one, without it: ``ok`` for ``ok/original`` and ``ok/augmented``.
     stems
-        large_string: the name of each without its ending, and without what Roboflow, Label Studio and exports of
-        detectime add to names.
+        large_string: the name of each without its ending, and without what Roboflow, Label Studio, augmentation,
+        copying and exports of detectime add to names.
     is_random
         bool: whether a stem is a UUID or a hash, so that it says nothing.
 
@@ -54,21 +63,27 @@ class Files:
     def __init__(self, paths: Sequence[str] | pa.Array, class_names: Sequence[str] | pa.Array) -> None:
         self.paths = _as_texts(paths)
         self.classes = _as_texts(class_names)
-        self.folders: pa.Array = pc.replace_substring_regex(self.paths, r"(?s)/?[^/]*$", "")
+        self.folders: pa.Array = _unite_variants(
+            pc.replace_substring_regex(self.paths, r"(?s)/?[^/]*$", ""), self.classes
+        )
         stems = pc.replace_substring_regex(self.paths, r"(?s)^.*/", "")
-        for added in (f"(?s){ENDING}", rf"(?i){ROBOFLOW}[0-9a-f]{{8,}}$", _EXPORTED):
+        for added in (f"(?s){ENDING}", rf"(?i){ROBOFLOW}[0-9a-f]{{8,}}$", _EXPORTED, _AUGMENTED):
             stems = pc.replace_substring_regex(stems, added, "")
+        stems = pc.replace_substring_regex(stems, r"^(IMG_)E([0-9]{4})$", r"\1\2")  # what an iPhone edited
         self.is_random: Flags = pc.match_substring_regex(stems, _RANDOM).to_numpy(zero_copy_only=False)
         restored = pc.replace_substring_regex(stems, f"^{LABEL_STUDIO}", "")
         self.stems: pa.Array = pc.if_else(pa.array(self.is_random), stems, restored)
+        originals = pc.replace_substring_regex(self.stems, _COPY, "")
+        if originals != self.stems:
+            is_copy = pc.is_in(_join(self.folders, originals), value_set=self.name_own())
+            self.stems = pc.if_else(is_copy, originals, self.stems)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def name_own(self) -> pa.Array:
         """Return a name for each file that only copies of it share: its folder and stem."""
-        folders = pc.replace_substring_regex(self.folders, r"(?s)(.)$", r"\1/")
-        return pc.binary_join_element_wise(folders, self.stems, pa.scalar("", pa.large_string()))
+        return _join(self.folders, self.stems)
 
 
 class Keys(NamedTuple):
@@ -131,6 +146,37 @@ def find_unique(table: pa.Table) -> tuple[Integers, pa.Table]:
         codes = codes * (indices.max(initial=0) + 1) + indices
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     return inverse.astype(np.int64), table.take(pa.array(first))
+
+
+def is_class(folder: str, simple_class: str) -> bool:
+    """Whether a folder is that of a class, of which `class_names.simplify_name` gave the name.
+
+    Examples
+    --------
+    >>> is_class("train_val_ok", "ok"), is_class("anna", "ok")
+    (True, False)
+    """
+    return simple_class in (simplify_name(folder), simplify_name(drop_hagrid_prefix(folder)))
+
+
+def _unite_variants(folders: pa.Array, classes: pa.Array) -> pa.Array:
+    """Leave out the folders of views and copies where others lie beside them."""
+    codes, unique = find_unique(pa.table({"folder": folders, "class": classes}))
+    names = unique["folder"].to_pylist()
+    bare = list(map(_drop_variants, names, map(simplify_name, unique["class"].to_pylist())))
+    counts = Counter(short for _, short in set(zip(names, bare, strict=True)))
+    united = [short if counts[short] > 1 else name for name, short in zip(names, bare, strict=True)]
+    return folders if united == names else pa.array(united, pa.large_string()).take(pa.array(codes))
+
+
+def _drop_variants(folder: str, simple_class: str) -> str:
+    parts = folder.split("/")
+    return "/".join(part for part in parts if not is_variant(part) or is_class(part, simple_class))
+
+
+def _join(folders: pa.Array, stems: pa.Array) -> pa.Array:
+    folders = pc.replace_substring_regex(folders, r"(?s)(.)$", r"\1/")
+    return pc.binary_join_element_wise(folders, stems, pa.scalar("", pa.large_string()))
 
 
 def _as_texts(values: Sequence[str] | pa.Array) -> pa.Array:

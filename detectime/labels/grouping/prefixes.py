@@ -74,7 +74,9 @@ def group_by_prefix(files: Files, is_asked: bool) -> Keys | None:
     stems, classes = unique["stem"].to_pylist(), unique["class"].to_pylist()
     prefixes = [_find_prefix(stem, name) for stem, name in zip(stems, classes, strict=True)]
     names = pa.array(prefixes, pa.large_string()).take(pa.array(codes))
-    return Keys(names) if fit_files(names, is_asked, shared=True) else None
+    # Copies of one picture share its name whether or not it says who is in it.
+    is_first = ~files.name_own().to_pandas().duplicated()
+    return Keys(names) if fit_files(names.filter(pa.array(is_first)), is_asked, shared=True) else None
 
 
 def _drop_last_number(stems: pa.Array) -> pa.Array:
