@@ -19,6 +19,7 @@ from detectime.notes import Note, note_found, shorten_text
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECTS = ("object", "part")  # a part, such as a hand of a person, lies inside its object
 _CORNERS_OF = [[each, "bndbox"] for each in _OBJECTS]
+_OF_ANVIL = ("head", "body")  # times in a video, in a file that begins as VOC's does
 _FOLDER = "Annotations"
 _ENDING = re.compile(ENDING)
 _REMEDY = "pass the folder with one XML file per picture"
@@ -93,8 +94,8 @@ def is_voc(content: bytes) -> bool:
 
     Examples
     --------
-    >>> is_voc(b"<annotation>"), is_voc(b"<annotations>")
-    (True, False)
+    >>> is_voc(b"<annotation>"), is_voc(b"<annotations>"), is_voc(b"<annotation><head>")
+    (True, False, False)
     """
     reader = _Reader()
     try:
@@ -152,7 +153,7 @@ class _Reader:
         raise TableError("has a document type, which may hide harm; it is not read")
 
     def _start(self, tag: str, _: object) -> None:
-        if not self._path and tag != "annotation":
+        if (not self._path and tag != "annotation") or (len(self._path) == 1 and tag in _OF_ANVIL):
             raise _NotVoc
         self.has_begun = True
         self._path.append(tag)
