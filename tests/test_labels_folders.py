@@ -218,6 +218,7 @@ def test_classes_of_folders_are_listed() -> None:
         (["{hund,katze}/{train,test}"], ["hund", "katze"]),
         (["{hund,katze}/{images,raw}"], ["hund", "katze"]),
         (["hund/anna", "katze/ben"], ["hund", "katze"]),
+        (["{hund,katze}/{2024-05-01,2024-05-02}"], ["hund", "katze"]),
         (["repo/data/{train,test}/{A,B}", "repo/figures"], ["A", "B"]),
         (["data/{hund,katze}", "docs"], ["hund", "katze"]),
         (["data", "figures"], ["data", "figures"]),
@@ -228,6 +229,11 @@ def test_the_level_of_the_classes_is_found(paths: list[str], classes: list[str])
     assert list_classes(make_listing(names)) == classes
     table = read(*names, labels={name: number for number, name in enumerate(classes)})
     assert set(table["class_name"]) == set(classes)
+
+
+def test_classes_in_and_beside_one_folder_are_a_question() -> None:
+    with pytest.raises(TableError, match=r"could be 'images', 'fuchs' or 'hund', 'katze' …, since .* in and beside"):
+        list_classes(make_listing([f"{folder}/1.jpg" for folder in expand("{images/hund,images/katze,fuchs,maus}")]))
 
 
 @pytest.mark.parametrize(("path", "other"), [("{train,test}/{hund,katze}", "figures"), ("data/{hund,katze}", "docs/a")])

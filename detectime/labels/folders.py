@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from detectime.boxes import Flags
 from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.grouping import group_files
@@ -24,9 +23,11 @@ from detectime.labels.layout import (
     MASKS,
     decode_names,
     drop_hagrid_prefix,
+    find_masks,
     find_no_pictures,
     is_gesture,
     is_numbered,
+    is_recording,
     is_split,
     names_split,
     note_no_pictures,
@@ -47,9 +48,6 @@ _Inner = list[tuple[str, Sequence[str]]]
 SPLIT_FOLDER = "split_folder"
 """Column with the name of the folder above that of the class, such as ``train``; empty where there is none."""
 
-_MASK_ENDING = re.compile(rf"[_.-](?:{'|'.join(sorted(MASKS))})$")
-_MASK_WORD = rf"(?i)(?:^|[/_.-])(?:{'|'.join(sorted(MASKS))})[/.]"
-_LEAST_MASKS = 0.5  # of the files called as masks that must belong to a picture, so that all of them are masks
 _MAY_BE_WEBDATASET = (
     "The files beside the images may state their classes, as in a WebDataset; to read them: labels_type: webdataset."
 )
@@ -207,7 +205,7 @@ def _find_images(images: str, listing: Listing) -> _Found:
     positions = np.flatnonzero(~np.logical_or.reduce(list(others.values())))
     if not len(positions):
         raise TableError(f"{images}: there are no images: {'; '.join(map(str, notes))}")
-    is_mask = _find_masks(paths.take(pa.array(positions)))
+    is_mask = find_masks(paths.take(pa.array(positions)))
     masks = paths.take(pa.array(positions[is_mask])).to_pylist()
     positions = positions[~is_mask]
     paths = paths.take(pa.array(positions))
@@ -221,29 +219,6 @@ def _find_images(images: str, listing: Listing) -> _Found:
         notes.append(Note("webdataset", 1, _MAY_BE_WEBDATASET))
     folder = folders.indices.to_numpy().astype(np.int64)
     return _Found(paths, positions.astype(np.int32), folder, folders.dictionary.to_pylist(), notes)
-
-
-def _find_masks(paths: pa.Array) -> Flags:
-    """Find images that are called as the masks of others, by their folder or the end of their name."""
-    texts = paths.to_pandas()
-    may_be = texts.str.contains(_MASK_WORD).to_numpy(bool)
-    is_mask = np.zeros(len(texts), bool)
-    if not may_be.any():
-        return is_mask
-    keys = [_find_picture(path) for path in texts.tolist()]
-    is_called = np.array([called for _, called in keys], bool)
-    pictures = {key for key, called in keys if not called}
-    belongs = np.array([key in pictures for key, _ in keys], bool) & is_called
-    return is_called if belongs.sum() >= _LEAST_MASKS * max(is_called.sum(), 1) else belongs
-
-
-def _find_picture(path: str) -> tuple[str, bool]:
-    """Return what an image and its mask have in common, and whether this is called as a mask."""
-    *folders, name = path.casefold().split("/")
-    stem = name.rpartition(".")[0] or name
-    own = [folder for folder in folders if folder not in MASKS | LAYOUT]
-    bare = _MASK_ENDING.sub("", stem)
-    return "/".join([*own, bare]), bare != stem or not MASKS.isdisjoint(folders)
 
 
 # -- folders
@@ -290,8 +265,12 @@ def _drop_strays(folders: _Inner) -> _Inner:
     tops = Counter(parts[0] for _, parts in folders if len(parts) > 1)
     top, count = next(iter(tops.most_common(1)), ("", 0))
     called = {parts[0] for _, parts in folders if parts and fold_name(parts[0]).casefold() in LAYOUT}
-    if called != {top} or splits or count * 2 < len(folders):
+    beside = sorted({parts[0] for _, parts in folders if parts and parts[0] != top})
+    if called != {top} or splits or not beside:
         return folders
+    if count < 2 * len(beside):
+        contained = sorted({parts[1] for _, parts in folders if len(parts) > 1 and parts[0] == top})
+        raise TableError(_ask_level([[top, *beside], contained], f"both lie in and beside {shorten_text(top)}"))
     below = [parts[1:] for _, parts in folders if len(parts) > 1 and parts[0] == top]
     return _drop_strays(_drop_outer_folders(below, lambda _: False))
 
@@ -307,15 +286,24 @@ def _choose_level(paths: Sequence[Sequence[str]]) -> int:
         if counts and is_usual and 2 * sum(count > 1 for count in counts.values()) >= len(counts):
             levels[level] = sorted(counts)
     called = [level for level, names in levels.items() if 2 * sum(map(is_gesture, names)) > len(names)]
-    others = [level for level, names in levels.items() if 2 * sum(map(is_numbered, names)) <= len(names)]
+    others = [
+        level
+        for level, names in levels.items()
+        if 2 * sum(is_numbered(name) or is_recording(name) for name in names) <= len(names)
+    ]
     for chosen in (levels, called, others):
         if len(chosen) == 1:
             return next(iter(chosen))
-    shown = " or ".join(format_names(levels[level][:2]) for level in others or levels)
-    raise TableError(
+    found = [names for level, names in levels.items() if level in (others or levels)]
+    raise TableError(_ask_level(found, "of the same names lie below several others"))
+
+
+def _ask_level(levels: Sequence[Sequence[str]], why: str) -> str:
+    shown = " or ".join(format_names(names[:2]) for names in levels)
+    return (
         f"`labels: auto` takes the names of folders as classes, but here the classes could be {shown} …, since folders "
-        "of the same names lie below several others; list the names of the classes in `labels` of config.yml, each "
-        "with its number, such as {ok: 0, stop: 1}"
+        f"{why}; list the names of the classes in `labels` of config.yml, each with its number, such as "
+        "{ok: 0, stop: 1}"
     )
 
 
@@ -387,7 +375,7 @@ def _refuse_unknown(images: str, found: _Found, places: Sequence[_Place], labels
     raise TableError(
         f"{images}: {len(unknown)} {what}: {shown}; accepted: {', '.join(labels)}. Rename or move {them}, add {own} "
         "to `labels` in config.yml (`classes` then says which a run takes), or set `labels: auto`, which makes every "
-        "folder a class"
+        "folder of one level a class"
     )
 
 

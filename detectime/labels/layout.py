@@ -82,6 +82,9 @@ _OTHER_FILE = (
     r"(?:\.[^/]*)?$)"
 )
 _VIDEO = rf"(?i)(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})$"
+_MASK_ENDING = re.compile(rf"[_.-](?:{'|'.join(sorted(MASKS))})$")
+_MASK_WORD = rf"(?i)(?:^|[/_.-])(?:{'|'.join(sorted(MASKS))})[/.]"
+_LEAST_MASKS = 0.5  # of the files called as masks that must belong to a picture, so that all of them are masks
 _NO_PICTURES = {
     "hidden": ("file is hidden or of the system, and left out", "files are hidden or of the system, and left out"),
     "videos": (
@@ -230,6 +233,35 @@ def find_no_pictures(names: pa.Array, paths: pa.Array) -> dict[str, Flags]:
         found[kind] = mask
         taken |= mask
     return found | {"not_utf8": paths.is_null().to_numpy(zero_copy_only=False) & ~taken}
+
+
+def find_masks(paths: pa.Array) -> Flags:
+    """Find images that are called as the masks of others, by their folder or the end of their name.
+
+    Examples
+    --------
+    >>> find_masks(pa.array(["images/ok/1.jpg", "masks/ok/1.png", "ok/2.jpg"])).tolist()
+    [False, True, False]
+    """
+    texts = paths.to_pandas()
+    may_be = texts.str.contains(_MASK_WORD).to_numpy(bool)
+    is_mask = np.zeros(len(texts), bool)
+    if not may_be.any():
+        return is_mask
+    keys = [_find_picture(path) for path in texts.tolist()]
+    is_called = np.array([called for _, called in keys], bool)
+    pictures = {key for key, called in keys if not called}
+    belongs = np.array([key in pictures for key, _ in keys], bool) & is_called
+    return is_called if belongs.sum() >= _LEAST_MASKS * max(is_called.sum(), 1) else belongs
+
+
+def _find_picture(path: str) -> tuple[str, bool]:
+    """Return what an image and its mask have in common, and whether this is called as a mask."""
+    *folders, name = path.casefold().split("/")
+    stem = name.rpartition(".")[0] or name
+    own = [folder for folder in folders if folder not in MASKS | LAYOUT]
+    bare = _MASK_ENDING.sub("", stem)
+    return "/".join([*own, bare]), bare != stem or not MASKS.isdisjoint(folders)
 
 
 def note_no_pictures(names: pa.Array, found: Mapping[str, Flags]) -> list[Note]:
