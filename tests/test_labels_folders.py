@@ -406,6 +406,21 @@ def test_groups_are_recognised(paths: list[str], kind: str, groups: list[str]) -
     assert (found.kind, found.video_name.to_pylist()) == (kind, groups)
 
 
+@pytest.mark.parametrize(
+    ("paths", "nested"),
+    [
+        (["ok/studio/anna/1.jpg", "ok/home/anna/1.jpg", "ok/home/ben/1.jpg"], ["anna"]),
+        (["ok/anna/day1/1.jpg", "ok/ben/day1/1.jpg", "ok/ben/01/1.jpg", "ok/anna/01/1.jpg"], []),
+        (["ok/day1/anna/1.jpg", "ok/day2/anna/1.jpg"], []),
+        (["set/studio/anna/1.jpg", "set/home/anna/1.jpg", "set/home/ben/1.jpg"], ["anna"]),
+        (["anna/ok/1.jpg", "ben/ok/1.jpg"], []),
+    ],
+)
+def test_folders_in_several_groups_are_noted(paths: list[str], nested: list[str]) -> None:
+    notes = [note for note in group_files(paths, ["ok"] * len(paths)).notes if note.kind == "nested"]
+    assert [note.example for note in notes] == nested
+
+
 def test_copies_do_not_make_a_prefix() -> None:
     names = ["hund", "katze", "maus", "vogel"]
     found = group(*[f"ok/{name}{copy}.jpg" for name in names for copy in ("", "_flip", "_rot90")])

@@ -21,7 +21,7 @@ from detectime.labels.class_names import simplify_name
 from detectime.labels.grouping.files import Files, Keys, find_unique, fit_files, is_class, simplify_group
 from detectime.labels.grouping.numbers import group_by_numbers, read_numbers
 from detectime.labels.grouping.prefixes import group_by_prefix
-from detectime.labels.layout import LAYOUT, SPLITS, is_recording, is_variant, names_split
+from detectime.labels.layout import LAYOUT, SPLITS, is_numbered, is_recording, is_variant, names_split
 from detectime.labels.tables import TableError, format_names
 from detectime.notes import Note, note_found
 from detectime.sources.names import fold_name
@@ -178,14 +178,18 @@ def group_pictures(
 
 
 def _group_by_folder(files: Files, is_asked: bool) -> Keys | None:
-    pairs = pa.table({"folder": files.folders, "class": files.classes})
-    codes, unique = find_unique(pairs)
+    codes, named = _list_named_folders(files)
+    names = pa.array(_find_persons(named), pa.large_string()).take(pa.array(codes))
+    return Keys(names) if fit_files(names, is_asked) else None
+
+
+def _list_named_folders(files: Files) -> tuple[Integers, list[list[str]]]:
+    """Return the folders that may say who is in them, outermost first; and for each file its position among these."""
+    codes, unique = find_unique(pa.table({"folder": files.folders, "class": files.classes}))
     folders = [[part for part in folder.split("/") if part] for folder in unique["folder"].to_pylist()]
     classes = list(map(simplify_name, unique["class"].to_pylist()))
     shared = _count_shared_parts(folders, classes)
-    groups = _find_persons([parts[shared:] for parts in folders], classes)
-    names = pa.array(groups, pa.large_string()).take(pa.array(codes))
-    return Keys(names) if fit_files(names, is_asked) else None
+    return codes, [_list_named(parts[shared:], name) for parts, name in zip(folders, classes, strict=True)]
 
 
 def _count_shared_parts(folders: Sequence[list[str]], simple_classes: Sequence[str]) -> int:
@@ -197,12 +201,11 @@ def _count_shared_parts(folders: Sequence[list[str]], simple_classes: Sequence[s
     return count
 
 
-def _find_persons(folders: Sequence[Sequence[str]], classes: Sequence[str]) -> list[str | None]:
-    """Return the outermost folder that is neither the class nor part of a layout; or that of a person in a recording.
+def _find_persons(named: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the outermost of folders that may say who is in them; or that of a person in a recording.
 
     A recording is one of several, such as ``day1``, below which the same folders lie: ``day1/anna``, ``day2/anna``.
     """
-    named = [_list_named(parts, name) for parts, name in zip(folders, classes, strict=True)]
     inside = {(parts[0], parts[1]) for parts in named if len(parts) > 1 and is_recording(parts[0])}
     counts = Counter(inner for _, inner in inside if not is_recording(inner))
     repeated = {inner for inner, count in counts.items() if count > 1}
@@ -215,7 +218,7 @@ def _find_persons(folders: Sequence[Sequence[str]], classes: Sequence[str]) -> l
 
 
 def _list_named(parts: Sequence[str], simple_class: str) -> list[str]:
-    """Return the folders that may say who is in them."""
+    """Return the folders that are neither the class nor part of a layout, and no views."""
     others = (part for part in parts if not is_class(part, simple_class) and not names_split(part))
     return [part for part in others if fold_name(part).casefold() not in LAYOUT and not is_variant(part)]
 
@@ -300,10 +303,23 @@ def _note_groups(files: Files, video_name: pa.Array, codes: Integers, is_alone: 
         *note_found("groups", groups, f"group {by}", f"groups {by}"),
         *note_found("ungrouped", alone, one, many),
     ]
+    if kind == "folder":
+        notes += _note_nested(files)
     if kind == "numbers" and _are_recordings_of_classes(files, codes):
         why = "grouped by numbers alone, about one recording per class, in each of which the same person may be"
         notes += _note_unknown(files.paths.to_pylist(), f"file is {why}", f"files are {why}")
     return notes
+
+
+def _note_nested(files: Files) -> list[Note]:
+    """Note folders that lie in several groups, as those of persons below places do."""
+    _, named = _list_named_folders(files)
+    groups = _find_persons(named)
+    inside = {(group, part) for group, parts in zip(groups, named, strict=True) for part in parts if part not in groups}
+    counts = Counter(part for _, part in inside if not (is_recording(part) or is_numbered(part)))
+    why = "in several groups; if each is a person, put it above the folder of that group"
+    found = sorted(part for part, count in counts.items() if count > 1)
+    return note_found("nested", found, f"folder lies {why}", f"folders of one name each lie {why}")
 
 
 def _note_unknown(found: Sequence[str], one: str, many: str) -> list[Note]:
