@@ -583,10 +583,17 @@ def test_fractions_in_a_format_of_pixels_are_refused(tmp_path: Path, name: str, 
 def test_a_box_of_fractions_alone_is_refused_and_beside_pixels_not_used(tmp_path: Path) -> None:
     with pytest.raises(TruthError, match=r"these are fractions, not pixels: the median side of its box is 0\.5"):
         read_annotations(write(tmp_path / "a.json", make_coco(annotate(list(FRACTIONS)))))
-    mixed = make_coco(annotate(list(FRACTIONS)), *[annotate([1, 2, 30, 40])] * 2)
+    mixed = make_coco(annotate(list(FRACTIONS)), *[annotate([1, 2, 30, 400])] * 2)
     found = read_annotations(write(tmp_path / "a.json", mixed)).annotations
     assert found.boxes["x1"].isna().tolist() == [True, False, False]
     assert list_kinds(found) == {"other_unit": 1}
+
+
+def test_percent_in_coco_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match=r"these are percent, not pixels: the median side of its 3 boxes is 30;"):
+        read_annotations(write(tmp_path / "a.json", make_coco(*[annotate([60, 50, 30, 30])] * 3)))
+    made = make_coco(*[annotate([60, 50, 30, 30])] * 3, annotate([60, 50, 80, 30]))
+    assert len(read_annotations(write(tmp_path / "a.json", made)).annotations.boxes) == 4
 
 
 def test_a_few_small_boxes_are_not_taken_for_fractions(tmp_path: Path) -> None:

@@ -37,10 +37,13 @@ _YOLO_KEY = re.compile(rb"^\s*(?:names|nc|train|val)\s*:", re.MULTILINE)  # of a
 _FEWEST_BOXES = 3  # whose median, or a share of which, tells what they are in
 _SMALLEST_SIDE = 2.0  # pixels; the median of boxes in pixels is larger
 _FIRST_PIXEL = 1.0  # in which no hand lies
+_PERCENT = 100.0
+_LARGER_THAN_PERCENT = 300  # pixels: the shorter side of pictures whose hands cannot all lie in the first 100
 _LARGEST_FRACTION = 2.0  # of a side; nobody draws a box that far outside
 _NAMES = {"pixels": "pixels", "fractions": "fractions of the picture"}
 _REMEDIES = {
-    "pixels": "multiply x by the width of the picture, y by its height, or give the boxes as YOLO, whose are fractions",
+    "pixels": "multiply x by the width of the picture, y by its height (or by a hundredth of "
+    "these, if they are percent), or write them as YOLO's, which are fractions",
     "fractions": "divide x and width by the width of the picture, y and height by its height, percent by 100",
 }
 _NOT_READ = {
@@ -138,8 +141,8 @@ def explain_unread(path: str) -> str:
 def _check_unit(annotations: Annotations, path: str) -> Annotations:
     """Refuse boxes that are in another unit than they are stated in; make a few that are NaN, and note them.
 
-    Fractions are not pixels: as pixels, hands would be smaller than two, or lie in the first one. Pixels, or percent,
-    are not fractions.
+    Fractions are not pixels: as pixels, hands would be smaller than two, or lie in the first one. Nor are percent: all
+    hands would lie in the first hundred pixels of large pictures. Pixels, or percent, are not fractions.
     """
     corners, unit = annotations.boxes[list(CORNERS)].to_numpy(np.float64), annotations.unit
     is_known = np.isfinite(corners).all(axis=1)
@@ -148,13 +151,20 @@ def _check_unit(annotations: Annotations, path: str) -> Annotations:
     side = float(np.median((corners[:, 2:] - corners[:, :2])[is_known])) if count else np.nan
     is_small = unit == "pixels" and count >= _FEWEST_BOXES and side < _SMALLEST_SIDE
     what = "fractions" if unit == "pixels" else "pixels or percent"
-    if 2 * is_other.sum() > count or is_small:
+    image = annotations.boxes["image"].to_numpy(np.int64)
+    sides = annotations.images[["width", "height"]].to_numpy(np.float64).min(axis=1)[image[is_known]]
+    sides = sides[np.isfinite(sides)]
+    is_wrong = 2 * is_other.sum() > count or is_small
+    is_percent = unit == "pixels" and len(sides) >= _FEWEST_BOXES and ends[is_known].max() <= _PERCENT
+    is_percent = is_percent and not is_wrong and float(np.median(sides)) >= _LARGER_THAN_PERCENT
+    if is_wrong or is_percent:
         boxes = f"its {count:,} boxes" if count > 1 else "its box"
         raise TableError(
-            f"{path}: these are {what}, not {_NAMES[unit]}: the median side of {boxes} is {side:.2g}; {_REMEDIES[unit]}"
+            f"{path}: these are {'percent' if is_percent else what}, not {_NAMES[unit]}: the median side of {boxes} is "
+            f"{side:.2g}; {_REMEDIES[unit]}"
         )
     annotations.boxes.loc[is_other, list(CORNERS)] = np.nan
-    names = annotations.images["name"].to_numpy(object)[annotations.boxes["image"].to_numpy(np.int64)[is_other]]
+    names = annotations.images["name"].to_numpy(object)[image[is_other]]
     one, many = f"box is in {what}, and most are in {unit}", f"boxes are in {what}, and most are in {unit}"
     notes = note_found("other_unit", names.tolist(), f"{one}: it is not used", f"{many}: they are not used")
     return dataclasses.replace(annotations, notes=(*annotations.notes, *notes))
