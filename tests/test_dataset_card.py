@@ -53,6 +53,8 @@ def make_run(folder: Path, decisions: Mapping[str, tuple[str, str]] | None = Non
     outcomes = pd.DataFrame(
         {
             "frame_path": paths,
+            "video_name": "v",
+            "frame_id": range(4),
             "class_name": ["ok", "peace", "ok", "ok"],
             "label": [4, 2, 4, 4],
             "outcome": ["paired", "paired", "paired", "no_face"],
@@ -63,6 +65,10 @@ def make_run(folder: Path, decisions: Mapping[str, tuple[str, str]] | None = Non
             "decided_at": pd.array([None if reviewer is None else AT for _, reviewer in decided], "str"),
         }
     )
+    outcomes = outcomes.assign(on_disk=True, wanted=True)
+    for name in run_tables.OUTCOME_KINDS:
+        if name not in outcomes:
+            outcomes[name] = 0.0
     run_tables.write_outcomes(store, outcomes)
     return open_run(folder)
 

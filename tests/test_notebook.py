@@ -176,7 +176,7 @@ def test_what_is_not_given_is_as_the_run_has_it_and_notes_are_shown(sample_run: 
         ({"classes": "stop,stp"}, "'stp' is not a label; did you mean 'stop'?"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: no such file"),
         ({"images": "nowhere"}, "nowhere: the images folder cannot be read"),
-        ({"labels": paths.CONFIG}, "the column frame_path is missing"),
+        ({"labels": paths.CONFIG}, "no annotations were recognised here; accepted: a csv"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -126,7 +126,7 @@ def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
         ({"reviewer": 5}, ConfigError, "reviewer = 5: should be text"),
         ({"truth": "nowhere.json"}, ConfigError, "truth = 'nowhere.json': there is no such file or folder"),
         ({"truth_format": "cocoa"}, TruthError, "truth_format = 'cocoa': did you mean 'coco'?"),
-        ({"output": 5}, ConfigError, "output = 5: should be text"),
+        ({"output": 1.5}, ConfigError, "output = 1.5: should be text"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )

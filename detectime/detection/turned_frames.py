@@ -146,11 +146,11 @@ def note_cached_faces(chosen: Chosen, detections: pa.Table) -> list[Note]:
     >>> note_cached_faces(Chosen(DetectionConfig()), pa.table({}))
     []
     """
-    if not chosen.faces.by_name:
-        return []
     try:
+        if not chosen.faces.by_name:
+            return []
         cache = chosen.build(chosen.faces)
-    except ConfigError:  # a finished run goes on without its cache
+    except ConfigError:  # a finished run goes on without its cache, or its detector
         return []
     found = detections.filter(pc.equal(detections["outcome"], "ok"))
     sizes = np.stack([found[side].to_numpy() for side in ("width", "height")], axis=1)
