@@ -472,7 +472,7 @@ def test_a_class_for_each_file_will_do(spoken: Path, tmp_path: Path) -> None:
     assert table["frame_path"].tolist() == paths("a.mp4", [0, 45]) + paths("deep/b.mp4", [0, 45])
     assert table["class_name"].tolist() == ["ok", "ok", "stop", "stop"]
     assert list(map(str, table.attrs["notes"])) == ["2 rows cover whole videos: the csv has no columns start and end"]
-    with pytest.raises(TableError, match="the column end is missing"):
+    with pytest.raises(TableError, match="'start' is there, but no column for the end"):
         table_of(spoken, tmp_path, "file,start,class\na.mp4,1,ok\n")
 
 

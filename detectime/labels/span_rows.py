@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -85,9 +86,9 @@ def read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
         return rows.assign(start="", end=""), "seconds", [_note_whole_files(rows), *notes, *reserved]
     others = [name for name in list_time_columns(names) if name not in (found.start, found.end)]
     is_empty = (rows[[found.start, found.end]] == "").all(axis=None)
-    if is_empty and any((rows[name] != "").any() for name in others if name in rows):
+    if is_empty and (pair := _find_other_pair(others)) and (rows[pair] != "").any(axis=None):
         raise TableError(
-            f"{where}: {found.start} and {found.end} are empty, but {format_names(others)} may say when something is; "
+            f"{where}: {found.start} and {found.end} are empty, but {format_names(pair)} may say when something is; "
             "rename the columns that hold the times to start and end, or remove the others"
         )
     one, many = "other column may be a time, and is kept", "other columns may be times, and are kept"
@@ -101,6 +102,14 @@ def read_rows(labels_csv: LabelTable) -> tuple[pd.DataFrame, str, list[Note]]:
         notes.append(Note("span_unit", len(rows), text))
     rows, reserved = rename_reserved_columns(rows.rename(columns=renamed), _RESERVED)
     return rows, found.unit, [*notes, *reserved]
+
+
+def _find_other_pair(names: Sequence[str]) -> list[str]:
+    """Return the columns of a pair of times among others; none if there is none, or more."""
+    with contextlib.suppress(AmbiguousColumnsError):
+        found = find_span_columns(names)
+        return [found.start, found.end] if found else []
+    return []
 
 
 def _note_whole_files(rows: pd.DataFrame) -> Note:
