@@ -195,6 +195,7 @@ def s3_server() -> Iterator[str]:
     with buckets.serve_buckets() as (address, _), pytest.MonkeyPatch.context() as patch:
         for name, value in buckets.make_environment(address).items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # a connection that another file made has no credentials
         yield address
     s3fs.S3FileSystem.clear_instance_cache()  # cached connections lead to this server
 
