@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detectime.boxes import Flags, Integers
 from detectime.config import NO_GESTURE
 from detectime.labels.annotations import FACES, PEOPLE, Annotations, format_boxes
-from detectime.labels.class_names import ClassNames, simplify_name
+from detectime.labels.class_names import ClassNames
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.formats import LABELLED, hash_annotations, read_labelled, recognise
 from detectime.labels.grouping import group_pictures
@@ -180,7 +180,7 @@ def list_classes(path: str, labels_type: str) -> list[str]:
     Raises
     ------
     TableError
-        If the annotations cannot be read, no box has a label, or labels differ in case, blanks or punctuation alone.
+        If the annotations cannot be read, or no box has a label.
 
     Examples
     --------
@@ -194,13 +194,6 @@ def list_classes(path: str, labels_type: str) -> list[str]:
         raise TableError(
             f"{path}: `labels: auto` takes the labels of boxes as classes, but no box has one that is"
             f"{_list_reasons(annotations)}"
-        )
-    names = pd.Series(classes, dtype="str")
-    alike = names[names.map(simplify_name).duplicated(keep=False)].tolist()
-    if alike:
-        raise TableError(
-            f"{path}: labels differ in case, blanks or punctuation alone: {format_names(alike)}; write them alike "
-            "there, or, if they are different classes, list all classes in `labels` instead of `auto`"
         )
     return classes
 

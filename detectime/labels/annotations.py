@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import defaultdict
@@ -320,6 +321,18 @@ def read_bytes(path: str, count: int = -1) -> bytes:
             return file.read(count)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise TableError(f"{path}: cannot be read: {urls.describe_error(error)}") from error
+
+
+def combine_hashes(hashes: Mapping[str, str]) -> str:
+    """Return one SHA-256, in hexadecimal, for the names of files and the SHA-256 of each.
+
+    Examples
+    --------
+    >>> combine_hashes({"ok.json": "44136fa3"}) == combine_hashes({"stop.json": "44136fa3"})
+    False
+    """
+    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def list_files(folder: str, ending: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from detectime.labels import yolo
-from detectime.labels.annotations import TABLE_ENDINGS, Annotations, list_files, read_bytes, read_json
+from detectime.labels.annotations import TABLE_ENDINGS, Annotations, combine_hashes, list_files, read_bytes, read_json
 from detectime.labels.coco import is_coco, list_coco_files, read_coco
 from detectime.labels.cvat import FILE_NAME as CVAT_FILE
 from detectime.labels.cvat import read_cvat_annotations
@@ -441,8 +441,7 @@ def hash_annotations(path: str, labels_type: str) -> str:
     if files == [place]:
         return _hash_file(place)
     folder = place if os.path.isdir(place) else os.path.dirname(place) or "."
-    lines = sorted(f"{os.path.relpath(file, folder)} {_hash_file(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return combine_hashes({os.path.relpath(file, folder): _hash_file(file) for file in files})
 
 
 def _hash_file(file: str) -> str:

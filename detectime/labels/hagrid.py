@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from detectime.labels.annotations import combine_hashes
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.hagrid_keys import match_images
 from detectime.labels.hagrid_records import (
@@ -122,7 +123,7 @@ def read_annotations(
     add_listing(table, listing, positions)
     present = {file.stem for file in files}
     notes = [*findings.list_notes(), *_note_classes(sorted(set(wanted) - present), sorted(present - set(wanted)))]
-    set_attrs(table, listing, positions, _combine_hashes(findings.hashes), repeated, notes)
+    set_attrs(table, listing, positions, combine_hashes(findings.hashes), repeated, notes)
     return number_classes(table, labels)
 
 
@@ -203,7 +204,7 @@ def hash_annotations(annotations: str | os.PathLike[str], classes: Mapping[str, 
     for file in files:
         if file.stem in wanted:
             hashes[_name_file(file, annotations)] = hashlib.sha256(_read_file(file)).hexdigest()
-    return _combine_hashes(hashes)
+    return combine_hashes(hashes)
 
 
 def _list_files(annotations: str | os.PathLike[str]) -> list[Path]:
@@ -264,11 +265,6 @@ def _explain_absence(annotations: str | os.PathLike[str], files: Sequence[Path],
 def _join_names(names: Sequence[str]) -> str:
     more = len(names) - _MAX_SHOWN
     return ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _combine_hashes(hashes: Mapping[str, str]) -> str:
-    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def _note_classes(absent: Sequence[str], unmapped: Sequence[str]) -> list[Note]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectime.labels.layout import decode_names
 from detectime.labels.tables import TableError, format_names
 from detectime.sources.listing import Listing
 from detectime.sources.names import find_odd_names, fold_name
@@ -294,12 +295,5 @@ def _find_paths(positions: pa.Array, names: pa.ChunkedArray, shortened: pa.Chunk
     try:
         return Matches(positions, paths.cast(pa.string()), names, shortened)
     except pa.ArrowInvalid:  # a path that is not UTF-8 cannot be a frame_path
-        paths = pa.array([_decode_path(path) for path in paths.to_pylist()], pa.string())
+        paths = decode_names(paths).cast(pa.string())
         return Matches(pc.if_else(paths.is_valid(), positions, pa.scalar(None, pa.int32())), paths, names, shortened)
-
-
-def _decode_path(path: bytes | None) -> str | None:
-    try:
-        return None if path is None else path.decode()
-    except UnicodeDecodeError:
-        return None

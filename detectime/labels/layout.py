@@ -182,7 +182,7 @@ def drop_hagrid_prefix(folder: str) -> str:
 
 
 def decode_names(names: pa.Array) -> pa.Array:
-    """Return the names of a listing, bytes, as large_string; null where they are not UTF-8.
+    """Return the names of a listing, bytes, as large_string; null where they are null or not UTF-8.
 
     Examples
     --------
@@ -195,9 +195,9 @@ def decode_names(names: pa.Array) -> pa.Array:
         return pa.array(list(map(_decode_name, names.to_pylist())), pa.large_string())
 
 
-def _decode_name(name: bytes) -> str | None:
+def _decode_name(name: bytes | None) -> str | None:
     try:
-        return name.decode()
+        return None if name is None else name.decode()
     except UnicodeDecodeError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 from pydantic import ValidationError
 
@@ -64,9 +65,10 @@ def number_labels(config: Config, source: Source, rows: LabelTable | None = None
     known = {fold_name(name) for name in numbers}
     for name in sorted({fold_name(name) for name in found} - known - {""}):
         numbers[name] = max(numbers.values(), default=-1) + 1
-    alike = {name for name in numbers if simplify_name(name) in map(simplify_name, set(numbers) - {name})}
+    counts = Counter(map(simplify_name, numbers))
+    alike = sorted(name for name in numbers if counts[simplify_name(name)] > 1)
     if alike:
-        names = format_names(sorted(alike))
+        names = format_names(alike)
         raise TableError(
             f"{describe_table(labels)}: {names} differ in case or punctuation alone; rename them, or give the classes "
             "numbers in `labels`"
