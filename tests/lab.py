@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,10 +73,16 @@ def stop_server(server: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_url(log: Path) -> str:
-    """Return the URL that a Jupyter server prints."""
+    """Return the URL that a Jupyter server prints, once the server listens: it prints the URL before that."""
     urls: list[str] = []
     wait_until(lambda: urls.extend(re.findall(r"http://127\S+token=\w+", log.read_text())) or urls, "the server's URL")
+    wait_until(lambda: is_listening(urllib.parse.urlsplit(urls[-1]).port), "the server listens")
     return urls[-1]
+
+
+def is_listening(port: int | None) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(is_done: Any, what: str) -> None:

@@ -683,7 +683,10 @@ def test_wheel_scrolls_the_page_and_zooms_with_ctrl(pages: Pages) -> None:
 
 
 def touch(review: Reviewed, start: tuple[float, float], end: tuple[float, float], last: str) -> None:
-    """Move a finger, from and to pixels of the frame; what follows at once stops what the browser takes for a fling."""
+    """Move a finger, from and to pixels of the frame, and hold it still, so that the browser sees no fling.
+
+    What is touched while the page flings stops the fling, and is no tap.
+    """
     review.wait()
     session = review.page.context.new_cdp_session(review.page)
     (x1, y1), (x2, y2) = review.locate(*start), review.locate(*end)
@@ -691,6 +694,7 @@ def touch(review: Reviewed, start: tuple[float, float], end: tuple[float, float]
     for step, (x, y) in enumerate(points):
         kind = "touchMove" if step else "touchStart"
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    review.page.wait_for_timeout(300)
     session.send("Input.dispatchTouchEvent", {"type": last, "touchPoints": []})
     review.page.wait_for_timeout(1000)
 
@@ -699,7 +703,7 @@ def test_finger_moves_the_box(pages: Pages) -> None:
     with open_review(pages, width=390, touch=True) as review:
         touch(review, (400, 470), (700, 470), "touchEnd")
         review.page.tap('.actions button[aria-keyshortcuts="k"]')
-        review.page.wait_for_function("kernel.decisions.length", timeout=5000)
+        review.page.wait_for_function("kernel.decisions.length")
         [(_, action, box, _)] = review.list_decisions()
         assert action == "box"
         assert box == pytest.approx([630, 380, 770, 560], abs=1)
