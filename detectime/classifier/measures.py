@@ -1,0 +1,236 @@
+"""How good predictions are: accuracy, macro F1 and each class, with intervals by group.
+
+The values are scikit-learn's. An interval holds 95 % of the values that a measure takes if whole groups (`video_name`:
+videos or people) are drawn at random: see `resampling`. Frames of one group are alike, so that an interval over frames
+would be too narrow.
+
+Predictions are a DataFrame with one row per evaluated sample: `frame_path`, `video_name`, `class_name`, `predicted` (the
+name of a class), `probability` (float64, of `predicted`) and `own_probability` (of `class_name`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from detectime import resampling
+from detectime.boxes import Floats, Integers
+from detectime.notes import Note, note_found
+
+_FEW_GROUPS = 20
+"""Groups below which intervals are said to be too narrow. Where 90 % of frames are right, and groups differ (a beta
+distribution whose parameters add up to 4), those of 20 groups hold the true value 91 times in 100, those of 6 only 78,
+those of 3 only 70."""
+
+_RISK = 0.05  # that a limit is wrong, where no prediction is
+_CLASS_MEASURES = ("recall", "f1")
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """How good predictions are.
+
+    Attributes
+    ----------
+    overall
+        Rows `accuracy` and `macro_f1`, columns `value`, `low` and `high`, float64. Macro F1 is the mean F1 of the
+        classes that occur among the evaluated samples; in a draw, of those that occur in it. The limits are NaN if all
+        samples are of one group.
+    per_class
+        One row per class, in the order of the classes: `class_name`, `samples` and `groups` (int64), and `precision`,
+        `recall`, `recall_low`, `recall_high`, `f1`, `f1_low`, `f1_high` (float64). A class of one group has no limits,
+        one without samples no recall and no F1, and one that was never predicted no precision: these are NaN.
+    confusion
+        Number of samples, int64: one row per class (`class_name`), one column per class that was predicted.
+    samples, groups
+        How many were evaluated.
+    notes
+        What the measures lack, and how far to trust them.
+    """
+
+    overall: pd.DataFrame = field(repr=False)
+    per_class: pd.DataFrame = field(repr=False)
+    confusion: pd.DataFrame = field(repr=False)
+    samples: int
+    groups: int
+    notes: tuple[Note, ...] = ()
+
+
+def measure_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> Measures:
+    """Measure predictions, with intervals by group.
+
+    Parameters
+    ----------
+    predictions
+        One row per evaluated sample: see the module.
+    classes
+        All classes, in the order of the rows of the result.
+
+    Raises
+    ------
+    ValueError
+        If there is no prediction, or one has a class that is not among `classes`.
+
+    Examples
+    --------
+    >>> columns = ["video_name", "class_name", "predicted"]
+    >>> rows = [("anna", "ok", "ok"), ("anna", "stop", "stop"), ("ben", "ok", "stop"), ("ben", "stop", "stop")]
+    >>> measures = measure_predictions(pd.DataFrame(rows, columns=columns), ["ok", "stop"])
+    >>> measures.overall.round(2).loc["accuracy"].tolist()
+    [0.75, 0.5, 1.0]
+    >>> measures.per_class[["class_name", "samples", "groups", "recall"]].values.tolist()
+    [['ok', 2, 2, 0.5], ['stop', 2, 2, 1.0]]
+    """
+    from sklearn.metrics import confusion_matrix
+
+    names = list(classes)
+    _check_classes(predictions, names)
+    groups = predictions["video_name"].to_numpy(object)
+    counts = _count_by_group(predictions, names)
+    drawn = _measure_counts(np.tensordot(resampling.draw_groups(groups), counts, axes=1))
+    matrix = confusion_matrix(predictions["class_name"], predictions["predicted"], labels=names)
+    overall = _measure_overall(predictions, drawn)
+    per_class = _measure_classes(predictions, names, drawn)
+    return Measures(
+        overall,
+        per_class,
+        pd.DataFrame(matrix, pd.Index(names, name="class_name"), pd.Index(names, name="predicted")),
+        len(predictions),
+        len(set(groups)),
+        tuple(_list_notes(per_class, overall, len(set(groups)))),
+    )
+
+
+def compare_models(predictions: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> pd.DataFrame:
+    """Compare the predictions of several models on the samples that all of them have.
+
+    Every model gets the same draws of groups.
+
+    Parameters
+    ----------
+    predictions
+        What each model predicted, by its name.
+    classes
+        All classes.
+
+    Returns
+    -------
+    DataFrame
+        One row per model (index `model`), in the order given: `samples` and `groups` (int64), `accuracy`,
+        `accuracy_low`, `accuracy_high`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (float64). ``attrs["notes"]``
+        says if samples were left out, since a model has no prediction of them.
+
+    Raises
+    ------
+    ValueError
+        If the models have no sample in common, or as `measure_predictions`.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"frame_path": ["a", "b"], "video_name": ["v", "w"], "class_name": ["ok", "stop"]})
+    >>> given = {"all ok": rows.assign(predicted="ok"), "right": rows.assign(predicted=rows["class_name"])}
+    >>> compare_models(given, ["ok", "stop"])["accuracy"].to_dict()
+    {'all ok': 0.5, 'right': 1.0}
+    """
+    paths = [found["frame_path"].tolist() for found in predictions.values()]
+    common = set(paths[0]).intersection(*paths[1:])
+    rows = []
+    for name, found in predictions.items():
+        measures = measure_predictions(found[found["frame_path"].isin(common)], classes)
+        row: dict[str, object] = {"model": name, "samples": measures.samples, "groups": measures.groups}
+        for measure, value, low, high in measures.overall.itertuples():
+            row |= {measure: value, f"{measure}_low": low, f"{measure}_high": high}
+        rows.append(row)
+    compared = pd.DataFrame(rows).set_index("model")
+    left = [path for path in dict.fromkeys(path for each in paths for path in each) if path not in common]
+    text = "left out of the comparison: not every model has a prediction of"
+    compared.attrs["notes"] = note_found("left_out", left, f"sample is {text} it", f"samples are {text} them")
+    return compared
+
+
+def _check_classes(predictions: pd.DataFrame, names: list[str]) -> None:
+    if predictions.empty:
+        raise ValueError("predictions: there are none, so that there is nothing to measure")
+    for column in ("class_name", "predicted"):
+        unknown = sorted(set(predictions[column]) - set(names))
+        if unknown:
+            raise ValueError(f"predictions: {column} {unknown[0]!r} is not among the classes {', '.join(names)}")
+
+
+def _count_by_group(predictions: pd.DataFrame, names: list[str]) -> Floats:
+    """Count the right predictions, samples and predictions of each class: float64, shape (groups, classes, 3)."""
+    true, predicted = (pd.Index(names).get_indexer(predictions[column]) for column in ("class_name", "predicted"))
+    one_hot = np.eye(len(names))
+    counts = np.stack([one_hot[true] * (true == predicted)[:, None], one_hot[true], one_hot[predicted]], axis=2)
+    sums = resampling.sum_groups(predictions["video_name"].to_numpy(object), counts.reshape(len(true), -1))
+    return sums.reshape(-1, len(names), 3)
+
+
+def _measure_counts(counts: Floats) -> dict[str, Floats]:
+    """Return the measures of draws, shape (draws,), and of each class, shape (draws, classes).
+
+    Parameters
+    ----------
+    counts
+        Right predictions, samples and predictions: shape (draws, classes, 3). NaN gives NaN.
+    """
+    right, samples, predicted = np.moveaxis(counts, -1, 0)
+    occurs = np.where(samples == 0, np.nan, 1.0)
+    with np.errstate(invalid="ignore"):
+        recall, f1 = right / (samples * occurs), 2 * right / (samples * occurs + predicted)
+        shown = np.count_nonzero(samples > 0, axis=1)
+        return {
+            "recall": recall,
+            "f1": f1,
+            "accuracy": right.sum(axis=1) / samples.sum(axis=1),
+            "macro_f1": np.nansum(f1, axis=1) / np.where(shown, shown, np.nan),
+        }
+
+
+def _measure_overall(predictions: pd.DataFrame, drawn: Mapping[str, Floats]) -> pd.DataFrame:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    true, predicted = predictions["class_name"], predictions["predicted"]
+    occurring = sorted(set(true))
+    values = {
+        "accuracy": accuracy_score(true, predicted),
+        "macro_f1": f1_score(true, predicted, labels=occurring, average="macro", zero_division=0),
+    }
+    rows = {name: (value, *map(float, resampling.compute_interval(drawn[name]))) for name, value in values.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"]).astype(np.float64)
+
+
+def _measure_classes(predictions: pd.DataFrame, names: list[str], drawn: Mapping[str, Floats]) -> pd.DataFrame:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, samples = precision_recall_fscore_support(
+        predictions["class_name"], predictions["predicted"], labels=names, zero_division=np.nan
+    )
+    groups: Integers = predictions.groupby("class_name")["video_name"].nunique().reindex(names, fill_value=0).to_numpy()
+    table = pd.DataFrame({"class_name": names, "samples": samples.astype(np.int64), "groups": groups.astype(np.int64)})
+    table["precision"] = precision
+    values = {"recall": recall, "f1": np.where(samples == 0, np.nan, f1)}
+    for measure in _CLASS_MEASURES:
+        low, high = (np.where(groups < 2, np.nan, limit) for limit in resampling.compute_interval(drawn[measure]))
+        table[measure], table[f"{measure}_low"], table[f"{measure}_high"] = values[measure], low, high
+    return table
+
+
+def _list_notes(per_class: pd.DataFrame, overall: pd.DataFrame, groups: int) -> list[Note]:
+    absent, alone = (per_class.loc[per_class["groups"] == count, "class_name"].tolist() for count in (0, 1))
+    text = "no sample among the evaluated ones, and {} not in macro F1"
+    notes = note_found("absent", absent, f"class has {text.format('is')}", f"classes have {text.format('are')}")
+    if groups == 1:
+        return [*notes, Note("one_group", 1, "All evaluated samples are of one group: nothing is known of others.")]
+    one, many = (f"evaluated in one group alone: {whose} recall and F1 have no interval" for whose in ("its", "their"))
+    notes += note_found("one_group", alone, f"class is {one}", f"classes are {many}")
+    if groups < _FEW_GROUPS:
+        notes.append(Note("few_groups", groups, "groups are evaluated: intervals over so few are too narrow"))
+    if overall.loc["accuracy", "value"] == 1:
+        share = 100 * (1 - _RISK ** (1 / groups))
+        text = f"No prediction is wrong, which leaves no interval: up to {share:.0f} % of other groups may have wrong ones."
+        notes.append(Note("all_right", 1, text))
+    return notes

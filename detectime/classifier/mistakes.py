@@ -1,0 +1,163 @@
+"""Wrong predictions, and what each may come from: a wrong label, a wrong box, or a hand that is hard to tell.
+
+The cause is a guess from what the run knows of the frame, not from the model; a look at the frame decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from detectime.doubt import Reason, score_doubt
+from detectime.runs import FinishedRun
+
+_LABEL_REASONS = (
+    Reason.LONE_LABEL,
+    Reason.POSE_OF_OTHER_CLASS,
+    Reason.DUPLICATE_OTHER_LABEL,
+    Reason.LABEL_CONTRADICTED,
+)
+_BOX_REASONS = tuple(reason for reason in Reason if reason not in _LABEL_REASONS)
+_GUESSED = 0.5  # doubt of the label, or of the box, from which on it is held to be the cause
+_MOST_REASONS = 2  # sentences
+_MOST_TYPED = 50  # paths in the line that opens them in a review
+
+
+class Cause(StrEnum):
+    """What a wrong prediction may come from: its name in tables, its colour in figures, and a sentence."""
+
+    colour: str
+    sentence: str
+
+    def __new__(cls, name: str, colour: str, sentence: str) -> Self:
+        """Create a member whose value is its name in tables."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.colour, member.sentence = colour, sentence
+        return member
+
+    LABEL = "label", "#9b5de5", "The label may be wrong: the hand seems to show another class."
+    BOX = "box", "#d1600a", "The box may be wrong: it may not hold the hand that shows the gesture."
+    HAND = "hand", "#277da1", "The hand may be hard to tell: nothing speaks against its label or its box."
+
+
+def find_mistakes(
+    run: FinishedRun,
+    predictions: pd.DataFrame,
+    doubt: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """List wrong predictions, the surest first, and guess what each comes from.
+
+    Parameters
+    ----------
+    run
+        The run whose samples were predicted. No frames are read.
+    predictions
+        One row per evaluated sample: see `measures`.
+    doubt
+        What `doubt.score_doubt` returned of the whole run; None: it is computed, with `labels`.
+    labels
+        What `label_check.check_labels` returned; None: the network that checks labels says nothing.
+
+    Returns
+    -------
+    DataFrame
+        The wrong rows of `predictions`, with `cause`, the name of a `Cause`, and `why`, a sentence with its numbers.
+
+    Raises
+    ------
+    RunError
+        If tables of the run cannot be read.
+
+    Examples
+    --------
+    >>> find_mistakes(run, predictions)[["frame_path", "predicted", "cause"]]  # doctest: +SKIP
+    """
+    wrong = predictions[(predictions["predicted"] != predictions["class_name"]).to_numpy()]
+    wrong = wrong.sort_values("probability", ascending=False, kind="stable").reset_index(drop=True)
+    if wrong.empty:
+        return wrong.assign(cause=pd.Series(dtype=object), why=pd.Series(dtype=object))
+    doubt = score_doubt(run, labels=labels) if doubt is None else doubt
+    decided = run.outcomes.dropna(subset=["decision"]).set_index("frame_path")["decided_by"]
+    tables = [doubt.set_index("frame_path")]
+    if labels is not None:
+        seen = labels.set_index("frame_path")[["predicted", "probability", "own_probability", "contradicts"]]
+        tables.append(seen.add_prefix("seen_"))
+    known = wrong.join(pd.concat(tables, axis=1).reindex(wrong["frame_path"]).reset_index(drop=True))
+    known["decided_by"] = decided.reindex(wrong["frame_path"]).to_numpy(object)
+    guesses = [_guess_cause(row) for row in known.to_dict("records")]
+    return wrong.assign(cause=[str(cause) for cause, _ in guesses], why=[why for _, why in guesses])
+
+
+def describe_mistakes(mistakes: pd.DataFrame, output: str) -> str:
+    """Say how many predictions are wrong, from what, and what to type in notebook 03 to look at them.
+
+    Parameters
+    ----------
+    mistakes
+        What `find_mistakes` returned.
+    output
+        The folder of the run.
+
+    Examples
+    --------
+    >>> mistakes = pd.DataFrame({"frame_path": ["ok_01/0001.jpg"], "cause": ["label"]})
+    >>> print(describe_mistakes(mistakes, "output"))
+    1 prediction is wrong. A guess at its cause: 1 label.
+    To look at it and decide, set output = "output" in notebook 03, and type in a new cell at its end:
+    Review(run, frames=["ok_01/0001.jpg"])
+    """
+    count = len(mistakes)
+    if not count:
+        return "No prediction is wrong."
+    counts = mistakes["cause"].value_counts()
+    causes = ", ".join(f"{counts[cause]:,} {cause}" for cause in Cause if cause in counts)
+    paths = mistakes["frame_path"].tolist()[:_MOST_TYPED]
+    are, them = ("prediction is", "it") if count == 1 else ("predictions are", "them")
+    first = "" if count <= _MOST_TYPED else f" (the {_MOST_TYPED} surest)"
+    return (
+        f"{count:,} {are} wrong. A guess at {'its cause' if count == 1 else 'their causes'}: {causes}.\n"
+        f"To look at {them} and decide{first}, set output = {_quote(output)} in notebook 03, and type in a new cell at "
+        f"its end:\nReview(run, frames=[{', '.join(map(_quote, paths))}])"
+    )
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _guess_cause(row: dict[Any, Any]) -> tuple[Cause, str]:
+    """Return the cause of a wrong prediction, and why."""
+    if isinstance(row["decided_by"], str):
+        return Cause.HAND, f"Perhaps a hard hand: {row['decided_by']} has looked at its label and its box."
+    of_label, of_box = (_combine(row, reasons) for reasons in (_LABEL_REASONS, _BOX_REASONS))
+    if max(of_label, of_box) < _GUESSED:
+        text = f"the doubt of its label is {of_label:.2f}, that of its box {of_box:.2f}"
+        return (
+            Cause.HAND,
+            f"Perhaps a hard hand: {text}; the model gives {row['class_name']} {row['own_probability']:.2f}.",
+        )
+    if of_label >= of_box:
+        return Cause.LABEL, f"Perhaps a wrong label (doubt {of_label:.2f}): {_list_sentences(row, _LABEL_REASONS)}"
+    return Cause.BOX, f"Perhaps a wrong box (doubt {of_box:.2f}): {_list_sentences(row, _BOX_REASONS)}"
+
+
+def _combine(row: dict[Any, Any], reasons: Iterable[Reason]) -> float:
+    """Return the doubt that some reasons give together: see `doubt.score_doubt`."""
+    return float(1 - np.prod([1 - reason.weight * np.nan_to_num(row[reason.value]) for reason in reasons]))
+
+
+def _list_sentences(row: dict[Any, Any], reasons: Iterable[Reason]) -> str:
+    ordered = sorted(reasons, key=lambda reason: -reason.weight * row[reason.value])
+    sentences = [reason.sentence for reason in ordered[:_MOST_REASONS] if row[reason.value] > 0]
+    if "seen_predicted" in row and Reason.LABEL_CONTRADICTED in ordered[:_MOST_REASONS] and row["seen_contradicts"]:
+        share, own = row["seen_probability"], row["seen_own_probability"]
+        seen = f"it sees {row['seen_predicted'] or 'none of the classes'} ({share:.2f}; {row['class_name']} {own:.2f})."
+        sentences = [*sentences, f"That network: {seen}"]
+    return " ".join(sentences)
