@@ -1,10 +1,11 @@
-# All work happens in .venv (test-all: .venv-all and .venv-readers, bench: also .venv-mediapipe); nothing else on the
-# machine is changed.
+# All work happens in .venv (test-all: .venv-all and .venv-readers, docs: .venv-docs, bench: also
+# .venv-mediapipe); nothing else on the machine is changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ALL := .venv-all
 READERS := .venv-readers
+DOCS := .venv-docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
@@ -18,7 +19,7 @@ SECONDS ?= 60
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-all test-browser quick fuzz lint ultralytics nightly wheel sample bench clean
+.PHONY: help setup demo lab test test-all test-browser quick fuzz lint ultralytics nightly wheel docs sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +67,10 @@ wheel: $(VENV)/python ## build dist/detectime-*.whl
 	@echo "Building the wheel (pip downloads the build backend) …"
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
+docs: $(DOCS)/ready ## build the site of these pages in reports/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=true $(DOCS)/bin/mkdocs build --strict --quiet
+	@$(DOCS)/bin/python -m tools.check_site reports/site
+
 sample: setup ## render data/sample again
 	@echo "Installing the renderer into $(VENV) (about 500 MB, the first time) …"
 	@$(PIP) -e '.[sample]'
@@ -75,7 +80,7 @@ bench: setup ## measure cost, quality and throughput on the sample, and of Media
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments and the reports
-	rm -rf $(VENV) $(ALL) $(READERS) .venv-mediapipe .venv-nightly reports dist
+	rm -rf $(VENV) $(ALL) $(READERS) $(DOCS) .venv-mediapipe .venv-nightly reports dist
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -112,6 +117,13 @@ $(ALL)/ready: pyproject.toml constraints.txt requirements.txt
 	$(PYTHON) -m venv $(ALL)
 	@echo "Installing detectime with every extra into $(ALL) (about 10 GB, once; several minutes) …"
 	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DOCS)/ready: docs/requirements.txt
+	$(check_python)
+	$(PYTHON) -m venv $(DOCS)
+	@echo "Installing what builds the site into $(DOCS) (about 200 MB, once) …"
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 # Readers of exports that bring opencv-python, which overwrites the headless one: they are installed without what they

@@ -1,0 +1,149 @@
+"""A hook of MkDocs: the pages of the site that are no files of docs/, and links that are right on the site too.
+
+The pages are Markdown for a code host, where a link is a path in the repository. On the site, a page of the root lies
+beside those of docs/, and a link to a public module leads to a page with its docstrings: docs/api.md lists the modules.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig  # type: ignore[import-not-found]
+    from mkdocs.structure.files import Files  # type: ignore[import-not-found]
+
+ROOT = Path(__file__).resolve().parents[1]
+API = "docs/api.md"
+
+PLACES = {
+    "README.md": "index.md",
+    "docs/README.md": "contents.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/RESULTS.md": "results.md",
+    "NOTICE": "NOTICE.txt",
+}
+"""Files of the repository, and where they lie on the site: those that do not lie there as in docs/."""
+
+_FENCED = re.compile(r"(^```.*?^```\n?)", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"(?P<before>\]\(|<img src=\")(?P<path>[^)\s\"#:]+)(?=[)\s\"#])")
+_BADGE = re.compile(r"!\[(?P<text>[^\]]*)\]\(https?://[^)]*\)")
+_ROW = re.compile(
+    r"^\| \[`(?P<module>[\w.]+)`\]\(\.\./(?P<path>[\w./]+)\) \| (?P<names>[^|]+) \| (?P<use>.+) \|$", re.M
+)
+
+
+class PublicModule(NamedTuple):
+    """A row of docs/api.md: a module, its file in the repository, its public names, and what it is for."""
+
+    module: str
+    path: str
+    names: list[str]
+    use: str
+
+
+def list_modules(text: str) -> Iterator[PublicModule]:
+    """Yield the modules that the text of docs/api.md lists.
+
+    Examples
+    --------
+    >>> list(list_modules("| [`detectime.a`](../detectime/a.py) | `b`, `C` | does d |"))
+    [PublicModule(module='detectime.a', path='detectime/a.py', names=['b', 'C'], use='does d')]
+    """
+    for row in _ROW.finditer(text):
+        yield PublicModule(row["module"], row["path"], re.findall(r"`(\w+)`", row["names"]), row["use"])
+
+
+def make_module_page(module: PublicModule) -> str:
+    """Return the page of a module, as mkdocstrings reads it.
+
+    Examples
+    --------
+    >>> print(make_module_page(PublicModule("detectime.a", "detectime/a.py", ["b"], "does d")))
+    # `detectime.a`
+    <BLANKLINE>
+    ::: detectime.a
+        options: {members: false}
+    <BLANKLINE>
+    ::: detectime.a.b
+        options: {show_root_heading: true, show_root_full_path: false, show_root_toc_entry: true}
+    <BLANKLINE>
+    """
+    head = f"# `{module.module}`\n\n::: {module.module}\n    options: {{members: false}}\n"
+    options = "{show_root_heading: true, show_root_full_path: false, show_root_toc_entry: true}"
+    return head + "".join(f"\n::: {module.module}.{name}\n    options: {options}\n" for name in module.names)
+
+
+def find_place(path: str) -> str:
+    """Return where a file of the repository lies on the site; both as paths with slashes.
+
+    Examples
+    --------
+    >>> find_place("docs/data.md"), find_place("CHANGELOG.md"), find_place("detectime/splits/__init__.py")
+    ('data.md', 'changelog.md', 'api/splits.md')
+    """
+    if path.startswith("detectime/") and path.endswith(".py"):
+        name = path.removeprefix("detectime/").removesuffix(".py").removesuffix("/__init__")
+        return f"api/{name.replace('/', '.')}.md"
+    return PLACES.get(path, path.removeprefix("docs/"))
+
+
+def rewrite_links(markdown: str, path: str) -> str:
+    """Return a page with its links as they are on the site.
+
+    A picture of another host, such as a badge, becomes its text: the site loads nothing from elsewhere.
+
+    Parameters
+    ----------
+    markdown
+        The page.
+    path
+        Its place in the repository.
+
+    Examples
+    --------
+    >>> print(rewrite_links("[a](../CHANGELOG.md#b) [c](README.md) `[d](README.md)`", "docs/data.md"))
+    [a](changelog.md#b) [c](contents.md) `[d](contents.md)`
+    >>> print(rewrite_links("[a](docs/data.md) ![b](https://host/b.svg)", "README.md"))
+    [a](data.md) b
+    """
+
+    def rewrite(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), match["path"]))
+        here = posixpath.dirname(find_place(path))
+        return match["before"] + posixpath.relpath(find_place(target), here or ".")
+
+    parts = _FENCED.split(markdown)
+    parts[::2] = [_LINK.sub(rewrite, _BADGE.sub(r"\g<text>", part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of the public modules to the menu, below that of docs/api.md."""
+    (reference,) = [entry["Reference"] for entry in config.nav if "Reference" in entry]
+    (menu,) = [entry["Python"] for entry in reference if "Python" in entry]
+    modules = list_modules((ROOT / API).read_text(encoding="utf-8"))
+    menu.extend({module.module.removeprefix("detectime."): find_place(module.path)} for module in modules)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of the root, and one for each public module."""
+    from mkdocs.structure.files import File
+
+    for path, place in PLACES.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    for module in list_modules((ROOT / API).read_text(encoding="utf-8")):
+        files.append(File.generated(config, find_place(module.path), content=make_module_page(module)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Rewrite the links of a page."""
+    at = {place: path for path, place in PLACES.items()}
+    place = page.file.src_uri
+    return markdown if place.startswith("api/") else rewrite_links(markdown, at.get(place, f"docs/{place}"))
