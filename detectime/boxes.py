@@ -19,6 +19,10 @@ _MIRRORED_IN_X = (2, 3, 6, 7)  # after width and height were exchanged, if they 
 _MIRRORED_IN_Y = (3, 4, 7, 8)
 
 
+HAND_CONTEXT = 0.6
+"""Half side of the square around a hand that a classifier sees, in units of the hand's longer side."""
+
+
 def as_boxes(values: ArrayLike) -> NDArray[np.float32]:
     """Return `values` as a float32 array of shape (N, 4), also if there are none.
 

@@ -54,7 +54,7 @@ except ModuleNotFoundError as error:
         f"detectime.dataset needs the extra `torch`; install it with: {paths.format_install('torch')}", name="torch"
     ) from None
 
-Box = Literal["bbox", "hand"]
+Box = Literal["bbox", "hand", "context"]
 Only = Literal["all", "reviewed"]
 Target = Literal["index", "label"]
 
@@ -103,8 +103,10 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         What the target is: ``index``, the position of the class in `classes`, as losses expect it; or ``label``, its
         number in the vocabulary, as in ``hands.json``.
     box
-        What is cut out: ``bbox``, the crop of ``hands.json``, larger for `enlarged_classes`; or ``hand``, the hand
-        itself. None: ``bbox``, or the boxes that the export has.
+        What is cut out: ``bbox``, the crop of ``hands.json``, larger for `enlarged_classes`, so that its extent tells
+        the class; ``hand``, the hand itself; or ``context``, the square around it with half side `boxes.HAND_CONTEXT`
+        of its longer side, within the frame, which a classifier can be given where the class is not known. None:
+        ``bbox``, or the boxes that the export has.
     only
         ``all`` samples, or those that a person has ``reviewed``.
     allow_similar
@@ -552,7 +554,7 @@ def _collect(made: FinishedRun | Export | str | os.PathLike[str], box: Box | Non
 
 
 def _collect_run(run: FinishedRun, box: Box) -> _Collected:
-    from detectime import pairing, sources, splits
+    from detectime import boxes, pairing, sources, splits
 
     run.check_paired()
     outcomes = run.outcomes
@@ -560,7 +562,10 @@ def _collect_run(run: FinishedRun, box: Box) -> _Collected:
     samples.attrs = {}
     split = splits.read_split(run.store)
     samples = samples.assign(split="") if split is None else splits.assign_splits(samples, split)
-    sizes, crops = _measure_crops(samples, pairing.get_boxes(samples, box))
+    shown = pairing.get_boxes(samples, "hand" if box == "context" else box)
+    if box == "context":
+        shown = boxes.make_context_squares(shown, boxes.HAND_CONTEXT)
+    sizes, crops = _measure_crops(samples, shown)
     samples = samples.assign(**dict(zip(CORNERS, crops.T, strict=True)), score=samples["hand_score"])
     data, detection = run.config.data, run.config.detection
     names = pa.array(samples["frame_path"], pa.string())

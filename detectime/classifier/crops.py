@@ -1,13 +1,45 @@
-"""Crops as a classifier sees them: fitted into a square."""
+"""Crops as a classifier sees them: the square around a hand, within the frame, fitted into a square of pixels."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from detectime import boxes
+from detectime.boxes import Floats
+from detectime.detectors import onnx
 from detectime.images import RGB, shrink_image
 
 _GREY = 127  # of what surrounds a crop that is no square
+
+
+def cut_hand(pixels: RGB, hand: Floats, side: int) -> RGB | None:
+    """Cut a hand out of a frame as a classifier sees it, in training and in use.
+
+    It is the context square of the hand, and not the `bbox` of ``hands.json``: that is larger for `enlarged_classes`,
+    so that its extent tells the class, and nobody could cut it where the class is not known.
+
+    Parameters
+    ----------
+    pixels
+        The upright frame: RGB, uint8, shape (height, width, 3).
+    hand
+        x1, y1, x2, y2 in pixels of the frame, shape (4,).
+    side
+        Of the square in pixels.
+
+    Returns
+    -------
+    ndarray or None
+        uint8, shape (side, side, 3); None if the hand lies outside the frame.
+
+    Examples
+    --------
+    >>> cut_hand(np.zeros((48, 64, 3), np.uint8), np.array([10.0, 10.0, 20.0, 30.0]), 32).shape
+    (32, 32, 3)
+    """
+    cut = onnx.crop_region(pixels, boxes.make_context_squares(hand, boxes.HAND_CONTEXT))
+    return None if cut is None else fit_square(cut[0], side)
 
 
 def fit_square(image: RGB, side: int) -> RGB:

@@ -25,7 +25,9 @@ METADATA_KEY = "detectime"
 OUTPUT = "probabilities"
 """Name of the only output."""
 
-_VERSION = 1
+VERSION = 1
+"""Of the metadata."""
+
 _REMEDY = "give a model file that notebook 04 exported"
 
 
@@ -47,7 +49,7 @@ class ModelMetadata(BaseModel, strict=True):
     side
         Of the square crops in pixels; None for landmarks.
     box
-        Which box of a hand is cut out, of those in the outcomes table: ``bbox`` or ``hand``.
+        What is cut out of a frame: ``context``, see `crops.cut_hand`; None for landmarks.
     classes, numbers
         Names of the classes in the order of the output, and their labels.
     detectime
@@ -58,7 +60,7 @@ class ModelMetadata(BaseModel, strict=True):
     model: str
     input: Literal["crops", "landmarks"]
     side: int | None
-    box: Literal["bbox", "hand"]
+    box: Literal["context"] | None
     classes: list[str]
     numbers: list[int]
     detectime: str
@@ -86,7 +88,7 @@ class ModelFile:
     numbers: tuple[int, ...]
     input: Literal["crops", "landmarks"]
     side: int | None
-    box: Literal["bbox", "hand"]
+    box: Literal["context"] | None
     model: str
 
 
@@ -151,10 +153,10 @@ def _read_metadata(file: Path, session: Any) -> ModelMetadata:
         raise ModelFileError(f"{file}: detectime did not export this model (it has no metadata of it); {_REMEDY}")
     try:
         version = _Version.model_validate_json(text)
-        if version.version > _VERSION:
+        if version.version > VERSION:
             raise ModelFileError(
                 f"{file}: made by a newer detectime ({version.detectime}; version {version.version} of its metadata, "
-                f"this one reads up to {_VERSION}); install that version"
+                f"this one reads up to {VERSION}); install that version"
             )
         return ModelMetadata.model_validate_json(text)
     except ValidationError as error:

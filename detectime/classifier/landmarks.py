@@ -1,0 +1,54 @@
+"""The landmarks of samples: the 21 points of the hand that was chosen, where its detector found them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from detectime import pairing, similarity
+from detectime.runs import FinishedRun
+from detectime.schema import LANDMARKS
+
+
+def read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> NDArray[np.float32]:
+    """Read the landmarks of the detected hand that overlaps each sample's `hand` most.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned.
+    samples
+        Rows of its outcomes, in any order.
+
+    Returns
+    -------
+    ndarray
+        float32, shape (N, 21, 3): x and y in pixels of the upright frame, z in the same unit, 0 at the wrist. NaN where
+        there are none: the detector of the hand finds no landmarks, or no detected hand has an IoU of .5 with it, as
+        may be where a person drew it.
+
+    Raises
+    ------
+    RunError
+        If the detections cannot be read.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> run = open_run("output")  # doctest: +SKIP
+    >>> read_landmarks(run, run.outcomes).shape  # doctest: +SKIP
+    (120, 21, 3)
+    """
+    detections = run.read_detections(("frame_path", "hands", "landmarks"))
+    rows = similarity.find_rows(samples, detections)
+    best = similarity.match_hands(pairing.get_boxes(samples, "hand"), detections["hands"], rows)
+    points = np.full((len(samples), LANDMARKS, 3), np.nan, np.float32)
+    column = detections["landmarks"].combine_chunks()
+    hands = column.flatten() if len(column) else column
+    matched = np.flatnonzero(best >= 0)
+    found = hands.take(best[matched])
+    is_there = found.is_valid().to_numpy(zero_copy_only=False)
+    values = found.drop_null().flatten()
+    points[matched[is_there]] = values.to_numpy(zero_copy_only=False).reshape(-1, LANDMARKS, 3)
+    return points

@@ -1,0 +1,257 @@
+"""The samples of a run that a classifier is trained on, and those it is tested on; what is wrong with them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from detectime import splits
+from detectime.boxes import Flags
+from detectime.classifier.landmarks import read_landmarks
+from detectime.dataset import HandsDataset
+from detectime.errors import DocumentedError
+from detectime.labels.grouping import NO_GROUPS
+from detectime.notes import Note, note_found
+from detectime.runs import FinishedRun
+from detectime.splits.shortcomings import note_classes
+
+TRAIN = ("train", "training")
+"""Names of the part of a split that a classifier is trained on."""
+VALIDATION = ("val", "valid", "validation", "dev")
+"""Names of the part that chooses the best epoch."""
+
+_FEW_GROUPS = 3  # of a class, from which it can be in each part of the usual split
+
+
+class TrainingError(DocumentedError, ValueError):
+    """A run that no classifier can be trained on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The samples of a run in the parts of its split.
+
+    Attributes
+    ----------
+    dataset
+        All samples; its crops are the context squares of hands.
+    samples
+        `HandsDataset.samples`, one row per sample.
+    classes, numbers
+        Names of the classes that the training part has, in the order of their numbers, and the numbers.
+    targets
+        int64, shape (samples,): the position of the class in `classes`; -1 where the training part has none of it.
+    train, validation, test
+        int64: the rows of each part, in the order of the frame table; `validation` may be empty.
+    landmarks
+        float32, shape (samples, 21, 3): see `landmarks.read_landmarks`; None if they were not asked for.
+    notes
+        Findings to know before training.
+    """
+
+    dataset: HandsDataset
+    samples: pd.DataFrame
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+    targets: NDArray[np.int64]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    landmarks: NDArray[np.float32] | None
+    notes: tuple[Note, ...]
+
+    def select(self, usable: Flags) -> TrainingSet:
+        """Return the training set without some samples.
+
+        Raises
+        ------
+        TrainingError
+            If none is left in the training part, or none to test on.
+        """
+        train, validation, test = (rows[usable[rows]] for rows in (self.train, self.validation, self.test))
+        if not len(train) or not len(test):
+            raise TrainingError(
+                f"{self.dataset!r}: of {len(self.train):,} samples to train on {len(train):,} can be read, and of "
+                f"{len(self.test):,} to test on {len(test):,}; restore the frames, or run detection again"
+            )
+        return replace(self, train=train, validation=validation, test=test)
+
+    def limit_groups(self, count: int) -> TrainingSet:
+        """Return the training set with the first so many groups of each class to train on, in the order of names."""
+        pairs = self.samples.iloc[self.train][["class_name", "video_name"]]
+        found = pairs.drop_duplicates().sort_values(["class_name", "video_name"])
+        chosen = pd.MultiIndex.from_frame(found[found.groupby("class_name").cumcount() < count])
+        return replace(self, train=self.train[pd.MultiIndex.from_frame(pairs).isin(chosen)])
+
+    @property
+    def groups(self) -> NDArray[np.object_]:
+        """The group of each sample, shape (samples,)."""
+        return self.samples["video_name"].to_numpy(object)
+
+
+def split_if_needed(
+    run: FinishedRun, shares: dict[str, float] | None = None, *, allow_similar: bool = False
+) -> list[Note]:
+    """Split a run that has no ``split.csv``, as notebook 02 does.
+
+    Parameters
+    ----------
+    run
+        What `runs.open_run` returned.
+    shares
+        As for `splits.split_run`. None: the usual ones or, if a class has fewer than three groups, halves for training
+        and test.
+    allow_similar
+        As for `splits.split_run`.
+
+    Returns
+    -------
+    list of Note
+        What was done, and what the split could not do; nothing if there was one.
+
+    Raises
+    ------
+    SplitError, RunError, StoreError
+        As `splits.split_run`.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> split_if_needed(open_run("output"))  # doctest: +SKIP
+    """
+    if splits.read_split(run.store) is not None:
+        return []
+    if shares is None:
+        outcomes = run.outcomes
+        found = outcomes[splits.counts.are_samples(outcomes)]
+        fewest = found.groupby("class_name")["video_name"].nunique().min()
+        shares = {"train": 0.5, "test": 0.5} if fewest < _FEW_GROUPS else dict(splits.assignment.SHARES)
+    _, notes = splits.split_run(run, shares, allow_similar=allow_similar)
+    parts = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items())
+    return [Note("split_made", 1, f"The run had no split.csv: it was split into {parts}, by whole groups."), *notes]
+
+
+def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_similar: bool = False) -> TrainingSet:
+    """Read what a classifier is trained and tested on, and check it before any training.
+
+    The part ``train`` is trained on, and ``val`` chooses the best epoch. The others are the test; if there is no other,
+    ``val`` is, and chooses nothing.
+
+    Parameters
+    ----------
+    run
+        A run that is paired and split.
+    with_landmarks
+        Whether to read landmarks, and leave out samples without.
+    allow_similar
+        Near-duplicates may lie in different parts; a note counts them.
+
+    Raises
+    ------
+    TrainingError
+        If there is no split, no training or test part, fewer than two classes to train on, or no landmarks.
+    DatasetError, SampleError, SplitError, RunError, SourceError, StoreError
+        As `dataset.HandsDataset`.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> found = read_training_set(open_run("output"))  # doctest: +SKIP
+    >>> len(found.train), len(found.test), found.classes  # doctest: +SKIP
+    (52, 48, ('stop', 'victory', 'mute', 'ok', 'like', 'dislike'))
+    """
+    dataset = HandsDataset(run, box="context")
+    samples = dataset.samples
+    if not (samples["split"] != "").any():
+        raise TrainingError(
+            f"{run.store}: this run is not split, so nothing would tell how good a classifier is; make a split: "
+            f"`detectime split {run.store}`"
+        )
+    leaks = _check_leaks(run, samples, allow_similar)
+    landmarks, usable, notes = (
+        _read_landmarks(run, samples) if with_landmarks else (None, np.ones(len(samples), bool), [])
+    )
+    part = samples["split"]
+    train = usable & part.isin(TRAIN).to_numpy()
+    validation = usable & part.isin(VALIDATION).to_numpy()
+    test = usable & ~train & ~validation & (part != "").to_numpy()
+    if not test.any():
+        test, validation = validation, np.zeros_like(validation)
+    classes = [name for name in dataset.classes if name in set(samples.loc[train, "class_name"])]
+    _check_parts(run, samples, train, test, classes)
+    numbers = dict(zip(samples["class_name"], samples["label"].tolist(), strict=True))
+    targets = pd.Index(classes).get_indexer(pd.Index(samples["class_name"]))
+    return TrainingSet(
+        dataset=dataset,
+        samples=samples,
+        classes=tuple(classes),
+        numbers=tuple(numbers[name] for name in classes),
+        targets=targets.astype(np.int64),
+        train=np.flatnonzero(train),
+        validation=np.flatnonzero(validation & (targets >= 0)),
+        test=np.flatnonzero(test),
+        landmarks=landmarks,
+        notes=(*_note_groups(run, samples), *notes, *dataset.notes, *leaks),
+    )
+
+
+def _check_leaks(run: FinishedRun, samples: pd.DataFrame, allow_similar: bool) -> list[Note]:
+    """Refuse a split that leaks, as `HandsDataset` does if it is asked for one part of it."""
+    dataset = HandsDataset(run, split=samples["split"][samples["split"] != ""].iloc[0], allow_similar=allow_similar)
+    return [note for note in dataset.notes if note.kind != "empty_class"]
+
+
+def _read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> tuple[NDArray[np.float32], Flags, list[Note]]:
+    """Return the landmarks of samples, which have some, and a note of those that have none."""
+    rows = pd.Index(run.outcomes["frame_path"]).get_indexer(pd.Index(samples["frame_path"]))
+    landmarks = read_landmarks(run, run.outcomes.iloc[rows])
+    usable = ~np.isnan(landmarks[:, 0, 0])
+    if not usable.any():
+        raise TrainingError(
+            f"{run.store}: model = 'landmarks': no hand of this run has landmarks; detect hands with `mediapipe`, "
+            "as `quality: balanced` and `best` do, or take model = 'small' or 'pretrained'"
+        )
+    lacking = samples.loc[~usable, "frame_path"].tolist()
+    end = "without landmarks, such as where a person drew the box, {} left out; model = 'small' takes them"
+    return (
+        landmarks,
+        usable,
+        note_found("no_landmarks", lacking, f"sample {end.format('is')}", f"samples {end.format('are')}"),
+    )
+
+
+def _check_parts(run: FinishedRun, samples: pd.DataFrame, train: Flags, test: Flags, classes: Sequence[str]) -> None:
+    """Refuse what cannot be trained on or tested."""
+    parts = ", ".join(splits.order_parts(name for name in samples["split"].unique() if name))
+    remedy = (
+        f"rename {run.store}/split.csv, and make a split for training and test: `detectime split {run.store} --shares "
+        "train=0.8,test=0.2`"
+    )
+    groups = samples["video_name"].nunique()
+    if groups < 2:
+        raise TrainingError(
+            f"{run.store}: all samples are of one group, {samples['video_name'].iloc[0]!r}: nothing would be left that "
+            "the classifier has not seen; name the video or the person of each frame in the column video_name, or "
+            "film another person"
+        )
+    if not train.any():
+        raise TrainingError(f"{run.store}: the split has no samples in a part `train` (its parts: {parts}); {remedy}")
+    if not test.any():
+        raise TrainingError(
+            f"{run.store}: the split has no samples to test on beside `train` (its parts: {parts}); {remedy}"
+        )
+    if len(classes) < 2:
+        raise TrainingError(
+            f"{run.store}: the training part has samples of one class, {classes[0]!r}; a classifier needs two or more"
+        )
+
+
+def _note_groups(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
+    """Note what the split cannot know or show: who is who, and classes of one person."""
+    notes = [note for note in run.notes if note.kind == NO_GROUPS]
+    used = samples[samples["split"] != ""]
+    return [*notes, *note_classes(used)]
