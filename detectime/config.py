@@ -356,7 +356,7 @@ def load_config(
     >>> config.selection
     SelectionConfig(classes=('ok', 'like'), limit=100)
     """
-    file = paths.find_config() if path is None else Path(_make_absolute(os.fspath(path), folder))
+    file = paths.find_config() if path is None else Path(make_absolute(os.fspath(path), folder))
     tree = _read_file(file)
     version = releases.check_version(tree.pop("config_version", None), str(file))
     # A section whose keys are all commented out is empty.
@@ -372,7 +372,7 @@ def load_config(
         if section in SECTIONS and isinstance(values, dict):
             # An installed package has no data of the user's.
             beside_file = folder if file == paths.CONFIG and not paths.IS_CLONE else file.resolve().parent
-            beside = {key: _make_absolute(values[key], beside_file) for key in _PATHS if key in values}
+            beside = {key: make_absolute(values[key], beside_file) for key in _PATHS if key in values}
             tree[section] = values | beside
     given: dict[str, Any] = {}
     for name, value in _rename_old_parameters(parameters or {}).items():
@@ -382,7 +382,7 @@ def load_config(
             given[name] = None
         elif value is not None:
             text = _restore_text(value) if name in _TEXTS else value
-            given[name] = _make_absolute(text, folder) if name in _PATHS else text
+            given[name] = make_absolute(text, folder) if name in _PATHS else text
     config = _make_config(tree, given, version, str(file))
     unset -= {f"data.{name}" for name in given}
     return _leave_out_labels(dataclasses.replace(config, explicit=config.explicit - unset), given)
@@ -716,8 +716,14 @@ def _restore_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
-    """Make a path absolute, relative to a folder (None: `paths.find_base`); URLs stay as they are."""
+def make_absolute(value: Any, folder: str | os.PathLike[str] | None) -> Any:
+    """Make a path absolute, relative to a folder (None: `paths.find_base`); URLs stay as they are.
+
+    Examples
+    --------
+    >>> make_absolute("s3://bucket/frames", None), make_absolute("frames", "/home/anna")
+    ('s3://bucket/frames', '/home/anna/frames')
+    """
     if not isinstance(value, str | os.PathLike) or not value:
         return value
     text = os.fspath(value)

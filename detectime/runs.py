@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectime import corrections, decision_files, pairing, sources
 from detectime.config import Config, PairingConfig
@@ -18,12 +20,16 @@ from detectime.detection.manifest import Manifest, RunError
 from detectime.detection.shards import DamagedError
 from detectime.labels import frame_table
 from detectime.labels.tables import TableError, rename_reserved_columns
-from detectime.notes import Note
+from detectime.notes import Note, notes_from_json
 from detectime.schema import DECISION_COLUMNS, DETECTIONS_FILE, OUTCOME_COLUMNS, OUTCOMES_FILE, PAIRING_COLUMNS
 from detectime.sources.contract import Source, SourceError
+from detectime.sources.listing import Listing, list_source
+from detectime.sources.reading import read_contents
 from detectime.storage import run_tables, urls
 from detectime.storage import store as stores
 from detectime.storage.store import Store, has_file
+
+_COMPARED = 200  # frames of which `relocate_run` reads the content
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ class FinishedRun:
             self.__dict__.pop("frames", None)
         self.manifest.clear()
         self.manifest.update(found)
-        self.config = manifest.get_config(found)
+        before, self.config = self.config.data, manifest.get_config(found)
+        if self.config.data != before:  # the images may have moved
+            self.__dict__.pop("source", None)
 
     @cached_property
     def frames(self) -> pd.DataFrame:
@@ -281,6 +289,103 @@ def open_run(output: str | os.PathLike[str]) -> FinishedRun:
     if not urls.is_remote(location) and not os.path.isdir(urls.strip_file_scheme(location)):
         raise RunError(f"{location}: there is no such folder; pass the `output` of a run")
     return FinishedRun(stores.open_store(location, reading=True))
+
+
+def relocate_run(run: FinishedRun, images: str, source_type: str | None = None) -> Note:
+    """Record where the frames of a run are now, as after it was copied to another machine.
+
+    Frames are compared by their names, and up to 200 of them by their content. Only ``run.json`` is written: its
+    `data.images` and `data.source_type` (and `data.labels`, where the images are the labels), and the note, which
+    keeps the former place.
+
+    Parameters
+    ----------
+    run
+        The run.
+    images
+        An absolute path, or a URL.
+    source_type
+        ``folder``, ``archives`` or ``videos``; None: that of the run, or as recognised if the run has none.
+
+    Returns
+    -------
+    Note
+        Where the frames were and are, how many are there, and how many of those compared have other content.
+
+    Raises
+    ------
+    RunError
+        If no frame of the run is there, or more than half of those compared are other pictures.
+    SourceError
+        If the place cannot be listed.
+    StoreError
+        If the folder of the run cannot be written to, or another process is working in it.
+
+    Examples
+    --------
+    >>> print(relocate_run(open_run("out"), "/home/anna/frames"))  # doctest: +SKIP
+    The images moved from /content/frames to /home/anna/frames: 24 of 24 frames are there, and 24 of 24 that were …
+    """
+    with run.store.lock():
+        run.refresh()
+        data = run.manifest["configuration"]["data"]
+        source_type = source_type or data["source_type"]
+        source = sources.open_source(images, source_type)
+        text = _compare_frames(run, source)
+        note = Note("moved", 1, f"The images moved from {data['images']} to {images}: {text}", at=manifest.format_now())
+        if (images, source_type) == (data["images"], data["source_type"]):
+            return Note("moved", 1, f"The images are at {images}, as before: {text}")
+        if data["labels"] == data["images"]:
+            data["labels"] = images
+        data |= {"images": images, "source_type": source_type}
+        recorded = notes_from_json(run.manifest["notes"]["detection"])
+        states = [each for each in recorded if each.at is None and each.kind != "unreachable"]
+        manifest.replace_notes(run.manifest, "detection", [*states, note])
+        manifest.write_manifest(run.store, run.manifest)
+        run.refresh()
+    return note
+
+
+def _compare_frames(run: FinishedRun, source: Source) -> str:
+    """Say how many frames of a run a source has, and how many of them are the same; refuse other frames."""
+    listing = list_source(source)
+    if listing.unreachable:
+        raise listing.error or SourceError(listing.unreachable)
+    known = run.read_detections(["frame_path", "content", "outcome"])
+    known = known.filter(pc.not_equal(known["outcome"], "missing"))
+    names = known["frame_path"].cast(pa.binary())
+    positions = listing.find(names)
+    is_there = pc.is_valid(positions)
+    here = known.filter(is_there).select(["frame_path", "content"])
+    if not len(here):
+        raise RunError(_describe_strangers(run, source, listing, names, positions))
+    counts = f"{len(here):,} of {len(known):,} frames are there"
+    here = here.filter(pc.is_valid(here["content"]))
+    if not len(here):
+        return f"{counts}, of which only the names could be compared."
+    chosen = here.take(np.unique(np.linspace(0, len(here) - 1, min(_COMPARED, len(here))).astype(np.int64)))
+    read = read_contents(source, chosen["frame_path"].to_pylist(), max_pixels=run.config.detection.max_pixels)
+    differing = [name for (name, found), old in zip(read, chosen["content"].to_pylist(), strict=True) if found != old]
+    if 2 * len(differing) > len(chosen):
+        raise RunError(
+            f"{source.root}: {len(differing)} of {len(chosen)} frames that were compared have other content than when "
+            f"{run.store} was made (the first: {differing[0]!r}), so nothing was changed; give the same pictures. If "
+            f"they did change, `detectime run --images {source.root} --redetect changed` processes them again"
+        )
+    compared = f"{len(chosen) - len(differing)} of {len(chosen)} that were compared are the same"
+    return f"{counts}, and {compared}{f' (not {differing[0]!r})' if differing else ''}."
+
+
+def _describe_strangers(
+    run: FinishedRun, source: Source, listing: Listing, names: pa.ChunkedArray, positions: pa.Array
+) -> str:
+    """Say that a source has no frame of a run, and what it has instead."""
+    hints = "; ".join(map(str, listing.note_misplaced(names, positions))) or "give the folder that frame_path begins in"
+    first, other = os.fsdecode(names[0].as_py()), os.fsdecode(listing.names[0].as_py())
+    return (
+        f"{source.root}: not one of the {len(names):,} frames of {run.store} is there, so nothing was changed (the "
+        f"first is {first!r}; a file that exists is called {other!r}); {hints}"
+    )
 
 
 def _read_finished(store: Store) -> Manifest:

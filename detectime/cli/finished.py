@@ -1,4 +1,4 @@
-"""The commands that work with a finished run: pair, decisions, split, export and trace."""
+"""The commands that work with a finished run: pair, relocate, decisions, split, export and trace."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ def add_commands(add: Callable[..., Any]) -> None:
     """
     command = add("pair", _pair, "choose the samples of a run again, after decisions or with the settings it has")
     _add_output(command)
+    command = add(
+        "relocate",
+        _relocate,
+        "say where the frames of a run are now, after it was copied to another machine",
+        epilog="The frames there are compared with the run by name, and up to 200 of them by content. Only run.json is "
+        "written, which keeps a note of the former place.",
+    )
+    _add_output(command)
+    command.add_argument("--images", metavar="DIR", required=True, help="where the frames are; may be a URL")
+    command.add_argument(
+        "--source-type",
+        choices=("folder", "archives", "videos"),
+        help="what is there (default: as in the run, or as recognised)",
+    )
     _add_decisions(add)
     _add_split(add)
     _add_export(add)
@@ -162,6 +176,13 @@ def _pair(arguments: argparse.Namespace) -> None:
 
     run = runs.open_run(paths.find_output(arguments.output))
     _print_paired(run, outcomes.pair_run(run))
+
+
+def _relocate(arguments: argparse.Namespace) -> None:
+    from detectime import config, runs
+
+    run = runs.open_run(paths.find_output(arguments.output))
+    print(runs.relocate_run(run, config.make_absolute(arguments.images, None), arguments.source_type))
 
 
 def _list_decisions(arguments: argparse.Namespace) -> None:

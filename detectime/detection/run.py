@@ -261,7 +261,7 @@ class _Run:
         old_images, images = existing["configuration"]["data"]["images"], self.config.data.images
         if old_images != images and not self.unreachable:
             text = f"The images moved from {old_images} to {images}; frames of the same names are the same."
-            self.notes.append(Note("moved", 1, text))
+            self.notes.append(Note("moved", 1, text, at=self.at))
         return existing
 
     def _continues_redetection(self, existing: Manifest) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -226,7 +227,8 @@ class _Exporter:
             if not len(data.images):
                 raise ExportError(
                     f"{self._folder}: no frame could be exported, for one {next(iter(written.failed))!r}: "
-                    f"{next(iter(written.failed.values()))}; are the images at {self._run.config.data.images}?"
+                    f"{next(iter(written.failed.values()))}; are the images at {self._run.config.data.images}? If they "
+                    f"are elsewhere now: `detectime relocate {shlex.quote(str(self._run.store))} --images DIR`"
                 )
         return dataclasses.replace(
             data, images=data.images.assign(file=_list_files(data, self._kind, written))

@@ -390,7 +390,8 @@ def _judge_pictures(facts: SetFacts, unseen: Counter[str], seen: int) -> Iterato
     ((reason, _),) = unseen.most_common(1)
     if not seen:
         text = f"None of {_count(count, 'frame')} that this page was to show can be read: {reason}"
-        yield Finding(0.6, text, f"make {facts.images} reachable to see them; boxes and counts are valid without")
+        remedy = f"make {facts.images} reachable to see them, or say where they are with `detectime relocate`"
+        yield Finding(0.6, text, f"{remedy}; boxes and counts are valid without")
         return
     text = f"{count:,} of {_count(count + seen, 'frame')} on this page cannot be shown: {reason}"
     yield Finding(
