@@ -67,8 +67,9 @@ wheel: $(VENV)/python ## build dist/detectime-*.whl
 	@echo "Building the wheel (pip downloads the build backend) …"
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
+# not --quiet: it would hide warnings from --strict too
 docs: $(DOCS)/ready ## build the site of these pages in reports/site; a dead link is an error
-	NO_MKDOCS_2_WARNING=true $(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=true $(DOCS)/bin/mkdocs build --strict
 	@$(DOCS)/bin/python -m tools.check_site reports/site
 
 sample: setup ## render data/sample again

@@ -6,6 +6,9 @@ A comment before a code block says what happens to it, if it is not simply run:
 - ``<!-- test: dry run -->``: ``detectime run`` gets ``--dry-run``;
 - ``<!-- test: extra MODULE -->``: it needs an extra; ``<!-- test: needs FILE -->``: it needs weights;
 - ``<!-- not run: REASON; tried by WHERE -->``: its commands, options and files are checked, nothing is run.
+
+A block begins in the folder in which the one before it ended, as a reader's shell does. The tutorial begins in an empty
+folder; other pages find data of the names that they use.
 """
 
 from __future__ import annotations
@@ -218,8 +221,15 @@ def sandbox(delivered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(delivered, tmp_path / "sandbox", symlinks=True))
 
 
+@pytest.fixture
+def empty_folder(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
 @pytest.mark.parametrize(("page", "need"), list(list_passes()))
-def test_code_blocks(page: Path, need: str, sandbox: Path, request: pytest.FixtureRequest) -> None:
+def test_code_blocks(page: Path, need: str, request: pytest.FixtureRequest) -> None:
+    sandbox = request.getfixturevalue("empty_folder" if page.name == "tutorial.md" else "sandbox")
     prepare_need(need, sandbox, request)
     if page.name == "export.md":
         export_run(sandbox)
@@ -227,10 +237,10 @@ def test_code_blocks(page: Path, need: str, sandbox: Path, request: pytest.Fixtu
     for block in blocks:
         if block.saved_as:
             (sandbox / block.saved_as).write_text(block.code)
-    printed = [CHECKS[block.language](block, sandbox) for block in blocks if block.need == need]
-    if page.name == "README.md":
-        (promised,) = re.findall(r'ends with "([^"]*)"', page.read_text())
-        assert promised in "".join(printed)
+    printed = "".join(CHECKS[block.language](block, sandbox) for block in blocks if block.need == need)
+    promised = re.findall(r'(?:ends|end) with\s"([^"]*)"', page.read_text())
+    assert len(promised) == (page.name in ("README.md", "tutorial.md"))
+    assert not printed or all(text in printed for text in promised)
 
 
 def prepare_need(need: str, sandbox: Path, request: pytest.FixtureRequest) -> None:
@@ -269,12 +279,22 @@ def run_commands(block: Block, sandbox: Path) -> str:
     commands = block.commands
     if "dry run" in block.marks:
         commands = [f"{line} --dry-run" if line.startswith("detectime run ") else line for line in commands]
-    printed = execute(["bash", "-xeuo", "pipefail", "-c", "\n".join(commands)], block, sandbox)
+    end = f"pwd >{shlex.quote(str(sandbox / _ENDED_IN))}"
+    printed = execute(["bash", "-xeuo", "pipefail", "-c", "\n".join([*commands, end])], block, sandbox)
     for line in commands:
         output = re.search(r"^detectime run (?!.*--dry-run).*--output (\S+)", line)
         if output and "://" not in output[1]:
-            assert json.loads((sandbox / output[1] / "hands.json").read_text()), f"{block.name}: no samples: {line}"
+            samples = find_folder(sandbox) / output[1] / "hands.json"
+            assert json.loads(samples.read_text()), f"{block.name}: no samples: {line}"
     return printed
+
+
+_ENDED_IN = ".ended_in"
+
+
+def find_folder(sandbox: Path) -> Path:
+    """Return the folder in which the last shell block ended."""
+    return Path((sandbox / _ENDED_IN).read_text().strip()) if (sandbox / _ENDED_IN).exists() else sandbox
 
 
 def run_script(block: Block, sandbox: Path) -> str:
@@ -282,16 +302,17 @@ def run_script(block: Block, sandbox: Path) -> str:
     compile(block.code, block.name, "exec")
     if block.saved_as:
         return ""
-    (sandbox / "script.py").write_text(block.code)
-    if not (sandbox / "out").exists() and 'open_run("out")' in block.code and "detect_frames" not in block.code:
+    folder = find_folder(sandbox)
+    (folder / "script.py").write_text(block.code)
+    if not (folder / "out").exists() and 'open_run("out")' in block.code and "detect_frames" not in block.code:
         pytest.fail(f"{block.name}: no block before it makes the run")
     return execute([sys.executable, "script.py"], block, sandbox)
 
 
-def execute(command: list[str], block: Block, folder: Path) -> str:
+def execute(command: list[str], block: Block, sandbox: Path) -> str:
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=find_folder(sandbox), env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, f"{block.name}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

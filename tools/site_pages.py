@@ -6,6 +6,7 @@ beside those of docs/, and a link to a public module leads to a page with its do
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
@@ -140,6 +141,37 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for module in list_modules((ROOT / API).read_text(encoding="utf-8")):
         files.append(File.generated(config, find_place(module.path), content=make_module_page(module)))
     return files
+
+
+def find_lost_items(markdown: str, html: str) -> str:
+    """Say which items and tables of a page the site shows as text; empty if none.
+
+    Code hosts read some Markdown as lists and tables that the site's reader does not: lists within lists need four
+    spaces, and a list needs an empty line before it.
+
+    Examples
+    --------
+    >>> find_lost_items("a\\n- b", "<p>a - b</p>")
+    '1 items of lists in the text, 0 on the site'
+    >>> find_lost_items("- b", "<ul><li>b</li></ul>")
+    ''
+    """
+    text = "".join(_FENCED.split(markdown)[::2])
+    for what, pattern, mark in (
+        ("items of lists", r"^ *(?:[-*]|\d+\.) ", "<li>"),
+        ("tables", r"^ *\| -+:? \|", "<table>"),
+    ):
+        written, shown = len(re.findall(pattern, text, re.MULTILINE)), html.count(mark)
+        if written != shown:
+            return f"{written} {what} in the text, {shown} on the site"
+    return ""
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> None:
+    """Warn, which `--strict` makes an error, of what the site does not show as a code host does."""
+    lost = "" if page.file.src_uri.startswith("api/") else find_lost_items(page.markdown, html)
+    if lost:
+        logging.getLogger("mkdocs.hooks.site_pages").warning("%s: %s", page.file.src_uri, lost)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
