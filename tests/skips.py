@@ -33,6 +33,7 @@ EXTRAS = {
     "s3fs": "s3",
     "scipy": "reference",
     "skimage": "reference",
+    "sklearn": "torch",
     "tensorflow": "reference",
     "torch": "torch",
     "torchvision": "torch",

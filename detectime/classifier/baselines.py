@@ -45,14 +45,14 @@ def predict_majority(train_class_names: Iterable[str], samples: pd.DataFrame) ->
     Examples
     --------
     >>> samples = pd.DataFrame({"frame_path": ["a"], "video_name": ["v"], "class_name": ["ok"]})
-    >>> predict_majority(["stop", "stop", "ok", "stop"], samples).iloc[0].tolist()
-    ['a', 'v', 'ok', 'stop', 0.75, 0.25]
+    >>> predict_majority(["stop", "stop", "ok", "stop"], samples).values.tolist()
+    [['a', 'v', 'ok', 'stop', 0.75, 0.25]]
     """
     shares = pd.Series(list(train_class_names), dtype=object).value_counts(normalize=True).sort_index()
     if shares.empty:
         raise ValueError("train_class_names: there are none, so that no class is the most frequent")
     predictions = samples[_KEPT].copy()
-    predictions["predicted"] = shares.idxmax()
+    predictions["predicted"] = str(shares.idxmax())
     predictions["probability"] = float(shares.max())
     predictions["own_probability"] = shares.reindex(samples["class_name"], fill_value=0.0).to_numpy(np.float64)
     return predictions
@@ -113,7 +113,7 @@ def predict_zero_shot(
     shares = _share_classes(found.values[is_read].astype(np.float64), is_meant)
     chosen = shares.argmax(axis=1)
     predictions = samples.loc[is_read, _KEPT].copy()
-    own = pd.Index(known).get_indexer(predictions["class_name"])
+    own = pd.Index(known).get_indexer(pd.Index(predictions["class_name"]))
     rows = np.arange(len(chosen))
     predictions["predicted"] = np.array(known, object)[chosen]
     predictions["probability"] = shares[rows, chosen]

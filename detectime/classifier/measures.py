@@ -4,17 +4,19 @@ The values are scikit-learn's. An interval holds 95 % of the values that a measu
 videos or people) are drawn at random: see `resampling`. Frames of one group are alike, so that an interval over frames
 would be too narrow.
 
-Predictions are a DataFrame with one row per evaluated sample: `frame_path`, `video_name`, `class_name`, `predicted` (the
-name of a class), `probability` (float64, of `predicted`) and `own_probability` (of `class_name`).
+Predictions are a DataFrame with one row per evaluated sample: `frame_path`, `video_name`, `class_name`, `predicted`
+(the name of a class), `probability` (float64, of `predicted`) and `own_probability` (of `class_name`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from detectime import resampling
 from detectime.boxes import Floats, Integers
@@ -26,7 +28,6 @@ distribution whose parameters add up to 4), those of 20 groups hold the true val
 those of 3 only 70."""
 
 _RISK = 0.05  # that a limit is wrong, where no prediction is
-_CLASS_MEASURES = ("recall", "f1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +85,19 @@ def measure_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> Me
     >>> measures.per_class[["class_name", "samples", "groups", "recall"]].values.tolist()
     [['ok', 2, 2, 0.5], ['stop', 2, 2, 1.0]]
     """
-    from sklearn.metrics import confusion_matrix
+    from sklearn.metrics import accuracy_score, confusion_matrix
 
     names = list(classes)
-    _check_classes(predictions, names)
+    true, predicted = _number_classes(predictions, names)
     groups = predictions["video_name"].to_numpy(object)
-    counts = _count_by_group(predictions, names)
+    counts = _count_by_group(true, predicted, groups, len(names))
     drawn = _measure_counts(np.tensordot(resampling.draw_groups(groups), counts, axes=1))
-    matrix = confusion_matrix(predictions["class_name"], predictions["predicted"], labels=names)
-    overall = _measure_overall(predictions, drawn)
-    per_class = _measure_classes(predictions, names, drawn)
+    per_class = _measure_classes(true, predicted, groups, names, drawn)
+    # Macro F1 is without the classes that do not occur, whose F1 is NaN.
+    values = {"accuracy": accuracy_score(true, predicted), "macro_f1": per_class["f1"].mean()}
+    rows = [(value, *resampling.compute_interval(drawn[name])) for name, value in values.items()]
+    overall = pd.DataFrame(rows, list(values), ["value", "low", "high"], np.float64)
+    matrix = confusion_matrix(true, predicted, labels=range(len(names)))
     return Measures(
         overall,
         per_class,
@@ -151,22 +155,28 @@ def compare_models(predictions: Mapping[str, pd.DataFrame], classes: Sequence[st
     return compared
 
 
-def _check_classes(predictions: pd.DataFrame, names: list[str]) -> None:
+def _number_classes(predictions: pd.DataFrame, names: list[str]) -> tuple[Integers, Integers]:
+    """Return the positions of the true and the predicted classes among the names."""
     if predictions.empty:
         raise ValueError("predictions: there are none, so that there is nothing to measure")
+    numbers = []
     for column in ("class_name", "predicted"):
-        unknown = sorted(set(predictions[column]) - set(names))
-        if unknown:
-            raise ValueError(f"predictions: {column} {unknown[0]!r} is not among the classes {', '.join(names)}")
+        found = pd.Index(names).get_indexer(pd.Index(predictions[column]))
+        if (found < 0).any():
+            unknown = predictions[column].iloc[int(found.argmin())]
+            raise ValueError(f"predictions: {column} {unknown!r} is not among the classes {', '.join(names)}")
+        numbers.append(found.astype(np.int64))
+    return numbers[0], numbers[1]
 
 
-def _count_by_group(predictions: pd.DataFrame, names: list[str]) -> Floats:
+def _count_by_group(true: Integers, predicted: Integers, groups: NDArray[Any], classes: int) -> Floats:
     """Count the right predictions, samples and predictions of each class: float64, shape (groups, classes, 3)."""
-    true, predicted = (pd.Index(names).get_indexer(predictions[column]) for column in ("class_name", "predicted"))
-    one_hot = np.eye(len(names))
-    counts = np.stack([one_hot[true] * (true == predicted)[:, None], one_hot[true], one_hot[predicted]], axis=2)
-    sums = resampling.sum_groups(predictions["video_name"].to_numpy(object), counts.reshape(len(true), -1))
-    return sums.reshape(-1, len(names), 3)
+    numbers, count = resampling.number_groups(groups)
+    counted = [
+        np.bincount(numbers[chosen] * classes + kind[chosen], minlength=count * classes)
+        for kind, chosen in ((true, true == predicted), (true, slice(None)), (predicted, slice(None)))
+    ]
+    return np.stack(counted, axis=-1).reshape(count, classes, 3).astype(np.float64)
 
 
 def _measure_counts(counts: Floats) -> dict[str, Floats]:
@@ -190,32 +200,20 @@ def _measure_counts(counts: Floats) -> dict[str, Floats]:
         }
 
 
-def _measure_overall(predictions: pd.DataFrame, drawn: Mapping[str, Floats]) -> pd.DataFrame:
-    from sklearn.metrics import accuracy_score, f1_score
-
-    true, predicted = predictions["class_name"], predictions["predicted"]
-    occurring = sorted(set(true))
-    values = {
-        "accuracy": accuracy_score(true, predicted),
-        "macro_f1": f1_score(true, predicted, labels=occurring, average="macro", zero_division=0),
-    }
-    rows = {name: (value, *map(float, resampling.compute_interval(drawn[name]))) for name, value in values.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"]).astype(np.float64)
-
-
-def _measure_classes(predictions: pd.DataFrame, names: list[str], drawn: Mapping[str, Floats]) -> pd.DataFrame:
+def _measure_classes(
+    true: Integers, predicted: Integers, groups: NDArray[Any], names: list[str], drawn: Mapping[str, Floats]
+) -> pd.DataFrame:
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, f1, samples = precision_recall_fscore_support(
-        predictions["class_name"], predictions["predicted"], labels=names, zero_division=np.nan
+        true, predicted, labels=range(len(names)), zero_division=np.nan
     )
-    groups: Integers = predictions.groupby("class_name")["video_name"].nunique().reindex(names, fill_value=0).to_numpy()
-    table = pd.DataFrame({"class_name": names, "samples": samples.astype(np.int64), "groups": groups.astype(np.int64)})
-    table["precision"] = precision
-    values = {"recall": recall, "f1": np.where(samples == 0, np.nan, f1)}
-    for measure in _CLASS_MEASURES:
-        low, high = (np.where(groups < 2, np.nan, limit) for limit in resampling.compute_interval(drawn[measure]))
-        table[measure], table[f"{measure}_low"], table[f"{measure}_high"] = values[measure], low, high
+    shown = pd.DataFrame({"class": true, "group": groups}).drop_duplicates()["class"]
+    count = np.bincount(shown, minlength=len(names))
+    table = pd.DataFrame({"class_name": names, "samples": samples, "groups": count, "precision": precision})
+    for measure, value in {"recall": recall, "f1": np.where(samples == 0, np.nan, f1)}.items():
+        low, high = (np.where(count < 2, np.nan, limit) for limit in resampling.compute_interval(drawn[measure]))
+        table[measure], table[f"{measure}_low"], table[f"{measure}_high"] = value, low, high
     return table
 
 
@@ -231,6 +229,6 @@ def _list_notes(per_class: pd.DataFrame, overall: pd.DataFrame, groups: int) -> 
         notes.append(Note("few_groups", groups, "groups are evaluated: intervals over so few are too narrow"))
     if overall.loc["accuracy", "value"] == 1:
         share = 100 * (1 - _RISK ** (1 / groups))
-        text = f"No prediction is wrong, which leaves no interval: up to {share:.0f} % of other groups may have wrong ones."
+        text = f"No prediction is wrong; still, up to {share:.0f} % of other groups may have wrong ones."
         notes.append(Note("all_right", 1, text))
     return notes

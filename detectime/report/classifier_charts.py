@@ -21,13 +21,14 @@ from detectime.runs import FinishedRun
 _TRAIN, _HELD_OUT = "#277da1", "#d1600a"
 _SCORES = {"recall": "#2a9d5c", "f1": "#9b5de5"}
 _MODELS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+_CAUSES = {cause.value: cause.colour for cause in Cause}
 _FEW_EPOCHS = 30  # up to which each is marked
 _MOST_NUMBERS = 40  # classes up to which cells of a confusion matrix have room for numbers
 _WIDTH = 46  # characters of a line of a card
 _DPI = 80
 
 
-def plot_learning_curve(history: pd.DataFrame) -> Figure:
+def plot_history(history: pd.DataFrame) -> Figure:
     """Draw loss and accuracy by epoch: of the training samples, and of held-out ones if there are any.
 
     Parameters
@@ -39,7 +40,7 @@ def plot_learning_curve(history: pd.DataFrame) -> Figure:
     Examples
     --------
     >>> history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.8, 0.9], "train_accuracy": [0.2, 0.7]})
-    >>> figure = plot_learning_curve(history.assign(val_loss=np.nan, val_accuracy=np.nan))
+    >>> figure = plot_history(history.assign(val_loss=np.nan, val_accuracy=np.nan))
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['training']
     >>> plt.close(figure)
@@ -61,6 +62,41 @@ def plot_learning_curve(history: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_learning_curve(curve: pd.DataFrame) -> Figure | None:
+    """Draw the accuracy of classifiers that were trained on fewer groups of each class.
+
+    Parameters
+    ----------
+    curve
+        What `training.measure_learning_curve` returned.
+
+    Returns
+    -------
+    Figure or None
+        None if there is one classifier only: no class has two groups to train on.
+
+    Examples
+    --------
+    >>> rows = {"groups_per_class": [1, 2], "groups": [6, 12], "samples": [48, 97], "accuracy": [0.7, 0.8]}
+    >>> figure = plot_learning_curve(pd.DataFrame(rows))
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['1\\n48 samples', '2\\n97 samples']
+    >>> plt.close(figure)
+    """
+    if len(curve) < 2:
+        return None
+    with sns.axes_style("whitegrid"):
+        figure, ax = plt.subplots(figsize=(6, 3.2), dpi=_DPI, layout="constrained")
+    ax.plot(curve["groups_per_class"], curve["accuracy"], color=_HELD_OUT, marker="o")
+    for count, accuracy in zip(curve["groups_per_class"], curve["accuracy"], strict=True):
+        ax.annotate(f"{accuracy:.2f}", (count, accuracy), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    labels = [f"{row.groups_per_class}\n{row.samples:,} samples" for row in curve.itertuples()]
+    ax.set_xticks(curve["groups_per_class"], labels)
+    ax.set(xlabel="groups of each class to train on, at most", ylabel="accuracy on the test part", ylim=(0, 1.1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
 def plot_confusion(measures: Measures) -> Figure:
     """Draw which class was predicted for the samples of each class: numbers of samples, colours by share of the class.
 
@@ -76,7 +112,7 @@ def plot_confusion(measures: Measures) -> Figure:
     counts = measures.confusion
     names = [charts.make_plain(str(name), 20) for name in counts.index]
     shares = counts.div(np.maximum(counts.sum(axis=1), 1), axis=0)
-    side = 1.6 + 0.44 * len(names)
+    side = 1.6 + min(0.44 * len(names), 10)
     figure, ax = plt.subplots(figsize=(side + 1.2, side), dpi=_DPI, layout="constrained")
     numbers = counts.astype(str).where(counts > 0, "")
     sns.heatmap(
@@ -113,7 +149,7 @@ def plot_class_scores(measures: Measures) -> Figure:
     >>> plot_class_scores(measures)  # doctest: +SKIP
     """
     table = measures.per_class
-    rows = np.arange(len(table))
+    rows = np.arange(len(table), dtype=np.float64)
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
         figure, ax = plt.subplots(figsize=(9, 1.2 + 0.4 * len(table)), dpi=_DPI, layout="constrained")
     for (measure, colour), shift in zip(_SCORES.items(), (-0.14, 0.14), strict=True):
@@ -145,7 +181,7 @@ def plot_models(compared: pd.DataFrame) -> Figure:
     --------
     >>> plot_models(compare_models({"small": predictions, "majority": majority}, classes))  # doctest: +SKIP
     """
-    rows = np.arange(len(compared))
+    rows = np.arange(len(compared), dtype=np.float64)
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
         size = (9, 1.0 + 0.4 * len(rows))
         figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, dpi=_DPI, layout="constrained")
@@ -154,7 +190,7 @@ def plot_models(compared: pd.DataFrame) -> Figure:
         _draw_intervals(ax, rows, limits, _SCORES["recall"], title)
         for row, value in zip(rows, limits[:, 0], strict=True):
             ax.annotate(
-                f"{100 * value:.0f} %", (value, row), (0, 5), textcoords="offset points", ha="center", fontsize=8
+                f"{100 * value:.0f}%", (value, row), (0, 5), textcoords="offset points", ha="center", fontsize=8
             )
         ax.set(title=title, xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -172,7 +208,7 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
     mistakes
         What `mistakes.find_mistakes` returned.
     most
-        Maximum number of cards; the first mistakes are shown.
+        Maximum number of cards: the surest mistake of each kind in each group, then the second ones.
 
     Returns
     -------
@@ -183,9 +219,10 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
     --------
     >>> plot_mistakes(run, find_mistakes(run, predictions))  # doctest: +SKIP
     """
-    shown = mistakes.head(most)
+    turn = mistakes.groupby(["video_name", "class_name", "predicted"]).cumcount()  # frames of one group are alike
+    shown = mistakes.loc[turn.sort_values(kind="stable").index[:most]]
     samples = run.outcomes.set_index("frame_path", drop=False).loc[shown["frame_path"]]
-    title = f"{_count(len(mistakes), 'wrong prediction')}{f', the {most} surest' if len(mistakes) > most else ''}"
+    title = _count(len(mistakes), "wrong prediction") + (f", {len(shown)} shown" if len(shown) < len(mistakes) else "")
     figure = charts.plot_gallery(samples, run.detections, run.source, run.config, title=title, most=most)
     if figure is None:
         return None
@@ -194,15 +231,16 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
         classes = [charts.make_plain(str(mistake[column]), 16) for column in ("class_name", "predicted")]
         what = f"labelled {classes[0]}, predicted {classes[1]} ({mistake['probability']:.2f})"
         ax.set_title(f"{what}\n{ax.get_title()}", fontsize=8)
-        _write_guess(_find_last_row(ax), Cause(mistake["cause"]), mistake["why"])
+        _write_guess(_find_last_row(ax), mistake["why"], _CAUSES[mistake["cause"]])
     return figure
 
 
 def _draw_intervals(ax: Axes, rows: Floats, limits: Floats, colour: str, name: str) -> None:
-    """Draw a point per row, and a line between its limits where there are any; `limits` are value, low and high."""
+    """Draw a point per row, and a line between its limits; hollow without limits. `limits`: value, low and high."""
     value, low, high = limits.T
     ax.hlines(rows, low, high, color=colour, linewidth=2, alpha=0.6)
-    ax.plot(value, rows, "o", color=colour, markersize=6, label=name, clip_on=False)
+    inside = np.where(np.isnan(low), "white", colour).tolist()
+    ax.scatter(value, rows, facecolors=inside, edgecolors=colour, s=36, label=name, zorder=3, clip_on=False)
 
 
 def _find_last_row(ax: Axes) -> Axes:
@@ -215,14 +253,14 @@ def _find_last_row(ax: Axes) -> Axes:
     return ax if found.get_title() else found
 
 
-def _write_guess(ax: Axes, cause: Cause, why: str) -> None:
+def _write_guess(ax: Axes, why: str, colour: str) -> None:
     lines = textwrap.wrap(charts.make_plain(why, 300), _WIDTH)
     ax.text(
         *(0.5, -0.04, "\n".join(lines)),
         ha="center",
         va="top",
         fontsize=7,
-        color=cause.colour,
+        color=colour,
         transform=ax.transAxes,
     )
 

@@ -1,0 +1,400 @@
+"""What is said of a classifier: measures and intervals, baselines, guesses at the causes of mistakes, and figures."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import provide_weights
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from skips import need_extra
+
+from detectime import label_check, pairing, resampling
+from detectime.classifier.baselines import predict_majority, predict_zero_shot
+from detectime.classifier.measures import Measures, compare_models, measure_predictions
+from detectime.classifier.mistakes import Cause, describe_mistakes, find_mistakes
+from detectime.decision_files import DecisionLog
+from detectime.decisions import Decision, format_time
+from detectime.doubt import score_doubt
+from detectime.outcomes import pair_run
+from detectime.report import classifier_charts
+from detectime.runs import FinishedRun, open_run
+from detectime.schema import CORNERS, SAMPLES
+from detectime.sources.folder import FolderSource
+from detectime.widgets import Review
+
+mpl.use("agg")
+
+CLASSES = ["stop", "victory", "mute", "ok", "like", "dislike"]
+
+
+@pytest.fixture
+def run(sample_run: Path, tmp_path: Path) -> FinishedRun:
+    shutil.copytree(sample_run, tmp_path / "out")
+    return open_run(tmp_path / "out")
+
+
+@pytest.fixture
+def _sklearn() -> None:
+    need_extra("sklearn")
+
+
+def measured(test):  # type: ignore[no-untyped-def]
+    """Mark a test that measures predictions, which scikit-learn does."""
+    return pytest.mark.extra(pytest.mark.usefixtures("_sklearn")(test))
+
+
+def list_samples(run: FinishedRun) -> pd.DataFrame:
+    return run.outcomes[run.outcomes["outcome"].isin(SAMPLES)]
+
+
+def make_predictions(rows: int = 300, groups: int = 12, classes: int = 4, seed: int = 0) -> pd.DataFrame:
+    """Make predictions, three of four right; people differ, and the class `c3` is of two of them alone."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(groups, size=rows)
+    true = rng.integers(classes - 1, size=rows)
+    true[group < 2] = classes - 1
+    is_wrong = rng.random(rows) < 0.05 + 0.4 * (group % 3 == 0)
+    predicted = np.where(is_wrong, (true + 1 + rng.integers(classes - 1, size=rows)) % classes, true)
+    table = pd.DataFrame({"frame_path": [f"{k}.jpg" for k in range(rows)]})
+    table["video_name"], table["class_name"] = [f"p{k:02}" for k in group], [f"c{k}" for k in true]
+    return table.assign(predicted=[f"c{k}" for k in predicted], probability=0.9, own_probability=0.1)
+
+
+# -- measures
+
+
+@measured
+def test_values_are_those_counted_by_hand() -> None:
+    rows = [("a", "ok", "ok"), ("a", "ok", "stop"), ("b", "ok", "ok"), ("b", "stop", "stop"), ("c", "stop", "like")]
+    found = measure_predictions(
+        pd.DataFrame(rows, columns=["video_name", "class_name", "predicted"]), ["ok", "stop", "like", "fist"]
+    )
+    assert (found.samples, found.groups) == (5, 3)
+    assert found.confusion.loc["ok"].tolist() == [2, 1, 0, 0]
+    assert found.confusion.loc["stop"].tolist() == [0, 1, 1, 0]
+    assert found.overall["value"].tolist() == pytest.approx([3 / 5, (0.8 + 0.5) / 2])  # `like` does not occur
+    table = found.per_class.set_index("class_name")
+    assert table["samples"].tolist() == [3, 2, 0, 0]
+    assert table["groups"].tolist() == [2, 2, 0, 0]
+    np.testing.assert_allclose(table["precision"], [1, 0.5, 0, np.nan])
+    np.testing.assert_allclose(table["recall"], [2 / 3, 0.5, np.nan, np.nan])
+    np.testing.assert_allclose(table["f1"], [0.8, 0.5, np.nan, np.nan])
+
+
+@measured
+def test_intervals_are_those_of_scikit_learn_on_drawn_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn import metrics
+
+    monkeypatch.setattr(resampling, "draw_groups", partial(resampling.draw_groups, draws=60))
+
+    predictions = make_predictions()
+    found = measure_predictions(predictions, ["c0", "c1", "c2", "c3"])
+    by_group = [rows for _, rows in predictions.groupby("video_name")]
+    drawn = []
+    for counts in resampling.draw_groups(predictions["video_name"]).astype(int):
+        rows = pd.concat([group for group, count in zip(by_group, counts, strict=True) for _ in range(count)])
+        true, predicted = rows["class_name"], rows["predicted"]
+        recall = metrics.recall_score(true, predicted, labels=list(found.confusion), average=None, zero_division=np.nan)
+        macro = metrics.f1_score(true, predicted, labels=sorted(set(true)), average="macro", zero_division=0)
+        drawn.append([(true == predicted).mean(), macro, *recall])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    assert np.isnan(drawn).any(axis=0).tolist() == [False] * 5 + [True]  # some draws lack the people who show c3
+    overall, per_class = found.overall, found.per_class
+    np.testing.assert_allclose([*overall["low"], *per_class["recall_low"]], low)
+    np.testing.assert_allclose([*overall["high"], *per_class["recall_high"]], high)
+    assert (per_class["f1_low"] < per_class["f1"]).all()
+    assert (per_class["f1"] < per_class["f1_high"]).all()
+
+
+@measured
+def test_groups_count_not_frames() -> None:
+    few = measure_predictions(make_predictions(groups=12), ["c0", "c1", "c2", "c3"]).overall
+    predictions = make_predictions(groups=12)
+    alone = measure_predictions(predictions.assign(video_name=predictions["frame_path"]), ["c0", "c1", "c2", "c3"])
+    assert (few["high"] - few["low"])["accuracy"] > 1.5 * (alone.overall["high"] - alone.overall["low"])["accuracy"]
+    assert not alone.notes
+
+
+@measured
+def test_what_intervals_lack_is_noted() -> None:
+    rows = [("a", "ok", "ok"), ("b", "ok", "ok"), ("b", "stop", "stop")]
+    predictions = pd.DataFrame(rows, columns=["video_name", "class_name", "predicted"])
+    found = measure_predictions(predictions, ["ok", "stop", "like"])
+    assert [str(note) for note in found.notes] == [
+        "1 class has no sample among the evaluated ones, and is not in macro F1 (the first: 'like')",
+        "1 class is evaluated in one group alone: its recall and F1 have no interval (the first: 'stop')",
+        "2 groups are evaluated: intervals over so few are too narrow",
+        "No prediction is wrong; still, up to 78 % of other groups may have wrong ones.",
+    ]
+    limits = found.per_class.set_index("class_name")[["recall_low", "recall_high", "f1_low", "f1_high"]]
+    assert limits.notna().all(axis=1).tolist() == [True, False, False]
+    one = measure_predictions(predictions.assign(video_name="a"), ["ok", "stop"])
+    assert one.overall[["low", "high"]].isna().all(axis=None)
+    assert [note.kind for note in one.notes] == ["one_group"]
+
+
+@measured
+def test_predictions_of_unknown_classes_are_refused() -> None:
+    predictions = make_predictions()
+    with pytest.raises(ValueError, match="class_name 'c3' is not among the classes c0, c1, c2"):
+        measure_predictions(predictions, ["c0", "c1", "c2"])
+    with pytest.raises(ValueError, match="predicted '' is not"):
+        measure_predictions(predictions.assign(predicted=""), ["c0", "c1", "c2", "c3"])
+    with pytest.raises(ValueError, match="nothing to measure"):
+        measure_predictions(predictions[:0], ["c0"])
+
+
+@measured
+def test_many_predictions_are_measured_in_seconds() -> None:
+    predictions = make_predictions(200_000, 5_000, 34)
+    started = time.process_time()
+    measure_predictions(predictions, [f"c{k}" for k in range(34)])
+    assert time.process_time() - started < 8
+
+
+@measured
+def test_models_are_compared_on_the_samples_that_all_have() -> None:
+    predictions = make_predictions()
+    right = predictions.assign(predicted=predictions["class_name"])
+    compared = compare_models({"a": predictions, "b": right[10:], "c": predictions}, ["c0", "c1", "c2", "c3"])
+    assert compared["samples"].tolist() == [290] * 3
+    assert compared.loc["b", ["accuracy", "macro_f1"]].tolist() == [1, 1]
+    pd.testing.assert_series_equal(compared.loc["a"], compared.loc["c"], check_names=False)
+    (note,) = compared.attrs["notes"]
+    assert (note.count, note.example) == (10, "0.jpg")
+    with pytest.raises(ValueError, match="nothing to measure"):
+        compare_models({"a": predictions[:10], "b": predictions[10:]}, ["c0", "c1", "c2", "c3"])
+
+
+# -- baselines
+
+
+def test_the_majority_is_that_of_the_training_samples() -> None:
+    samples = make_predictions(6)
+    found = predict_majority(["b", "c0", "b", "c0", "a"], samples)
+    assert set(found["predicted"]) == {"b"}  # as frequent as c0
+    assert found["probability"].tolist() == [0.4] * 6
+    assert found["own_probability"].tolist() == [0.4 if name == "c0" else 0 for name in samples["class_name"]]
+    assert found.columns.tolist() == samples.columns.tolist()
+    with pytest.raises(ValueError, match="there are none"):
+        predict_majority([], samples)
+
+
+def test_zero_shot_tells_rendered_gestures_apart(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    provide_weights(label_check.WEIGHTS, monkeypatch)
+    samples = list_samples(run).groupby("video_name").nth([1, 4, 6])
+    found, notes = predict_zero_shot(run, samples, CLASSES, workers=1)
+    assert found is not None
+    assert not notes
+    assert found["frame_path"].tolist() == samples["frame_path"].tolist()
+    assert (found["predicted"] == found["class_name"]).mean() > 0.9
+    assert found["probability"].between(1 / len(CLASSES), 1).all()
+    is_right = (found["predicted"] == found["class_name"]).to_numpy()
+    assert (found["probability"] == found["own_probability"]).tolist() == is_right.tolist()
+    # One class that it does not know, and only two that it may choose.
+    renamed = samples.assign(class_name=samples["class_name"].replace("mute", "wave"))
+    found, (note,) = predict_zero_shot(run, renamed, ["stop", "like", "wave"])
+    assert found is not None
+    assert set(found["predicted"]) == {"stop", "like"}
+    assert (found.loc[found["class_name"] == "wave", "own_probability"] == 0).all()
+    assert "always wrong about wave" in str(note)
+    found, (note,) = predict_zero_shot(run, renamed, ["stop", "wave"])
+    assert found is None
+    assert "knows 1 of these classes" in str(note)
+
+
+def test_zero_shot_without_weights_downloads_nothing(
+    run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTIME_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("DETECTIME_MIRROR", "http://[::1/invalid")  # another error if it were asked
+    monkeypatch.setattr("detectime.paths.find_model_folder", lambda: tmp_path / "model")
+    found, (note,) = predict_zero_shot(run, list_samples(run), CLASSES)
+    assert found is None
+    assert "put crops_classifier.onnx into" in str(note)
+
+
+def test_zero_shot_leaves_out_frames_that_are_gone(
+    run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide_weights(label_check.WEIGHTS, monkeypatch)
+    samples = list_samples(run).head(2)
+    present = FolderSource(str(tmp_path))
+    path = tmp_path / samples["frame_path"].iloc[1]
+    path.parent.mkdir()
+    shutil.copy(Path(run.config.data.images, samples["frame_path"].iloc[1]), path)
+    monkeypatch.setattr("detectime.sources.open_source", lambda *_: present)
+    found, (note,) = predict_zero_shot(run, samples, CLASSES, workers=1)
+    assert found is not None
+    assert found["frame_path"].tolist() == samples["frame_path"].tolist()[1:]
+    assert note.example == samples["frame_path"].iloc[0]
+
+
+# -- mistakes
+
+
+def spoil_samples(run: FinishedRun) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
+    """Give a few samples another label, and others another box; return all, predictions, and what is wrong by frame.
+
+    A box is moved onto the face, or cut to the upper half of the hand; others are only predicted wrong.
+    """
+    rows = run.outcomes.copy()
+    spoiled = list_samples(run).groupby("video_name").nth([1, 3, 5, 6]).index
+    predicted, causes = rows["class_name"].copy(), {}
+    for turn, row in enumerate(spoiled):
+        cause = ("label", "face", "part", "hand")[turn % 4]
+        name = rows.loc[row, "class_name"]
+        other = CLASSES[(CLASSES.index(name) + 1 + turn % 5) % 6]
+        causes[rows.loc[row, "frame_path"]] = {"face": "box", "part": "box"}.get(cause, cause)
+        if cause == "label":
+            rows.loc[row, "class_name"] = other
+        else:
+            predicted[row] = other
+        for kind in ("hand", "bbox"):
+            corners = [f"{kind}_{corner}" for corner in CORNERS]
+            if cause == "face":
+                rows.loc[row, corners] = rows.loc[row, [f"face_{corner}" for corner in CORNERS]].to_numpy().round()
+            elif cause == "part":
+                rows.loc[row, corners[3]] = rows.loc[row, [corners[1], corners[3]]].mean().round()
+    predictions = rows.loc[rows["outcome"].isin(SAMPLES), ["frame_path", "video_name", "class_name"]]
+    predictions["predicted"] = predicted[predictions.index]
+    predictions["probability"] = np.random.default_rng(0).random(len(predictions))
+    return rows, predictions.assign(own_probability=0.0), causes
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["with the network", "without"])
+def test_causes_of_mistakes_are_guessed(run: FinishedRun, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    provide_weights(label_check.WEIGHTS, monkeypatch)
+    rows, predictions, causes = spoil_samples(run)
+    labels = label_check.check_labels(run, rows[rows["frame_path"].isin(causes)], workers=1) if asked else None
+    found = find_mistakes(run, predictions, score_doubt(run, rows, labels=labels), labels)
+    assert set(found["frame_path"]) == set(causes)
+    assert found["probability"].is_monotonic_decreasing
+    assert set(found["cause"]) == {str(cause) for cause in Cause}
+    is_right = found["cause"] == found["frame_path"].map(causes)
+    assert is_right.mean() >= (0.95 if asked else 0.85), found[~is_right].to_string()
+    of_label = found.loc[found["cause"] == "label", "why"]
+    assert of_label.str.contains("Another network sees ").any() == asked
+    assert of_label.str.match(r"Perhaps a wrong label \(doubt 0\.\d\d\): .*\.$").all()
+    assert not found["why"].str.contains("nan").any()
+
+
+def test_what_a_person_decided_is_not_blamed(run: FinishedRun) -> None:
+    samples = list_samples(run).head(2)
+    row = samples.iloc[0]
+    x1, y1, x2, y2 = pairing.get_boxes(row, "bbox").tolist()
+    kept = Decision(
+        format_time(), "anna", "keep", row["frame_path"], row["content"], (x1, y1, x2, y2), row["class_name"]
+    )
+    DecisionLog(run.store, "anna").append(kept)
+    pair_run(run)
+    found = find_mistakes(run, samples.assign(predicted="like", probability=0.9, own_probability=0.1))
+    assert found["why"].str.contains("anna decided").tolist() == [True, False]
+    assert found["cause"].iloc[0] == "hand"
+
+
+def test_mistakes_are_opened_by_a_review(run: FinishedRun) -> None:
+    samples = list_samples(run).iloc[[7, 3, 5]]
+    predictions = samples.assign(predicted="nothing", probability=[0.2, 0.9, 0.5], own_probability=0.1)
+    found = find_mistakes(run, predictions)
+    paths = samples["frame_path"].iloc[[1, 2, 0]].tolist()
+    review = Review(run, frames=found["frame_path"], reviewer="anna")  # type: ignore[arg-type]
+    assert review.frames.samples["frame_path"].iloc[review.queue.rows].tolist() == paths
+    *_, typed = describe_mistakes(found, str(run.store)).splitlines()
+    typed_review = eval(typed, {"Review": Review, "run": run})
+    assert typed_review.queue.rows.tolist() == review.queue.rows.tolist()
+    none = find_mistakes(run, predictions.assign(predicted=predictions["class_name"]))
+    assert none.columns.tolist() == found.columns.tolist()
+    assert describe_mistakes(none, "out") == "No prediction is wrong."
+    assert classifier_charts.plot_mistakes(run, none) is None
+
+
+def test_only_the_surest_mistakes_are_typed() -> None:
+    many = pd.DataFrame({"frame_path": [f'"{k}".jpg' for k in range(1000)], "cause": "hand"})
+    text = describe_mistakes(many, "out")
+    assert text.startswith("1,000 predictions are wrong. A guess at their causes: 1,000 hand.")
+    assert "(the 50 surest)" in text
+    assert (
+        eval(text.splitlines()[-1], {"Review": lambda _, frames: frames, "run": None})
+        == many["frame_path"].tolist()[:50]
+    )
+
+
+# -- figures
+
+
+def draw_figure(figure: Figure | None) -> int:
+    """Draw a figure as a notebook does, and return its size in bytes; any warning is an error."""
+    assert figure is not None
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(stream, format="jpeg", bbox_inches="tight")
+    plt.close(figure)
+    return len(stream.getvalue())
+
+
+def list_texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for ax in figure.axes for text in (*ax.texts, ax.title))
+
+
+@pytest.mark.parametrize("epochs", [1, 200])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_learning_curve(epochs: int, held_out: bool) -> None:
+    history = pd.DataFrame({"epoch": range(1, epochs + 1), "train_loss": 0.5, "train_accuracy": 0.7})
+    rest = 0.6 if held_out else np.nan
+    figure = classifier_charts.plot_history(history.assign(val_loss=rest, val_accuracy=rest))
+    assert [len(ax.lines) for ax in figure.axes] == [1 + held_out] * 2
+    assert draw_figure(figure) < 100_000
+
+
+@measured
+@pytest.mark.parametrize(
+    "names", [["ok", "stop"], ["$\\frac{{", "\N{GRINNING FACE}", "x" * 60, ""], [f"c{k}" for k in range(45)]]
+)
+def test_figures_of_measures(names: list[str]) -> None:
+    predictions = make_predictions(300, 1 if len(names) == 2 else 12, len(names))
+    renamed = {f"c{k}": names[k] for k in range(len(names))}
+    for column in ("class_name", "predicted"):
+        predictions[column] = predictions[column].map(renamed)
+    found: Measures = measure_predictions(predictions, names)
+    assert draw_figure(classifier_charts.plot_confusion(found)) < 300_000
+    assert draw_figure(classifier_charts.plot_class_scores(found)) < 300_000
+    compared = compare_models(dict.fromkeys(names[:4], predictions), names)
+    figure = classifier_charts.plot_models(compared)
+    shown = f"{100 * compared['accuracy'].iloc[0]:.0f}%"
+    assert shown in list_texts(figure)
+    assert draw_figure(figure) < 300_000
+
+
+def test_cards_of_mistakes_show_every_group_first(run: FinishedRun) -> None:
+    samples = list_samples(run)
+    predictions = samples.assign(predicted="like", probability=np.linspace(0.1, 0.9, len(samples)), own_probability=0.1)
+    found = find_mistakes(run, predictions)
+    figure = classifier_charts.plot_mistakes(run, found, 10)
+    assert figure is not None
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert len({title.splitlines()[1].split("/")[0] for title in titles}) == 10
+    assert titles[0].startswith("labelled dislike, predicted like (0.90)")
+    assert list_texts(figure).count("Perhaps a") == 10
+    assert draw_figure(figure) < 500_000
+
+
+def test_a_card_says_that_its_frame_is_gone(run: FinishedRun, tmp_path: Path) -> None:
+    samples = list_samples(run).groupby("video_name").head(1)
+    predictions = samples.assign(predicted="$x_{", probability=0.9, own_probability=0.1)
+    run.__dict__["source"] = FolderSource(str(tmp_path))
+    figure = classifier_charts.plot_mistakes(run, find_mistakes(run, predictions), 5)
+    assert figure is not None
+    assert list_texts(figure).count("No such file") == 5
+    assert draw_figure(figure) < 200_000
