@@ -21,7 +21,7 @@ from skips import need_extra
 from detectime import label_check, pairing, resampling
 from detectime.classifier.baselines import predict_majority, predict_zero_shot
 from detectime.classifier.measures import Measures, compare_models, measure_predictions
-from detectime.classifier.mistakes import Cause, describe_mistakes, find_mistakes
+from detectime.classifier.mistakes import Cause, find_mistakes
 from detectime.decision_files import DecisionLog
 from detectime.decisions import Decision, format_time
 from detectime.doubt import score_doubt
@@ -310,24 +310,9 @@ def test_mistakes_are_opened_by_a_review(run: FinishedRun) -> None:
     paths = samples["frame_path"].iloc[[1, 2, 0]].tolist()
     review = Review(run, frames=found["frame_path"], reviewer="anna")  # type: ignore[arg-type]
     assert review.frames.samples["frame_path"].iloc[review.queue.rows].tolist() == paths
-    *_, typed = describe_mistakes(found, str(run.store)).splitlines()
-    typed_review = eval(typed, {"Review": Review, "run": run})
-    assert typed_review.queue.rows.tolist() == review.queue.rows.tolist()
     none = find_mistakes(run, predictions.assign(predicted=predictions["class_name"]))
     assert none.columns.tolist() == found.columns.tolist()
-    assert describe_mistakes(none, "out") == "No prediction is wrong."
     assert classifier_charts.plot_mistakes(run, none) is None
-
-
-def test_only_the_surest_mistakes_are_typed() -> None:
-    many = pd.DataFrame({"frame_path": [f'"{k}".jpg' for k in range(1000)], "cause": "hand"})
-    text = describe_mistakes(many, "out")
-    assert text.startswith("1,000 predictions are wrong. A guess at their causes: 1,000 hand.")
-    assert "(the 50 surest)" in text
-    assert (
-        eval(text.splitlines()[-1], {"Review": lambda _, frames: frames, "run": None})
-        == many["frame_path"].tolist()[:50]
-    )
 
 
 # -- figures
@@ -350,12 +335,22 @@ def list_texts(figure: Figure) -> str:
 
 @pytest.mark.parametrize("epochs", [1, 200])
 @pytest.mark.parametrize("held_out", [True, False])
-def test_learning_curve(epochs: int, held_out: bool) -> None:
+def test_history(epochs: int, held_out: bool) -> None:
     history = pd.DataFrame({"epoch": range(1, epochs + 1), "train_loss": 0.5, "train_accuracy": 0.7})
     rest = 0.6 if held_out else np.nan
     figure = classifier_charts.plot_history(history.assign(val_loss=rest, val_accuracy=rest))
     assert [len(ax.lines) for ax in figure.axes] == [1 + held_out] * 2
     assert draw_figure(figure) < 100_000
+
+
+def test_learning_curve() -> None:
+    curve = pd.DataFrame({"groups_per_class": [1, 2, 4], "groups": [6, 12, 24], "samples": [48, 97, 1940]})
+    curve["accuracy"] = [0.4, 0.7, 1.0]
+    figure = classifier_charts.plot_learning_curve(curve)
+    assert figure is not None
+    assert list_texts(figure).split() == ["0.40", "0.70", "1.00"]
+    assert draw_figure(figure) < 100_000
+    assert classifier_charts.plot_learning_curve(curve[:1]) is None
 
 
 @measured

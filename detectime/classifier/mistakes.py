@@ -5,7 +5,6 @@ The cause is a guess from what the run knows of the frame, not from the model; a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Self
@@ -27,7 +26,6 @@ _GUESSED = 0.4
 purpose on samples of HaGRID, the contest and the rendered videos, a third each (another label; a box on the face, on a
 part of the hand or beside it; another prediction), the guess is right for 94 in 100, without the network for 87."""
 _MOST_REASONS = 2  # sentences of a guess
-_MOST_TYPED = 50  # paths in the line that opens them in a review
 
 
 class Cause(StrEnum):
@@ -43,8 +41,8 @@ class Cause(StrEnum):
         member.colour, member.sentence = colour, sentence
         return member
 
-    LABEL = "label", "#9b5de5", "The label may be wrong: the hand seems to show another class."
-    BOX = "box", "#d1600a", "The box may be wrong: it may not hold the hand that shows the gesture."
+    LABEL = "label", "#7b2cbf", "The label may be wrong: the hand seems to show another class."
+    BOX = "box", "#b34700", "The box may be wrong: it may not hold the hand that shows the gesture."
     HAND = "hand", "#277da1", "The hand may be hard to tell: little speaks against its label or its box."
 
 
@@ -95,43 +93,6 @@ def find_mistakes(
     known["decided_by"] = decided.reindex(wrong["frame_path"]).to_numpy(object)
     guesses = [_guess_cause(row) for row in known.to_dict("records")]
     return wrong.assign(cause=[str(cause) for cause, _ in guesses], why=[why for _, why in guesses])
-
-
-def describe_mistakes(mistakes: pd.DataFrame, output: str) -> str:
-    """Say how many predictions are wrong, from what, and what to type in notebook 03 to look at them.
-
-    Parameters
-    ----------
-    mistakes
-        What `find_mistakes` returned.
-    output
-        The folder of the run.
-
-    Examples
-    --------
-    >>> mistakes = pd.DataFrame({"frame_path": ["ok_01/0001.jpg"], "cause": ["label"]})
-    >>> print(describe_mistakes(mistakes, "output"))
-    1 prediction is wrong. A guess at its cause: 1 label.
-    To look at it and decide, set output = "output" in notebook 03, and type in a new cell at its end:
-    Review(run, frames=["ok_01/0001.jpg"])
-    """
-    count = len(mistakes)
-    if not count:
-        return "No prediction is wrong."
-    counts = mistakes["cause"].value_counts()
-    causes = ", ".join(f"{counts[cause]:,} {cause}" for cause in Cause if cause in counts)
-    paths = mistakes["frame_path"].tolist()[:_MOST_TYPED]
-    are, them = ("prediction is", "it") if count == 1 else ("predictions are", "them")
-    first = "" if count <= _MOST_TYPED else f" (the {_MOST_TYPED} surest)"
-    return (
-        f"{count:,} {are} wrong. A guess at {'its cause' if count == 1 else 'their causes'}: {causes}.\n"
-        f"To look at {them} and decide{first}, set output = {_quote(output)} in notebook 03, and type in a new cell at "
-        f"its end:\nReview(run, frames=[{', '.join(map(_quote, paths))}])"
-    )
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _guess_cause(row: dict[Any, Any]) -> tuple[Cause, str]:
