@@ -218,6 +218,11 @@ class HandsDataset(Dataset[tuple[Any, int]]):  # type: ignore[misc, unused-ignor
         return list(zip(images, self.targets[positions].tolist(), strict=True))
 
     @property
+    def root(self) -> str:
+        """Where the frames, or the pictures of the export, are."""
+        return str(self._reader.source.root)
+
+    @property
     def groups(self) -> NDArray[np.object_]:
         """The group of each sample, its `video_name`: what a split must not divide. Shape (samples,), made anew."""
         return np.asarray(self._samples["video_name"].to_numpy(zero_copy_only=False), object)

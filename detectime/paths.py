@@ -27,6 +27,8 @@ EXPORTER = "02_export_and_split.ipynb"
 """The name of the notebook that splits and exports one."""
 REVIEWER = "03_review.ipynb"
 """The name of the notebook in which a person judges one."""
+TRAINER = "04_train_classifier.ipynb"
+"""The name of the notebook that trains a classifier on one."""
 SAMPLE = DELIVERED / "data" / "sample"
 """The rendered sample: ``TRAIN_DATA`` and ``train.csv``."""
 

@@ -27,6 +27,7 @@ EXTRAS = {
     "jupyterlab": "lab",
     "moto": "buckets",
     "mrcnn": "torch",
+    "onnxscript": "torch",
     "pillow_heif": "heif",
     "playwright": "browser",
     "ray": "ray",

@@ -17,7 +17,8 @@ ORDER = [
     *("decisions", "decision_files", "corrections", "runs", "judgements"),
     *("similarity", "splits", "thinning", "exports", "outcomes", "decision_import", "cvat_decisions"),
     *("trace", "dataset", "truth", "resampling", "evaluation", "crops", "label_check", "doubt", "comparison"),
-    *("report", "widgets", "notebook", "export_notebook", "review_notebook"),
+    "classifier",
+    *("report", "widgets", "notebook", "export_notebook", "review_notebook", "classifier_notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -73,8 +74,12 @@ INSIDE = {
         *("reasons", "signals", "chosen_hands", "box_position", "detected_hand", "poses", "videos", "duplicates"),
         "scoring",
     ],
+    "classifier": [
+        *("settings", "crops", "landmarks", "training_set", "inputs", "efficientnet_lite", "models", "training"),
+        *("measures", "baselines", "mistakes", "model_file", "onnx_export", "recognition", "video_files", "video"),
+    ],
     "report": [
-        *("summary", "verdict", "charts", "crops", "pages", "figures"),
+        *("summary", "verdict", "charts", "crops", "classifier_charts", "pages", "figures"),
         *("thumbnails", "card_boxes", "card_sizes", "varied_frames", "cards"),
         *("sections", "measured", "provenance", "material", "gallery_requests", "unfinished", "report", "comparison"),
     ],

@@ -143,7 +143,7 @@ class _Reader(Dataset[tuple[int, Any]]):  # type: ignore[misc, unused-ignore]
         try:
             return self._dataset[row][0]
         except SampleError as error:
-            return str(error)
+            return str(error).removeprefix(f"{self._dataset.root}: ")  # names the frame first
 
 
 def _check_room(file: Path, needed: int) -> None:

@@ -428,10 +428,9 @@ def _draw_parts(ax: Axes, table: pd.DataFrame) -> None:
 def _write_group_counts(ax: Axes, groups: pd.DataFrame) -> None:
     """Write the number of groups in each part behind the bars, in red where a part has none."""
     for row, numbers in enumerate(groups.to_numpy().tolist()):
-        end = sum(numbers) if row < len(groups) - 1 else 0  # the last one, the sum, has no bar
         ax.annotate(
             " · ".join(map(str, numbers)),
-            (end, row),
+            (sum(numbers), row),
             (4, 0),
             textcoords="offset points",
             va="center",

@@ -1,0 +1,549 @@
+"""What notebook 04 calls in its kernel: its parameters, checked, and what it says about a classifier.
+
+This module imports no torch: a kernel without it is told so, and what to install, before anything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from IPython.display import display
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from detectime import label_check, notebook, paths, splits
+from detectime.classifier.baselines import predict_majority, predict_zero_shot
+from detectime.classifier.measures import Measures
+from detectime.classifier.mistakes import Cause, find_mistakes
+from detectime.classifier.settings import TrainingSettings
+from detectime.config import Config, list_faults
+from detectime.decisions import check_reviewer
+from detectime.doubt import score_doubt
+from detectime.errors import ConfigError, DocumentedError
+from detectime.notes import Note
+from detectime.runs import FinishedRun
+from detectime.settings import CHECKED, Count, list_defaults, list_field_names
+from detectime.splits.assignment import check_shares
+from detectime.splits.shares import parse_shares
+from detectime.storage import urls
+from detectime.storage.store import open_store
+from detectime.widgets import Review
+
+if TYPE_CHECKING:
+    from detectime.classifier.training import TrainedClassifier
+    from detectime.classifier.training_set import TrainingSet
+
+FOLDER = "classifier"
+"""Folder of the classifier in that of the run, if no other is given."""
+
+_PACKAGES = {"torch": "torch", "torchvision": "torchvision", "sklearn": "scikit-learn", "onnxscript": "onnxscript"}
+_CLIP_FRAMES = 120  # of the video that the exported model is tried on
+
+
+class MissingTrainingError(DocumentedError, ModuleNotFoundError):
+    """Packages that training needs are not installed."""
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class _Parameters:
+    """The parameters of notebook 04 beside those of `TrainingSettings`."""
+
+    output: str | None = None
+    to: str | None = None
+    shares: dict[str, float] | None = None
+    allow_similar: bool = False
+    workers: Count | None = None
+    reviewer: str | None = None
+
+
+ACCEPTED = (*list_field_names(_Parameters), *list_field_names(TrainingSettings))
+"""The parameters of notebook 04."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierSettings:
+    """The settings of notebook 04.
+
+    Attributes
+    ----------
+    output
+        The folder of the run.
+    to
+        The folder of the model and its results.
+    shares
+        Of the split, if the run has none yet: see `training_set.split_if_needed`.
+    allow_similar
+        Near-duplicates and parts of one video may lie in different parts of the split.
+    workers
+        Processes that read frames; None: one per core.
+    reviewer
+        The name that stands beside decisions on mistakes; None: that of the account.
+    training
+        The model and how it is trained, resolved.
+    """
+
+    output: str
+    to: str
+    shares: Mapping[str, float] | None
+    allow_similar: bool
+    workers: int | None
+    reviewer: str | None
+    training: TrainingSettings
+
+
+def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierSettings:
+    """Read the parameters of notebook 04 and show them; see `notebook.prepare_kernel` for what else is done.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+
+    Raises
+    ------
+    MissingTrainingError
+        If packages of the extra ``torch`` are not installed.
+    ModelWeightsError
+        If the model begins with weights, and they are not there.
+    ConfigError, DecisionError, SplitError
+        As `load_settings`.
+
+    Examples
+    --------
+    >>> start_notebook({"model": "small"}, ['model = "small"']).training.side  # doctest: +SKIP
+    96
+    """
+    notebook.prepare_kernel()
+    settings = load_settings(names, cells)
+    check_packages()
+    from detectime.classifier.models import find_pretrained
+
+    find_pretrained(settings.training)
+    notebook.show_facts(_list_facts(settings), _list_everything(settings))
+    return settings
+
+
+def check_packages() -> None:
+    """Refuse to go on without what training needs.
+
+    Raises
+    ------
+    MissingTrainingError
+        If packages of the extra ``torch`` are not installed.
+
+    Examples
+    --------
+    >>> check_packages()  # doctest: +SKIP
+    """
+    missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingTrainingError(
+            f"training needs the extra `torch`; not installed: {', '.join(missing)}; install it with: "
+            f"{paths.format_install('torch')}, and restart the kernel"
+        )
+
+
+def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierSettings:
+    """Return the settings that the parameters of notebook 04 describe; None means the default.
+
+    Without `output`, it is the run that the project's ``config.yml`` names or, if there is none, that of the rendered
+    sample. Without `to`, the model goes to the folder ``classifier`` in it. Relative paths are relative to
+    `paths.find_base`.
+
+    Parameters
+    ----------
+    names, cells
+        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is unknown, a value is not accepted, or there is no run.
+    DecisionError
+        If the name of the reviewer is empty or not text.
+    SplitError
+        If the shares are not valid.
+
+    Examples
+    --------
+    >>> settings = load_settings({"output": "/runs/out", "model": "small", "epochs": 5}, [])
+    >>> settings.to, settings.training.side, settings.training.epochs
+    ('/runs/out/classifier', 96, 5)
+    """
+    given = notebook.read_parameters(names, cells, ACCEPTED, {})
+    values = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    if isinstance(values.get("shares"), str):
+        values["shares"] = parse_shares(values["shares"])
+    own = list_field_names(TrainingSettings)
+    try:
+        training = TrainingSettings(**{name: values.pop(name) for name in own if name in values})
+        parameters = _Parameters(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(list_faults(error))) from error
+    _check_model(training)
+    if parameters.shares is not None:
+        check_shares(parameters.shares)
+    if parameters.reviewer is not None:
+        check_reviewer(parameters.reviewer)
+    output = notebook.find_output(parameters.output)
+    to = f"{output.rstrip('/')}/{FOLDER}" if parameters.to is None else notebook.resolve_place("output", parameters.to)
+    if urls.is_remote(to):
+        raise ConfigError(f"to = {to!r}: videos are written to folders only; set to to a folder on this machine")
+    if training.weights is not None:
+        training = dataclasses.replace(training, weights=notebook.resolve_place("truth", training.weights))
+    return ClassifierSettings(
+        output=output,
+        to=to,
+        shares=parameters.shares,
+        allow_similar=parameters.allow_similar,
+        workers=parameters.workers,
+        reviewer=parameters.reviewer,
+        training=training.resolve(),
+    )
+
+
+def _check_model(training: TrainingSettings) -> None:
+    """Refuse settings that the model does not use."""
+    if training.model == "landmarks" and training.side is not None:
+        raise ConfigError(f"side = {training.side}: model = 'landmarks' sees no crops; leave it out, or choose a model")
+    if training.model != "pretrained" and training.weights is not None:
+        raise ConfigError(
+            f"weights = {training.weights!r}: model = {training.model!r} begins with none; set model = 'pretrained'"
+        )
+
+
+def show_training_set(training_set: TrainingSet, notes: Sequence[Note] = ()) -> None:
+    """Show the samples and groups of each class in each part, and what to know before training.
+
+    Parameters
+    ----------
+    training_set
+        What `training_set.read_training_set` returned.
+    notes
+        Further findings, such as of the split.
+
+    Examples
+    --------
+    >>> show_training_set(found)  # doctest: +SKIP
+    """
+    used = training_set.samples[training_set.samples["split"] != ""]
+    counts = splits.count_split(used)
+    counts.index.name = None
+    display(counts)
+    told: set[str] = set()
+    for note in (*notes, *training_set.notes):
+        if str(note) not in told:
+            print(f"- {note}")
+        told.add(str(note))
+
+
+def describe_training(trained: TrainedClassifier) -> str:
+    """Say what was trained, on what, and which epoch was kept.
+
+    Parameters
+    ----------
+    trained
+        What `training.train_classifier` returned.
+
+    Examples
+    --------
+    >>> print(describe_training(trained))  # doctest: +SKIP
+    Trained on 48 samples of 6 groups, on the CPU; the weights are those of epoch 80, the last.
+    """
+    found = trained.training_set
+    groups = len(set(found.groups[found.train]))
+    kept = "the last" if trained.epoch == len(trained.history) else f"of {len(trained.history)}, the least val_loss"
+    begun = f" It began with {trained.origin}." if trained.origin else ""
+    mirrored = "" if trained.is_mirrored else " No hand was mirrored, since a class is named after left or right."
+    return (
+        f"Trained on {_count(len(found.train), 'sample')} of {_count(groups, 'group')}, on the "
+        f"{'GPU' if trained.device == 'cuda' else 'CPU'}; the weights are those of epoch {trained.epoch}, {kept}."
+        f"{begun}{mirrored}"
+    )
+
+
+def describe_measures(measures: Measures) -> str:
+    """Say how good a classifier is on groups that it has not seen.
+
+    Parameters
+    ----------
+    measures
+        What `measures.measure_predictions` returned.
+
+    Examples
+    --------
+    >>> print(describe_measures(measures))  # doctest: +SKIP
+    On 52 samples of 6 groups that it has not seen: accuracy .81 (.60–.95), macro F1 .79 (.55–.94).
+    """
+    texts = []
+    for row, name in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+        value, low, high = (f"{number:.3f}".removeprefix("0") for number in measures.overall.loc[row])
+        texts.append(f"{name} {value} ({low}–{high})" if "nan" not in low else f"{name} {value}")
+    lines = [
+        f"On {_count(measures.samples, 'sample')} of {_count(measures.groups, 'group')} that it has not seen: "
+        f"{', '.join(texts)}. In brackets: 95 % intervals, by group."
+    ]
+    return "\n".join([*lines, *(f"- {note}" for note in measures.notes)])
+
+
+def compare_baselines(
+    run: FinishedRun, training_set: TrainingSet, predictions: pd.DataFrame, name: str, workers: int | None = None
+) -> tuple[dict[str, pd.DataFrame], list[Note]]:
+    """Put the predictions of the most frequent class, and of a network of other gestures (zero-shot), beside others.
+
+    Parameters
+    ----------
+    run
+        The run.
+    training_set
+        The training set of the classifier.
+    predictions
+        Of the classifier, on the test part.
+    name
+        Of the classifier.
+    workers
+        Processes that read frames; None: one per core.
+
+    Returns
+    -------
+    predictions, notes
+        By the name of the model; the network is left out where its weights are not there, which a note says.
+
+    Examples
+    --------
+    >>> compare_baselines(run, found, predictions, "landmarks")[0].keys()  # doctest: +SKIP
+    dict_keys(['landmarks', 'the most frequent class', 'zero-shot'])
+    """
+    known = training_set.samples["class_name"].iloc[training_set.train]
+    found = {name: predictions, "the most frequent class": predict_majority(known, predictions)}
+    outcomes = run.outcomes
+    rows = outcomes.iloc[pd.Index(outcomes["frame_path"]).get_indexer(pd.Index(predictions["frame_path"]))]
+    others, notes = predict_zero_shot(run, rows, training_set.classes, workers=workers)
+    if others is not None:
+        found["zero-shot"] = others.reset_index(drop=True)
+    return found, notes
+
+
+def explain_mistakes(
+    run: FinishedRun, predictions: pd.DataFrame, *, check_labels: bool, workers: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """List wrong predictions with a guess at their cause: see `mistakes.find_mistakes`.
+
+    Parameters
+    ----------
+    run
+        The run.
+    predictions
+        What `training.predict_samples` returned.
+    check_labels
+        Whether the network that checks labels is there, and looks at these samples.
+    workers
+        Processes that read frames for that; None: one per core.
+
+    Returns
+    -------
+    mistakes, doubt
+        What `mistakes.find_mistakes` and `doubt.score_doubt` returned.
+
+    Examples
+    --------
+    >>> mistakes, doubtful = explain_mistakes(run, predictions, check_labels=True)  # doctest: +SKIP
+    """
+    outcomes = run.outcomes
+    rows = outcomes[outcomes["frame_path"].isin(predictions["frame_path"])]
+    labels = label_check.check_labels(run, rows, workers=workers) if check_labels else None
+    doubt = score_doubt(run, labels=labels)
+    return find_mistakes(run, predictions, doubt, labels), doubt
+
+
+def describe_mistakes(mistakes: pd.DataFrame) -> str:
+    """Say how many predictions are wrong, and what they may come from.
+
+    Parameters
+    ----------
+    mistakes
+        What `mistakes.find_mistakes` returned.
+
+    Examples
+    --------
+    >>> print(describe_mistakes(pd.DataFrame({"frame_path": ["ok_01/0001.jpg"], "cause": ["label"]})))
+    1 prediction is wrong. A guess at the causes: 1 label.
+    """
+    count = len(mistakes)
+    if not count:
+        return "No prediction is wrong."
+    counts = mistakes["cause"].value_counts()
+    causes = ", ".join(f"{counts[cause]:,} {cause}" for cause in Cause if cause in counts)
+    return f"{_count(count, 'prediction')} {'is' if count == 1 else 'are'} wrong. A guess at the causes: {causes}."
+
+
+def get_config(run: FinishedRun) -> Config:
+    """Return how frames of a run are detected and paired: with the settings of its last pairing.
+
+    Parameters
+    ----------
+    run
+        The run.
+
+    Examples
+    --------
+    >>> get_config(run).pairing.crop_coefficient  # doctest: +SKIP
+    1.5
+    """
+    return dataclasses.replace(run.config, pairing=run.pairing)
+
+
+def open_review(run: FinishedRun, mistakes: pd.DataFrame, reviewer: str | None, doubt: pd.DataFrame) -> Review | None:
+    """Return a review of the mistakes, the surest first; None if there is none.
+
+    Parameters
+    ----------
+    run
+        The run.
+    mistakes
+        What `mistakes.find_mistakes` returned.
+    reviewer
+        The name of the person; None: that of the account.
+    doubt
+        What `doubt.score_doubt` returned.
+
+    Examples
+    --------
+    >>> open_review(run, mistakes, "anna", doubt)  # doctest: +SKIP
+    """
+    if mistakes.empty:
+        return None
+    return Review(run, frames=mistakes["frame_path"].tolist(), reviewer=reviewer, doubt=doubt)
+
+
+def choose_clip(training_set: TrainingSet, most: int = _CLIP_FRAMES) -> list[str]:
+    """Choose frames of groups that the classifier has not seen: of each class the first group, in order.
+
+    Parameters
+    ----------
+    training_set
+        The training set of the classifier.
+    most
+        Number of frames at most, shared by the classes.
+
+    Returns
+    -------
+    list of str
+        Their paths: samples of the test part.
+
+    Examples
+    --------
+    >>> choose_clip(found)[:2]  # doctest: +SKIP
+    ['stop_02/0001.jpg', 'stop_02/0002.jpg']
+    """
+    test = training_set.samples.iloc[training_set.test]
+    share = max(1, most // max(1, test["class_name"].nunique()))
+    first = test.groupby("class_name", sort=False)["video_name"].transform("first")
+    chosen = test[test["video_name"] == first].groupby("class_name", sort=False).head(share)
+    return chosen["frame_path"].tolist()
+
+
+def write_results(
+    to: str, trained: TrainedClassifier, measures: Measures, predictions: pd.DataFrame, mistakes: pd.DataFrame
+) -> None:
+    """Write ``measures.json``, ``predictions.csv``, ``mistakes.csv`` and ``history.csv`` beside the model.
+
+    Parameters
+    ----------
+    to
+        The folder.
+    trained, measures, predictions, mistakes
+        What training, `measure_predictions`, `predict_samples` and `find_mistakes` returned.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written to.
+
+    Examples
+    --------
+    >>> write_results("output/classifier", trained, measures, predictions, mistakes)  # doctest: +SKIP
+    """
+    store = open_store(to)
+    tables = {"predictions": predictions, "mistakes": mistakes, "history": trained.history}
+    for name, table in tables.items():
+        store.put(f"{name}.csv", table.to_csv(index=False).encode())
+    content = {
+        "overall": json.loads(measures.overall.to_json(orient="index")),
+        "per_class": json.loads(measures.per_class.to_json(orient="records")),
+        "samples": measures.samples,
+        "groups": measures.groups,
+        "epoch": trained.epoch,
+        "settings": dataclasses.asdict(trained.settings),
+    }
+    store.put("measures.json", json.dumps(content, indent=4, ensure_ascii=False).encode())
+
+
+def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measures) -> None:
+    """Show where the model is and how it is used; for the rendered sample, also that it is no data of the user's.
+
+    Parameters
+    ----------
+    run
+        The run.
+    settings
+        The settings of the notebook.
+    measures
+        What `measures.measure_predictions` returned.
+
+    Examples
+    --------
+    >>> show_result(run, settings, measures)  # doctest: +SKIP
+    """
+    accuracy = 100 * measures.overall["value"]["accuracy"]
+    lines = [
+        f"{settings.to} has model.onnx, predictions.csv, mistakes.csv, history.csv, measures.json and two videos.",
+        "GestureRecognizer of detectime.classifier.recognition runs the model; it needs no torch.",
+    ]
+    if notebook.is_sample(run.config.data.images):
+        lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
+    notebook.show_box(f"{accuracy:.0f} % of {_count(measures.samples, 'sample')} of groups not seen are right.", *lines)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _list_facts(settings: ClassifierSettings) -> dict[str, str]:
+    """Return what is shown of the settings at first sight."""
+    training = settings.training
+    side = "" if training.side is None else f", crops of {training.side} pixels"
+    everything = _list_everything(settings)
+    defaults = (
+        list_defaults(_Parameters)
+        | list_defaults(TrainingSettings)
+        | dataclasses.asdict(TrainingSettings(model=training.model).resolve())
+    )
+    shown = ("output", "to", "model")
+    changed = [
+        f"{name} = {value!r}" for name, value in everything.items() if name not in shown and value != defaults[name]
+    ]
+    return {
+        "run": settings.output,
+        "model": f"{training.model}: {training.epochs} epochs{side}",
+        "results": settings.to,
+        "not the default": ", ".join(changed) or "nothing",
+    }
+
+
+def _list_everything(settings: ClassifierSettings) -> dict[str, Any]:
+    """Return all parameters as plain values."""
+    values: dict[str, Any] = dataclasses.asdict(settings)
+    training = values.pop("training")
+    shares = None if settings.shares is None else dict(settings.shares)
+    return {**values, "shares": shares, **training}
