@@ -109,7 +109,12 @@ class Explorer:
 
     def wait_for(self, condition: str) -> None:
         """Wait until an expression is true in the page."""
-        self.page.wait_for_function(condition, timeout=10_000)
+        self.page.wait_for_function(condition)
+
+    def wait_for_setting(self, name: str, value: Any) -> None:
+        """Wait until the last message with settings has this one."""
+        condition = "([name, value]) => model.list('select').at(-1).settings?.[name] === value"
+        self.page.wait_for_function(condition, arg=[name, value])
 
     def wait_for_total(self, total: str) -> None:
         """Wait until so many frames are said to be shown, and are."""
@@ -340,7 +345,7 @@ def test_filters_send_what_was_agreed(pages: Pages) -> None:
         explorer.label("Text").fill("ist")
         explorer.label("doubt, at most").fill("0.5")
         explorer.label("Sort by").select_option("doubt")
-        explorer.page.wait_for_timeout(100)
+        explorer.wait_for("() => model.list('select').at(-1).sort === 'doubt'")
         last = explorer.get_last()
         assert last["filter"] == {
             "classes": ["fist", "palm"],
@@ -421,7 +426,7 @@ def test_drag_has_one_request_in_flight_and_its_last_value_wins(pages: Pages) ->
         value = float(slider.input_value())
         assert len(explorer.list_sent("select")) == before + 1, "one is in flight"
         assert explorer.page.evaluate("model.release('select')")
-        explorer.page.wait_for_timeout(50)
+        explorer.wait_for(f"() => model.list('select').length > {before + 1}")
         sent = explorer.list_sent("select")
         assert len(sent) == before + 2, "and of all others only the newest"
         assert sent[-1]["settings"]["crop_coefficient"] == value
@@ -442,7 +447,7 @@ def test_rows_of_each_selection_are_asked_for_before_the_next_one(pages: Pages) 
         for value in ("2", "3"):
             explorer.label("crop_coefficient").fill(value)
         explorer.page.evaluate("model.release('select')")
-        explorer.page.wait_for_timeout(50)
+        explorer.wait_for("() => model.list('select').length === 2")
         kinds = [kind for kind in explorer.page.evaluate("model.sent.map(({ kind }) => kind)") if kind != "pictures"]
         assert kinds[:3] == ["select", "rows", "select"], "so the grid follows while a slider is dragged"
 
@@ -473,12 +478,10 @@ def test_left_end_of_a_score_is_off(pages: Pages) -> None:
     with start(pages) as explorer:
         explorer.find(".pairing > summary").click()
         explorer.label("min_hand_score").fill("0.4")
-        explorer.page.wait_for_timeout(100)
-        assert explorer.get_last()["settings"]["min_hand_score"] == 0.4
+        explorer.wait_for_setting("min_hand_score", 0.4)
         explorer.label("crop_coefficient").fill("2")
         explorer.label("min_hand_score").fill("0")
-        explorer.page.wait_for_timeout(100)
-        assert explorer.get_last()["settings"]["min_hand_score"] is None
+        explorer.wait_for_setting("min_hand_score", None)
         assert explorer.label("min_hand_score").get_attribute("aria-valuetext") == "off"
         assert explorer.label("min_hand_score, as a number").input_value() == ""
 
@@ -489,8 +492,7 @@ def test_wider_square_needs_a_fallback(pages: Pages) -> None:
         assert explorer.label("wider_coefficient").is_disabled()
         explorer.label("fallback").select_option("wider")
         assert explorer.label("wider_coefficient").is_enabled()
-        explorer.page.wait_for_timeout(100)
-        assert explorer.get_last()["settings"]["fallback"] == "wider"
+        explorer.wait_for_setting("fallback", "wider")
 
 
 def test_apply_asks_first(pages: Pages) -> None:
@@ -510,8 +512,7 @@ def test_apply_asks_first(pages: Pages) -> None:
         explorer.button("Apply").click()
         explorer.page.get_by_text("hands.json has").wait_for()
         assert [message["settings"]["crop_coefficient"] for message in explorer.list_sent("apply")] == [2.1]
-        explorer.page.wait_for_timeout(100)
-        assert explorer.get_last()["settings"] is None
+        explorer.wait_for("() => model.list('select').at(-1).settings === null")
         assert explorer.find(".slider .saved").first.inner_text() == "saved 2.1"
         assert explorer.button("Apply…").is_disabled()
 
@@ -725,8 +726,7 @@ def test_nothing_is_left_behind(pages: Pages) -> None:
         explorer.wait_for("() => blobs.size > 5")
         assert explorer.page.evaluate("model.listen()") == 1
         explorer.page.evaluate("stop()")
-        explorer.page.wait_for_timeout(200)
-        assert explorer.page.evaluate("blobs.size") == 0
+        explorer.wait_for("() => blobs.size === 0")
         assert explorer.page.evaluate("model.listen()") == 0
         assert explorer.find("").count() == 0
         assert not explorer.page.get_by_text("The same picture").is_visible()
