@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import FROZEN, make_detection, make_detection_row
+from finished_runs import write_notebook
 
 import definitions
 from detectime import boxes, outcomes, paths, runs, schema, sources
@@ -319,10 +320,7 @@ def test_the_notebook_takes_the_parameters_of_0_2(tmp_path: Path, start: str) ->
     output = copy("default", tmp_path) if start == "default" else tmp_path / "new"
     given = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv", "output": output}
     given |= {"config": FROZEN / "config.yml", "source": "folder"}
-    command = [
-        str(Path(sys.executable).parent / "papermill"),
-        str(definitions.ROOT_DIR / "notebooks/01_get_train_data.ipynb"),
-    ]
+    command = [str(Path(sys.executable).parent / "papermill"), write_notebook(tmp_path / "short.ipynb")]
     command += [str(tmp_path / "out.ipynb"), "--no-progress-bar"]
     command += [part for name, value in given.items() for part in ("-p", name, str(value))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

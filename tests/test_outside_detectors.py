@@ -22,6 +22,7 @@ import pytest
 import yaml
 from conftest import draw_pattern, encode_image
 from faults import list_stored_files, make_config, make_frames, name_frames, tabulate_frames
+from finished_runs import write_notebook
 from skips import need_extra
 
 import definitions
@@ -239,10 +240,11 @@ def test_the_commands_of_the_page_run_in_the_folder_of_the_module(tmp_path: Path
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     told = [line for line in commands.replace("\\\n", " ").splitlines() if line.strip()]
     assert len(told) == 2
+    short = write_notebook(tmp_path / "short.ipynb")
     for command in told:
         assert command.startswith("detectime run ")
         # With -P this folder is not searched, as for the installed command.
-        filled = f"{shlex.quote(sys.executable)} -P -m {command} --limit 12"
+        filled = f"{shlex.quote(sys.executable)} -P -m {command} --limit 12 --notebook {short}"
         done = subprocess.run(
             filled, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
         )
