@@ -104,6 +104,20 @@ def test_the_delivered_cell_is_a_parameter_cell() -> None:
         read_parameters(*execute(source.replace("limit:", "limits:")))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("crop_coefficient", -1, "pairing.crop_coefficient = -1: accepted: more than 0"),
+        ("detector_type", "retinaf", "did you mean 'retinaface'?"),
+        ("classes", "stop,stp", "'stp' is not a label; did you mean 'stop'?"),
+    ],
+)
+def test_a_wrong_value_is_told_before_any_work(name: str, value: Any, reason: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load_settings({name: value, "images": "a", "labels": "b"}, ["", f"{name} = {value!r}"])
+    assert reason in str(refusal.value).splitlines()[-1]
+
+
 @pytest.mark.parametrize("value", ["maybe", "false", 1])
 def test_explore_is_true_or_false(value: Any) -> None:
     for given in (True, False, None):
