@@ -18,6 +18,7 @@ import ast
 import csv
 import dataclasses
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -233,6 +234,8 @@ def test_code_blocks(page: Path, need: str, request: pytest.FixtureRequest) -> N
     prepare_need(need, sandbox, request)
     if page.name == "export.md":
         export_run(sandbox)
+    elif page.name == "train.md":
+        make_split_run(sandbox, {"train": 0.5, "test": 0.5})
     blocks = [block for block in RUN if block.page == page]
     for block in blocks:
         if block.saved_as:
@@ -263,12 +266,18 @@ def prepare_need(need: str, sandbox: Path, request: pytest.FixtureRequest) -> No
         write_videos(sandbox / "clips", sandbox / "frames")
 
 
-def export_run(sandbox: Path) -> None:
-    """Make the run `out`, of two frames of each video of the sample, its exports, and what comes back from CVAT."""
+def make_split_run(sandbox: Path, shares: dict[str, float] | None = None) -> runs.FinishedRun:
+    """Make the run `out`, of two frames of each video of the sample."""
     rows = list(csv.DictReader((paths.SAMPLE / "train.csv").open(encoding="utf-8")))
     write_csv(sandbox / "few.csv", [row for row in rows if int(row["frame_id"]) <= 2])
     made = finished_runs.make_run(sandbox / "out", labels=str(sandbox / "few.csv"))
-    splits.split_run(made)
+    splits.split_run(made, shares)
+    return made
+
+
+def export_run(sandbox: Path) -> None:
+    """Make the run `out`, its exports, and what comes back from CVAT."""
+    made = make_split_run(sandbox)
     export.export_run(made, ["cvat", "huggingface", "imagefolder", "webdataset"], sandbox / "exports")
     with zipfile.ZipFile(sandbox / "task.zip", "w") as task:
         task.write(sandbox / "exports" / "cvat" / "annotations.xml", "annotations.xml")
@@ -405,6 +414,13 @@ def check_command(words: list[str]) -> None:
             assert rest[0] == "-m"
             assert importlib.util.find_spec(rest[1])
             assert list_options(rest[2:]) <= read_help(sys.executable, "-m", rest[1])
+        case "papermill":
+            notebook = json.loads((ROOT / rest[0]).read_text(encoding="utf-8"))
+            cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+            accepted = re.findall(r"^(\w+): ", cells[0], re.MULTILINE)
+            assert {name for flag, name in itertools.pairwise(rest) if flag == "-p"} <= set(accepted)
+        case "cd":
+            pass
         case "./download_data.sh":
             assert list_options(rest) <= read_help(name)
         case _:
