@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 ALL := .venv-all
 READERS := .venv-readers
 DOCS := .venv-docs
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# without bytecode of every module: Python makes that of what is imported
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python $(INSTALL) -c constraints.txt
 DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
 EXPECTED_SKIPS ?=
@@ -19,7 +21,7 @@ SECONDS ?= 60
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-all test-browser quick fuzz lint ultralytics nightly wheel docs sample bench clean
+.PHONY: help setup demo lab test test-all test-browser test-large quick fuzz lint ultralytics nightly wheel docs sample bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,19 +36,22 @@ lab: $(VENV)/lab ## open the notebook in JupyterLab
 	@$(BIN)/detectime lab .
 
 test: $(VENV)/test lint ## check style and types, and run all tests that need no extra
-	$(BIN)/python $(PYTEST) $(PARALLEL) -m "not browser"
+	$(BIN)/python $(PYTEST) $(PARALLEL) -m "not browser and not large"
 
 test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every extra (10 GB), and run the tests that need one
 	$(ALL)/bin/python -m pip check
 	$(ALL)/bin/mypy --cache-dir $(ALL)/mypy_cache
-	$(ALL)/bin/python $(PYTEST) $(PARALLEL) -m "extra and not browser"
+	$(ALL)/bin/python $(PYTEST) $(PARALLEL) -m "extra and not browser and not large"
 	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
 test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chromium (DETECTIME_CHROME=PROGRAM: in that one)
-	$(BIN)/python $(PYTEST) $(PARALLEL) -m browser $$(grep -l 'mark.browser' tests/test_*.py)
+	$(BIN)/python $(PYTEST) $(PARALLEL) -m "browser and not large" $$(grep -l 'mark.browser' tests/test_*.py)
+
+test-large: $(VENV)/browser ## try what has as many records as the largest sets: time and memory
+	$(BIN)/python $(PYTEST) $(PARALLEL) -m large
 
 quick: $(VENV)/test ## run only the quick tests
-	$(BIN)/python $(PYTEST) -m "not slow and not browser"
+	$(BIN)/python $(PYTEST) -m "not slow and not browser and not large"
 
 fuzz: $(ALL)/ready ## read inputs changed at random, to find faults (SECONDS=60 SEED=0; reports/fuzz)
 	$(ALL)/bin/python -m tools.fuzz --seconds $(SECONDS) --seed $(SEED)
@@ -117,7 +122,7 @@ $(ALL)/ready: pyproject.toml constraints.txt requirements.txt
 	$(check_python)
 	$(PYTHON) -m venv $(ALL)
 	@echo "Installing detectime with every extra into $(ALL) (about 10 GB, once; several minutes) …"
-	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(ALL)/bin/python $(INSTALL) -r requirements.txt
 	@touch $@
 
 $(DOCS)/ready: docs/requirements.txt
@@ -136,5 +141,5 @@ $(READERS)/python: $(ALL)/ready
 	@touch $@
 
 $(READERS)/%: tests/readers/%.txt $(READERS)/python
-	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@$(READERS)/bin/python $(INSTALL) --no-deps -r $<
 	@touch $@

@@ -897,7 +897,7 @@ source = ArchiveSource(sys.argv[1])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
 def test_many_members_take_little_memory(name: str, tmp_path: Path) -> None:
     count = 100_000

@@ -216,7 +216,7 @@ def test_without_pictures_they_have_the_paths_of_the_frames(tmp_path: Path) -> N
     assert found.images["name"].tolist() == ["v/0.jpg", "v/1.jpg", "v/2.jpg"]
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
     setup = (
         "from export_data import make_many\nfrom detectime.exports.cvat import FORMAT\n"

@@ -137,6 +137,7 @@ def measure_peak(chunks: Iterator[bytes]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "encode",
     [

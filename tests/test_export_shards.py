@@ -505,7 +505,7 @@ def test_a_failed_shard_leaves_no_file(name: str, tmp_path: Path) -> None:
     assert not read_files(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["huggingface", "imagefolder"])
 def test_many_samples_take_seconds(name: str, tmp_path: Path) -> None:
     work = """

@@ -486,7 +486,7 @@ def test_the_boxes_are_used_by_the_evaluation(tmp_path: Path) -> None:
         evaluation.extract_truth(samples.assign(true_hands="left"))
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize("pattern", ["{}/{}.jpg", "train_val_{}/{}.jpg"])
 def test_140_000_records_are_read(pattern: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)

@@ -191,7 +191,7 @@ def test_frames_detected_since_the_pairing_are_told(run: FinishedRun) -> None:
     assert trace(runs.open_run(str(run.store)), next(iter(read_hands(run))))["needs_pairing"]
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_the_decisions_of_a_frame_are_found_among_many(run: FinishedRun) -> None:
     frame_path = next(iter(read_hands(run)))
     others = [Decision(format_time(k), "anna", "keep", f"{k}.jpg", None, None, "stop") for k in range(124_000)]
@@ -258,7 +258,7 @@ def test_the_text_has_a_line_per_fact(run: FinishedRun) -> None:
     assert any(line.startswith("sample         class_name: stop") for line in text.splitlines())
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_a_large_run_is_traced_quickly(run: FinishedRun) -> None:
     count = 175_000
     names = pa.array([f"video_{k // 90:05}/{k % 90:04}.jpg" for k in range(count)])

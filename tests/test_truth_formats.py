@@ -625,7 +625,7 @@ def test_an_empty_folder_and_an_unknown_format_are_named(tmp_path: Path) -> None
         read_annotations(str(tmp_path), "coca")
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_memory_stays_small(tmp_path: Path) -> None:
     """A large segmentation per annotation is not kept: only what is read is."""
     polygon = [[float(number) for number in range(200)]]

@@ -313,6 +313,7 @@ RATIO = 60
 """Of the time from a slider to the counts of 175,000 frames to the bare way to the kernel and back: 300 ms to 5 ms."""
 
 
+@pytest.mark.large
 def test_many_frames_stay_usable(browser: Any, project: Path, tmp_path: Path) -> None:
     run = make_imagined_run(tmp_path, make_rows(MOST_FRAMES, ("ok", "stop", "like"), per_group=50))
     lines = "from detectime import runs\nfrom detectime.widgets import Explorer\n"
