@@ -13,7 +13,7 @@ from detectime import paths
 from detectime.cli.projects import ProjectError, init_project
 from detectime.storage.store import StoreError
 
-NOTEBOOKS = [f"notebooks/{name}" for name in (paths.DATA_LOADER, paths.EXPORTER, paths.REVIEWER)]
+NOTEBOOKS = [f"notebooks/{name}" for name in (paths.DATA_LOADER, paths.EXPORTER, paths.REVIEWER, paths.TRAINER)]
 FILES = ["README.md", "config.yml", "definitions.py", *NOTEBOOKS]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from detectime import pairing, similarity
@@ -40,15 +41,25 @@ def read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> NDArray[np.float3
     >>> read_landmarks(run, run.outcomes).shape  # doctest: +SKIP
     (120, 21, 3)
     """
-    detections = run.read_detections(("frame_path", "hands", "landmarks"))
+    return find_landmarks(samples, run.read_detections(("frame_path", "hands", "landmarks")))
+
+
+def find_landmarks(samples: pd.DataFrame, detections: pa.Table) -> NDArray[np.float32]:
+    """Find landmarks as `read_landmarks` does, among detections that were read.
+
+    Parameters
+    ----------
+    samples
+        Rows of an outcomes table.
+    detections
+        The columns `frame_path`, `hands` and `landmarks` of their detections.
+    """
     rows = similarity.find_rows(samples, detections)
     best = similarity.match_hands(pairing.get_boxes(samples, "hand"), detections["hands"], rows)
-    points = np.full((len(samples), LANDMARKS, 3), np.nan, np.float32)
-    column = detections["landmarks"].combine_chunks()
-    hands = column.flatten() if len(column) else column
     matched = np.flatnonzero(best >= 0)
-    found = hands.take(best[matched])
+    found = detections["landmarks"].combine_chunks().flatten().take(pa.array(best[matched]))
     is_there = found.is_valid().to_numpy(zero_copy_only=False)
-    values = found.drop_null().flatten()
-    points[matched[is_there]] = values.to_numpy(zero_copy_only=False).reshape(-1, LANDMARKS, 3)
+    points = np.full((len(samples), LANDMARKS, 3), np.nan, np.float32)
+    values = found.drop_null().flatten().to_numpy(zero_copy_only=False)
+    points[matched[is_there]] = values.reshape(-1, LANDMARKS, 3)
     return points

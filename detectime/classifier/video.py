@@ -16,12 +16,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from detectime import pairing, similarity
-from detectime.boxes import Floats
+from detectime import pairing
 from detectime.classifier.crops import cut_hand
+from detectime.classifier.landmarks import find_landmarks
 from detectime.classifier.recognition import GestureRecognizer, Recognized
 from detectime.classifier.video_files import VideoError, VideoFrame, VideoWriter, find_rate, open_capture, read_chunks
 from detectime.config import Config
@@ -32,7 +31,7 @@ from detectime.images import RGB, UnreadableImageError, shrink_image
 from detectime.notes import Note, shorten_text
 from detectime.progress import Progress
 from detectime.runs import FinishedRun
-from detectime.schema import CORNERS, LANDMARKS, SAMPLES, Outcome
+from detectime.schema import CORNERS, SAMPLES, Outcome
 from detectime.sources.contract import MissingFrameError, ReadFrame, Source
 from detectime.sources.reading import read_images
 
@@ -263,21 +262,25 @@ def show_video(path: str | os.PathLike[str], most_bytes: int = _SHOWN_BYTES) -> 
     file = Path(path)
     with open_capture(file) as capture:
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        size = file.stat().st_size
-        if size <= most_bytes:
-            text = f"{file.name}: {count / capture.get(cv2.CAP_PROP_FPS):.0f} seconds"
-            video = f"data:video/webm;base64,{base64.b64encode(file.read_bytes()).decode()}"
-            style = "max-width: 100%; height: auto;"
-            picture = f'<video src="{video}" controls loop muted playsinline style="{style}"></video>'
-        else:
-            text = f"{file}: {size / 1e6:.1f} MB are too many for a notebook; this is one frame. Open it in a browser."
-            capture.set(cv2.CAP_PROP_POS_FRAMES, count // 2)
-            frame = next(read_chunks(capture, 1), None)
-            if frame is None:
-                raise VideoError(f"{file}: no frame of this video can be decoded; write it again")
-            jpeg = base64.b64encode(encode_picture(frame[0].pixels, ".jpg")).decode()
-            picture = f'<img src="data:image/jpeg;base64,{jpeg}" alt="One frame of {html.escape(file.name)}">'
+        seconds, size = count / capture.get(cv2.CAP_PROP_FPS), file.stat().st_size
+        capture.set(cv2.CAP_PROP_POS_FRAMES, count // 2)
+        frame = next(read_chunks(capture, 1), None)
+    if frame is None:
+        raise VideoError(f"{file}: no frame of this video can be decoded; write it again")
+    still = f"data:image/jpeg;base64,{_encode(encode_picture(frame[0].pixels, '.jpg'))}"
+    if size <= most_bytes:
+        text = f"{file.name}: {seconds:.0f} seconds"
+        video = f"data:video/webm;base64,{_encode(file.read_bytes())}"
+        style = "max-width: 100%; height: auto;"
+        picture = f'<video src="{video}" poster="{still}" controls loop muted playsinline style="{style}"></video>'
+    else:
+        text = f"{file}: {size / 1e6:.1f} MB are too many for a notebook; this is one frame. Open it in a browser."
+        picture = f'<img src="{still}" alt="One frame of {html.escape(file.name)}">'
     return HTML(_FIGURE.format(picture=picture, text=html.escape(text)))
+
+
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 # -- frame by frame
@@ -320,20 +323,12 @@ def _recognize_hands(
     rows = np.flatnonzero(paired["outcome"].isin(SAMPLES)).tolist()
     side = recognizer.model.side
     if side is None:
-        points = _find_landmarks(hands, paired, detections)
+        points = find_landmarks(paired, detections)
         rows = [row for row in rows if np.isfinite(points[row]).all()]
         return rows, recognizer.recognize_landmarks(points[rows])
     cut = {row: cut_hand(frames[row].pixels, hands[row], side) for row in rows}
     crops = {row: crop for row, crop in cut.items() if crop is not None}
     return list(crops), recognizer.recognize_crops(list(crops.values()))
-
-
-def _find_landmarks(hands: Floats, paired: pd.DataFrame, detections: pa.Table) -> NDArray[np.float32]:
-    """Return the landmarks of the hand of each frame, shape (N, 21, 3); NaN where there are none."""
-    best = similarity.match_hands(hands, detections["hands"], similarity.find_rows(paired, detections))
-    found = [*detections["landmarks"].combine_chunks().flatten().to_pylist(), None]  # the last is that of no hand
-    points = [found[hand] or [np.nan] * (3 * LANDMARKS) for hand in best.tolist()]
-    return np.array(points, np.float32).reshape(-1, LANDMARKS, 3)
 
 
 def _draw_frame(pixels: RGB, row: dict[Any, Any]) -> RGB:
