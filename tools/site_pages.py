@@ -179,3 +179,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     at = {place: path for path, place in PLACES.items()}
     place = page.file.src_uri
     return markdown if place.startswith("api/") else rewrite_links(markdown, at.get(place, f"docs/{place}"))
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write the index of the search as a script too: a page that is opened as a file may load nothing else."""
+    folder = Path(config.site_dir, "search")
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
