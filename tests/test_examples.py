@@ -11,6 +11,8 @@ from skips import EXTRAS, need_extra
 
 import detectime
 
+CALLED = {"detectime.classifier.measures": "sklearn"}
+"""What the examples of a module need beside what it imports."""
 MODULES = sorted(module.name for module in pkgutil.walk_packages(detectime.__path__, "detectime."))
 
 
@@ -23,6 +25,8 @@ def test_examples(name: str) -> None:
         if error.name not in EXTRAS:
             raise
         need_extra(error.name)
+    if name in CALLED:
+        need_extra(CALLED[name])
     assert doctest.testmod(module).failed == 0
 
 

@@ -40,7 +40,7 @@ def init_project(folder: str | os.PathLike[str]) -> list[Path]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [path.relative_to(folder).as_posix() for path in init_project(folder)]
     ['README.md', 'config.yml', 'definitions.py', 'notebooks/01_get_train_data.ipynb', \
-'notebooks/02_export_and_split.ipynb', 'notebooks/03_review.ipynb']
+'notebooks/02_export_and_split.ipynb', 'notebooks/03_review.ipynb', 'notebooks/04_train_classifier.ipynb']
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
