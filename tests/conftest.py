@@ -18,6 +18,7 @@ from typing import Any
 
 import buckets
 import faults
+import filelock
 import hypothesis
 import numpy as np
 import pandas as pd
@@ -73,8 +74,13 @@ PER_HAND = ("landmarks", "presence", "handedness", "proposal", "crop_hash")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the quick tests first; in a worker, the files of most slow tests, so that no worker waits at the end."""
     if hasattr(config, "workerinput"):
-        counts = Counter(item.path for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: -counts[item.path])
+        weights: Counter[Path] = Counter()
+        for item in items:
+            if item.get_closest_marker("slow"):
+                weights[item.path] += (
+                    20 if hasattr(getattr(item, "module", None), "open_lab") else 1
+                )  # JupyterLab starts
+        items.sort(key=lambda item: -weights[item.path])
     else:
         items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
@@ -86,9 +92,16 @@ def worker() -> Worker:
 
 
 @pytest.fixture(scope="session")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run on the sample, made once; tests that write take a copy."""
-    return Path(str(make_run(tmp_path_factory.mktemp("sample") / "out").store))
+def sample_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Return the folder of a finished run on the sample, made once for all xdist workers; tests that write copy it."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent
+    output = folder / "sample_run"
+    with filelock.FileLock(folder / "sample_run.lock"):
+        if not output.exists():
+            Path(str(make_run(folder / "unfinished_run").store)).rename(output)
+    return output
 
 
 @pytest.fixture(scope="session")

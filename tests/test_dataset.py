@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import count_open_files, draw_noise, encode_image, make_detection_row
-from finished_runs import make_run
+from finished_runs import copy_run
 from PIL import Image
 from skips import need_extra
 
@@ -151,9 +151,9 @@ def run(tmp_path: Path) -> FinishedRun:
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """Detect the hands of the rendered sample."""
-    return make_run(tmp_path_factory.mktemp("sample") / "run")
+def sample_run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Open a run on the sample."""
+    return copy_run(sample_run, tmp_path_factory.mktemp("sample") / "run")
 
 
 def read_hands(run: FinishedRun) -> list[dict[str, Any]]:

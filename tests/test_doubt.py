@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import FROZEN, Box, make_detection, make_detection_row, make_detections_table
-from finished_runs import make_run
+from finished_runs import copy_run, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagined_runs import ImaginedFolder
@@ -388,9 +388,9 @@ def test_more_pairs_of_duplicates_than_are_compared_are_noted(
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """Run detection on the sample."""
-    return make_run(tmp_path_factory.mktemp("sample"))
+def sample_run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Open a run on the sample."""
+    return copy_run(sample_run, tmp_path_factory.mktemp("sample") / "run")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -426,7 +426,7 @@ def test_wrong_boxes_of_real_frames_come_first(shared: Path, tmp_path: Path) -> 
     assert judged.wrong[np.argsort(-doubt["doubt"].to_numpy())[:10]].mean() >= 0.7
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_memory_and_time_stay_small() -> None:
     command = [sys.executable, "-m", "benchmarks.doubting", "50000"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import make_detection, make_detection_row, make_detections_table, make_frame_table
-from finished_runs import make_run
+from finished_runs import copy_run
 from skips import need_extra
 
 from detectime import boxes, evaluation, pairing, paths, resampling, sources
@@ -620,8 +620,8 @@ def test_faces_that_one_of_two_lacks_are_not_compared() -> None:
 
 
 @pytest.mark.slow
-def test_the_sample_is_evaluated(tmp_path: Path) -> None:
-    finished = make_run(tmp_path / "run")
+def test_the_sample_is_evaluated(sample_run: Path, tmp_path: Path) -> None:
+    finished = copy_run(sample_run, tmp_path / "run")
     truth = read_truth(finished)
     assert truth is not None
     found = evaluate_run(finished, truth)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from finished_runs import make_run
+from finished_runs import copy_run
 
 from detectime.config import load_config
 from detectime.exports.export import export_run
@@ -495,9 +495,9 @@ def test_classes_keep_their_numbers_when_one_more_is_there(kind: str, tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exports")
-    run = make_run(folder / "run")
+    run = copy_run(sample_run, folder / "run")
     export_run(run, ["coco", "yolo", "voc", "cvat", "hagrid"], folder)
     return folder
 

@@ -62,8 +62,8 @@ ENLARGE = "figure button"
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return finished_runs.make_run(tmp_path_factory.mktemp("sample") / "out")
+def sample_run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return finished_runs.copy_run(sample_run, tmp_path_factory.mktemp("sample") / "out")
 
 
 @pytest.fixture(scope="module")

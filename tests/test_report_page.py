@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import FROZEN
-from finished_runs import make_run
+from finished_runs import copy_run, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from imagined_runs import make_imagined_run, make_rows
@@ -92,8 +92,8 @@ class PageReader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return make_run(tmp_path_factory.mktemp("sample") / "out")
+def sample_run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return copy_run(sample_run, tmp_path_factory.mktemp("sample") / "out")
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +223,7 @@ def test_a_long_name_is_shortened_and_may_be_broken(tmp_path: Path) -> None:
     assert f'<bdi class="path">{"x" * 80}…' in page
 
 
+@pytest.mark.large
 def test_ten_thousand_classes_are_bounded(tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(10_000)]
     run = make_imagined_run(tmp_path, make_rows(20_000, names, per_group=2))
@@ -375,7 +376,7 @@ def test_each_outcome_has_a_colour_that_the_page_knows(sample_page: bytes) -> No
         assert f"--outcome-{outcome.value}: {outcome.colour};".encode() in sample_page
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_many_frames_take_seconds(tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(34)]
     run = make_imagined_run(tmp_path, make_rows(175_000, names, per_group=70))

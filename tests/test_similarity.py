@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import make_detection, make_detection_row, make_detections_table, read_image
-from finished_runs import make_run
+from finished_runs import copy_run, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +28,9 @@ NEAR, FAR = (100, 100, 200, 200), (400, 100, 500, 200)
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """Run detection on the sample."""
-    return make_run(tmp_path_factory.mktemp("run"))
+def sample_run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Open a run on the sample."""
+    return copy_run(sample_run, tmp_path_factory.mktemp("sample") / "run")
 
 
 class StoredDetections:

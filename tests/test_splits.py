@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from finished_runs import make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
@@ -212,7 +211,7 @@ def test_parts_are_balanced_better_than_by_chance(seed: int) -> None:
     assert rate(parts) < 0.5 * min(rate(random.choice(3, 60, p=shares)) for _ in range(200))
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_a_large_split_takes_seconds() -> None:
     random = np.random.default_rng(0)
     group = np.repeat(np.arange(35_000), 30)
@@ -625,18 +624,10 @@ def test_what_cannot_be_compared_is_noted() -> None:
 # -- splitting a run
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run detection on the sample."""
-    folder = tmp_path_factory.mktemp("made") / "run"
-    make_run(folder)
-    return folder
-
-
 @pytest.fixture
-def run(made: Path, tmp_path: Path) -> FinishedRun:
+def run(sample_run: Path, tmp_path: Path) -> FinishedRun:
     """Return a copy of a run on the sample, which has two videos of each class."""
-    return runs.open_run(shutil.copytree(made, tmp_path / "run"))
+    return runs.open_run(shutil.copytree(sample_run, tmp_path / "run"))
 
 
 def copy_hand(run: FinishedRun, column: str, source: str, target: str) -> None:

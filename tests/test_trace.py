@@ -96,7 +96,7 @@ def test_the_facts_are_those_of_the_tables(run: FinishedRun) -> None:
     weights = {name for detector in found["detectors"].values() for name in detector["weights"]}
     assert "palm_detection.onnx" in weights
     assert found["detectors"] == run.manifest["detectors"]
-    assert found["configuration"] == {"selection.limit": 30, "run.workers": 2}
+    assert found["configuration"] == {"selection.limit": 30, "run.workers": 1}
     assert found["versions"] == dict.fromkeys(("made_by", "detectime", "this"), detectime.__version__)
     assert found["source"] == {"images": run.config.data.images, "source_type": "folder"}
     assert (found["started"], found["finished"]) == (run.manifest["started"], run.manifest["finished"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from finished_runs import make_run
+from finished_runs import copy_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,8 +24,8 @@ from detectime.schema import SAMPLES, Outcome
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return make_run(tmp_path_factory.mktemp("run"))
+def run(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return copy_run(sample_run, tmp_path_factory.mktemp("sample") / "run")
 
 
 def make_facts(rows: list[tuple[str, str, str]], **values: Any) -> SetFacts:
