@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -47,31 +46,30 @@ from detectime import images, pairing, paths
 from detectime.boxes import Flags, Floats
 from detectime.classifier.crops import cut_hand, fit_square
 from detectime.classifier.inputs import Inputs, to_tensor
-from detectime.classifier.landmarks import read_landmarks
+from detectime.classifier.landmarks import find_landmarks
 from detectime.classifier.models import build_model
 from detectime.classifier.settings import ModelName, TrainingSettings
 from detectime.classifier.training import predict_samples, train_classifier
 from detectime.classifier.training_set import TrainingSet
 from detectime.config import Config
 from detectime.detectors import onnx
-from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, LANDMARKS
 
 Rows = NDArray[np.int64]
 
 CLASSES = ("stop", "victory", "like", "dislike")
-"""The classes that all sources have more than one person or video of."""
+"""The classes that all three sources show."""
 
+WHOLE, BARE, REFERENCE, BEST = "whole frame", "bare hand, rule 2021", "default", "best, fallback: frame"
+TRUTH = "truth"
 BOXES: dict[str, dict[str, Any] | None] = {
-    "whole frame": None,
-    "bare hand, rule 2021": {"rule": "2021"},
-    "default": {},
-    "best, fallback: frame": {"quality": "best", "fallback": "frame"},
+    WHOLE: None,
+    BARE: {"rule": "2021"},
+    REFERENCE: {},
+    BEST: {"quality": "best", "fallback": "frame"},
 }
 """Ways of boxing: keys of `config.yml`; None: without a box. In 2021 crops were the bare hand, and not the square
 around it that classifiers of the package see."""
-REFERENCE, BEST, TRUTH = "default", "best, fallback: frame", "truth"
-WHOLE, BARE = "whole frame", "bare hand, rule 2021"
 SIDES = {WHOLE: 224}  # of the square that a picture is brought to: a hand in a whole frame is small
 SIDE = 128
 
@@ -87,9 +85,8 @@ WEBCAM_LABELS: dict[str, dict[str, tuple[int, ...]]] = {
 hand shows; these were given by eye, before anything was trained."""
 
 LINEAR, POINTS, TUNED = "linear layer", "landmarks", "fine-tuned"
-SEEDS = 3
+SEEDS = 4
 _FOLDS = 5
-_TUNED_SEEDS = 2  # a training takes half a minute
 _MOST_ALIKE = 5  # frames of a person and class in the comparison of splits: the contest has 25
 
 
@@ -181,9 +178,7 @@ def _read_view(world: World, names: list[str], box: str) -> View:
             samples = samples.assign(**{f"hand_{corner}": corners[:, k] for k, corner in enumerate(CORNERS)})
         samples = samples.set_index("frame_path", drop=False).loc[names]
         hands = pairing.get_boxes(samples, "hand")
-        detections = world.detect(settings.detection)
-        run = cast(FinishedRun, SimpleNamespace(read_detections=lambda columns: detections.select(list(columns))))
-        landmarks = read_landmarks(run, samples.reset_index(drop=True))
+        landmarks = find_landmarks(samples, world.detect(settings.detection))
     cut = {WHOLE: _cut_nothing, BARE: _cut_bare_hand}.get(box, cut_hand)
     crops, has_sample = np.zeros((count, side, side, 3), np.uint8), np.zeros(count, bool)
     for k, name in enumerate(names):
@@ -328,7 +323,7 @@ def print_boxes(material: Material, sources: Sequence[str], seeds: int) -> None:
         # Nothing is random about the linear layer here.
         ways = [(model, box, 1 if model == LINEAR else seeds) for model, box in material.boxed]
         if train == sources[0]:  # a training takes half a minute
-            ways += [(TUNED, box, _TUNED_SEEDS) for box in (WHOLE, REFERENCE, TRUTH)]
+            ways += [(TUNED, box, seeds) for box in (WHOLE, REFERENCE, TRUTH)]
         found = {(model, box): run_trials(material, model, box, _repeat(trial), n) for model, box, n in ways}
         for test in sources:
             if test != train:
@@ -369,8 +364,10 @@ def _print_boxes(title: str, found: Mapping[tuple[str, str], pd.DataFrame]) -> N
     )
 
 
-def print_splits(material: Material, title: str, ways: Sequence[tuple[str, str]], folds: int, seeds: int) -> None:
-    """Print how often classes are found after a random split and after one by whole people, of the same frames."""
+def print_splits(
+    material: Material, title: str, ways: Sequence[tuple[str, str]], folds: int, seeds: int, groups: str = "people"
+) -> None:
+    """Print how often classes are found after a random split and after one by whole groups, of the same frames."""
     chosen = limit_frames(material.frames, _MOST_ALIKE).index.to_numpy(np.int64)
     rows = []
     for model, box in ways:
@@ -383,7 +380,7 @@ def print_splits(material: Material, title: str, ways: Sequence[tuple[str, str]]
                 is_part = (grouped["source"] == part) if part else np.ones(len(grouped), bool)
                 name = f"{model}, {box}" + (f": {part}" if part else "")
                 rows.append(_compare_splits(name, randomly[is_part], grouped[is_part]))
-    measure.print_table(f"{title}, in {folds} folds: {_count(grouped)}", _SPLITS, rows)
+    measure.print_table(f"{title}, in {folds} folds: {_count(grouped, groups)}", _name_columns(groups), rows)
 
 
 def print_one_person(material: Material, contest: str, ways: Sequence[tuple[str, str]], seeds: int) -> None:
@@ -398,11 +395,12 @@ def print_one_person(material: Material, contest: str, ways: Sequence[tuple[str,
         grouped = run_trials(material, model, box, _repeat(other), seeds)
         found.append(_compare_splits(f"{model}, {box}", randomly, grouped))
     measure.print_table(
-        f"{contest}, split at random, or after training on all others: {_count(grouped)}", _SPLITS, found
+        f"{contest}, split at random, or after training on all others: {_count(grouped)}", _name_columns(), found
     )
 
 
-_SPLITS = ("", "frames", "people", "split at random", "by people", "difference")
+def _name_columns(groups: str = "people") -> tuple[str, ...]:
+    return ("", "frames", groups, "split at random", f"by {groups}", "difference")
 
 
 def _compare_splits(name: str, randomly: pd.DataFrame, grouped: pd.DataFrame) -> tuple[object, ...]:
@@ -416,9 +414,8 @@ def _compare_splits(name: str, randomly: pd.DataFrame, grouped: pd.DataFrame) ->
     )
 
 
-def _count(results: pd.DataFrame) -> str:
-    people = results["person"].nunique()
-    return f"{len(results)} frames of {people} {'people' if people > 1 else 'person'}"
+def _count(results: pd.DataFrame, groups: str = "people") -> str:
+    return f"{len(results)} frames of {results['person'].nunique()} {groups}"
 
 
 # -- data
@@ -458,11 +455,11 @@ def main() -> None:
         :, None
     ]
     print(f"`rule: 2021` chooses another hand than the default in {other.any(axis=1).sum()} of {len(other)} frames.")
-    print(f"Seeds: {arguments.seeds}; {TUNED}: {_TUNED_SEEDS}. Classes: {', '.join(CLASSES)}.")
+    print(f"{arguments.seeds} seeds. Classes: {', '.join(CLASSES)}.")
     ways = [(LINEAR, WHOLE), (LINEAR, REFERENCE), (POINTS, REFERENCE)]
     sample = read_material([World(Frames.read_contest(paths.SAMPLE, settings))], (WHOLE, REFERENCE))
     print_splits(material, "All sources", ways, _FOLDS, arguments.seeds)
-    print_splits(sample, "The rendered sample, by video", ways, 2, arguments.seeds)
+    print_splits(sample, "The rendered sample", ways, 2, arguments.seeds, "videos")
     print_one_person(material, sources[1], ways, arguments.seeds)
     print_boxes(material, sources, arguments.seeds)
     print(f"\n{time.process_time() / 60:.1f} minutes of CPU time")

@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
         """Return the value and its interval with two digits; `sign` is ``+`` for differences."""
         if np.isnan(self.value):
             return NOTHING_KNOWN
-        value, low, high = (format(number + 0.0, f"{sign}.2f") for number in self)
+        value, low, high = (format(round(number, 2) + 0.0, f"{sign}.2f") for number in self)  # no -0.00
         return value if np.isnan(self.low) else f"{value} ({low}…{high})"
 
 
