@@ -511,7 +511,7 @@ def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measur
         "GestureRecognizer of detectime.classifier.recognition runs the model; it needs no torch.",
     ]
     if notebook.is_sample(run.config.data.images):
-        lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
+        lines.append("This was the rendered sample: run notebook 01 on your own data, then this one again.")
     notebook.show_box(f"{accuracy:.0f} % of {_count(measures.samples, 'sample')} of groups not seen are right.", *lines)
 
 
