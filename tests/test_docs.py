@@ -283,11 +283,24 @@ def export_run(sandbox: Path) -> None:
         task.write(sandbox / "exports" / "cvat" / "annotations.xml", "annotations.xml")
 
 
+WHOLE_NOTEBOOK = ("README.md", "tutorial.md", "notebooks.md")
+"""Pages whose runs execute the notebook as delivered; those of others leave out its figures and report."""
+
+
 def run_commands(block: Block, sandbox: Path) -> str:
     """Run a shell block; every line must succeed, and every run must give samples."""
     commands = block.commands
     if "dry run" in block.marks:
         commands = [f"{line} --dry-run" if line.startswith("detectime run ") else line for line in commands]
+    if block.page.name not in WHOLE_NOTEBOOK:
+        short = sandbox.parent / "short.ipynb"
+        finished_runs.write_notebook(short)
+        commands = [
+            f"{line} --notebook {shlex.quote(str(short))}"
+            if re.match(r"detectime run (?!.*(--dry-run|#|\\$))", line)
+            else line
+            for line in commands
+        ]
     end = f"pwd >{shlex.quote(str(sandbox / _ENDED_IN))}"
     printed = execute(["bash", "-xeuo", "pipefail", "-c", "\n".join([*commands, end])], block, sandbox)
     for line in commands:
