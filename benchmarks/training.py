@@ -140,7 +140,8 @@ class Material:
         """Models and ways of boxing that go together, without fine-tuning."""
         for model in (LINEAR, POINTS):
             for name, view in self.views.items():
-                if view.has_input(model).any():
+                # The points of a bare hand are those of the default.
+                if view.has_input(model).any() and (model, name) != (POINTS, BARE):
                     yield model, name
 
 
