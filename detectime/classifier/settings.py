@@ -61,7 +61,7 @@ class TrainingSettings:
     learning_rate: Rate | None = None
     side: Side | None = None
     weights: str | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def resolve(self) -> TrainingSettings:
         """Return these settings with the defaults of the model for what is None."""

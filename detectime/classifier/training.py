@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,12 @@ from detectime.classifier.inputs import Inputs
 from detectime.classifier.models import Model, build_model
 from detectime.classifier.settings import TrainingSettings
 from detectime.classifier.training_set import TrainingSet
-from detectime.dataset import GroupSampler
 from detectime.progress import Progress
 
 _GREY = 127.0  # around crops that are moved, as `crops.fit_square` has it
 _SMOOTHING = 0.05  # of labels: some of them are wrong
 _PRETRAINED_SHARE = 0.1  # of the learning rate
-_SIDES = ("left", "right")  # words in names of classes that a mirrored hand would show the other of
+_SIDES = {"left", "right"}  # words in names of classes that a mirrored hand would show the other of
 _FEWEST_STEPS = 4  # per epoch: with few samples, batches are smaller
 _BATCH = 256  # samples that are looked at together without training
 
@@ -48,8 +47,8 @@ class TrainedClassifier:
         on; `val_loss` and `val_accuracy` of the part `val` after the epoch, NaN without one.
     epoch
         The epoch whose weights these are: that of the least `val_loss`, or the last.
-    is_mirrored
-        Whether it saw mirrored hands too.
+    sided
+        The classes whose hands were not mirrored, as their names have the word left or right.
     origin
         Where its first weights come from; empty if they were random.
     device
@@ -61,7 +60,7 @@ class TrainedClassifier:
     training_set: TrainingSet
     history: pd.DataFrame
     epoch: int
-    is_mirrored: bool
+    sided: tuple[str, ...]
     origin: str
     device: str
 
@@ -70,7 +69,8 @@ def train_classifier(inputs: Inputs, settings: TrainingSettings) -> TrainedClass
     """Train a classifier on the training part, with a GPU if there is one.
 
     Classes weigh alike, however many samples they have. On one machine, the same inputs and settings give the same
-    network. Hands are mirrored at random, unless the name of a class has the word left or right.
+    network, with the same number of threads. Hands are mirrored at random, but for those of classes whose name has the
+    word left or right.
 
     Parameters
     ----------
@@ -90,16 +90,17 @@ def train_classifier(inputs: Inputs, settings: TrainingSettings) -> TrainedClass
     """
     found = inputs.training_set
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    is_mirrored = not any(side in name.lower() for name in found.classes for side in _SIDES)
+    sided = tuple(name for name in found.classes if _SIDES & set(re.split(r"[\W\d_]+", name.lower())))
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model = build_model(settings, len(found.classes))
         model.network.to(device)
-        run = _Run(inputs, settings, model, device, _choose_augmentation(settings, is_mirrored))
+        can_mirror = np.array([name not in sided for name in found.classes])
+        run = _Run(inputs, settings, model, device, can_mirror, _choose_augmentation(settings))
         with _use_one_thread() if settings.model == "landmarks" else contextlib.nullcontext():
             history, epoch = run.train()
     network = model.network.cpu().eval()
-    return TrainedClassifier(network, settings, found, history, epoch, is_mirrored, model.origin, device)
+    return TrainedClassifier(network, settings, found, history, epoch, sided, model.origin, device)
 
 
 def predict_samples(trained: TrainedClassifier, inputs: Inputs, rows: NDArray[np.int64]) -> pd.DataFrame:
@@ -185,8 +186,10 @@ class _Run:
         settings: TrainingSettings,
         model: Model,
         device: str,
-        augment: Callable[[torch.Tensor], torch.Tensor],
+        can_mirror: NDArray[np.bool_],
+        augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> None:
+        self._can_mirror = torch.from_numpy(can_mirror)
         self._values, self._set = inputs.values, inputs.training_set
         self._settings, self._device, self._augment = settings, device, augment
         self._network = model.network
@@ -197,6 +200,7 @@ class _Run:
         counts = np.bincount(self._set.targets[self._set.train], minlength=len(self._set.classes))
         weights = torch.from_numpy((counts.sum() / len(counts) / np.maximum(counts, 1)).astype(np.float32))
         self._loss = nn.CrossEntropyLoss(weights.to(device), label_smoothing=_SMOOTHING)
+        self._loss_on_cpu = nn.CrossEntropyLoss(weights, label_smoothing=_SMOOTHING)
         count = len(self._set.train)
         self._batches = max(-(-count // settings.batch), min(_FEWEST_STEPS, count // 4), 1)
         pretrained = {id(parameter) for parameter in model.pretrained}
@@ -237,9 +241,12 @@ class _Run:
             module.eval()
         loss_sum = right = 0.0
         for batch in np.array_split(order, self._batches):
+            rows = np.sort(batch)  # in the order of the file
+            targets = self._targets[torch.from_numpy(rows)]
             with _use_one_thread():
-                images = self._augment(torch.from_numpy(np.ascontiguousarray(self._values[np.sort(batch)])))
-            targets = self._targets[torch.from_numpy(np.sort(batch))].to(self._device)
+                values = torch.from_numpy(np.ascontiguousarray(self._values[rows]))
+                images = self._augment(values, self._can_mirror[targets] & (torch.rand(len(rows)) < 0.5))
+            targets = targets.to(self._device)
             logits = self._network(images.to(self._device))
             loss = self._loss(logits, targets)
             self._optimizer.zero_grad()
@@ -256,7 +263,7 @@ class _Run:
             return np.nan, np.nan
         logits = _compute_logits(self._network, self._values, rows, self._device)
         targets = self._targets[torch.from_numpy(rows)]
-        loss = nn.functional.cross_entropy(logits, targets).item()
+        loss = self._loss_on_cpu(logits, targets).item()
         return loss, (logits.argmax(1) == targets).float().mean().item()
 
 
@@ -276,22 +283,26 @@ def _arrange(batch: torch.Tensor) -> torch.Tensor:
     return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
 
 
-def _choose_augmentation(settings: TrainingSettings, is_mirrored: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what changes a batch at random, as hands and cameras differ."""
+def _choose_augmentation(settings: TrainingSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return what changes a batch at random, as hands and cameras differ, and mirrors the hands that it is told to."""
     if settings.model == "landmarks":
-        return lambda batch: _vary_landmarks(batch, is_mirrored)
-    grey = [_GREY] * 3
-    move = v2.RandomAffine(15, (0.1, 0.1), (0.8, 1.2), interpolation=InterpolationMode.BILINEAR, fill=grey)
-    steps: list[nn.Module] = [move, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)]
-    transform = v2.Compose([v2.RandomHorizontalFlip(), *steps] if is_mirrored else steps)
-    return lambda batch: torch.stack([transform(image) for image in _arrange(batch)])  # each image in a way of its own
+        return _vary_landmarks
+    move = v2.RandomAffine(15, (0.1, 0.1), (0.8, 1.2), interpolation=InterpolationMode.BILINEAR, fill=[_GREY] * 3)
+    transform = v2.Compose([move, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])
+
+    def vary(batch: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+        images = _arrange(batch)
+        images = torch.where(is_mirrored[:, None, None, None], images.flip(3), images)
+        return torch.stack([transform(image) for image in images])  # each image in a way of its own
+
+    return vary
 
 
-def _vary_landmarks(points: torch.Tensor, is_mirrored: bool) -> torch.Tensor:
-    """Turn hands by up to 15 degrees, mirror half of them, and move each point a little."""
+def _vary_landmarks(points: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+    """Turn hands by up to 15 degrees, mirror some of them, and move each point a little."""
     count = len(points)
     angle = (torch.rand(count) - 0.5) * (np.pi / 6)
-    flip = torch.where(torch.rand(count) < 0.5, -1.0, 1.0) if is_mirrored else torch.ones(count)
+    flip = torch.where(is_mirrored, -1.0, 1.0)
     cos, sin, keep = angle.cos(), angle.sin(), torch.ones(count)
     zero = torch.zeros(count)
     turn = torch.stack([flip * cos, flip * sin, zero, -sin, cos, zero, zero, zero, keep], 1).view(-1, 3, 3)
@@ -312,6 +323,6 @@ def _use_one_thread() -> Iterator[None]:
 
 def _order_epochs(found: TrainingSet, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of each epoch, in random order."""
-    sampler = GroupSampler(SimpleNamespace(groups=found.groups[found.train]), per_group=len(found.train), seed=seed)
+    random = np.random.default_rng(seed)
     while True:
-        yield found.train[np.array(list(sampler))]
+        yield random.permutation(found.train)

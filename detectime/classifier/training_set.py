@@ -23,8 +23,12 @@ TRAIN = ("train", "training")
 """Names of the part of a split that a classifier is trained on."""
 VALIDATION = ("val", "valid", "validation", "dev")
 """Names of the part that chooses the best epoch."""
+TEST = ("test", "testing")
+"""Names of the part that it is tested on; without one, it is tested on all others."""
 
-_FEW_GROUPS = 3  # of a class, from which it can be in each part of the usual split
+_SHARES = ((3, {"train": 0.5, "test": 0.5}), (10, {"train": 0.6, "test": 0.4}))
+"""Numbers of groups of a class, and the shares of a split where some class has fewer: with a usual split, the test part
+would have one group of it, which says nothing of others."""
 
 
 class TrainingError(DocumentedError, ValueError):
@@ -47,6 +51,8 @@ class TrainingSet:
         int64, shape (samples,): the position of the class in `classes`; -1 where the training part has none of it.
     train, validation, test
         int64: the rows of each part, in the order of the frame table; `validation` may be empty.
+    parts
+        Which parts of the split these are: a sentence.
     landmarks
         float32, shape (samples, 21, 3): see `landmarks.read_landmarks`; None if they were not asked for.
     notes
@@ -61,16 +67,17 @@ class TrainingSet:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    parts: str
     landmarks: NDArray[np.float32] | None
     notes: tuple[Note, ...]
 
     def select(self, usable: Flags) -> TrainingSet:
-        """Return the training set without some samples.
+        """Return the training set without some samples; a class without any to train on is no class of it any more.
 
         Raises
         ------
         TrainingError
-            If none is left in the training part, or none to test on.
+            If fewer than two classes are left to train on, or no sample to test on.
         """
         train, validation, test = (rows[usable[rows]] for rows in (self.train, self.validation, self.test))
         if not len(train) or not len(test):
@@ -78,7 +85,27 @@ class TrainingSet:
                 f"{self.dataset!r}: of {len(self.train):,} samples to train on {len(train):,} can be read, and of "
                 f"{len(self.test):,} to test on {len(test):,}; restore the frames, or run detection again"
             )
-        return replace(self, train=train, validation=validation, test=test)
+        left = self.samples["class_name"].iloc[train].unique()
+        classes = [name for name in self.classes if name in left]
+        lost = [name for name in self.classes if name not in left]
+        if len(classes) < 2:
+            raise TrainingError(
+                f"{self.dataset!r}: no frame to train on can be read of {', '.join(map(repr, lost))}, and a classifier "
+                "needs two classes or more; restore the frames, or run detection again"
+            )
+        targets = pd.Index(classes).get_indexer(pd.Index(self.samples["class_name"])).astype(np.int64)
+        ending = "no frame to train on that can be read"
+        notes = note_found("lost_class", lost, f"class has {ending}", f"classes have {ending}")
+        return replace(
+            self,
+            classes=tuple(classes),
+            numbers=tuple(self.numbers[self.classes.index(name)] for name in classes),
+            targets=targets,
+            train=train,
+            validation=validation[targets[validation] >= 0],
+            test=test,
+            notes=(*self.notes, *notes),
+        )
 
     def limit_groups(self, count: int) -> TrainingSet:
         """Return the training set with the first so many groups of each class to train on, in the order of names."""
@@ -103,8 +130,8 @@ def split_if_needed(
     run
         What `runs.open_run` returned.
     shares
-        As for `splits.split_run`. None: the usual ones or, if a class has fewer than three groups, halves for training
-        and test.
+        As for `splits.split_run`. None: the usual ones or, if a class has fewer than ten groups, parts for training and
+        test alone.
     allow_similar
         As for `splits.split_run`.
 
@@ -115,6 +142,8 @@ def split_if_needed(
 
     Raises
     ------
+    TrainingError
+        If all samples are of one group or one class; nothing is written.
     SplitError, RunError, StoreError
         As `splits.split_run`.
 
@@ -125,11 +154,14 @@ def split_if_needed(
     """
     if splits.read_split(run.store) is not None:
         return []
+    run.check_paired()
+    outcomes = run.outcomes
+    found = outcomes[splits.counts.are_samples(outcomes)]
+    _check_samples(run, found)
     if shares is None:
-        outcomes = run.outcomes
-        found = outcomes[splits.counts.are_samples(outcomes)]
         fewest = found.groupby("class_name")["video_name"].nunique().min()
-        shares = {"train": 0.5, "test": 0.5} if fewest < _FEW_GROUPS else dict(splits.assignment.SHARES)
+        usual = dict(splits.assignment.SHARES)
+        shares = next((fewer for groups, fewer in _SHARES if fewest < groups), usual)
     _, notes = splits.split_run(run, shares, allow_similar=allow_similar)
     parts = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items())
     return [Note("split_made", 1, f"The run had no split.csv: it was split into {parts}, by whole groups."), *notes]
@@ -138,8 +170,8 @@ def split_if_needed(
 def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_similar: bool = False) -> TrainingSet:
     """Read what a classifier is trained and tested on, and check it before any training.
 
-    The part ``train`` is trained on, and ``val`` chooses the best epoch. The others are the test; if there is no other,
-    ``val`` is, and chooses nothing.
+    The part ``train`` is trained on, ``val`` chooses the best epoch, and ``test`` is the test, in any case of letters.
+    Without a part ``test``, all others are; if there is no other, ``val`` is, and chooses nothing.
 
     Parameters
     ----------
@@ -153,7 +185,8 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
     Raises
     ------
     TrainingError
-        If there is no split, no training or test part, fewer than two classes to train on, or no landmarks.
+        If there is no split, no training or test part, fewer than two classes to train on, none of the classes to test
+        is trained, or there are no landmarks.
     DatasetError, SampleError, SplitError, RunError, SourceError, StoreError
         As `dataset.HandsDataset`.
 
@@ -175,12 +208,8 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
     landmarks, usable, notes = (
         _read_landmarks(run, samples) if with_landmarks else (None, np.ones(len(samples), bool), [])
     )
-    part = samples["split"]
-    train = usable & part.isin(TRAIN).to_numpy()
-    validation = usable & part.isin(VALIDATION).to_numpy()
-    test = usable & ~train & ~validation & (part != "").to_numpy()
-    if not test.any():
-        test, validation = validation, np.zeros_like(validation)
+    _check_samples(run, samples[usable])
+    (train, validation, test), parts = _find_parts(samples["split"].where(usable, ""))
     classes = [name for name in dataset.classes if name in set(samples.loc[train, "class_name"])]
     _check_parts(run, samples, train, test, classes)
     numbers = dict(zip(samples["class_name"], samples["label"].tolist(), strict=True))
@@ -194,6 +223,7 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
         train=np.flatnonzero(train),
         validation=np.flatnonzero(validation & (targets >= 0)),
         test=np.flatnonzero(test),
+        parts=parts,
         landmarks=landmarks,
         notes=(*_note_groups(run, samples), *notes, *dataset.notes, *leaks),
     )
@@ -212,8 +242,9 @@ def _read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> tuple[NDArray[np
     usable = ~np.isnan(landmarks[:, 0, 0])
     if not usable.any():
         raise TrainingError(
-            f"{run.store}: model = 'landmarks': no hand of this run has landmarks; detect hands with `mediapipe`, "
-            "as `quality: balanced` and `best` do, or take model = 'small' or 'pretrained'"
+            f"{run.store}: model = 'landmarks': no hand of this run has landmarks; detect in a new folder with "
+            "`mediapipe`, as `quality: balanced` and `best` do (before 0.3 it stored none), or take model = 'small' or "
+            "'pretrained'"
         )
     lacking = samples.loc[~usable, "frame_path"].tolist()
     end = "without landmarks, such as where a person drew the box, {} left out; model = 'small' takes them"
@@ -224,6 +255,39 @@ def _read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> tuple[NDArray[np
     )
 
 
+def _check_samples(run: FinishedRun, samples: pd.DataFrame) -> None:
+    """Refuse samples of which no split can be made."""
+    if samples.empty:
+        raise TrainingError(f"{run.store}: this run has no samples; see its report for the reasons")
+    if samples["video_name"].nunique() < 2:
+        raise TrainingError(
+            f"{run.store}: all samples are of one group, {samples['video_name'].iloc[0]!r}: nothing would be left that "
+            "the classifier has not seen; name the video or the person of each frame in the column video_name, or "
+            "film another person"
+        )
+    if samples["class_name"].nunique() < 2:
+        raise TrainingError(
+            f"{run.store}: all samples are of one class, {samples['class_name'].iloc[0]!r}; a classifier needs two or "
+            "more"
+        )
+
+
+def _find_parts(names: pd.Series) -> tuple[tuple[Flags, Flags, Flags], str]:
+    """Return the rows to train on, to choose the epoch by, and to test on; and say which parts these are."""
+    folded = names.str.lower()
+    train, validation, test = (folded.isin(known).to_numpy() for known in (TRAIN, VALIDATION, TEST))
+    if not test.any():
+        test = ~train & ~validation & (names != "").to_numpy()
+    if not test.any():
+        test, validation = validation, np.zeros_like(validation)
+    trained, chosen, tested = (", ".join(splits.order_parts(names[rows])) for rows in (train, validation, test))
+    sentence = (
+        f"Trained on: {trained}. Epoch chosen by: {chosen or 'nothing, the last one counts'}. Tested on: {tested}."
+    )
+    rest = splits.order_parts(names[(names != "").to_numpy() & ~train & ~validation & ~test].unique())
+    return (train, validation, test), sentence + (f" Not used: {', '.join(rest)}." if rest else "")
+
+
 def _check_parts(run: FinishedRun, samples: pd.DataFrame, train: Flags, test: Flags, classes: Sequence[str]) -> None:
     """Refuse what cannot be trained on or tested."""
     parts = ", ".join(splits.order_parts(name for name in samples["split"].unique() if name))
@@ -231,13 +295,6 @@ def _check_parts(run: FinishedRun, samples: pd.DataFrame, train: Flags, test: Fl
         f"rename {run.store}/split.csv, and make a split for training and test: `detectime split {run.store} --shares "
         "train=0.8,test=0.2`"
     )
-    groups = samples["video_name"].nunique()
-    if groups < 2:
-        raise TrainingError(
-            f"{run.store}: all samples are of one group, {samples['video_name'].iloc[0]!r}: nothing would be left that "
-            "the classifier has not seen; name the video or the person of each frame in the column video_name, or "
-            "film another person"
-        )
     if not train.any():
         raise TrainingError(f"{run.store}: the split has no samples in a part `train` (its parts: {parts}); {remedy}")
     if not test.any():
@@ -248,10 +305,22 @@ def _check_parts(run: FinishedRun, samples: pd.DataFrame, train: Flags, test: Fl
         raise TrainingError(
             f"{run.store}: the training part has samples of one class, {classes[0]!r}; a classifier needs two or more"
         )
+    tested = samples.loc[test, "class_name"].unique()
+    if not set(tested) & set(classes):
+        raise TrainingError(
+            f"{run.store}: no class to test on ({', '.join(map(repr, tested[:3]))} …) is in the training part; {remedy}"
+        )
 
 
 def _note_groups(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
     """Note what the split cannot know or show: who is who, and classes of one person."""
     notes = [note for note in run.notes if note.kind == NO_GROUPS]
     used = samples[samples["split"] != ""]
+    groups = used.groupby("video_name")["class_name"].nunique()
+    if not notes and (groups == 1).all():
+        text = (
+            "Each group has one class. If the groups are recordings, a person may be in several of them, and in both "
+            "training and test: then the numbers say nothing of other people. To know, put the person into video_name."
+        )
+        notes.append(Note(NO_GROUPS, 1, text))
     return [*notes, *note_classes(used)]
