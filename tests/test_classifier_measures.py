@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shutil
 import time
@@ -82,13 +83,28 @@ def test_values_are_those_counted_by_hand() -> None:
     assert (found.samples, found.groups) == (5, 3)
     assert found.confusion.loc["ok"].tolist() == [2, 1, 0, 0]
     assert found.confusion.loc["stop"].tolist() == [0, 1, 1, 0]
-    assert found.overall["value"].tolist() == pytest.approx([3 / 5, (0.8 + 0.5) / 2])  # `like` does not occur
+    assert found.overall["value"].tolist() == pytest.approx([3 / 5, (0.8 + 0.5 + 0) / 3])  # `fist` is not counted
     table = found.per_class.set_index("class_name")
     assert table["samples"].tolist() == [3, 2, 0, 0]
     assert table["groups"].tolist() == [2, 2, 0, 0]
     np.testing.assert_allclose(table["precision"], [1, 0.5, 0, np.nan])
     np.testing.assert_allclose(table["recall"], [2 / 3, 0.5, np.nan, np.nan])
-    np.testing.assert_allclose(table["f1"], [0.8, 0.5, np.nan, np.nan])
+    np.testing.assert_allclose(table["f1"], [0.8, 0.5, 0, np.nan])
+    assert [str(note) for note in found.notes[:2]] == [
+        "1 class has no sample among the evaluated ones, and is not in macro F1 (the first: 'fist')",
+        "1 class has no sample among the evaluated ones, but is predicted: F1 is 0 (the first: 'like')",
+    ]
+
+
+@measured
+def test_where_nothing_is_right_samples_are_still_counted() -> None:
+    rows = [("a", "ok", "stop"), ("b", "stop", "ok")]
+    found = measure_predictions(pd.DataFrame(rows, columns=["video_name", "class_name", "predicted"]), ["ok", "stop"])
+    assert found.per_class[["samples", "groups"]].dtypes.tolist() == [np.int64] * 2
+    assert found.overall["value"].tolist() == [0, 0]
+    figure = classifier_charts.plot_class_scores(found)
+    assert list_texts(figure).count("1 sample · 1 group") == 2
+    plt.close(figure)
 
 
 @measured
@@ -105,8 +121,11 @@ def test_intervals_are_those_of_scikit_learn_on_drawn_groups(monkeypatch: pytest
         rows = pd.concat([group for group, count in zip(by_group, counts, strict=True) for _ in range(count)])
         true, predicted = rows["class_name"], rows["predicted"]
         recall = metrics.recall_score(true, predicted, labels=list(found.confusion), average=None, zero_division=np.nan)
-        macro = metrics.f1_score(true, predicted, labels=sorted(set(true)), average="macro", zero_division=0)
+        macro = metrics.f1_score(true, predicted, average="macro")
         drawn.append([(true == predicted).mean(), macro, *recall])
+    assert found.overall.loc["macro_f1", "value"] == pytest.approx(
+        metrics.f1_score(predictions["class_name"], predictions["predicted"], average="macro")
+    )
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
     assert np.isnan(drawn).any(axis=0).tolist() == [False] * 5 + [True]  # some draws lack the people who show c3
     overall, per_class = found.overall, found.per_class
@@ -238,6 +257,24 @@ def test_zero_shot_leaves_out_frames_that_are_gone(
     assert found is not None
     assert found["frame_path"].tolist() == samples["frame_path"].tolist()[1:]
     assert note.example == samples["frame_path"].iloc[0]
+    found, (none, note) = predict_zero_shot(run, samples[:1], CLASSES, workers=1)
+    assert found is None
+    assert str(none).endswith("none of these samples can be read.")
+    assert note.example == samples["frame_path"].iloc[0]
+
+
+@pytest.mark.parametrize("labels_type", [None, "hagrid"])
+def test_zero_shot_is_no_comparison_on_hagrid(
+    run: FinishedRun, labels_type: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide_weights(label_check.WEIGHTS, monkeypatch)
+    data = dataclasses.replace(run.config.data, labels_type=labels_type)  # type: ignore[arg-type]
+    run.config = dataclasses.replace(run.config, data=data)
+    samples = list_samples(run).head(2)
+    people = samples["video_name"] if labels_type else "71a6b2129c6abaac" * 4
+    found, (note,) = predict_zero_shot(run, samples.assign(video_name=people), CLASSES, workers=1)
+    assert found is not None
+    assert "HaGRID, on which the network that checks labels was trained" in str(note)
 
 
 # -- mistakes

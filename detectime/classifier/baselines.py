@@ -1,4 +1,4 @@
-"""What a trained classifier has to beat: the most frequent class, and a network that was never trained on this set.
+"""What a trained classifier has to beat: the most frequent class, and a network that detectime did not train.
 
 Both return predictions as `measures` takes them.
 """
@@ -61,9 +61,10 @@ def predict_majority(train_class_names: Iterable[str], samples: pd.DataFrame) ->
 def predict_zero_shot(
     run: FinishedRun, samples: pd.DataFrame, classes: Sequence[str], *, workers: int | None = None
 ) -> tuple[pd.DataFrame | None, list[Note]]:
-    """Predict with the network that checks labels, which knows 45 gestures and was never trained on this set.
+    """Predict with the network that checks labels, which knows 45 gestures, and which detectime did not train.
 
-    It chooses among the classes that it knows; samples of the others are always wrong. Frames are read, and scores
+    It was trained on HaGRID: if the samples are from there, a note says that its predictions are no comparison. It
+    chooses among the classes that it knows; samples of the others are always wrong. Frames are read, and scores
     kept, as `label_check.check_labels` does. Nothing is downloaded.
 
     Parameters
@@ -83,7 +84,8 @@ def predict_zero_shot(
     predictions, notes
         Predictions, with the index of `samples`: see `measures`. A sample whose frame cannot be read has none.
         Probabilities are from the softmax of the best score of each class, and not calibrated. None if the network is
-        missing or knows fewer than two of the classes; the notes say why, and which classes it does not know.
+        missing or knows fewer than two of the classes, or no frame can be read; the notes say why, and which classes it
+        does not know.
 
     Raises
     ------
@@ -104,11 +106,12 @@ def predict_zero_shot(
     try:
         downloads.find_weights(label_check.WEIGHTS)
     except WeightsError as error:
-        return None, [
-            Note("no_zero_shot", 1, f"No comparison with a network that was not trained on this set: {error}")
-        ]
+        return None, [Note("no_zero_shot", 1, f"No comparison with the network that checks labels: {error}")]
     found = read_gesture_scores(run, samples, workers=workers)
     is_read = ~np.isnan(found.values[:, 0])
+    if not is_read.any():
+        text = "No comparison with the network that checks labels: none of these samples can be read."
+        return None, [Note("no_zero_shot", 1, text), *found.notes]
     is_meant = np.array([[gesture in gestures[name] for gesture in label_check.GESTURES] for name in known], bool)
     shares = _share_classes(found.values[is_read].astype(np.float64), is_meant)
     chosen = shares.argmax(axis=1)
@@ -118,7 +121,8 @@ def predict_zero_shot(
     predictions["predicted"] = np.array(known, object)[chosen]
     predictions["probability"] = shares[rows, chosen]
     predictions["own_probability"] = np.where(own < 0, 0.0, shares[rows, own])
-    return predictions, [*_note_unknown([name for name in classes if name not in known]), *found.notes]
+    unknown = [name for name in classes if name not in known]
+    return predictions, [*_note_training(run, samples), *_note_unknown(unknown), *found.notes]
 
 
 def _share_classes(scores: Floats, is_meant: Flags) -> Floats:
@@ -129,12 +133,21 @@ def _share_classes(scores: Floats, is_meant: Flags) -> Floats:
     return shares
 
 
+def _note_training(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
+    """Note that the network was trained on HaGRID, if the samples are from there."""
+    # HaGRID's people are sha256 sums: its annotations are recognised in runs whose `labels_type` is null, too.
+    if run.config.data.labels_type != "hagrid" and not samples["video_name"].str.fullmatch("[0-9a-f]{64}").all():
+        return []
+    text = "These are samples of HaGRID, on which the network that checks labels was trained: it is no comparison."
+    return [Note("trained_on", 1, text)]
+
+
 def _note_unknown(names: list[str]) -> list[Note]:
     """Note the classes that the network cannot predict."""
     if not names:
         return []
     text = (
-        f"{'class is' if len(names) == 1 else 'classes are'} unknown to the network that was not trained on this set: "
+        f"{'class is' if len(names) == 1 else 'classes are'} unknown to the network that checks labels: "
         f"it is always wrong about {', '.join(names)}; if it has a gesture under another name, say so in "
         "data.hagrid_classes"
     )

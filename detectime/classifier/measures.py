@@ -38,12 +38,14 @@ class Measures:
     ----------
     overall
         Rows `accuracy` and `macro_f1`, columns `value`, `low` and `high`, float64. Macro F1 is the mean F1 of the
-        classes that occur among the evaluated samples; in a draw, of those that occur in it. The limits are NaN if all
-        samples are of one group.
+        classes that occur among the evaluated samples or were predicted for one, as scikit-learn's
+        ``f1_score(true, predicted, average="macro")``; in a draw, of those that occur or are predicted in it. The
+        limits are NaN if all samples are of one group.
     per_class
         One row per class, in the order of the classes: `class_name`, `samples` and `groups` (int64), and `precision`,
         `recall`, `recall_low`, `recall_high`, `f1`, `f1_low`, `f1_high` (float64). A class of one group has no limits,
-        one without samples no recall and no F1, and one that was never predicted no precision: these are NaN.
+        one without samples no recall, one that was never predicted no precision, and one with neither no F1: these are
+        NaN. F1 has its limits from the draws in which the class occurs.
     confusion
         Number of samples, int64: one row per class (`class_name`), one column per class that was predicted.
     samples, groups
@@ -93,7 +95,7 @@ def measure_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> Me
     counts = _count_by_group(true, predicted, groups, len(names))
     drawn = _measure_counts(np.tensordot(resampling.draw_groups(groups), counts, axes=1))
     per_class = _measure_classes(true, predicted, groups, names, drawn)
-    # Macro F1 is without the classes that do not occur, whose F1 is NaN.
+    # Macro F1 is without the classes that neither occur nor are predicted, whose F1 is NaN.
     values = {"accuracy": accuracy_score(true, predicted), "macro_f1": per_class["f1"].mean()}
     rows = [(value, *resampling.compute_interval(drawn[name])) for name, value in values.items()]
     overall = pd.DataFrame(rows, list(values), ["value", "low", "high"], np.float64)
@@ -190,11 +192,11 @@ def _measure_counts(counts: Floats) -> dict[str, Floats]:
     right, samples, predicted = np.moveaxis(counts, -1, 0)
     occurs = np.where(samples == 0, np.nan, 1.0)
     with np.errstate(invalid="ignore"):
-        recall, f1 = right / (samples * occurs), 2 * right / (samples * occurs + predicted)
-        shown = np.count_nonzero(samples > 0, axis=1)
+        f1 = 2 * right / (samples + predicted)
+        shown = np.count_nonzero(samples + predicted > 0, axis=1)
         return {
-            "recall": recall,
-            "f1": f1,
+            "recall": right / samples,
+            "f1": f1 * occurs,
             "accuracy": right.sum(axis=1) / samples.sum(axis=1),
             "macro_f1": np.nansum(f1, axis=1) / np.where(shown, shown, np.nan),
         }
@@ -210,21 +212,28 @@ def _measure_classes(
     )
     shown = pd.DataFrame({"class": true, "group": groups}).drop_duplicates()["class"]
     count = np.bincount(shown, minlength=len(names))
-    table = pd.DataFrame({"class_name": names, "samples": samples, "groups": count, "precision": precision})
-    for measure, value in {"recall": recall, "f1": np.where(samples == 0, np.nan, f1)}.items():
+    # scikit-learn's numbers of samples are floats where no prediction is right.
+    table = pd.DataFrame({"class_name": names, "samples": samples.astype(np.int64), "groups": count})
+    table["precision"] = precision
+    for measure, value in {"recall": recall, "f1": f1}.items():
         low, high = (np.where(count < 2, np.nan, limit) for limit in resampling.compute_interval(drawn[measure]))
         table[measure], table[f"{measure}_low"], table[f"{measure}_high"] = value, low, high
     return table
 
 
 def _list_notes(per_class: pd.DataFrame, overall: pd.DataFrame, groups: int) -> list[Note]:
-    absent, alone = (per_class.loc[per_class["groups"] == count, "class_name"].tolist() for count in (0, 1))
-    text = "no sample among the evaluated ones, and {} not in macro F1"
-    notes = note_found("absent", absent, f"class has {text.format('is')}", f"classes have {text.format('are')}")
+    absent, alone = (per_class.loc[per_class["groups"] == count] for count in (0, 1))
+    notes: list[Note] = []
+    for is_meant, text in (
+        (absent["f1"].isna(), "{} no sample among the evaluated ones, and {} not in macro F1"),
+        (absent["f1"].notna(), "{} no sample among the evaluated ones, but {} predicted: F1 is 0"),
+    ):
+        one, many = f"class {text.format('has', 'is')}", f"classes {text.format('have', 'are')}"
+        notes += note_found("absent", absent.loc[is_meant, "class_name"].tolist(), one, many)
     if groups == 1:
         return [*notes, Note("one_group", 1, "All evaluated samples are of one group: nothing is known of others.")]
     one, many = (f"evaluated in one group alone: {whose} recall and F1 have no interval" for whose in ("its", "their"))
-    notes += note_found("one_group", alone, f"class is {one}", f"classes are {many}")
+    notes += note_found("one_group", alone["class_name"].tolist(), f"class is {one}", f"classes are {many}")
     if groups < _FEW_GROUPS:
         notes.append(Note("few_groups", groups, "groups are evaluated: intervals over so few are too narrow"))
     if overall.loc["accuracy", "value"] == 1:
