@@ -1,6 +1,6 @@
-"""Wrong predictions, and what each may come from: a wrong label, a wrong box, or a hand that is hard to tell.
+"""Wrong predictions, and what each may come from: a wrong label, a wrong box, a weak model or a hard hand.
 
-The cause is a guess from what the run knows of the frame, not from the model; a look at the frame decides.
+The cause is a guess from what the run, and another network, know of the frame; a look at the frame decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _BOX_REASONS = tuple(
 _GUESSED = 0.4
 """Doubt of the label, or of the box, from which on it is held to be the cause. Of 225 mistakes that were made on
 purpose on samples of HaGRID, the contest and the rendered videos, a third each (another label; a box on the face, on a
-part of the hand or beside it; another prediction), the guess is right for 94 in 100, without the network for 87."""
+part of the hand or beside it; another prediction: `model` or `hand`), the guess is right for 94 in 100, without the
+network for 87."""
 _MOST_REASONS = 2  # sentences of a guess
 
 
@@ -43,6 +44,7 @@ class Cause(StrEnum):
 
     LABEL = "label", "#7b2cbf", "The label may be wrong: the hand seems to show another class."
     BOX = "box", "#b34700", "The box may be wrong: it may not hold the hand that shows the gesture."
+    MODEL = "model", "#5c6773", "The model may be too weak: another network sees the labelled class."
     HAND = "hand", "#277da1", "The hand may be hard to tell: little speaks against its label or its box."
 
 
@@ -63,7 +65,8 @@ def find_mistakes(
     doubt
         What `doubt.score_doubt` returned of the run, with the same `labels`; None: it is computed.
     labels
-        What `label_check.check_labels` returned; None: the network that checks labels says nothing.
+        What `label_check.check_labels` returned; None: the network that checks labels says nothing, and no mistake is
+        put down to the model.
 
     Returns
     -------
@@ -105,19 +108,29 @@ def _guess_cause(row: dict[Any, Any]) -> tuple[Cause, str]:
         `seen_probability`, `seen_own_probability`), if it was asked, and who decided on it (`decided_by`).
     """
     if isinstance(row["decided_by"], str):
-        return Cause.HAND, f"Perhaps a hard hand: {row['decided_by']} decided on its label and its box."
+        return _blame_model_or_hand(row, f"{row['decided_by']} decided on its label and its box.")
     # A network that sees neither the label nor what was predicted speaks against the box.
     is_seen = row.get("seen_predicted", row["predicted"]) == row["predicted"]
     of_label = (*_LABEL_REASONS, Reason.LABEL_CONTRADICTED) if is_seen else _LABEL_REASONS
     of_box = _BOX_REASONS if is_seen else (*_BOX_REASONS, Reason.LABEL_CONTRADICTED)
     label, box = (float(1 - np.prod([1 - _weigh(row, each) for each in reasons])) for reasons in (of_label, of_box))
     if max(label, box) < _GUESSED:
-        model = f"The model gives {row['class_name']} {row['own_probability']:.2f}."
-        text = f"Perhaps a hard hand: little speaks against its label (doubt {label:.2f}) or its box ({box:.2f})."
-        return Cause.HAND, f"{text} {model}"
+        return _blame_model_or_hand(
+            row,
+            f"little speaks against its label (doubt {label:.2f}) or its box ({box:.2f}). The model gives "
+            f"{row['class_name']} {row['own_probability']:.2f}.",
+        )
     if label >= box:
         return Cause.LABEL, f"Perhaps a wrong label (doubt {label:.2f}): {_list_sentences(row, of_label)}"
     return Cause.BOX, f"Perhaps a wrong box (doubt {box:.2f}): {_list_sentences(row, of_box)}"
+
+
+def _blame_model_or_hand(row: dict[Any, Any], trusted: str) -> tuple[Cause, str]:
+    """Return the cause of a wrong prediction of a hand whose label and box are trusted, and why."""
+    if row.get("seen_predicted") != row["class_name"]:
+        return Cause.HAND, f"Perhaps a hard hand: {trusted}"
+    seen = f"another network sees {row['class_name']} ({row['seen_probability']:.2f})"
+    return Cause.MODEL, f"Perhaps a weak model: {seen}; {trusted}"
 
 
 def _weigh(row: dict[Any, Any], reason: Reason) -> float:

@@ -12,16 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.classifier.measures import Measures
 from detectime.classifier.mistakes import Cause
 from detectime.report import charts
 from detectime.runs import FinishedRun
+from detectime.schema import CORNERS
 
 _TRAIN, _HELD_OUT = "#277da1", "#d1600a"
 _SCORES = {"recall": "#2a9d5c", "f1": "#9b5de5"}
 _MODELS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 _CAUSES = {cause.value: cause.colour for cause in Cause}
+_LEGEND = {"context square": "context square of the face", "bbox": "crop"}
 _FEW_EPOCHS = 30  # up to which each is marked
 _MOST_NUMBERS = 40  # classes up to which cells of a confusion matrix have room for numbers
 _WIDTH = 46  # characters of a line of a card
@@ -201,6 +204,8 @@ def plot_models(compared: pd.DataFrame) -> Figure:
 def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> Figure | None:
     """Draw wrong predictions as cards: the frame with its boxes, the crop, both classes, and a guess at the cause.
 
+    The crop, which is outlined in the frame, is that of `classifier.crops.cut_hand`: what a classifier of crops sees.
+
     Parameters
     ----------
     run
@@ -221,11 +226,13 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
     """
     turn = mistakes.groupby(["video_name", "class_name", "predicted"]).cumcount()  # frames of one group are alike
     shown = mistakes.loc[turn.sort_values(kind="stable").index[:most]]
-    samples = run.outcomes.set_index("frame_path", drop=False).loc[shown["frame_path"]]
+    samples = _use_crops(run.outcomes.set_index("frame_path", drop=False).loc[shown["frame_path"]])
     title = _count(len(mistakes), "wrong prediction") + (f", {len(shown)} shown" if len(shown) < len(mistakes) else "")
     figure = charts.plot_gallery(samples, run.detections, run.source, run.config, title=title, most=most)
     if figure is None:
         return None
+    for name in (text for legend in figure.legends for text in legend.get_texts()):
+        name.set_text(_LEGEND.get(name.get_text(), name.get_text()))
     frames = [ax for ax in figure.axes if ax.get_title()]
     for ax, mistake in zip(frames, shown.to_dict("records"), strict=True):
         classes = [charts.make_plain(str(mistake[column]), 16) for column in ("class_name", "predicted")]
@@ -233,6 +240,15 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
         ax.set_title(f"{what}\n{ax.get_title()}", fontsize=8)
         _write_guess(_find_last_row(ax), mistake["why"], _CAUSES[mistake["cause"]])
     return figure
+
+
+def _use_crops(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return samples whose `bbox`, which a gallery outlines and cuts out, is what a classifier sees."""
+    squares = boxes.make_context_squares(pairing.get_boxes(samples, "hand"), boxes.HAND_CONTEXT)
+    crops = boxes.round_outward(boxes.clip_boxes(squares, samples["width"], samples["height"]))
+    is_inside = (crops[:, 2:] > crops[:, :2]).all(axis=1, keepdims=True)
+    columns = [f"bbox_{corner}" for corner in CORNERS]
+    return samples.assign(**dict(zip(columns, np.where(is_inside, crops, samples[columns]).T, strict=True)))
 
 
 def _draw_intervals(ax: Axes, rows: Floats, limits: Floats, colour: str, name: str) -> None:
