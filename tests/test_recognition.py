@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import json
 import re
@@ -30,7 +31,7 @@ from detectime.boxes import compute_iou
 from detectime.classifier.crops import cut_hand, fit_square
 from detectime.classifier.model_file import ModelFileError, read_model_file
 from detectime.classifier.recognition import GestureRecognizer
-from detectime.classifier.video import RecognizedVideo, recognize_video, render_video, show_video
+from detectime.classifier.video import RecognizedVideo, choose_config, recognize_video, render_video, show_video
 from detectime.classifier.video_files import VideoError, VideoWriter, open_capture, read_chunks
 from detectime.config import Config, load_config
 from detectime.images import RGB
@@ -518,6 +519,38 @@ def test_an_impossible_rate_is_replaced(tmp_path: Path, fixed: Config) -> None:
         assert capture.get(cv2.CAP_PROP_FPS) == 25
 
 
+def test_a_video_of_variable_rate_keeps_its_length(tmp_path: Path, fixed: Config) -> None:
+    video = write_video(tmp_path / "clip.webm", [np.full((240, 320, 3), 90, np.uint8)] * 6, "VP80", 30)
+    content = video.read_bytes()
+    for before, after in zip((33, 67, 100, 133, 167), (70, 500, 660, 1450, 2100), strict=True):  # ms
+        parts = content.split(b"\x81" + before.to_bytes(2, "big"))  # of the first track
+        assert len(parts) == 2
+        content = (b"\x81" + after.to_bytes(2, "big")).join(parts)
+    start = content.index(b"\x44\x89\x88") + 3  # its length
+    video.write_bytes(content[:start] + struct.pack(">d", 2133) + content[start + 8 :])
+    with open_capture(video) as capture:
+        assert capture.get(cv2.CAP_PROP_FPS) == 30
+        assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 64
+    found = recognize(tmp_path, video, fixed)
+    assert (len(found.frames), found.notes) == (6, ())
+    with open_capture(found.path) as capture:
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(5 / 2.1, rel=0.01)
+
+
+def test_faces_of_a_cache_are_detected_in_a_video(sample_run: Path, tmp_path: Path) -> None:
+    run = open_run(sample_run)
+    config, notes = choose_config(run)
+    assert (config, notes) == (run.config, [])
+    cached = {"detector_type": "face_cache", "face_cache": str(sample_run), "face_cache_pixels": "upright"}
+    run.config = dataclasses.replace(config, detection=dataclasses.replace(config.detection, **cached))
+    run.manifest["pairing"]["settings"]["crop_coefficient"] = 1.75
+    config, (note,) = choose_config(run)
+    assert config.pairing.crop_coefficient == 1.75
+    assert str(note) == "A video has no faces in the cache of this run: retinaface detects them."
+    video = write_video(tmp_path / "clip.mp4", [read_image(SAMPLE / FRAMES[0])])
+    assert recognize(tmp_path, video, config).frames["outcome"].tolist() == ["paired"]
+
+
 def test_a_face_cache_is_refused(tmp_path: Path) -> None:
     config = load_config(parameters={"detector_type": "face_cache", "face_cache": str(tmp_path / "faces.json")})
     video = write_video(tmp_path / "clip.mp4", [draw_pattern()])
@@ -532,7 +565,9 @@ def test_a_face_cache_is_refused(tmp_path: Path) -> None:
 
 def test_a_notebook_holds_a_small_video_and_one_frame_of_a_large_one(clip: Clip) -> None:
     small = show_video(clip.drawn).data
-    (encoded,) = re.findall(r'<video src="data:video/webm;base64,([^"]+)" controls', small)
+    (encoded,) = re.findall(
+        r'<video src="data:video/webm;base64,([^"]+)" poster="data:image/jpeg;base64,[^"]+" controls', small
+    )
     assert base64.b64decode(encoded) == clip.drawn.read_bytes()
     assert "crops.webm: 2 seconds" in small
     large = show_video(clip.drawn, most_bytes=1000).data

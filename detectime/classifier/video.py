@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,22 +22,31 @@ from detectime import pairing
 from detectime.classifier.crops import cut_hand
 from detectime.classifier.landmarks import find_landmarks
 from detectime.classifier.recognition import GestureRecognizer, Recognized
-from detectime.classifier.video_files import VideoError, VideoFrame, VideoWriter, find_rate, open_capture, read_chunks
+from detectime.classifier.video_files import (
+    VideoError,
+    VideoFrame,
+    VideoWriter,
+    measure_timing,
+    open_capture,
+    read_chunks,
+)
 from detectime.config import Config
 from detectime.detection.worker import Worker
-from detectime.detectors.registry import choose_detectors
+from detectime.detectors import face_cache
+from detectime.detectors.registry import DetectionConfig, choose_detectors
 from detectime.exports.pictures import encode_picture
 from detectime.images import RGB, UnreadableImageError, shrink_image
 from detectime.notes import Note, shorten_text
 from detectime.progress import Progress
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES, Outcome
+from detectime.settings import list_defaults
 from detectime.sources.contract import MissingFrameError, ReadFrame, Source
 from detectime.sources.reading import read_images
 
 _RENDERED_SIDE = 1280  # pixels: larger frames are shrunk
 _DRAWN_SIDE = 640  # pixels, of a video that is looked at
-_NEAR_COUNT = 0.98  # of the frames that a file says it has; some only estimate it
+_CACHE_KEYS = ("detector_type", "face_cache", "face_cache_column", "face_cache_pixels")
 _SHOWN_BYTES = 8_000_000  # of a video inside a notebook, which stores a third more
 _TEXT_SIZE, _PAD = 16, 4  # pixels
 _HAND = [f"hand_{corner}" for corner in CORNERS]
@@ -156,6 +165,34 @@ def render_video(
     return RenderedVideo(Path(path), tuple(shown), tuple(notes))
 
 
+def choose_config(run: FinishedRun) -> tuple[Config, list[Note]]:
+    """Return the configuration of a run for videos, which takes no faces from a cache.
+
+    Parameters
+    ----------
+    run
+        The run.
+
+    Returns
+    -------
+    config, notes
+        That of the run, with the settings of its last pairing. If its faces are from a cache, the default face
+        detector replaces it, and a note says so.
+
+    Examples
+    --------
+    >>> from detectime.runs import open_run
+    >>> config, notes = choose_config(open_run("output"))  # doctest: +SKIP
+    """
+    config = dataclasses.replace(run.config, pairing=run.pairing)
+    if config.detection.detector_type != face_cache.SPEC.name:
+        return config, []
+    unused = {name: value for name, value in list_defaults(DetectionConfig).items() if name in _CACHE_KEYS}
+    detection = dataclasses.replace(config.detection, **unused)
+    text = f"A video has no faces in the cache of this run: {detection.detector_type} detects them."
+    return dataclasses.replace(config, detection=detection), [Note("face_cache", 1, text)]
+
+
 def recognize_video(
     recognizer: GestureRecognizer, source_video: str | os.PathLike[str], to: str | os.PathLike[str], config: Config
 ) -> RecognizedVideo:
@@ -174,14 +211,13 @@ def recognize_video(
         The video with the results, ``.webm``, 640 pixels at most. It appears when it is whole; an earlier file is
         replaced.
     config
-        Its sections `detection` and `pairing` say how: `run.config`; after other pairing settings were tried,
-        ``dataclasses.replace(run.config, pairing=run.pairing)``.
+        Its sections `detection` and `pairing` say how: that of a run, see `choose_config`.
 
     Raises
     ------
     VideoError
         If the video cannot be read, `to` has another suffix or cannot be written by OpenCV, or faces are taken from a
-        cache.
+        cache, which `choose_config` replaces.
     ConfigError
         If a detector needs an extra or a device that is not there.
     StoreError
@@ -192,7 +228,8 @@ def recognize_video(
     Examples
     --------
     >>> recognizer = GestureRecognizer("output/classifier/model.onnx")  # doctest: +SKIP
-    >>> print(recognize_video(recognizer, "clip.webm", "recognised.webm", run.config))  # doctest: +SKIP
+    >>> config, notes = choose_config(run)  # doctest: +SKIP
+    >>> print(recognize_video(recognizer, "clip.webm", "recognised.webm", config))  # doctest: +SKIP
     92 of 100 frames have a gesture: 50 ok, 42 like, 8 no_hand
     """
     source, target = Path(source_video), Path(to)
@@ -209,16 +246,11 @@ def recognize_video(
         chosen.check()
         chosen.prepare([])
         worker = Worker(chosen)
-        promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        chunks = read_chunks(capture)
-        first = next(chunks, None)
-        if first is None:
+        timing = measure_timing(source)
+        if not timing.frames:
             raise VideoError(f"{source}: no frame of this video can be decoded; record or copy it again")
-        with (
-            VideoWriter(target, find_rate(capture, len(first))) as writer,
-            Progress(promised or None, name="video") as progress,
-        ):
-            for chunk in itertools.chain([first], chunks):
+        with VideoWriter(target, timing.rate) as writer, Progress(timing.frames, name="video") as progress:
+            for chunk in read_chunks(capture):
                 start = sum(map(len, found))
                 samples = _recognize_frames(recognizer, worker, chunk, config, start)
                 for frame, row in zip(chunk, samples.to_dict("records"), strict=True):
@@ -227,8 +259,8 @@ def recognize_video(
                 progress.add(len(chunk))
     frames = pd.concat(found, ignore_index=True)
     notes: tuple[Note, ...] = ()
-    if len(frames) < _NEAR_COUNT * promised:
-        text = f"The video has {promised:,} frames by its header; {len(frames):,} could be decoded."
+    if timing.is_cut_off:
+        text = f"The video has {timing.promised:,} frames by its header; {len(frames):,} could be decoded."
         notes = (Note("short", 1, text),)
     return RecognizedVideo(target, frames, notes)
 

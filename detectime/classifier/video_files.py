@@ -23,6 +23,7 @@ SUFFIX = ".webm"
 
 _CODEC = cv2.VideoWriter.fourcc(*"VP80")  # VP9 is no smaller here, and takes four times as long
 _CHUNK = 16  # frames in memory
+_NEAR = 0.98  # of the length that a header says
 _USUAL_RATE, _LARGEST_RATE = 25.0, 120.0  # frames per second; browsers' recordings claim 1000
 
 
@@ -74,12 +75,40 @@ def read_chunks(capture: cv2.VideoCapture, size: int = _CHUNK) -> Iterator[list[
         yield chunk
 
 
-def find_rate(capture: cv2.VideoCapture, count: int) -> float:
-    """Return the frames per second, if need be from the time of the frame that was read last, of `count` in all."""
-    rate, seconds = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    if not 0 < rate <= _LARGEST_RATE:
-        rate = (count - 1) / seconds if seconds > 0 else _USUAL_RATE
-    return rate if 0 < rate <= _LARGEST_RATE else _USUAL_RATE
+@dataclass(frozen=True)
+class Timing:
+    """How many frames a video has, and when they are shown.
+
+    Attributes
+    ----------
+    frames
+        That can be decoded.
+    promised
+        Number of frames by the header, 0 if it says none; many headers only estimate it from length and rate.
+    rate
+        Frames per second on average: headers of videos of variable rate are wrong about it.
+    is_cut_off
+        Whether frames are missing, and the last one is long before the end that the header says.
+    """
+
+    frames: int
+    promised: int
+    rate: float
+    is_cut_off: bool
+
+
+def measure_timing(path: Path) -> Timing:
+    """Decode a video once for its timing, which costs little beside detection."""
+    with open_capture(path) as capture:
+        claimed, promised = capture.get(cv2.CAP_PROP_FPS), max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        count, last = 0, 0.0
+        while capture.grab():
+            count, last = count + 1, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    measured = (count - 1) / last if last > 0 else 0.0
+    rate = next((each for each in (measured, claimed) if 0 < each <= _LARGEST_RATE), _USUAL_RATE)
+    length = promised / claimed if claimed > 0 else 0.0
+    is_cut_off = count < _NEAR * promised and last + 1 / rate < _NEAR * length
+    return Timing(count, promised, rate, is_cut_off)
 
 
 class VideoWriter:
