@@ -272,7 +272,7 @@ def test_zero_shot_is_no_comparison_on_hagrid(
     data = dataclasses.replace(run.config.data, labels_type=labels_type)  # type: ignore[arg-type]
     run.config = dataclasses.replace(run.config, data=data)
     samples = list_samples(run).head(2)
-    people = samples["video_name"] if labels_type else "71a6b2129c6abaac" * 4
+    people = samples["video_name"] if labels_type else ["71a6b2129c6abaac" * 4, "f0b236506bf66c74" * 2]
     found, (note,) = predict_zero_shot(run, samples.assign(video_name=people), CLASSES, workers=1)
     assert found is not None
     assert "HaGRID, on which the network that checks labels was trained" in str(note)

@@ -135,8 +135,9 @@ def _share_classes(scores: Floats, is_meant: Flags) -> Floats:
 
 def _note_training(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
     """Note that the network was trained on HaGRID, if the samples are from there."""
-    # HaGRID's people are sha256 sums: its annotations are recognised in runs whose `labels_type` is null, too.
-    if run.config.data.labels_type != "hagrid" and not samples["video_name"].str.fullmatch("[0-9a-f]{64}").all():
+    # A run does not store how its labels were recognised where `labels_type` is null, but HaGRID's people are named by
+    # hashes: most by 64 digits, some by 32.
+    if run.config.data.labels_type != "hagrid" and not samples["video_name"].str.fullmatch("[0-9a-f]{32,64}").all():
         return []
     text = "These are samples of HaGRID, on which the network that checks labels was trained: it is no comparison."
     return [Note("trained_on", 1, text)]
