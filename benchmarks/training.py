@@ -278,6 +278,7 @@ def _predict_trained(
         train=train,
         validation=np.empty(0, np.int64),
         test=test,
+        parts="",
         landmarks=None,
         notes=(),
     )

@@ -8,31 +8,36 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import label_check, notebook, paths, splits
+from detectime.classifier import video
 from detectime.classifier.baselines import predict_majority, predict_zero_shot
 from detectime.classifier.measures import Measures
 from detectime.classifier.mistakes import Cause, find_mistakes
+from detectime.classifier.recognition import GestureRecognizer
 from detectime.classifier.settings import TrainingSettings
-from detectime.config import Config, list_faults
+from detectime.config import list_faults
 from detectime.decisions import check_reviewer
 from detectime.doubt import score_doubt
 from detectime.errors import ConfigError, DocumentedError
+from detectime.labels.grouping import NO_GROUPS
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.settings import CHECKED, Count, list_defaults, list_field_names
 from detectime.splits.assignment import check_shares
 from detectime.splits.shares import parse_shares
 from detectime.storage import urls
-from detectime.storage.store import open_store
+from detectime.storage.store import StoreError, open_store
 from detectime.widgets import Review
 
 if TYPE_CHECKING:
@@ -40,9 +45,10 @@ if TYPE_CHECKING:
     from detectime.classifier.training_set import TrainingSet
 
 FOLDER = "classifier"
-"""Folder of the classifier in that of the run, if no other is given."""
+"""Folder of classifiers in that of the run, if no other is given: each model has one of its own there."""
 
 _PACKAGES = {"torch": "torch", "torchvision": "torchvision", "sklearn": "scikit-learn", "onnxscript": "onnxscript"}
+_PROBE = "can-be-written.tmp"
 _CLIP_FRAMES = 120  # of the video that the exported model is tried on
 
 
@@ -122,9 +128,10 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Classifier
     notebook.prepare_kernel()
     settings = load_settings(names, cells)
     check_packages()
-    from detectime.classifier.models import find_pretrained
+    from detectime.classifier.models import check_model
 
-    find_pretrained(settings.training)
+    check_model(settings.training)
+    _check_folder(settings.to)
     notebook.show_facts(_list_facts(settings), _list_everything(settings))
     return settings
 
@@ -153,7 +160,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
     """Return the settings that the parameters of notebook 04 describe; None means the default.
 
     Without `output`, it is the run that the project's ``config.yml`` names or, if there is none, that of the rendered
-    sample. Without `to`, the model goes to the folder ``classifier`` in it. Relative paths are relative to
+    sample. Without `to`, the results go to a folder ``classifier/<model>`` in it. Relative paths are relative to
     `paths.find_base`.
 
     Parameters
@@ -174,7 +181,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
     --------
     >>> settings = load_settings({"output": "/runs/out", "model": "small", "epochs": 5}, [])
     >>> settings.to, settings.training.side, settings.training.epochs
-    ('/runs/out/classifier', 96, 5)
+    ('/runs/out/classifier/small', 96, 5)
     """
     given = notebook.read_parameters(names, cells, ACCEPTED, {})
     values = {
@@ -182,6 +189,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
         for name, value in given.items()
         if value is not None
     }
+    values |= notebook.read_flags(values, ["allow_similar"])
     if isinstance(values.get("shares"), str):
         values["shares"] = parse_shares(values["shares"])
     own = list_field_names(TrainingSettings)
@@ -196,7 +204,8 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
     if parameters.reviewer is not None:
         check_reviewer(parameters.reviewer)
     output = notebook.find_output(parameters.output)
-    to = f"{output.rstrip('/')}/{FOLDER}" if parameters.to is None else notebook.resolve_place("output", parameters.to)
+    own_folder = f"{output.rstrip('/')}/{FOLDER}/{training.model}"
+    to = own_folder if parameters.to is None else notebook.resolve_place("output", parameters.to)
     if urls.is_remote(to):
         raise ConfigError(f"to = {to!r}: videos are written to folders only; set to to a folder on this machine")
     if training.weights is not None:
@@ -210,6 +219,18 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
         reviewer=parameters.reviewer,
         training=training.resolve(),
     )
+
+
+def _check_folder(to: str) -> None:
+    """Refuse a folder that cannot be written to, before anything is trained."""
+    try:
+        store = open_store(to)
+        store.put(_PROBE, b"")
+        store.delete([_PROBE])
+    except StoreError as error:
+        raise ConfigError(
+            f"to = {to!r}: the results cannot be written there; choose another folder ({error})"
+        ) from error
 
 
 def _check_model(training: TrainingSettings) -> None:
@@ -240,6 +261,7 @@ def show_training_set(training_set: TrainingSet, notes: Sequence[Note] = ()) -> 
     counts = splits.count_split(used)
     counts.index.name = None
     display(counts)
+    print(training_set.parts)
     told: set[str] = set()
     for note in (*notes, *training_set.notes):
         if str(note) not in told:
@@ -264,7 +286,8 @@ def describe_training(trained: TrainedClassifier) -> str:
     groups = len(set(found.groups[found.train]))
     kept = "the last" if trained.epoch == len(trained.history) else f"of {len(trained.history)}, the least val_loss"
     begun = f" It began with {trained.origin}." if trained.origin else ""
-    mirrored = "" if trained.is_mirrored else " No hand was mirrored, since a class is named after left or right."
+    sided = ", ".join(map(repr, trained.sided))
+    mirrored = f" Hands were mirrored at random, but for {sided}: left and right differ there." if sided else ""
     return (
         f"Trained on {_count(len(found.train), 'sample')} of {_count(groups, 'group')}, on the "
         f"{'GPU' if trained.device == 'cuda' else 'CPU'}; the weights are those of epoch {trained.epoch}, {kept}."
@@ -272,17 +295,19 @@ def describe_training(trained: TrainedClassifier) -> str:
     )
 
 
-def describe_measures(measures: Measures) -> str:
-    """Say how good a classifier is on groups that it has not seen.
+def describe_measures(measures: Measures, training_set: TrainingSet) -> str:
+    """Say how good a classifier is on groups that it has not seen, and what that does not say.
 
     Parameters
     ----------
     measures
         What `measures.measure_predictions` returned.
+    training_set
+        Its training set.
 
     Examples
     --------
-    >>> print(describe_measures(measures))  # doctest: +SKIP
+    >>> print(describe_measures(measures, found))  # doctest: +SKIP
     On 52 samples of 6 groups that it has not seen: accuracy .81 (.60–.95), macro F1 .79 (.55–.94).
     """
     texts = []
@@ -293,7 +318,35 @@ def describe_measures(measures: Measures) -> str:
         f"On {_count(measures.samples, 'sample')} of {_count(measures.groups, 'group')} that it has not seen: "
         f"{', '.join(texts)}. In brackets: 95 % intervals, by group."
     ]
-    return "\n".join([*lines, *(f"- {note}" for note in measures.notes)])
+    return "\n".join([*lines, *(f"- {note}" for note in (*_find_doubts(training_set), *measures.notes))])
+
+
+def _find_doubts(training_set: TrainingSet) -> list[Note]:
+    """Return the notes that say that a person may be in training and in the test."""
+    return [note for note in training_set.notes if note.kind == NO_GROUPS]
+
+
+def describe_comparison(compared: pd.DataFrame) -> str:
+    """Say whether a classifier has learnt anything.
+
+    Parameters
+    ----------
+    compared
+        What `measures.compare_models` returned of `compare_baselines`: the classifier first.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"accuracy": [0.8, 0.2]}, ["small", "the most frequent class"])
+    >>> print(describe_comparison(rows))
+    small is right for 80 % of the samples; always naming the most frequent class would be for 20 %.
+    """
+    name, own, frequent = compared.index[0], *(float(share) for share in compared["accuracy"].iloc[:2])
+    shares = (
+        f"{name} is right for {100 * own:.0f} % of the samples; always naming the most frequent class would be for "
+        f"{100 * frequent:.0f} %."
+    )
+    advice = "It has learnt nothing of use: take another model, train for longer, or add people."
+    return shares if own > frequent else f"{shares} {advice}"
 
 
 def compare_baselines(
@@ -387,20 +440,35 @@ def describe_mistakes(mistakes: pd.DataFrame) -> str:
     return f"{_count(count, 'prediction')} {'is' if count == 1 else 'are'} wrong. A guess at the causes: {causes}."
 
 
-def get_config(run: FinishedRun) -> Config:
-    """Return how frames of a run are detected and paired: with the settings of its last pairing.
+def show_video(run: FinishedRun, training_set: TrainingSet, model_file: str | os.PathLike[str], to: str) -> None:
+    """Show a video of frames that a classifier has not seen, recognised by its exported file; or say why there is none.
 
     Parameters
     ----------
     run
         The run.
+    training_set
+        The training set of the classifier.
+    model_file
+        What `onnx_export.export_classifier` returned.
+    to
+        The folder for ``clip.webm`` and ``recognised.webm``.
 
     Examples
     --------
-    >>> get_config(run).pairing.crop_coefficient  # doctest: +SKIP
-    1.5
+    >>> show_video(run, found, "classifier/model.onnx", "classifier")  # doctest: +SKIP
     """
-    return dataclasses.replace(run.config, pairing=run.pairing)
+    try:
+        clip = video.render_video(run, choose_clip(training_set), f"{to}/clip.webm")
+        config, notes = video.choose_config(run)
+        made = video.recognize_video(GestureRecognizer(model_file), clip.path, f"{to}/recognised.webm", config)
+    except DocumentedError as error:  # of frames, or weights, that are gone: the classifier is there all the same
+        print(f"There is no video: {error}")
+        return
+    print(made)
+    for note in (*clip.notes, *notes, *made.notes):
+        print(f"- {note}")
+    display(video.show_video(made.path))
 
 
 def open_review(run: FinishedRun, mistakes: pd.DataFrame, reviewer: str | None, doubt: pd.DataFrame) -> Review | None:
@@ -483,13 +551,14 @@ def write_results(
         "per_class": json.loads(measures.per_class.to_json(orient="records")),
         "samples": measures.samples,
         "groups": measures.groups,
+        "notes": [str(note) for note in (*trained.training_set.notes, *measures.notes)],
         "epoch": trained.epoch,
         "settings": dataclasses.asdict(trained.settings),
     }
     store.put("measures.json", json.dumps(content, indent=4, ensure_ascii=False).encode())
 
 
-def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measures) -> None:
+def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measures, training_set: TrainingSet) -> None:
     """Show where the model is and how it is used; for the rendered sample, also that it is no data of the user's.
 
     Parameters
@@ -500,19 +569,24 @@ def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measur
         The settings of the notebook.
     measures
         What `measures.measure_predictions` returned.
+    training_set
+        The training set of the classifier.
 
     Examples
     --------
-    >>> show_result(run, settings, measures)  # doctest: +SKIP
+    >>> show_result(run, settings, measures, found)  # doctest: +SKIP
     """
-    accuracy = 100 * measures.overall["value"]["accuracy"]
+    value, low, high = 100 * measures.overall.loc["accuracy"].to_numpy(np.float64)
+    interval = "" if math.isnan(low) else f" ({low:.0f} to {high:.0f} % with other groups)"
     lines = [
+        *(["A person may be in training and in the test: see the notes."] if _find_doubts(training_set) else []),
         f"{settings.to} has model.onnx, predictions.csv, mistakes.csv, history.csv, measures.json and two videos.",
         "GestureRecognizer of detectime.classifier.recognition runs the model; it needs no torch.",
     ]
     if notebook.is_sample(run.config.data.images):
         lines.append("This was the rendered sample: run notebook 01 on your own data, then this one again.")
-    notebook.show_box(f"{accuracy:.0f} % of {_count(measures.samples, 'sample')} of groups not seen are right.", *lines)
+    right = f"{value:.0f} % of {_count(measures.samples, 'sample')} of {_count(measures.groups, 'group')} not seen"
+    notebook.show_box(f"{right} are right{interval}.", *lines)
 
 
 def _count(number: int, unit: str) -> str:

@@ -31,6 +31,7 @@ from detectime.storage.store import open_store
 EXPORTS = "exports"
 """Folder of the exports in that of the run, if no other is given."""
 
+_FLAGS = ("allow_similar", "no_gesture", "faces", "blur_faces", "contact_sheet", "overwrite", "split")
 _FRONT_MATTER = "---\n"
 
 
@@ -134,6 +135,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     """
     given = notebook.read_parameters(names, cells, ACCEPTED, {})
     given = {name: value for name, value in given.items() if value is not None}
+    given |= notebook.read_flags(given, _FLAGS)
     export = make_export_config({name: given.pop(name) for name in list_field_names(ExportConfig) if name in given})
     parameters = _check_parameters(given)
     if parameters.shares is not None:

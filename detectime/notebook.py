@@ -12,7 +12,7 @@ import logging
 import os
 import symtable
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,26 @@ def read_parameters(
         old = [name for name in assigned[index] if name in renamed]
         parameters |= {name: _read_literal(cells[index], name, renamed[name]) for name in old}
     return parameters
+
+
+def read_flags(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, bool]:
+    """Return the parameters that are the text true or false, as papermill passes ``-p allow_similar true``.
+
+    Parameters
+    ----------
+    values
+        Parameters that were given.
+    names
+        Those that are true or false.
+
+    Examples
+    --------
+    >>> read_flags({"allow_similar": "true", "output": "true"}, ["allow_similar"])
+    {'allow_similar': True}
+    """
+    flags = {"true": True, "false": False}
+    texts = {name: values[name].lower() for name in names if isinstance(values.get(name), str)}
+    return {name: flags[text] for name, text in texts.items() if text in flags}
 
 
 def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSettings:

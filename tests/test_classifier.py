@@ -182,8 +182,12 @@ def test_recordings_of_one_class_each_are_told(run: FinishedRun) -> None:
 
 def test_no_split_is_made_of_what_cannot_be_trained_on(sample_run: Path, tmp_path: Path) -> None:
     run = copy_run(sample_run, tmp_path / "run")
-    run_tables.write_outcomes(run.store, run.outcomes.assign(class_name="ok"))
+    first = run.outcomes
+    run_tables.write_outcomes(run.store, first.assign(class_name="ok"))
     with pytest.raises(TrainingError, match="all samples are of one class, 'ok'"):
+        training_set.split_if_needed(run)
+    run_tables.write_outcomes(run.store, first.assign(video_name=first["class_name"]))
+    with pytest.raises(TrainingError, match=r"each class has one group .*record each class in another video"):
         training_set.split_if_needed(run)
     assert not (tmp_path / "run" / "split.csv").exists()
 

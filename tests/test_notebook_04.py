@@ -58,7 +58,7 @@ def test_none_is_the_default() -> None:
     settings = load_settings(names | {"output": "/runs/out"}, ["", cell])
     assert settings == load()
     assert settings.training == TrainingSettings().resolve()
-    assert settings.to == "/runs/out/classifier"
+    assert settings.to == "/runs/out/classifier/landmarks"
 
 
 def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
@@ -73,6 +73,11 @@ def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
     halves = {"train": 0.5, "test": 0.5}
     assert settings == ClassifierSettings("/runs/out", str(tmp_path), halves, True, 2, "Anna K.", training)
     assert set(classifier_notebook._list_everything(settings)) == set(classifier_notebook.ACCEPTED)
+
+
+def test_true_as_papermill_passes_it() -> None:
+    assert load(allow_similar="true").allow_similar is True
+    assert load(allow_similar="False").allow_similar is False
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def test_on_the_sample(
     output = Path(shutil.copytree(split_run, tmp_path / "run"))
     done = execute(tmp_path, {"output": "run", "model": model, **parameters})
     assert done.returncode == 0, done.stderr[-3000:]
-    results = output / "classifier"
+    results = output / "classifier" / model
     assert sorted(path.name for path in results.iterdir()) == sorted(
         [
             "model.onnx",

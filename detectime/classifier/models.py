@@ -203,7 +203,7 @@ def _replace_last_layer(network: nn.Module, classes: int) -> str:
     layers = [(name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     if not layers:
         raise ValueError("no layer of it is linear")
-    name, last = layers[-1]
+    name, last = str(layers[-1][0]), layers[-1][1]
     parent, _, own = name.rpartition(".")
     setattr(network.get_submodule(parent), own, nn.Linear(last.in_features, classes))
     return name

@@ -265,6 +265,11 @@ def _check_samples(run: FinishedRun, samples: pd.DataFrame) -> None:
             "the classifier has not seen; name the video or the person of each frame in the column video_name, or "
             "film another person"
         )
+    if samples.groupby("class_name")["video_name"].nunique().max() < 2:
+        raise TrainingError(
+            f"{run.store}: each class has one group (video_name), so that none can be both trained and tested; record "
+            "each class in another video, or with another person"
+        )
     if samples["class_name"].nunique() < 2:
         raise TrainingError(
             f"{run.store}: all samples are of one class, {samples['class_name'].iloc[0]!r}; a classifier needs two or "
