@@ -23,7 +23,7 @@ from detectime.notes import Note, note_found
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome, TableVersionError
 from detectime.storage import run_tables
-from detectime.storage.store import Store, StoreError, rename_to_free_name
+from detectime.storage.store import LockedError, Store, rename_to_free_name
 
 _WITHOUT_DETECTIONS = (
     (Outcome.MISSING, "frame is missing", "frames are missing"),
@@ -83,9 +83,9 @@ def lock_run(run: FinishedRun) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(run.store.lock())
-        except StoreError as error:
+        except LockedError as error:
             reason = str(error).partition(": wait for it")[0]  # another `output` is no remedy here
-            raise StoreError(f"{reason}; nothing was changed. Wait until it is done, then try again") from error
+            raise LockedError(f"{reason}; nothing was changed. Wait until it is done, then try again") from error
         run.refresh()
         yield
 

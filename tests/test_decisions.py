@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -1330,6 +1331,28 @@ def test_a_locked_folder_is_left_as_it_is(output: Path, monkeypatch: pytest.Monk
     assert "output`" not in str(refusal.value)
     assert not (output / "decisions").exists()
     assert len(import_file(output)) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.EACCES, "Permission denied; make the folder writable, or copy it and use the copy"),
+        (errno.EROFS, "Read-only file system; make the folder writable, or copy it and use the copy"),
+        (errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_nobody_waits_for_a_folder_that_cannot_be_locked(
+    code: int, remedy: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    run = runs.open_run(output)
+    for act in (outcomes.pair_run, lambda run: runs.relocate_run(run, "elsewhere")):
+        with pytest.raises(StoreError) as refusal:
+            act(run)
+        assert str(refusal.value) == f"{output / '.lock'}: the output folder cannot be locked: {remedy}"
 
 
 def test_an_emptied_file_is_refused(output: Path) -> None:

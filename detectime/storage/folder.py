@@ -14,11 +14,12 @@ from typing import BinaryIO
 
 import filelock
 
-from detectime.storage.store import NameTakenError, StoreError
+from detectime.storage.store import LockedError, NameTakenError, StoreError
 
 _LOCK = ".lock"
 _PARTIAL = ".detectime-partial-"  # prefix of files that are being written
 _PARTIAL_MAX_AGE = 60.0  # seconds since the last write
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What FAT and some FUSE file systems return for os.link
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
@@ -211,20 +212,23 @@ class FolderStore:
 
         Raises
         ------
+        LockedError
+            If another run still holds the lock after `patience` seconds.
         StoreError
-            If another run still holds the lock after `patience` seconds, or if the folder cannot be locked.
+            If the folder cannot be locked.
         """
         path = self.folder / _LOCK
         lock = filelock.FileLock(path)
         try:
             lock.acquire(timeout=patience)
         except filelock.Timeout as error:
-            raise StoreError(
+            raise LockedError(
                 f"{self.folder}: another run is writing to this folder (it holds {path}): wait for it, stop it, "
                 "or give another `output`"
             ) from error
         except OSError as error:
-            raise StoreError(f"{path}: the output folder cannot be locked: {error.strerror}") from error
+            remedy = "; make the folder writable, or copy it and use the copy" if error.errno in _READ_ONLY else ""
+            raise StoreError(f"{path}: the output folder cannot be locked: {error.strerror}{remedy}") from error
         try:
             self._delete_stale_partials()
             yield

@@ -21,7 +21,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Protocol
 
-from detectime.storage.store import Store, StoreError
+from detectime.storage.store import LockedError, Store, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +86,10 @@ class Lease:
 
         Raises
         ------
+        LockedError
+            If another run holds the lease.
         StoreError
-            If another run holds the lease, or if the store cannot be written to.
+            If the store cannot be written to.
         """
         self._name = f"{_FOLDER}/{self._wait_until_free() + 1:0{_DIGITS}d}"
         if not self._store.create(self._name, _describe_self()):
@@ -152,8 +154,8 @@ class Lease:
             return 0, _RELEASED
         return int(names[-1][-_DIGITS:]), self._store.get(names[-1]) or b""
 
-    def _refuse(self, holder: bytes) -> StoreError:
-        return StoreError(
+    def _refuse(self, holder: bytes) -> LockedError:
+        return LockedError(
             f"{self._store}: another run is writing to this location ({_describe_holder(holder)}): wait for it, "
             "stop it, or give another `output`"
         )

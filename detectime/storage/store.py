@@ -27,6 +27,10 @@ class NameTakenError(StoreError):
     """A file of the new name already exists; neither file was changed."""
 
 
+class LockedError(StoreError):
+    """Another run, or another process, is writing to this location."""
+
+
 class Store(Protocol):
     """The files of a run, by name. ``str()`` returns the location. Every method raises `StoreError`."""
 
