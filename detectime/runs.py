@@ -380,12 +380,25 @@ def _describe_strangers(
     run: FinishedRun, source: Source, listing: Listing, names: pa.ChunkedArray, positions: pa.Array
 ) -> str:
     """Say that a source has no frame of a run, and what it has instead."""
-    hints = "; ".join(map(str, listing.note_misplaced(names, positions))) or "give the folder that frame_path begins in"
+    hints = "; ".join(map(str, listing.note_misplaced(names, positions)))
+    parent = _find_parent(source.root, listing, names)
+    hints = f"give {parent}" if parent else hints or "give the folder that frame_path begins in"
     first, other = os.fsdecode(names[0].as_py()), os.fsdecode(listing.names[0].as_py())
     return (
         f"{source.root}: not one of the {len(names):,} frames of {run.store} is there, so nothing was changed (the "
         f"first is {first!r}; a file that exists is called {other!r}); {hints}"
     )
+
+
+def _find_parent(root: str, listing: Listing, names: pa.ChunkedArray) -> str | None:
+    """Return the folder above a source that has frames of a run, if their names begin as `root` ends."""
+    parts = root.rstrip("/").split("/")
+    for depth in range(1, len(parts)):
+        start = os.fsencode("/".join(parts[-depth:]) + "/")
+        shorter = pc.binary_replace_slice(names.filter(pc.starts_with(names, start)), 0, len(start), b"")
+        if pc.any(pc.is_in(shorter, value_set=listing.names)).as_py():
+            return "/".join(parts[:-depth]) or "/"
+    return None
 
 
 def _read_finished(store: Store) -> Manifest:

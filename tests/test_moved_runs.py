@@ -210,6 +210,18 @@ def test_a_place_without_the_frames_is_refused(copied: FinishedRun, tmp_path: Pa
     assert (tmp_path / "out" / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(("place", "slash"), [("anna/stop", "/"), ("anna", "")])
+def test_the_folder_above_that_has_the_frames_is_named(tmp_path: Path, place: str, slash: str) -> None:
+    for name in ("abel", "anna"):
+        shutil.copytree(FRAMES / "stop_01", tmp_path / "frames" / name / "stop")
+    run = finished_runs.make_run(
+        tmp_path / "out", images=str(tmp_path / "frames"), labels=None, labels_type="folders", workers=1
+    )
+    with pytest.raises(RunError, match=rf"not one of the .* is there, .*; give {tmp_path / 'frames'}$"):
+        relocate_run(run, f"{tmp_path / 'frames' / place}{slash}")
+    relocate_run(run, str(tmp_path / "frames"))
+
+
 def test_images_that_are_their_own_labels_move_as_one(tmp_path: Path) -> None:
     for video in VIDEOS[:2]:
         folder = tmp_path / "frames" / video.partition("_")[0]
