@@ -70,6 +70,7 @@ nightly: ## what takes too long for every change: the wheel in an empty environm
 
 wheel: $(VENV)/python ## build dist/detectime-*.whl
 	@echo "Building the wheel (pip downloads the build backend) …"
+	@rm -f dist/detectime-*.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # not --quiet: it would hide warnings from --strict too

@@ -25,7 +25,11 @@ TEMPLATES = ROOT / ".github" / "ISSUE_TEMPLATE"
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Return a copy of the files that have the version or the address."""
-    for file in [ROOT / "pyproject.toml", *(file for file, _ in write_release.update_files(ROOT))]:
+    for file in [
+        ROOT / "pyproject.toml",
+        ROOT / "CHANGELOG.md",
+        *(file for file, _ in write_release.update_files(ROOT)),
+    ]:
         target = tmp_path / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
@@ -85,6 +89,24 @@ def test_an_address_that_changes_or_goes_leaves_nothing_behind(clone: Path) -> N
     elsewhere = write_files(clone, "1.2.3", "https://code.example/where")
     assert "colab-badge" not in "".join(elsewhere.values())
     assert write_files(clone, detectime.__version__, None) == before
+
+
+def test_with_an_address_the_site_names_it_and_its_own(clone: Path) -> None:
+    before = write_files(clone, "1.2.3", None)["mkdocs.yml"]
+    keys = f"site_url: https://somebody.github.io/hands/\nrepo_url: {ADDRESS}\n"
+    assert write_files(clone, "1.2.3", ADDRESS)["mkdocs.yml"].replace(keys, "") == before
+    site = write_files(clone, "1.2.3", "https://code.example/where")["mkdocs.yml"]
+    assert site.replace("repo_url: https://code.example/where\n", "") == before != site
+    assert write_files(clone, "1.2.3", None)["mkdocs.yml"] == before
+
+
+def test_the_citation_has_the_day_of_a_release_alone(clone: Path) -> None:
+    file = clone / "CHANGELOG.md"
+    changelog = file.read_text()
+    file.write_text(changelog.replace("## [", "## [1.2.3] – 2031-02-03\n\n## [", 1))
+    assert "version: 1.2.3\ndate-released: 2031-02-03\nlicense" in write_files(clone, "1.2.3", None)["CITATION.cff"]
+    file.write_text(changelog.replace("## [", "## [1.2.4] – unreleased\n\n## [", 1))
+    assert "version: 1.2.4\nlicense" in write_files(clone, "1.2.4", None)["CITATION.cff"]
 
 
 # -- what hosts and registries read
