@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def test_public_names_exist(module: site_pages.PublicModule) -> None:
     """Read from the source, since `detectime.dataset` needs torch."""
     body = ast.parse((ROOT / module.path).read_text()).body
     there = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    there |= {name.asname or name.name for node in body if isinstance(node, ast.ImportFrom) for name in node.names}
+    there |= {
+        node.targets[0].id for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    imports = [node for part in body for node in ([part, *part.body] if isinstance(part, ast.If) else [part])]
+    there |= {name.asname or name.name for node in imports if isinstance(node, ast.ImportFrom) for name in node.names}
     assert set(module.names) <= there
     spec = importlib.util.find_spec(module.module)
     assert spec is not None
@@ -55,6 +60,41 @@ def test_public_names_exist(module: site_pages.PublicModule) -> None:
 def test_every_row_of_the_page_of_modules_is_read() -> None:
     rows = [line for line in (ROOT / site_pages.API).read_text().splitlines() if line.startswith("| [")]
     assert len(MODULES) == len(rows) >= 30
+
+
+def list_imports() -> set[tuple[str, str]]:
+    """Return the modules that the Python blocks of the pages import, and the names that they take from each."""
+    found = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "detectime":
+                    found |= {(str(node.module), name.name) for name in node.names}
+                elif isinstance(node, ast.Import):
+                    found |= {(name.name, "") for name in node.names if name.name.startswith("detectime.")}
+    return found
+
+
+def test_what_the_pages_import_is_public() -> None:
+    names = {module.module: {"", *module.names} for module in MODULES}
+    hidden = [
+        f"{module}.{name}"
+        for module, name in sorted(list_imports())
+        if f"{module}.{name}" not in names and name not in names.get(module, ())
+    ]
+    assert hidden == []
+
+
+def test_errors_of_the_page_of_modules_exist() -> None:
+    """Read from the source, as above."""
+    rows = re.findall(r"^\| `(\w+Error)` \| `([\w.]+)` \|", (ROOT / site_pages.API).read_text(), re.MULTILINE)
+    assert len(rows) >= 15
+    for name, module in rows:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        source = Path(spec.origin).read_text()
+        assert re.search(rf"^class {name}\b|import .*\b{name}\b|^    {name},$", source, re.MULTILINE), (name, module)
 
 
 def test_what_is_said_to_be_on_the_site_exists() -> None:
@@ -72,6 +112,15 @@ def test_links_of_a_page_of_another_folder() -> None:
     assert (
         site_pages.rewrite_links("[a](../docs/data.md#b) [c](#d)", "benchmarks/RESULTS.md") == "[a](data.md#b) [c](#d)"
     )
+
+
+def test_links_whose_text_is_a_file_get_the_title_of_the_page() -> None:
+    title = site_pages.read_title("docs/train.md")
+    assert title == "Train a classifier"
+    page = "[train.md](train.md#which-model) [docs/train.md](train.md) [here](train.md) `[train.md](train.md)`\n"
+    assert site_pages.name_links(page, "docs/data.md") == page.replace(
+        "[train.md](train.md#", f"[{title}](train.md#"
+    ).replace("[docs/train.md]", f"[{title}]")
 
 
 def test_faults_of_a_site_are_found(tmp_path: Path) -> None:

@@ -30,8 +30,12 @@ PLACES = {
 }
 """Files of the repository, and where they lie on the site: those that do not lie there as in docs/."""
 
+FOUND_LAST = ("changelog.md", "results.md")
+"""Pages of the site that a search lists after others."""
+
 _FENCED = re.compile(r"(^```.*?^```\n?)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?P<before>\]\(|<img src=\")(?P<path>[^)\s\"#:]+)(?=[)\s\"#])")
+_NAMED = re.compile(r"(?<![`!])\[(?:[\w-]+/)*[\w-]+\.md\](?P<after>\((?P<path>[^)\s#:]+\.md)(?:#[^)\s]*)?\))")
 _BADGE = re.compile(r"!\[(?P<text>[^\]]*)\]\(https?://[^)]*\)")
 _ROW = re.compile(
     r"^\| \[`(?P<module>[\w.]+)`\]\(\.\./(?P<path>[\w./]+)\) \| (?P<names>[^|]+) \| (?P<use>.+) \|$", re.M
@@ -123,6 +127,43 @@ def rewrite_links(markdown: str, path: str) -> str:
     return "".join(parts)
 
 
+def read_title(path: str) -> str:
+    """Return the title of a page of the repository.
+
+    Examples
+    --------
+    >>> read_title("docs/README.md")
+    'Documentation'
+    """
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return next(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
+
+
+def name_links(markdown: str, path: str) -> str:
+    """Return a page whose links are called as the page that they lead to, where their text is only its file.
+
+    Parameters
+    ----------
+    markdown
+        The page, with the links of the repository.
+    path
+        Its place in the repository.
+
+    Examples
+    --------
+    >>> name_links("[README.md](README.md#a) [here](README.md)", "docs/data.md")
+    '[Documentation](README.md#a) [here](README.md)'
+    """
+
+    def name(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), match["path"]))
+        return f"[{read_title(target)}]{match['after']}"
+
+    parts = _FENCED.split(markdown)
+    parts[::2] = [_NAMED.sub(name, part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the pages of the public modules to the menu, below that of docs/api.md."""
     (reference,) = [entry["Reference"] for entry in config.nav if "Reference" in entry]
@@ -175,14 +216,28 @@ def on_page_content(html: str, page: Any, **_: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Rewrite the links of a page."""
+    """Rewrite the links of a page, and say how it is shown and found.
+
+    A page that is alone in its part of the menu needs no menu beside it; long pages that nobody looks for come last.
+    """
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]
+    if page.file.src_uri in FOUND_LAST:
+        page.meta["search"] = {"boost": 0.5}
     at = {place: path for path, place in PLACES.items()}
     place = page.file.src_uri
-    return markdown if place.startswith("api/") else rewrite_links(markdown, at.get(place, f"docs/{place}"))
+    if place.startswith("api/"):
+        return markdown
+    path = at.get(place, f"docs/{place}")
+    return rewrite_links(name_links(markdown, path), path)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Write the index of the search as a script too: a page that is opened as a file may load nothing else."""
+    """Write the index of the search as a script too: a page that is opened as a file may load nothing else.
+
+    The page for addresses that do not exist is left out: it would look for its styles at the root of the host.
+    """
+    Path(config.site_dir, "404.html").unlink(missing_ok=True)
     folder = Path(config.site_dir, "search")
     index = (folder / "search_index.json").read_text(encoding="utf-8")
     (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
