@@ -360,7 +360,7 @@ def test_a_file_of_0_2_resumes_its_run_with_the_old_defaults(later_release: None
         "pairing.rule = '2021'",
     ):
         assert value in note.text
-    assert note.count == 4
+    assert note.count == 6  # and where its images and labels were: there are none at the default
     new, _ = resume.resume_config(config, stores.open_store(str(tmp_path / "new")))
     assert new.detection.hand_confidence == 0.65  # a new run takes today's default
     asked = configuration.load_config(FROZEN / "config.yml", {"hand_confidence": 0.65})
@@ -706,3 +706,40 @@ def test_frames_that_are_no_videos_have_no_such_note(tmp_path: Path) -> None:
     shutil.copytree(FROZEN / "default", tmp_path / "run")
     _, notes = resume.resume_config(make_config(), stores.open_store(str(tmp_path / "run")))
     assert not any("span_zero" in note.text for note in notes)
+
+
+# -- where frames and labels are
+
+
+@pytest.fixture
+def folders_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a run whose labels are the folders of its images; the current folder has no data."""
+    for name in ("ok", "stop"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").write_bytes(b"")
+    given = {"images": str(tmp_path / "images"), "labels_type": "folders", "output": str(tmp_path / "run")}
+    config = configuration.load_config(parameters=given)
+    manifest.write_manifest(stores.open_store(str(tmp_path / "run")), manifest.make_manifest(config, {}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "run"
+
+
+def test_a_run_keeps_its_images_and_labels_if_none_are_given(folders_run: Path, tmp_path: Path) -> None:
+    config, (note,) = resume.resume_config(configuration.load_config(parameters={"output": str(folders_run)}))
+    images = str(tmp_path / "images")
+    assert (config.data.images, config.data.labels, config.data.labels_type) == (images, images, "folders")
+    assert "data.labels_type = 'folders'" in note.text
+
+
+def test_folders_that_are_the_labels_move_with_the_images(folders_run: Path, tmp_path: Path) -> None:
+    given = {"output": str(folders_run), "images": str(tmp_path / "moved")}
+    config, _ = resume.resume_config(configuration.load_config(parameters=given))
+    assert (config.data.images, config.data.labels) == (given["images"], given["images"])
+    assert config.data.labels_type == "folders"
+
+
+def test_labels_that_are_given_are_taken(folders_run: Path, tmp_path: Path) -> None:
+    given = {"output": str(folders_run), "images": str(tmp_path / "images"), "labels": str(tmp_path / "labels.csv")}
+    config, _ = resume.resume_config(configuration.load_config(parameters=given))
+    assert (config.data.labels, config.data.labels_type) == (given["labels"], None)

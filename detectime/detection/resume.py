@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from detectime.storage.store import Store
 
 _OLD_CACHE_KEY = "rows"  # under which 0.2 recorded the sha256 of the whole file of a face cache
 _COMPLETING_KEYS = ("face_cache_pixels",)  # which a run that lacks them may be given: no box was made without them
+_PLACE_KEYS = ("images", "labels", "labels_type", "source_type", "group_by", "every")
 _DETECTOR_KEYS = (
     "detector_type",
     "hand_detector",
@@ -86,6 +88,7 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
         run, pairing = _forget_defaults(run, pairing, releases.find_release(manifest["made_by"]), config)
     taken: dict[str, Any] = {}
     differences: list[str] = []
+    config = _take_places(config, run, taken)
     config = _take_span_zero(config, run, taken)
     config = _take_pairing(config, run, pairing, taken)
     config = _take_detection(config, run, taken, differences)
@@ -186,6 +189,20 @@ def _list_own_keys(values: Any, release: str, section: str) -> list[str]:
     """Return the keys of a section whose value was not the default of a release."""
     old, plain = releases.list_defaults(release, section), config_to_dict(values)
     return [name for name, value in plain.items() if name not in old or value != old[name]]
+
+
+def _take_places(config: Config, run: Config, taken: dict[str, Any]) -> Config:
+    """Take over where frames and labels are, and what they are, if no labels are given and none are at the default."""
+    data = config.data
+    given = {name for name in _PLACE_KEYS if config.is_explicit(f"data.{name}")}
+    if "labels" in given or os.path.exists(data.labels) or ("images" not in given and os.path.exists(data.images)):
+        return config
+    values = {name: getattr(run.data, name) for name in _PLACE_KEYS if name not in given}
+    if run.data.labels == run.data.images:  # the images are the labels, wherever they are now
+        values["labels"] = values.get("images", data.images)
+    values = {name: value for name, value in values.items() if value != getattr(data, name)}
+    taken |= {f"data.{name}": value for name, value in values.items()}
+    return _replace_keys(config, "data", values)
 
 
 def _take_span_zero(config: Config, run: Config, taken: dict[str, Any]) -> Config:
