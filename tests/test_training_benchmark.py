@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_each_frame_is_tested_once_and_people_are_not_torn_apart(training: Modul
 @pytest.mark.extra
 @pytest.mark.slow
 def test_a_measurement_of_the_sample(
-    training: ModuleType, sample_world: World, capsys: pytest.CaptureFixture[str]
+    hagrid_weights: Path, training: ModuleType, sample_world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Truth has a picture of each frame; a frame whose hand is hidden from a classifier is wrong."""
     material = training.read_material([sample_world], (training.WHOLE, training.REFERENCE, training.TRUTH))
