@@ -41,7 +41,6 @@ _WITHOUT_RUNS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try inputs, print a table, and return the exit status: 1 if one failed, or if too few were tried."""
-    start = time.monotonic()
     given = _parse(arguments)
     keep = given.keep.resolve()
     with tempfile.TemporaryDirectory(prefix="detectime-fuzz-") as scratch:
@@ -55,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind, seeds in _read_seeds(material, kinds)
             ]
             least = int(LEAST * min(1, given.seconds / 60)) if given.inputs is None else 0
-            run_session(tallies, workers, Limits(start + given.seconds, least, given.inputs), keep, given.seed)
+            run_session(tallies, workers, Limits(time.monotonic() + given.seconds, least, given.inputs), keep, given.seed)
     _print_table(tallies)
     return _judge(tallies, least, given)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60, help="how long, with the start (60)")
+    parser.add_argument("--seconds", type=float, default=60, help="how long, after the start (60)")
     parser.add_argument("--seed", type=int, default=0, help="decides which inputs are tried, and in which order (0)")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind; may be repeated")
     parser.add_argument("--inputs", type=int, help="end after so many inputs of each kind, besides the real ones")
