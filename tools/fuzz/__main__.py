@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind, seeds in _read_seeds(material, kinds)
             ]
             least = int(LEAST * min(1, given.seconds / 60)) if given.inputs is None else 0
-            run_session(tallies, workers, Limits(time.monotonic() + given.seconds, least, given.inputs), keep, given.seed)
+            run_session(
+                tallies, workers, Limits(time.monotonic() + given.seconds, least, given.inputs), keep, given.seed
+            )
     _print_table(tallies)
     return _judge(tallies, least, given)
 
