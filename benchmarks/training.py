@@ -45,7 +45,7 @@ from detectime import config as configuration
 from detectime import images, pairing, paths
 from detectime.boxes import Flags, Floats
 from detectime.classifier.crops import cut_hand, fit_square
-from detectime.classifier.inputs import Inputs, to_tensor
+from detectime.classifier.inputs import Inputs
 from detectime.classifier.landmarks import find_landmarks
 from detectime.classifier.models import build_model
 from detectime.classifier.settings import ModelName, TrainingSettings
@@ -209,7 +209,8 @@ def _build_backbone() -> torch.nn.Module:
 def _compute_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     network = _build_backbone()
     with torch.inference_mode():
-        return np.concatenate([network(to_tensor(crops[k : k + 32])).numpy() for k in range(0, len(crops), 32)])
+        batches = (torch.from_numpy(crops[k : k + 32]).permute(0, 3, 1, 2) for k in range(0, len(crops), 32))
+        return np.concatenate([network(batch).numpy() for batch in batches])
 
 
 # -- training and testing

@@ -21,6 +21,7 @@ from detectime.labels.grouping import NO_GROUPS
 from detectime.notes import Note
 from detectime.runs import FinishedRun, open_run
 from detectime.sources.reading import read_images
+from detectime.splits import SplitError
 from detectime.storage import run_tables
 
 torch = need_extra("torch")
@@ -162,6 +163,18 @@ def test_validation_chooses_unless_it_is_the_only_test(run: FinishedRun) -> None
     found = read_training_set(run)
     assert {found.samples["split"][row] for row in found.validation} == {"val"}
     assert {found.samples["split"][row] for row in found.test} == {"test"}
+
+
+def test_a_split_that_leaks_is_refused(run: FinishedRun) -> None:
+    """The frames of each video take turns in two groups, which lie in two parts."""
+    frames = run.outcomes
+    turns = np.where(frames["frame_id"] % 2, "train", "test")
+    run_tables.write_outcomes(run.store, frames.assign(video_name=frames["video_name"] + turns))
+    write_parts(run, lambda name: "train" if name.endswith("train") else "test")
+    with pytest.raises(SplitError, match="similar"):
+        read_training_set(run)
+    told = "\n".join(map(str, read_training_set(run, allow_similar=True).notes))
+    assert "in different parts hold near-duplicate crops" in told, told
 
 
 def test_parts_of_other_names(run: FinishedRun) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -161,14 +160,3 @@ def _note_failed(failed: Sequence[str]) -> list[Note]:
         return []
     what = "sample is left out: its frame" if len(failed) == 1 else "samples are left out: their frames"
     return [Note("unreadable", len(failed), f"{what} cannot be read, or changed since detection", failed[0])]
-
-
-def to_tensor(crops: NDArray[np.uint8]) -> torch.Tensor:
-    """Return crops as torchvision expects images: uint8, shape (N, 3, side, side).
-
-    Examples
-    --------
-    >>> to_tensor(np.zeros((2, 32, 32, 3), np.uint8)).shape
-    torch.Size([2, 3, 32, 32])
-    """
-    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))

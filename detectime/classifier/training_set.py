@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from detectime import splits
+from detectime import similarity, splits
 from detectime.boxes import Flags
 from detectime.classifier.landmarks import read_landmarks
 from detectime.dataset import HandsDataset
@@ -204,10 +204,12 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
             f"{run.store}: this run is not split, so nothing would tell how good a classifier is; make a split: "
             f"`detectime split {run.store}`"
         )
-    leaks = _check_leaks(run, samples, allow_similar)
-    landmarks, usable, notes = (
-        _read_landmarks(run, samples) if with_landmarks else (None, np.ones(len(samples), bool), [])
-    )
+    outcomes = run.outcomes
+    rows = outcomes.iloc[pd.Index(outcomes["frame_path"]).get_indexer(pd.Index(samples["frame_path"]))]
+    hashes, has_hash = similarity.read_sample_hashes(run, rows)
+    contents = similarity.read_contents(run, rows)
+    leaks = splits.check_leaks(samples, contents, hashes, has_hash, allow_similar=allow_similar)
+    landmarks, usable, notes = _read_landmarks(run, rows) if with_landmarks else (None, np.ones(len(samples), bool), [])
     _check_samples(run, samples[usable])
     (train, validation, test), parts = _find_parts(samples["split"].where(usable, ""))
     classes = [name for name in dataset.classes if name in set(samples.loc[train, "class_name"])]
@@ -229,16 +231,9 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
     )
 
 
-def _check_leaks(run: FinishedRun, samples: pd.DataFrame, allow_similar: bool) -> list[Note]:
-    """Refuse a split that leaks, as `HandsDataset` does if it is asked for one part of it."""
-    dataset = HandsDataset(run, split=samples["split"][samples["split"] != ""].iloc[0], allow_similar=allow_similar)
-    return [note for note in dataset.notes if note.kind != "empty_class"]
-
-
 def _read_landmarks(run: FinishedRun, samples: pd.DataFrame) -> tuple[NDArray[np.float32], Flags, list[Note]]:
     """Return the landmarks of samples, which have some, and a note of those that have none."""
-    rows = pd.Index(run.outcomes["frame_path"]).get_indexer(pd.Index(samples["frame_path"]))
-    landmarks = read_landmarks(run, run.outcomes.iloc[rows])
+    landmarks = read_landmarks(run, samples)
     usable = ~np.isnan(landmarks[:, 0, 0])
     if not usable.any():
         raise TrainingError(
