@@ -114,7 +114,7 @@ class View:
     @functools.cached_property
     def features(self) -> NDArray[np.float32]:
         """What the frozen network says of each crop and of its mirror image: float32, shape (2, frames, 1280)."""
-        return np.stack([_compute_features(crops) for crops in (self.crops, self.crops[:, :, ::-1])])
+        return np.stack([_compute_features(crops) for crops in (self.crops, np.flip(self.crops, axis=2))])
 
     def has_input(self, model: str) -> Flags:
         """Return which frames a model can be asked about."""
@@ -209,7 +209,7 @@ def _build_backbone() -> torch.nn.Module:
 def _compute_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     network = _build_backbone()
     with torch.inference_mode():
-        batches = (torch.from_numpy(crops[k : k + 32]).permute(0, 3, 1, 2) for k in range(0, len(crops), 32))
+        batches = (torch.from_numpy(np.ascontiguousarray(crops[k : k + 32])).permute(0, 3, 1, 2) for k in range(0, len(crops), 32))
         return np.concatenate([network(batch).numpy() for batch in batches])
 
 
