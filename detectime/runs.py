@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectime import corrections, decision_files, pairing, sources
-from detectime.config import Config, PairingConfig
+from detectime.config import Config, PairingConfig, check_truth
 from detectime.decisions import Decision, MergedDecisions, find_contradictions, merge_decisions
 from detectime.detection import manifest, shards
 from detectime.detection.manifest import Manifest, RunError
@@ -32,7 +32,7 @@ from detectime.storage.store import Store, has_file
 _COMPARED = 200  # frames of which `relocate_run` reads the content
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class PairedFrames:
     """The outcomes of a run, with the decisions of people.
 
@@ -70,7 +70,7 @@ class FinishedRun:
     manifest
         The content of ``run.json``, upgraded to this release.
     config
-        The configuration of the run.
+        The configuration of the run; its `data.output` is the folder in which the run lies now.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class FinishedRun:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: Manifest = _read_finished(store)
-        self.config: Config = manifest.get_config(self.manifest)
+        self.config: Config = _get_config(store, self.manifest)
         self._renamed: list[Note] = []  # columns of `frames`
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class FinishedRun:
             self.__dict__.pop("frames", None)
         self.manifest.clear()
         self.manifest.update(found)
-        before, self.config = self.config.data, manifest.get_config(found)
+        before, self.config = self.config.data, _get_config(self.store, found)
         if self.config.data != before:  # the images may have moved
             self.__dict__.pop("source", None)
 
@@ -291,12 +291,12 @@ def open_run(output: str | os.PathLike[str]) -> FinishedRun:
     return FinishedRun(stores.open_store(location, reading=True))
 
 
-def relocate_run(run: FinishedRun, images: str, source_type: str | None = None) -> Note:
+def relocate_run(run: FinishedRun, images: str, source_type: str | None = None, *, truth: str | None = None) -> Note:
     """Record where the frames of a run are now, as after it was copied to another machine.
 
     Frames are compared by their names, and up to 200 of them by their content. Only ``run.json`` is written: its
-    `data.images` and `data.source_type` (and `data.labels`, where the images are the labels), and the note, which
-    keeps the former place.
+    `data.images` and `data.source_type` (and `data.labels`, where the images are the labels), `data.truth` if it is
+    given, and the note, which keeps the former places.
 
     Parameters
     ----------
@@ -306,6 +306,8 @@ def relocate_run(run: FinishedRun, images: str, source_type: str | None = None) 
         An absolute path, or a URL.
     source_type
         ``folder``, ``archives`` or ``videos``; None: that of the run, or as recognised if the run has none.
+    truth
+        Where the annotated boxes are: an absolute path, which must exist, or a URL. None: as in the run.
 
     Returns
     -------
@@ -316,6 +318,8 @@ def relocate_run(run: FinishedRun, images: str, source_type: str | None = None) 
     ------
     RunError
         If no frame of the run is there, or more than half of those compared are other pictures.
+    ConfigError
+        If `truth` does not exist.
     SourceError
         If the place cannot be listed.
     StoreError
@@ -329,15 +333,20 @@ def relocate_run(run: FinishedRun, images: str, source_type: str | None = None) 
     with run.store.lock():
         run.refresh()
         data = run.manifest["configuration"]["data"]
-        source_type = source_type or data["source_type"]
-        source = sources.open_source(images, source_type)
-        text = _compare_frames(run, source)
-        note = Note("moved", 1, f"The images moved from {data['images']} to {images}: {text}", at=manifest.format_now())
-        if (images, source_type) == (data["images"], data["source_type"]):
-            return Note("moved", 1, f"The images are at {images}, as before: {text}")
+        moved = {"images": images, "source_type": source_type or data["source_type"]}
         if data["labels"] == data["images"]:
-            data["labels"] = images
-        data |= {"images": images, "source_type": source_type}
+            moved["labels"] = images
+        text = _compare_frames(run, sources.open_source(images, moved["source_type"]))
+        if truth is not None:
+            check_truth(dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, truth=truth)))
+            moved["truth"] = truth
+            former = "" if data["truth"] is None else f"; they were at {data['truth']}"
+            text += f" The annotated boxes are at {truth}{', as before' if truth == data['truth'] else former}."
+        if moved.items() <= data.items():
+            return Note("moved", 1, f"The images are at {images}, as before: {text}")
+        came = f"are at {images}, as before" if images == data["images"] else f"moved from {data['images']} to {images}"
+        note = Note("moved", 1, f"The images {came}: {text}", at=manifest.format_now())
+        data |= moved
         recorded = notes_from_json(run.manifest["notes"]["detection"])
         states = [each for each in recorded if each.at is None and each.kind != "unreachable"]
         manifest.replace_notes(run.manifest, "detection", [*states, note])
@@ -399,6 +408,13 @@ def _find_parent(root: str, listing: Listing, names: pa.ChunkedArray) -> str | N
         if pc.any(pc.is_in(shorter, value_set=listing.names)).as_py():
             return "/".join(parts[:-depth]) or "/"
     return None
+
+
+def _get_config(store: Store, found: Manifest) -> Config:
+    """Return the configuration of a run, whose folder may have been copied to where it lies now."""
+    config, output = manifest.get_config(found), str(store)
+    output = output if urls.is_remote(output) else os.path.abspath(output)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, output=output))
 
 
 def _read_finished(store: Store) -> Manifest:

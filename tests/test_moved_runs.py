@@ -16,10 +16,13 @@ import pytest
 from conftest import draw_pattern, encode_image
 
 from detectime.detection.manifest import RunError
+from detectime.errors import ConfigError
 from detectime.paths import SAMPLE
+from detectime.report.provenance import format_command
 from detectime.runs import FinishedRun, open_run, relocate_run
 from detectime.schema import SAMPLES
 from detectime.sources.contract import SourceError
+from detectime.truth import read_truth
 from detectime.widgets import Review
 
 pytestmark = pytest.mark.slow
@@ -167,6 +170,39 @@ def test_only_run_json_is_written(copied: FinishedRun, tmp_path: Path) -> None:
     assert "108 of 108 frames are there, and 108 of 108 that were compared are the same." in str(note)
     assert str(relocate_run(copied, str(frames))).startswith(f"The images are at {frames}, as before: 108 of 108")
     assert [each for each in open_run(output).notes if each.kind == "moved"] == [note]
+
+
+def test_annotated_boxes_move_too_and_output_needs_nothing(sample_run: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(sample_run, tmp_path / "out"))
+    recorded = json.loads((output / "run.json").read_text())
+    recorded["configuration"]["data"]["truth"] = "/content/truth.json"
+    (output / "run.json").write_text(json.dumps(recorded))
+    run = open_run(output)
+    former = read_truth(run)
+    assert former is not None
+    assert [note.kind for note in former.notes] == ["unused_truth"]
+    boxes = shutil.copy(SAMPLE / "truth.json", tmp_path / "boxes.json")
+    (tmp_path / "others.json").write_text('{"x.jpg": {"hands": [[1, 1, 2, 2]]}}')
+
+    places = ["relocate", "out", "--images", str(FRAMES), "--truth"]
+    before = (output / "run.json").read_bytes()
+    assert "no such file or folder" in call(tmp_path, *places, "gone.json", status=1)
+    assert "is a frame of the run" in call(tmp_path, *places, "others.json", status=1)
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        relocate_run(run, str(FRAMES), truth=str(tmp_path / "gone.json"))
+    assert (output / "run.json").read_bytes() == before
+    told = f"The annotated boxes are at {boxes}; they were at /content/truth.json."
+    assert told in call(tmp_path, *places, "boxes.json")
+    assert told.replace("; they were at /content/truth.json", ", as before") in call(tmp_path, *places, "boxes.json")
+
+    run.refresh()
+    found = read_truth(run)
+    assert found is not None
+    assert len(found.frames) == 108
+    (note,) = [note for note in run.notes if note.kind == "moved"]
+    assert told in note.text
+    assert f"--output {output} \\\n" in format_command(run)
+    assert f"--truth {boxes}" in format_command(run)
 
 
 def test_some_frames_are_enough_and_others_are_counted(copied: FinishedRun, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def add_commands(add: Callable[..., Any]) -> None:
         choices=("folder", "archives", "videos"),
         help="what is there (default: as in the run, or as recognised)",
     )
+    command.add_argument("--truth", metavar="PATH", help="where the annotated boxes are (default: as in the run)")
     _add_decisions(add)
     _add_split(add)
     _add_export(add)
@@ -179,10 +180,13 @@ def _pair(arguments: argparse.Namespace) -> None:
 
 
 def _relocate(arguments: argparse.Namespace) -> None:
-    from detectime import config, runs
+    from detectime import config, runs, truth
 
     run = runs.open_run(paths.find_output(arguments.output))
-    print(runs.relocate_run(run, config.make_absolute(arguments.images, None), arguments.source_type))
+    images, annotated = (config.make_absolute(place, None) for place in (arguments.images, arguments.truth))
+    if annotated is not None:
+        truth.read_truth(run, annotated)  # refuses what is not of these frames
+    print(runs.relocate_run(run, images, arguments.source_type, truth=annotated))
 
 
 def _list_decisions(arguments: argparse.Namespace) -> None:
