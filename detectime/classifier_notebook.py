@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,26 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from IPython.display import display
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime import label_check, notebook, paths, splits
+from detectime import notebook, paths, splits
 from detectime.classifier import video
-from detectime.classifier.baselines import predict_majority, predict_zero_shot
 from detectime.classifier.measures import Measures
-from detectime.classifier.mistakes import Cause, find_mistakes
+from detectime.classifier.mistakes import Cause
 from detectime.classifier.recognition import GestureRecognizer
 from detectime.classifier.settings import TrainingSettings
-from detectime.config import list_faults
-from detectime.decisions import check_reviewer
-from detectime.doubt import score_doubt
+from detectime.config import make_absolute
 from detectime.errors import ConfigError, DocumentedError
 from detectime.labels.grouping import NO_GROUPS
+from detectime.notebook import format_count
+from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
 from detectime.notes import Note
 from detectime.runs import FinishedRun
-from detectime.settings import CHECKED, Count, list_defaults, list_field_names
-from detectime.splits.assignment import check_shares
-from detectime.splits.shares import parse_shares
+from detectime.settings import CHECKED, Count
 from detectime.storage import urls
 from detectime.storage.store import StoreError, open_store
 from detectime.widgets import Review
@@ -57,31 +52,15 @@ class MissingTrainingError(DocumentedError, ModuleNotFoundError):
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
-class _Parameters:
-    """The parameters of notebook 04 beside those of `TrainingSettings`."""
-
-    output: str | None = None
-    to: str | None = None
-    shares: dict[str, float] | None = None
-    allow_similar: bool = False
-    workers: Count | None = None
-    reviewer: str | None = None
-
-
-ACCEPTED = (*list_field_names(_Parameters), *list_field_names(TrainingSettings))
-"""The parameters of notebook 04."""
-
-
-@dataclasses.dataclass(frozen=True)
 class ClassifierSettings:
     """The settings of notebook 04.
 
     Attributes
     ----------
     output
-        The folder of the run.
+        The folder of the run; empty: `load_settings` finds it.
     to
-        The folder of the model and its results.
+        The folder of the model and its results; empty: `load_settings` chooses it.
     shares
         Of the split, if the run has none yet: see `training_set.split_if_needed`.
     allow_similar
@@ -91,16 +70,16 @@ class ClassifierSettings:
     reviewer
         The name that stands beside decisions on mistakes; None: that of the account.
     training
-        The model and how it is trained, resolved.
+        The model and how it is trained; `load_settings` resolves it.
     """
 
-    output: str
-    to: str
-    shares: Mapping[str, float] | None
-    allow_similar: bool
-    workers: int | None
-    reviewer: str | None
-    training: TrainingSettings
+    output: str = ""
+    to: str = ""
+    shares: dict[str, float] | None = None
+    allow_similar: bool = False
+    workers: Count | None = None
+    reviewer: str | None = None
+    training: TrainingSettings = TrainingSettings()
 
 
 def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierSettings:
@@ -109,7 +88,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Classifier
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -132,7 +111,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Classifier
 
     check_model(settings.training)
     _check_folder(settings.to)
-    notebook.show_facts(_list_facts(settings), _list_everything(settings))
+    notebook.show_facts(_list_facts(settings), list_values(settings))
     return settings
 
 
@@ -166,7 +145,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -183,42 +162,16 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ClassifierS
     >>> settings.to, settings.training.side, settings.training.epochs
     ('/runs/out/classifier/small', 96, 5)
     """
-    given = notebook.read_parameters(names, cells, ACCEPTED, {})
-    values = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    values |= notebook.read_flags(values, ["allow_similar"])
-    if isinstance(values.get("shares"), str):
-        values["shares"] = parse_shares(values["shares"])
-    own = list_field_names(TrainingSettings)
-    try:
-        training = TrainingSettings(**{name: values.pop(name) for name in own if name in values})
-        parameters = _Parameters(**values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(list_faults(error))) from error
+    settings = read_settings(ClassifierSettings, names, cells)
+    training = settings.training
     _check_model(training)
-    if parameters.shares is not None:
-        check_shares(parameters.shares)
-    if parameters.reviewer is not None:
-        check_reviewer(parameters.reviewer)
-    output = notebook.find_output(parameters.output)
-    own_folder = f"{output.rstrip('/')}/{FOLDER}/{training.model}"
-    to = own_folder if parameters.to is None else notebook.resolve_place("output", parameters.to)
+    output = find_output(settings.output)
+    to = make_absolute(settings.to, None) if settings.to else f"{output.rstrip('/')}/{FOLDER}/{training.model}"
     if urls.is_remote(to):
         raise ConfigError(f"to = {to!r}: videos are written to folders only; set to to a folder on this machine")
     if training.weights is not None:
-        training = dataclasses.replace(training, weights=notebook.resolve_place("truth", training.weights))
-    return ClassifierSettings(
-        output=output,
-        to=to,
-        shares=parameters.shares,
-        allow_similar=parameters.allow_similar,
-        workers=parameters.workers,
-        reviewer=parameters.reviewer,
-        training=training.resolve(),
-    )
+        training = dataclasses.replace(training, weights=make_absolute(training.weights, None))
+    return dataclasses.replace(settings, output=output, to=to, training=training.resolve())
 
 
 def _check_folder(to: str) -> None:
@@ -289,7 +242,7 @@ def describe_training(trained: TrainedClassifier) -> str:
     sided = ", ".join(map(repr, trained.sided))
     mirrored = f" Hands were mirrored at random, but for {sided}: left and right differ there." if sided else ""
     return (
-        f"Trained on {_count(len(found.train), 'sample')} of {_count(groups, 'group')}, on the "
+        f"Trained on {format_count(len(found.train), 'sample', groups)}, on the "
         f"{'GPU' if trained.device == 'cuda' else 'CPU'}; the weights are those of epoch {trained.epoch}, {kept}."
         f"{begun}{mirrored}"
     )
@@ -315,7 +268,7 @@ def describe_measures(measures: Measures, training_set: TrainingSet) -> str:
         value, low, high = (f"{number:.3f}".removeprefix("0") for number in measures.overall.loc[row])
         texts.append(f"{name} {value} ({low}–{high})" if "nan" not in low else f"{name} {value}")
     lines = [
-        f"On {_count(measures.samples, 'sample')} of {_count(measures.groups, 'group')} that it has not seen: "
+        f"On {format_count(measures.samples, 'sample', measures.groups)} that it has not seen: "
         f"{', '.join(texts)}. In brackets: 95 % intervals, by group."
     ]
     return "\n".join([*lines, *(f"- {note}" for note in (*_find_doubts(training_set), *measures.notes))])
@@ -349,76 +302,6 @@ def describe_comparison(compared: pd.DataFrame) -> str:
     return shares if own > frequent else f"{shares} {advice}"
 
 
-def compare_baselines(
-    run: FinishedRun, training_set: TrainingSet, predictions: pd.DataFrame, name: str, workers: int | None = None
-) -> tuple[dict[str, pd.DataFrame], list[Note]]:
-    """Put the predictions of the most frequent class, and of a network of other gestures (zero-shot), beside others.
-
-    Parameters
-    ----------
-    run
-        The run.
-    training_set
-        The training set of the classifier.
-    predictions
-        Of the classifier, on the test part.
-    name
-        Of the classifier.
-    workers
-        Processes that read frames; None: one per core.
-
-    Returns
-    -------
-    predictions, notes
-        By the name of the model; the network is left out where its weights are not there, which a note says.
-
-    Examples
-    --------
-    >>> compare_baselines(run, found, predictions, "landmarks")[0].keys()  # doctest: +SKIP
-    dict_keys(['landmarks', 'the most frequent class', 'zero-shot'])
-    """
-    known = training_set.samples["class_name"].iloc[training_set.train]
-    found = {name: predictions, "the most frequent class": predict_majority(known, predictions)}
-    outcomes = run.outcomes
-    rows = outcomes.iloc[pd.Index(outcomes["frame_path"]).get_indexer(pd.Index(predictions["frame_path"]))]
-    others, notes = predict_zero_shot(run, rows, training_set.classes, workers=workers)
-    if others is not None:
-        found["zero-shot"] = others.reset_index(drop=True)
-    return found, notes
-
-
-def explain_mistakes(
-    run: FinishedRun, predictions: pd.DataFrame, *, check_labels: bool, workers: int | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """List wrong predictions with a guess at their cause: see `mistakes.find_mistakes`.
-
-    Parameters
-    ----------
-    run
-        The run.
-    predictions
-        What `training.predict_samples` returned.
-    check_labels
-        Whether the network that checks labels is there, and looks at these samples.
-    workers
-        Processes that read frames for that; None: one per core.
-
-    Returns
-    -------
-    mistakes, doubt
-        What `mistakes.find_mistakes` and `doubt.score_doubt` returned.
-
-    Examples
-    --------
-    >>> mistakes, doubtful = explain_mistakes(run, predictions, check_labels=True)  # doctest: +SKIP
-    """
-    outcomes = run.outcomes
-    rows = outcomes[outcomes["frame_path"].isin(predictions["frame_path"])]
-    labels = label_check.check_labels(run, rows, workers=workers) if check_labels else None
-    doubt = score_doubt(run, labels=labels)
-    return find_mistakes(run, predictions, doubt, labels), doubt
-
-
 def describe_mistakes(mistakes: pd.DataFrame) -> str:
     """Say how many predictions are wrong, and what they may come from.
 
@@ -437,7 +320,9 @@ def describe_mistakes(mistakes: pd.DataFrame) -> str:
         return "No prediction is wrong."
     counts = mistakes["cause"].value_counts()
     causes = ", ".join(f"{counts[cause]:,} {cause}" for cause in Cause if cause in counts)
-    return f"{_count(count, 'prediction')} {'is' if count == 1 else 'are'} wrong. A guess at the causes: {causes}."
+    return (
+        f"{format_count(count, 'prediction')} {'is' if count == 1 else 'are'} wrong. A guess at the causes: {causes}."
+    )
 
 
 def show_video(run: FinishedRun, training_set: TrainingSet, model_file: str | os.PathLike[str], to: str) -> None:
@@ -521,43 +406,6 @@ def choose_clip(training_set: TrainingSet, most: int = _CLIP_FRAMES) -> list[str
     return chosen["frame_path"].tolist()
 
 
-def write_results(
-    to: str, trained: TrainedClassifier, measures: Measures, predictions: pd.DataFrame, mistakes: pd.DataFrame
-) -> None:
-    """Write ``measures.json``, ``predictions.csv``, ``mistakes.csv`` and ``history.csv`` beside the model.
-
-    Parameters
-    ----------
-    to
-        The folder.
-    trained, measures, predictions, mistakes
-        What training, `measure_predictions`, `predict_samples` and `find_mistakes` returned.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be written to.
-
-    Examples
-    --------
-    >>> write_results("output/classifier", trained, measures, predictions, mistakes)  # doctest: +SKIP
-    """
-    store = open_store(to)
-    tables = {"predictions": predictions, "mistakes": mistakes, "history": trained.history}
-    for name, table in tables.items():
-        store.put(f"{name}.csv", table.to_csv(index=False).encode())
-    content = {
-        "overall": json.loads(measures.overall.to_json(orient="index")),
-        "per_class": json.loads(measures.per_class.to_json(orient="records")),
-        "samples": measures.samples,
-        "groups": measures.groups,
-        "notes": [str(note) for note in (*trained.training_set.notes, *measures.notes)],
-        "epoch": trained.epoch,
-        "settings": dataclasses.asdict(trained.settings),
-    }
-    store.put("measures.json", json.dumps(content, indent=4, ensure_ascii=False).encode())
-
-
 def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measures, training_set: TrainingSet) -> None:
     """Show where the model is and how it is used; for the rendered sample, also that it is no data of the user's.
 
@@ -585,39 +433,20 @@ def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measur
     ]
     if notebook.is_sample(run.config.data.images):
         lines.append("This was the rendered sample: run notebook 01 on your own data, then this one again.")
-    right = f"{value:.0f} % of {_count(measures.samples, 'sample')} of {_count(measures.groups, 'group')} not seen"
+    right = f"{value:.0f} % of {format_count(measures.samples, 'sample', measures.groups)} not seen"
     notebook.show_box(f"{right} are right{interval}.", *lines)
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _list_facts(settings: ClassifierSettings) -> dict[str, str]:
     """Return what is shown of the settings at first sight."""
     training = settings.training
     side = "" if training.side is None else f", crops of {training.side} pixels"
-    everything = _list_everything(settings)
-    defaults = (
-        list_defaults(_Parameters)
-        | list_defaults(TrainingSettings)
-        | dataclasses.asdict(TrainingSettings(model=training.model).resolve())
+    default = ClassifierSettings(
+        settings.output, settings.to, training=TrainingSettings(model=training.model).resolve()
     )
-    shown = ("output", "to", "model")
-    changed = [
-        f"{name} = {value!r}" for name, value in everything.items() if name not in shown and value != defaults[name]
-    ]
     return {
         "run": settings.output,
         "model": f"{training.model}: {training.epochs} epochs{side}",
         "results": settings.to,
-        "not the default": ", ".join(changed) or "nothing",
+        "not the default": describe_changes(settings, default),
     }
-
-
-def _list_everything(settings: ClassifierSettings) -> dict[str, Any]:
-    """Return all parameters as plain values."""
-    values: dict[str, Any] = dataclasses.asdict(settings)
-    training = values.pop("training")
-    shares = None if settings.shares is None else dict(settings.shares)
-    return {**values, "shares": shares, **training}

@@ -3,65 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from IPython.display import Image, Markdown, display
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import notebook, similarity, thinning
-from detectime.config import list_faults
+from detectime.config import make_absolute
 from detectime.errors import ConfigError
 from detectime.exports import contact_sheet, dataset_card, samples_csv
 from detectime.exports.annotations import check_settings
-from detectime.exports.contract import Export, ExportConfig, make_export_config
+from detectime.exports.contract import Export, ExportConfig
 from detectime.exports.registry import find_format
+from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
 from detectime.notes import Note
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES
-from detectime.settings import CHECKED, Count, Names, list_defaults, list_field_names
-from detectime.splits.assignment import check_shares
-from detectime.splits.shares import parse_shares
+from detectime.settings import CHECKED, Count, Names
 from detectime.storage.store import open_store
 
 EXPORTS = "exports"
 """Folder of the exports in that of the run, if no other is given."""
 
-_FLAGS = ("allow_similar", "no_gesture", "faces", "blur_faces", "contact_sheet", "overwrite", "split")
 _FRONT_MATTER = "---\n"
 
 
 @checked_dataclass(frozen=True, config=CHECKED)
-class _Parameters:
-    """The parameters of notebook 02 beside those of `ExportConfig`."""
-
-    output: str | None = None
-    to: str | None = None
-    formats: Names = ("imagefolder",)
-    shares: dict[str, float] | None = None
-    seed: int | None = None
-    column: str | None = None
-    workers: Count | None = None
-
-
-ACCEPTED = (*list_field_names(_Parameters), *list_field_names(ExportConfig))
-"""The parameters of notebook 02."""
-
-
-@dataclass(frozen=True)
 class ExportSettings:
     """The settings of notebook 02.
 
     Attributes
     ----------
     output
-        The folder of the run.
+        The folder of the run; empty: `load_settings` finds it.
     to
-        Where the exports go: each has a folder of the name of its format in it.
+        Where the exports go, each to a folder of the name of its format; empty: `load_settings` chooses it.
     formats
         Names of `exports.registry.FORMATS`.
     shares, seed, column
@@ -72,14 +50,14 @@ class ExportSettings:
         What is exported.
     """
 
-    output: str
-    to: str
-    formats: tuple[str, ...]
-    shares: Mapping[str, float] | None
-    seed: int | None
-    column: str | None
-    workers: int | None
-    export: ExportConfig
+    output: str = ""
+    to: str = ""
+    formats: Names = ("imagefolder",)
+    shares: dict[str, float] | None = None
+    seed: int | None = None
+    column: str | None = None
+    workers: Count | None = None
+    export: ExportConfig = ExportConfig()
 
 
 def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSettings:
@@ -88,7 +66,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSett
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -102,7 +80,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSett
     """
     notebook.prepare_kernel()
     settings = load_settings(names, cells)
-    notebook.show_facts(_list_facts(settings), _list_everything(settings))
+    notebook.show_facts(_list_facts(settings), list_values(settings))
     return settings
 
 
@@ -116,7 +94,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -133,29 +111,14 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ExportSetti
     >>> settings.to, settings.formats, settings.export.thin
     ('/runs/out/exports', ('coco', 'yolo'), None)
     """
-    given = notebook.read_parameters(names, cells, ACCEPTED, {})
-    given = {name: value for name, value in given.items() if value is not None}
-    given |= notebook.read_flags(given, _FLAGS)
-    export = make_export_config({name: given.pop(name) for name in list_field_names(ExportConfig) if name in given})
-    parameters = _check_parameters(given)
-    if parameters.shares is not None:
-        check_shares(parameters.shares)
-    dataset_card.check_license(export.license)
-    for name in parameters.formats:
-        check_settings(find_format(name), export)
-    output = notebook.find_output(parameters.output)
-    return ExportSettings(
-        output=output,
-        to=f"{output.rstrip('/')}/{EXPORTS}"
-        if parameters.to is None
-        else notebook.resolve_place("output", parameters.to),
-        formats=parameters.formats,
-        shares=parameters.shares,
-        seed=parameters.seed,
-        column=parameters.column,
-        workers=parameters.workers,
-        export=export,
-    )
+    settings = read_settings(ExportSettings, names, cells)
+    _check_formats(settings.formats)
+    dataset_card.check_license(settings.export.license)
+    for name in settings.formats:
+        check_settings(find_format(name), settings.export)
+    output = find_output(settings.output)
+    to = make_absolute(settings.to, None) if settings.to else f"{output.rstrip('/')}/{EXPORTS}"
+    return dataclasses.replace(settings, output=output, to=to)
 
 
 def describe_leakage(samples: pd.DataFrame, notes: Sequence[Note]) -> str:
@@ -300,48 +263,27 @@ def show_result(exports: Sequence[Export], run: FinishedRun) -> None:
     if notebook.is_sample(run.config.data.images):
         lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
     samples = exports[0].counts["samples"]
-    notebook.show_box(f"{samples:,} {'sample' if samples == 1 else 'samples'} exported.", *lines)
-
-
-def _check_parameters(given: Mapping[str, Any]) -> _Parameters:
-    values = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
-    if isinstance(values.get("shares"), str):
-        values["shares"] = parse_shares(values["shares"])
-    try:
-        parameters = _Parameters(**values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(list_faults(error))) from error
-    for name in parameters.formats:
-        if len(name.split()) > 1:
-            raise ConfigError(f"formats = {name!r}: separate names by commas: {', '.join(name.split())}")
-    if not parameters.formats:
-        raise ConfigError("formats: none is given; accepted: such as imagefolder, or a list")
-    return parameters
+    notebook.show_box(f"{notebook.format_count(samples, 'sample')} exported.", *lines)
 
 
 def _get_bits(export: ExportConfig) -> int:
     return similarity.SIMILAR_BITS if export.thin is None else export.thin
 
 
+def _check_formats(formats: Sequence[str]) -> None:
+    for name in formats:
+        if len(name.split()) > 1:
+            raise ConfigError(f"formats = {name!r}: separate names by commas: {', '.join(name.split())}")
+    if not formats:
+        raise ConfigError("formats: none is given; accepted: such as imagefolder, or a list")
+
+
 def _list_facts(settings: ExportSettings) -> dict[str, str]:
     """Return what is shown of the settings at first sight."""
-    everything = _list_everything(settings)
-    defaults = list_defaults(_Parameters) | list_defaults(ExportConfig)
-    shown = ("output", "to", "formats")
-    changed = [
-        f"{name} = {value!r}" for name, value in everything.items() if name not in shown and value != defaults[name]
-    ]
+    default = ExportSettings(settings.output, settings.to, settings.formats)
     return {
         "run": settings.output,
         "exports": settings.to,
         "formats": ", ".join(settings.formats),
-        "not the default": ", ".join(changed) or "nothing",
+        "not the default": describe_changes(settings, default),
     }
-
-
-def _list_everything(settings: ExportSettings) -> dict[str, Any]:
-    """Return all parameters as plain values."""
-    values: dict[str, Any] = dataclasses.asdict(settings)
-    export = values.pop("export")
-    shares = None if settings.shares is None else dict(settings.shares)
-    return {**values, "formats": list(settings.formats), "shares": shares, **export}

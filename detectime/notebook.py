@@ -1,18 +1,13 @@
-"""What the notebooks call in their kernel: the parameters of the cells, checked, and how they are shown.
-
-A person edits the parameter cell, papermill adds a cell after it. Both are checked for names that are no parameters.
-"""
+"""What notebook 01 calls in its kernel, and how each notebook shows settings, results and a cell that failed."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import html
 import logging
 import os
-import symtable
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,29 +18,19 @@ from IPython import get_ipython
 from IPython.core.interactiveshell import ExecutionResult
 from IPython.display import display
 
-from detectime import paths, releases, widgets
-from detectime.config import PARAMETERS, Config, check_truth, config_to_dict, list_differences, load_config
+from detectime import paths, widgets
+from detectime.config import Config, check_truth, config_to_dict, list_differences, load_config, make_absolute
 from detectime.detection import resume
 from detectime.detection.manifest import read_manifest
 from detectime.errors import ConfigError
+from detectime.notebook_parameters import SAMPLE_OUTPUT, read_parameters
 from detectime.notes import Note
 from detectime.outcomes import summarize_samples
 from detectime.report import charts, pages, report
 from detectime.runs import FinishedRun
-from detectime.settings import suggest_name
 from detectime.storage import store as stores
 from detectime.truth import read_truth
 
-PARAMETER_CELL = "# Parameters of the run"
-"""How a line begins that makes a cell the parameter cell of a notebook."""
-
-ACCEPTED = ("config", "explore", *PARAMETERS)
-"""The parameters of notebook 01."""
-
-SAMPLE_OUTPUT = "reports/sample"
-"""Folder of the run on the rendered sample."""
-
-_INJECTED_CELL = "# Parameters"  # the first line of the cell that papermill adds
 _SAMPLE = {"images": paths.SAMPLE / "TRAIN_DATA", "labels": paths.SAMPLE / "train.csv"}
 
 # JupyterLab shows the last cell after Run All. It learns the heights of cells as it draws them, so that a cell may move
@@ -100,7 +85,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Config:
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -130,85 +115,6 @@ def prepare_kernel() -> None:
     show_failed_cells()
 
 
-def read_parameters(
-    names: Mapping[str, Any],
-    cells: Sequence[str],
-    accepted: Sequence[str] = ACCEPTED,
-    renamed: Mapping[str, str] = releases.OLD_PARAMETERS,
-) -> dict[str, Any]:
-    """Return the parameters of a notebook.
-
-    The parameter cell has a line that begins with `PARAMETER_CELL`, the cell of papermill begins with ``# Parameters``.
-    Only the last execution of each counts: a parameter that was deleted from its cell has no value, although the
-    kernel still has one. A parameter may also be assigned in any other cell.
-
-    Parameters
-    ----------
-    names
-        ``globals()`` of the notebook.
-    cells
-        ``In`` of the notebook: the cells executed so far.
-    accepted
-        The names of its parameters.
-    renamed
-        Old names that are accepted too, and the present ones.
-
-    Raises
-    ------
-    ConfigError
-        If one of the two cells assigns a name that is no parameter. In the parameter cell, names that begin with an
-        underscore are the user's own.
-
-    Examples
-    --------
-    >>> cells = ["# Parameters of the run\\nlimit = 10\\nworkers = 2", "# Parameters of the run\\nlimit = 5"]
-    >>> read_parameters({"limit": 5, "workers": 2}, cells)
-    {'limit': 5}
-    """
-    latest: dict[bool, int] = {}  # whether papermill added the cell: its last execution
-    assigned: dict[int, list[str]] = {}  # of parameter cells
-    assigner: dict[str, int] = {}  # name: the cell that assigned it last
-    for index, cell in enumerate(cells):
-        try:
-            found = _list_assigned(cell)
-        except (SyntaxError, ValueError, RecursionError):  # it was not executed, or IPython allows more than Python
-            continue
-        assigner |= dict.fromkeys(found, index)
-        is_injected = cell.partition("\n")[0].rstrip() == _INJECTED_CELL
-        if is_injected or any(line.startswith(PARAMETER_CELL) for line in cell.splitlines()):
-            assigned[index] = found
-            latest[is_injected] = index
-    for is_injected, index in latest.items():
-        _check_names(assigned[index], is_injected, accepted, renamed)
-    stale = {name for name, index in assigner.items() if index in assigned and index not in latest.values()}
-    parameters = {name: names[name] for name in accepted if name in names and name not in stale}
-    for index in sorted(latest.values()):
-        # A later cell may use the old name of a parameter for something else, so that `names` has another value.
-        old = [name for name in assigned[index] if name in renamed]
-        parameters |= {name: _read_literal(cells[index], name, renamed[name]) for name in old}
-    return parameters
-
-
-def read_flags(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, bool]:
-    """Return the parameters that are the text true or false, as papermill passes ``-p allow_similar true``.
-
-    Parameters
-    ----------
-    values
-        Parameters that were given.
-    names
-        Those that are true or false.
-
-    Examples
-    --------
-    >>> read_flags({"allow_similar": "true", "output": "true"}, ["allow_similar"])
-    {'allow_similar': True}
-    """
-    flags = {"true": True, "false": False}
-    texts = {name: values[name].lower() for name in names if isinstance(values.get(name), str)}
-    return {name: flags[text] for name, text in texts.items() if text in flags}
-
-
 def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSettings:
     """Load the settings that the parameters of a notebook describe.
 
@@ -218,12 +124,12 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSet
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
     ConfigError
-        As `read_parameters` and `config.load_config`.
+        As `notebook_parameters.read_parameters` and `config.load_config`.
     RunError, StoreError
         If the output holds a run with other detection settings, or cannot be read.
 
@@ -239,7 +145,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> NotebookSet
     if not isinstance(file, str | os.PathLike | None):
         raise ConfigError(f"config = {file!r}: accepted: the path of a configuration file, or None")
     config = load_config(file, parameters)
-    path = paths.find_config() if file is None else _find_file(file)
+    path = paths.find_config() if file is None else Path(make_absolute(file, None))
     missing: tuple[str, ...] = ()
     sample = _choose_sample(config)
     if sample:
@@ -274,6 +180,18 @@ def show_facts(facts: Mapping[str, str], everything: Mapping[str, Any]) -> None:
     width = max(map(len, facts))
     text = "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
     display({"text/html": _draw_facts(facts, everything), "text/plain": text}, raw=True)
+
+
+def format_count(number: int, unit: str, groups: int | None = None) -> str:
+    """Return a number and its unit, and of how many groups these are.
+
+    Examples
+    --------
+    >>> format_count(1, "frame"), format_count(1200, "frame", groups=6)
+    ('1 frame', '1,200 frames of 6 groups')
+    """
+    counted = f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+    return counted if groups is None else f"{counted} of {format_count(groups, 'group')}"
 
 
 def show_box(title: str, *lines: str) -> None:
@@ -355,7 +273,7 @@ def make_explorer(run: FinishedRun, names: Mapping[str, Any], cells: Sequence[st
     run
         The run, paired.
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Returns
     -------
@@ -365,7 +283,7 @@ def make_explorer(run: FinishedRun, names: Mapping[str, Any], cells: Sequence[st
     Raises
     ------
     ConfigError
-        As `read_parameters`, or if `explore` is not True or False.
+        As `notebook_parameters.read_parameters`, or if `explore` is not True or False.
     RunError
         If tables of the run cannot be read.
 
@@ -374,61 +292,6 @@ def make_explorer(run: FinishedRun, names: Mapping[str, Any], cells: Sequence[st
     >>> make_explorer(runs.open_run("out"), globals(), In)  # doctest: +SKIP
     """
     return widgets.Explorer(run) if _take_explore(read_parameters(names, cells)) else None
-
-
-def find_output(output: str | os.PathLike[str] | None) -> str:
-    """Return the folder of a finished run for a notebook that goes on with it.
-
-    Parameters
-    ----------
-    output
-        As given; None: that of the project's configuration or, if there is no run, that of the rendered sample.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither a path nor text, or there is no run in either place.
-
-    Examples
-    --------
-    >>> find_output("/runs/out")
-    '/runs/out'
-    """
-    if output is not None:
-        return resolve_place("output", output)
-    places = [load_config().data.output, resolve_place("output", SAMPLE_OUTPUT)]
-    for place in places:
-        if read_manifest(stores.open_store(place, reading=True)) is not None:
-            return place
-    raise ConfigError(
-        f"output: there is no run in {' and '.join(places)}; run notebook {paths.DATA_LOADER} first, or set output to "
-        "the folder of a run"
-    )
-
-
-def resolve_place(name: str, place: str | os.PathLike[str]) -> str:
-    """Return a path as `load_config` does: absolute, relative to `paths.find_base`, and URLs as they are.
-
-    Parameters
-    ----------
-    name
-        Of the key of `data`, for a message.
-    place
-        The path or URL.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither a path nor text.
-
-    Examples
-    --------
-    >>> resolve_place("truth", "s3://bucket/truth.json")
-    's3://bucket/truth.json'
-    """
-    value = os.fspath(place) if isinstance(place, os.PathLike) else place
-    found: str = getattr(load_config(parameters={name: value}).data, name)
-    return found
 
 
 def show_failed_cells() -> None:
@@ -451,48 +314,12 @@ def _scroll_to_error(result: ExecutionResult) -> None:
         display({"text/html": _SCROLL}, raw=True)
 
 
-def _list_assigned(cell: str) -> list[str]:
-    """Return the names that a cell assigns at its top level; not functions, classes and modules."""
-    symbols = symtable.symtable(cell, "cell", "exec").get_symbols()
-    return [symbol.get_name() for symbol in symbols if symbol.is_assigned() and not symbol.is_namespace()]
-
-
-def _check_names(
-    assigned: Sequence[str], is_injected: bool, accepted: Sequence[str], renamed: Mapping[str, str]
-) -> None:
-    """Reject a name that is no parameter; papermill only logs it, and a person may have misspelt it."""
-    for name in assigned:
-        if name in accepted or name in renamed or (name.startswith("_") and not is_injected):
-            continue
-        meant, _, names = suggest_name(name, accepted).partition("accepted: ")
-        own = "" if is_injected else "(a variable of your own belongs into another cell, or begins with _) "
-        raise ConfigError(f"parameter {name}: there is no such parameter; {meant}{own}accepted: {names}")
-
-
-def _read_literal(cell: str, name: str, new: str) -> Any:
-    """Return the literal that a parameter cell assigns to an old name of a parameter."""
-    value: Any = None
-    for node in ast.parse(cell).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-            except (ValueError, TypeError, AttributeError):
-                raise ConfigError(f"parameter {name}: it is the old name of {new}; write {new} = …") from None
-    return value
-
-
 def _take_explore(parameters: dict[str, Any]) -> bool:
     """Take `explore`, which is no key of the configuration, out of the parameters; None means True."""
     explore = parameters.pop("explore", None)
     if not isinstance(explore, bool | None):
         raise ConfigError(f"explore = {explore!r}: accepted: True, False")
     return explore is not False
-
-
-def _find_file(file: str | os.PathLike[str]) -> Path:
-    path = Path(file).expanduser()
-    return Path(os.path.normpath(path if path.is_absolute() else paths.find_base() / path))
 
 
 def _choose_sample(config: Config) -> dict[str, str]:
@@ -505,7 +332,7 @@ def _choose_sample(config: Config) -> dict[str, str]:
     sample = {name: str(path) for name, path in _SAMPLE.items()}
     outputs = [data.output]
     if not config.is_explicit("data.output"):
-        sample["output"] = os.path.normpath(paths.find_base() / SAMPLE_OUTPUT)
+        sample["output"] = make_absolute(SAMPLE_OUTPUT, None)
         outputs.append(sample["output"])
     return {} if any(_holds_other_run(output) for output in outputs) else sample
 

@@ -10,21 +10,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from IPython.display import display
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from detectime import notebook
 from detectime.comparison import Comparison, format_comparison
-from detectime.config import list_faults
-from detectime.decisions import check_reviewer
+from detectime.config import make_absolute
 from detectime.doubt import Reason
 from detectime.errors import ConfigError
 from detectime.evaluation import Evaluation, evaluate_run
+from detectime.notebook import format_count
+from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
 from detectime.outcomes import summarize_samples
 from detectime.report import measured
 from detectime.report.verdict import DOUBTFUL
 from detectime.runs import FinishedRun
-from detectime.settings import CHECKED, Count, list_defaults, list_field_names
+from detectime.settings import CHECKED, Count
 from detectime.storage import urls
 from detectime.truth import Truth
 from detectime.truth.formats import check_format
@@ -46,7 +46,7 @@ class ReviewSettings:
     Attributes
     ----------
     output
-        The folder of the run.
+        The folder of the run; empty: `load_settings` finds it.
     reviewer, by, sample, seed
         See `widgets.Review`.
     truth, truth_format
@@ -57,7 +57,7 @@ class ReviewSettings:
         Processes that read frames for that; None: one per core.
     """
 
-    output: str
+    output: str = ""
     reviewer: str | None = None
     by: Literal["doubt", "random"] | None = None
     sample: Count | None = None
@@ -68,17 +68,13 @@ class ReviewSettings:
     workers: Count | None = None
 
 
-ACCEPTED = tuple(list_field_names(ReviewSettings))
-"""The parameters of notebook 03."""
-
-
 def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSettings:
     """Read the parameters of notebook 03 and show them; see `notebook.prepare_kernel` for what else is done.
 
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -92,7 +88,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSett
     """
     notebook.prepare_kernel()
     settings = load_settings(names, cells)
-    notebook.show_facts(_list_facts(settings), dataclasses.asdict(settings))
+    notebook.show_facts(_list_facts(settings), list_values(settings))
     return settings
 
 
@@ -105,7 +101,7 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSetti
     Parameters
     ----------
     names, cells
-        ``globals()`` and ``In`` of the notebook: see `notebook.read_parameters`.
+        ``globals()`` and ``In`` of the notebook: see `notebook_parameters.read_parameters`.
 
     Raises
     ------
@@ -122,23 +118,12 @@ def load_settings(names: Mapping[str, Any], cells: Sequence[str]) -> ReviewSetti
     >>> settings.output, settings.sample, settings.by
     ('/runs/out', 200, None)
     """
-    given = notebook.read_parameters(names, cells, ACCEPTED, {})
-    values = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    values["output"] = notebook.find_output(values.get("output"))
-    try:
-        settings = ReviewSettings(**values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(list_faults(error))) from error
-    if settings.reviewer is not None:
-        check_reviewer(settings.reviewer)
+    settings = read_settings(ReviewSettings, names, cells)
+    settings = dataclasses.replace(settings, output=find_output(settings.output))
     check_format(settings.truth_format)
     if settings.truth is None:
         return settings
-    place = notebook.resolve_place("truth", settings.truth)
+    place = make_absolute(settings.truth, None)
     if not urls.is_remote(place) and not os.path.exists(urls.strip_file_scheme(place)):
         raise ConfigError(
             f"truth = {settings.truth!r}: there is no such file or folder; accepted: annotations, or None"
@@ -237,8 +222,8 @@ def describe_decisions(run: FinishedRun) -> str:
     counts = outcome.value_counts()
     found = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     return (
-        f"{_count(len(merged.decisions), 'decision')} on {_count(len(merged), 'frame')} by {names}. They count for "
-        f"{_count(len(outcome), 'frame')}{f': {found}' if found else ''}."
+        f"{format_count(len(merged.decisions), 'decision')} on {format_count(len(merged), 'frame')} by {names}. "
+        f"They count for {format_count(len(outcome), 'frame')}{f': {found}' if found else ''}."
     )
 
 
@@ -328,7 +313,7 @@ def describe_precision(review: Review) -> list[str]:
         return [_JUDGE if not len(review.run.decisions) else "Nobody has judged a sample yet."]
     right = int((verdicts == "right").sum())
     were = "was" if right == 1 else "were"
-    sentences = [f"{right:,} of {_count(len(verdicts), 'sample')} that people judged {were} right."]
+    sentences = [f"{right:,} of {format_count(len(verdicts), 'sample')} that people judged {were} right."]
     if review.by != "random":
         advice = (
             "Doubtful samples are wrong more often than others: how good all are, a random choice tells, sample = 200."
@@ -392,10 +377,8 @@ def show_evaluation(run: FinishedRun, truth: Truth | None) -> None:
         print("There are no annotated boxes to compare with; if you have some, set truth.")
         return
     found = evaluate_run(run, truth)
-    print(
-        f"{_count(len(found.frames), 'frame')} of {_count(found.frames['group'].nunique(), 'group')}, annotated in "
-        f"{truth.origin}."
-    )
+    frames = format_count(len(found.frames), "frame", groups=found.frames["group"].nunique())
+    print(f"{frames}, annotated in {truth.origin}.")
     for note in (*truth.notes, *found.notes):
         print(f"- {note}")
     _show_table(tabulate_measures(found))
@@ -433,7 +416,7 @@ def show_result(run: FinishedRun) -> None:
     decided = int(outcomes["decision"].notna().sum())
     files = f"hands.json and outcomes.csv in {run.store}"
     lines = [
-        f"Decisions count for {_count(decided, 'frame')}: {files} have them." if decided else _GO_BACK,
+        f"Decisions count for {format_count(decided, 'frame')}: {files} have them." if decided else _GO_BACK,
         "Next: notebook 02 splits and exports the set; with only = 'reviewed', just the samples that somebody judged.",
     ]
     if notebook.is_sample(run.config.data.images):
@@ -457,18 +440,12 @@ def _list_sentences(names: str) -> str:
 
 def _list_facts(settings: ReviewSettings) -> dict[str, str]:
     """Return what is shown of the settings at first sight."""
-    values, defaults = dataclasses.asdict(settings), list_defaults(ReviewSettings)
-    shown = ("output", "reviewer", "by")
-    changed = [f"{name} = {value!r}" for name, value in values.items() if name not in shown and value != defaults[name]]
+    default = ReviewSettings(settings.output, settings.reviewer, settings.by)
     by = settings.by or ("doubt" if settings.sample is None else "random")
     order = {"doubt": "doubt: the most doubtful first", "random": "random: samples, drawn at random"}[by]
     return {
         "run": settings.output,
         "reviewer": settings.reviewer or "the name of your account; set reviewer if several people judge",
         "by": order,
-        "not the default": ", ".join(changed) or "nothing",
+        "not the default": describe_changes(settings, default),
     }
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"

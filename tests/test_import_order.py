@@ -18,7 +18,8 @@ ORDER = [
     *("similarity", "splits", "thinning", "exports", "outcomes", "decision_import", "cvat_decisions"),
     *("trace", "dataset", "truth", "resampling", "evaluation", "crops", "label_check", "doubt", "comparison"),
     "classifier",
-    *("report", "widgets", "notebook", "export_notebook", "review_notebook", "classifier_notebook"),
+    *("report", "widgets", "notebook_parameters", "notebook"),
+    *("export_notebook", "review_notebook", "classifier_notebook"),
     "cli",
     *("augmentations", "maskrcnn", "utils"),
 ]
@@ -76,7 +77,8 @@ INSIDE = {
     ],
     "classifier": [
         *("settings", "crops", "landmarks", "training_set", "inputs", "efficientnet_lite", "models", "training"),
-        *("measures", "baselines", "mistakes", "model_file", "onnx_export", "recognition", "video_files", "video"),
+        *("measures", "baselines", "mistakes", "results"),
+        *("model_file", "onnx_export", "recognition", "video_files", "video"),
     ],
     "report": [
         *("summary", "verdict", "charts", "crops", "classifier_charts", "pages", "figures"),

@@ -23,7 +23,7 @@ from faults import list_stored_files
 from finished_runs import write_notebook
 
 import definitions
-from detectime import notebook, paths
+from detectime import notebook_parameters, paths
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     assert "settings" in stored
-    assert not stored & set(notebook.ACCEPTED)
+    assert not stored & set(notebook_parameters.ACCEPTED)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     ), done.stdout
     cell = next(c for c in nbformat.read(NOTEBOOK, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
     marker, *lines = cell.source.splitlines()
-    assert marker.startswith(notebook.PARAMETER_CELL)
+    assert marker.startswith(notebook_parameters.PARAMETER_CELL)
     assert len(lines) == len(names)
     said = " ".join(done.stdout.split())
     for line in lines:

@@ -19,15 +19,16 @@ import pandas as pd
 import pytest
 from conftest import FROZEN
 
-from detectime import export_notebook, notebook, outcomes, paths, runs
+from detectime import export_notebook, notebook, notebook_parameters, outcomes, paths, runs
 from detectime.config import load_config
 from detectime.decision_files import DecisionLog
 from detectime.detection.manifest import make_manifest, write_manifest
 from detectime.errors import ConfigError
-from detectime.export_notebook import load_settings
+from detectime.export_notebook import ExportSettings, load_settings
 from detectime.exports.contract import ExportConfig, ExportError
 from detectime.exports.export import export_run, read_export
 from detectime.judgements import judge_frame
+from detectime.notebook_parameters import list_values
 from detectime.notes import Note
 from detectime.report import crops
 from detectime.runs import FinishedRun
@@ -61,7 +62,7 @@ def run(output: Path) -> FinishedRun:
 # -- the parameters
 
 
-def load(**given: Any) -> export_notebook.ExportSettings:
+def load(**given: Any) -> ExportSettings:
     lines = [f"{name} = {value!r}" for name, value in ({"output": "/runs/out"} | given).items()]
     return load_settings({"output": "/runs/out"} | given, ["\n".join(["# Parameters", *lines])])
 
@@ -70,7 +71,7 @@ def test_none_is_the_default() -> None:
     cell = find_parameter_cell()
     names: dict[str, Any] = {}
     exec(cell, names)
-    assert {names[name] for name in notebook._list_assigned(cell)} == {None}
+    assert {names[name] for name in notebook_parameters._list_assigned(cell)} == {None}
     settings = load_settings(names | {"output": "/runs/out"}, ["", cell])
     assert settings.export == ExportConfig()
     assert (settings.to, settings.formats, settings.seed) == ("/runs/out/exports", ("imagefolder",), None)
@@ -78,8 +79,8 @@ def test_none_is_the_default() -> None:
 
 
 def test_every_setting_is_a_parameter() -> None:
-    listed = set(notebook._list_assigned(find_parameter_cell()))
-    assert set(export_notebook.ACCEPTED) - listed == {"split", "workers"}
+    listed = set(notebook_parameters._list_assigned(find_parameter_cell()))
+    assert set(list_values(ExportSettings())) - listed == {"split", "workers"}
     text = "".join(cell.source for cell in read_cells() if cell.cell_type == "markdown")
     assert "`split = False`" in text
     assert "`workers`" in text
@@ -367,7 +368,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     command = [PAPERMILL, "--help-notebook", NOTEBOOK]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     marker, *lines = find_parameter_cell().splitlines()
-    assert marker.startswith(notebook.PARAMETER_CELL)
+    assert marker.startswith(notebook_parameters.PARAMETER_CELL)
     assert re.findall(r"^ {2}(\w+):", said, re.MULTILINE) == [line.partition(":")[0] for line in lines]
     for line in lines:
         comment = line.split("  # ")[1]
@@ -394,7 +395,11 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         for cell in read_cells()
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
     ]
-    given = {name for body in bodies for name in notebook._list_assigned(re.sub(r"(?m)^(\s*)%.*$", r"\1pass", body))}
+    given = {
+        name
+        for body in bodies
+        for name in notebook_parameters._list_assigned(re.sub(r"(?m)^(\s*)%.*$", r"\1pass", body))
+    }
     imported = {
         alias.asname or alias.name
         for body in bodies
@@ -403,7 +408,7 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         for alias in node.names
     }
     assert {"settings", "splits"} <= given | imported
-    assert not (given | imported) & set(export_notebook.ACCEPTED)
+    assert not (given | imported) & set(list_values(ExportSettings()))
 
 
 def test_what_is_shown_of_the_settings() -> None:
@@ -411,7 +416,6 @@ def test_what_is_shown_of_the_settings() -> None:
     assert facts["formats"] == "coco"
     assert facts["not the default"] == "shares = {'train': 0.5, 'test': 0.5}, thin = 20"
     assert export_notebook._list_facts(load())["not the default"] == "nothing"
-    everything = export_notebook._list_everything(load())
-    assert set(everything) == set(export_notebook.ACCEPTED)
+    everything = list_values(load())
     assert "thin: null" in notebook._draw_facts({"run": "<b>"}, everything)
     assert {field.name for field in dataclasses.fields(ExportConfig)} <= set(everything)

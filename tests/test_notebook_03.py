@@ -20,7 +20,7 @@ from conftest import FROZEN, provide_weights
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from detectime import comparison, label_check, notebook, outcomes, pairing, paths, review_notebook, runs
+from detectime import comparison, label_check, notebook_parameters, outcomes, pairing, paths, review_notebook, runs
 from detectime.config import load_config
 from detectime.decision_files import DecisionLog
 from detectime.decisions import DecisionError
@@ -29,6 +29,7 @@ from detectime.doubt import score_doubt
 from detectime.errors import ConfigError
 from detectime.evaluation import evaluate_run
 from detectime.judgements import Judgement, judge_frames
+from detectime.notebook_parameters import list_values
 from detectime.report import charts
 from detectime.review_notebook import ReviewSettings, load_settings
 from detectime.runs import FinishedRun
@@ -96,12 +97,12 @@ def test_none_is_the_default() -> None:
     cell = find_parameter_cell()
     names: dict[str, Any] = {}
     exec(cell, names)
-    assert {names[name] for name in notebook._list_assigned(cell)} == {None}
+    assert {names[name] for name in notebook_parameters._list_assigned(cell)} == {None}
     assert load_settings(names | {"output": "/runs/out"}, ["", cell]) == ReviewSettings("/runs/out")
 
 
 def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
-    assert set(review_notebook.ACCEPTED) == set(notebook._list_assigned(find_parameter_cell()))
+    assert set(list_values(ReviewSettings())) == set(notebook_parameters._list_assigned(find_parameter_cell()))
     given: dict[str, Any] = {
         "reviewer": "Anna K.", "by": "random", "sample": 200, "seed": 3, "truth": str(tmp_path),
         "truth_format": "voc", "check_labels": True, "workers": 2,
@@ -457,7 +458,7 @@ def test_help_lists_each_parameter_with_a_comment() -> None:
     command = [str(PAPERMILL), "--help-notebook", str(NOTEBOOK)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     marker, *lines = find_parameter_cell().splitlines()
-    assert marker.startswith(notebook.PARAMETER_CELL)
+    assert marker.startswith(notebook_parameters.PARAMETER_CELL)
     assert re.findall(r"^ {2}(\w+):", said, re.MULTILINE) == [line.partition(":")[0] for line in lines]
     for line in lines:
         comment = line.split("  # ")[1]
@@ -486,7 +487,7 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         for cell in cells
         if "parameters" not in cell.metadata.get("tags", [])
     ]
-    given = {name for body in bodies for name in notebook._list_assigned(body)}
+    given = {name for body in bodies for name in notebook_parameters._list_assigned(body)}
     imported = {
         alias.asname or alias.name
         for body in bodies
@@ -495,7 +496,7 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         for alias in node.names
     }
     assert {"settings", "Review"} <= given | imported
-    assert not (given | imported) & set(review_notebook.ACCEPTED)
+    assert not (given | imported) & set(list_values(ReviewSettings()))
 
 
 def test_the_keys_that_it_names_are_those_of_the_review() -> None:

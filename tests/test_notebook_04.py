@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import os
 import re
@@ -21,11 +20,12 @@ import pytest
 from conftest import provide_weights
 from skips import need_extra
 
-from detectime import classifier_notebook, label_check, notebook, paths, runs, splits
+from detectime import classifier_notebook, label_check, notebook_parameters, paths, runs, splits
 from detectime.classifier.settings import TrainingSettings
 from detectime.classifier_notebook import ClassifierSettings, MissingTrainingError, load_settings
 from detectime.decisions import DecisionError
 from detectime.errors import ConfigError
+from detectime.notebook_parameters import list_values
 from detectime.splits import SplitError
 
 NOTEBOOK = paths.NOTEBOOKS / paths.TRAINER
@@ -54,7 +54,7 @@ def test_none_is_the_default() -> None:
     cell = find_parameter_cell()
     names: dict[str, Any] = {}
     exec(cell, names)
-    assert {names[name] for name in notebook._list_assigned(cell)} == {None}
+    assert {names[name] for name in notebook_parameters._list_assigned(cell)} == {None}
     settings = load_settings(names | {"output": "/runs/out"}, ["", cell])
     assert settings == load()
     assert settings.training == TrainingSettings().resolve()
@@ -62,7 +62,7 @@ def test_none_is_the_default() -> None:
 
 
 def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
-    assert set(classifier_notebook.ACCEPTED) == set(notebook._list_assigned(find_parameter_cell()))
+    assert set(list_values(ClassifierSettings())) == set(notebook_parameters._list_assigned(find_parameter_cell()))
     given: dict[str, Any] = {
         "model": "pretrained", "to": str(tmp_path), "epochs": 3, "batch": 8, "learning_rate": 0.01, "side": 64,
         "weights": str(tmp_path / "w.pth"), "seed": 2, "shares": "train=0.5,test=0.5", "allow_similar": True,
@@ -72,7 +72,6 @@ def test_every_setting_is_a_parameter(tmp_path: Path) -> None:
     training = TrainingSettings("pretrained", 3, 8, 0.01, 64, str(tmp_path / "w.pth"), 2)
     halves = {"train": 0.5, "test": 0.5}
     assert settings == ClassifierSettings("/runs/out", str(tmp_path), halves, True, 2, "Anna K.", training)
-    assert set(classifier_notebook._list_everything(settings)) == set(classifier_notebook.ACCEPTED)
 
 
 def test_true_as_papermill_passes_it() -> None:
@@ -245,11 +244,6 @@ def test_no_cell_gives_a_parameter_another_meaning() -> None:
         for cell in read_cells()
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
     ]
-    given = {name for body in bodies for name in notebook._list_assigned(body)}
+    given = {name for body in bodies for name in notebook_parameters._list_assigned(body)}
     assert {"settings", "found", "trained"} <= given
-    assert not given & set(classifier_notebook.ACCEPTED)
-
-
-def test_settings_are_all_told() -> None:
-    names = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert names <= set(classifier_notebook.ACCEPTED)
+    assert not given & set(list_values(ClassifierSettings()))

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import definitions
-from detectime import config, notebook, paths
+from detectime import config, notebook, notebook_parameters, paths
 from detectime.detection import manifest
 from detectime.errors import ConfigError
-from detectime.notebook import load_settings, read_parameters
+from detectime.notebook import load_settings
+from detectime.notebook_parameters import read_parameters, read_settings
+from detectime.review_notebook import ReviewSettings
 from detectime.storage.store import open_store
 
 OWN = "import pandas as pd\nfoo = 1"
@@ -99,7 +101,9 @@ def test_the_delivered_cell_is_a_parameter_cell() -> None:
     cells = json.loads((paths.NOTEBOOKS / paths.DATA_LOADER).read_text())["cells"]
     (cell,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     source = "".join(cell["source"])
-    assert read_parameters(*execute(source)) == dict.fromkeys(notebook._list_assigned(source)) | {"explore": True}
+    assert read_parameters(*execute(source)) == dict.fromkeys(notebook_parameters._list_assigned(source)) | {
+        "explore": True
+    }
     with pytest.raises(ConfigError, match="limits"):
         read_parameters(*execute(source.replace("limit:", "limits:")))
 
@@ -125,6 +129,22 @@ def test_explore_is_true_or_false(value: Any) -> None:
     for check in (load_settings, lambda names, cells: notebook.make_explorer(None, names, cells)):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=f"^explore = {value!r}: accepted: True, False$"):
             check({"explore": value, "images": "a", "labels": "b"}, ["", f"explore = {value!r}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"check_labels": "true"}, ReviewSettings(check_labels=True)),
+        ({"check_labels": "False", "reviewer": "true"}, ReviewSettings(reviewer="true")),
+        ({"output": 2026, "truth": Path("boxes")}, ReviewSettings("2026", truth="boxes")),
+        ({"truth": "null", "sample": "null", "by": None}, ReviewSettings()),
+    ],
+    ids=str,
+)
+def test_values_as_papermill_passes_them(given: dict[str, Any], read: ReviewSettings) -> None:
+    assert (
+        read_settings(ReviewSettings, given, ["\n".join(["# Parameters", *(f"{name} = 0" for name in given)])]) == read
+    )
 
 
 def test_a_deleted_parameter_has_no_value() -> None:
