@@ -40,12 +40,13 @@ class Measures:
         Rows `accuracy` and `macro_f1`, columns `value`, `low` and `high`, float64. Macro F1 is the mean F1 of the
         classes that occur among the evaluated samples or were predicted for one, as scikit-learn's
         ``f1_score(true, predicted, average="macro")``; in a draw, of those that occur or are predicted in it. The
-        limits are NaN if all samples are of one group.
+        limits are NaN if all draws are alike: all samples are of one group, or right, or wrong.
     per_class
         One row per class, in the order of the classes: `class_name`, `samples` and `groups` (int64), and `precision`,
         `recall`, `recall_low`, `recall_high`, `f1`, `f1_low`, `f1_high` (float64). A class of one group has no limits,
-        one without samples no recall, one that was never predicted no precision, and one with neither no F1: these are
-        NaN. F1 has its limits from the draws in which the class occurs.
+        nor has a measure that is the same in all draws, such as that of a class that is always right; one without
+        samples has no recall, one that was never predicted no precision, and one with neither no F1: these are NaN. F1
+        has its limits from the draws in which the class occurs.
     confusion
         Number of samples, int64: one row per class (`class_name`), one column per class that was predicted.
     samples, groups
@@ -97,7 +98,7 @@ def measure_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> Me
     per_class = _measure_classes(true, predicted, groups, names, drawn)
     # Macro F1 is without the classes that neither occur nor are predicted, whose F1 is NaN.
     values = {"accuracy": accuracy_score(true, predicted), "macro_f1": per_class["f1"].mean()}
-    rows = [(value, *resampling.compute_interval(drawn[name])) for name, value in values.items()]
+    rows = [(value, *_compute_interval(drawn[name])) for name, value in values.items()]
     overall = pd.DataFrame(rows, list(values), ["value", "low", "high"], np.float64)
     matrix = confusion_matrix(true, predicted, labels=range(len(names)))
     return Measures(
@@ -202,6 +203,12 @@ def _measure_counts(counts: Floats) -> dict[str, Floats]:
         }
 
 
+def _compute_interval(drawn: Floats) -> tuple[Floats, Floats]:
+    """Return the limits of draws; NaN where draws are alike, which says nothing of other groups."""
+    low, high = resampling.compute_interval(drawn)
+    return np.where(low == high, np.nan, low), np.where(low == high, np.nan, high)
+
+
 def _measure_classes(
     true: Integers, predicted: Integers, groups: NDArray[Any], names: list[str], drawn: Mapping[str, Floats]
 ) -> pd.DataFrame:
@@ -216,7 +223,7 @@ def _measure_classes(
     table = pd.DataFrame({"class_name": names, "samples": samples.astype(np.int64), "groups": count})
     table["precision"] = precision
     for measure, value in {"recall": recall, "f1": f1}.items():
-        low, high = (np.where(count < 2, np.nan, limit) for limit in resampling.compute_interval(drawn[measure]))
+        low, high = (np.where(count < 2, np.nan, limit) for limit in _compute_interval(drawn[measure]))
         table[measure], table[f"{measure}_low"], table[f"{measure}_high"] = value, low, high
     return table
 

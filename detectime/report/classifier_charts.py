@@ -28,6 +28,7 @@ _LEGEND = {"context square": "context square of the face", "bbox": "crop"}
 _FEW_EPOCHS = 30  # up to which each is marked
 _MOST_NUMBERS = 40  # classes up to which cells of a confusion matrix have room for numbers
 _WIDTH = 46  # characters of a line of a card
+_HOLLOW = "hollow: no interval, since all drawn groups say the same"
 _DPI = 80
 
 
@@ -254,6 +255,8 @@ def _use_crops(samples: pd.DataFrame) -> pd.DataFrame:
 def _draw_intervals(ax: Axes, rows: Floats, limits: Floats, colour: str, name: str) -> None:
     """Draw a point per row, and a line between its limits; hollow without limits. `limits`: value, low and high."""
     value, low, high = limits.T
+    if (np.isnan(low) & ~np.isnan(value)).any():
+        ax.figure.supxlabel(_HOLLOW, fontsize=8)
     ax.hlines(rows, low, high, color=colour, linewidth=2, alpha=0.6)
     inside = np.where(np.isnan(low), "white", colour).tolist()
     ax.scatter(value, rows, facecolors=inside, edgecolors=colour, s=36, label=name, zorder=3, clip_on=False)
