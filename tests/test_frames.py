@@ -25,6 +25,7 @@ from detectime.labels import frame_table, frames_csv, vocabulary
 from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.sources.folder import FolderSource
+from detectime.sources.names import fold_name
 from detectime.storage import run_tables, store
 
 HEADER = "frame_path,video_name,frame_id,class_name\n"
@@ -111,6 +112,9 @@ ROWS = HEADER + 'v1/1.jpg,"v,1",5,ok\n'
         pytest.param(ROWS.replace("5", "5.0").encode(), id="a number as pandas writes it"),
         pytest.param(ROWS.replace("\n", ",,\n").encode(), id="columns without name and value"),
         pytest.param(b',frame_path,video_name,frame_id,class_name\n0,v1/1.jpg,"v,1",5,ok\n', id="the index of pandas"),
+        pytest.param(ROWS.replace(",5,", ", 5 ,").encode(), id="blanks around a number"),
+        pytest.param(ROWS.replace(",5,", ",\u00a05,").encode(), id="a no-break space before a number"),
+        pytest.param((ROWS + ",,,\n,,,\n").encode(), id="rows without a value"),
     ],
 )
 def test_dialects(content: bytes, csv: Path, images: Path) -> None:
@@ -257,6 +261,20 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
             "the column frame_path is missing; did you mean 'Filename'\\? rename it to frame_path; it has",
             id="another name of a column",
         ),
+        pytest.param('<?xml version="1.0"?><annotations/>', r"this is XML, .*give it the ending \.xml", id="XML"),
+        pytest.param(b"ARROW1\0\0", r"an Arrow \(Feather\) file; write the table as csv", id="Feather"),
+        pytest.param(b"\x80\x04\x95\0", "a pickle of Python; write the table as csv", id="pickle"),
+        pytest.param(HEADER.replace(",", " "), "frame_path is missing; separate the columns by commas", id="blanks"),
+        pytest.param(
+            f'"{HEADER.strip()}"\n', "frame_path is missing; separate the columns by commas", id="quoted rows"
+        ),
+        pytest.param(
+            "frame_path,class_name\na,ok\n",
+            "video_name is missing; add it, the video or person of each frame, which a split must not divide; it has",
+            id="no groups",
+        ),
+        pytest.param(HEADER + "a.jpg, ,1,ok\n", "row 1: the video_name is empty", id="a blank as group"),
+        pytest.param(HEADER + "b.jpg,v,1,ok\n,,,\na.jpg,,1,ok\n", "is row 3: the video_name is empty", id="empty row"),
         pytest.param(
             "video,start,end,class_name\na.mp4,0,1,ok\n",
             "the column frame_path is missing; for videos rename 'video' to file; it has",
@@ -307,6 +325,14 @@ def test_rows_with_too_few_values_are_noted(csv: Path, images: Path) -> None:
     ]
 
 
+def test_rows_without_a_value_are_noted(csv: Path, images: Path) -> None:
+    table = read(csv, images, HEADER + ",,,\nv1/1.jpg,v,1,ok\n,,,\n")
+    assert table["frame_path"].tolist() == ["v1/1.jpg"]
+    assert [str(note) for note in table.attrs["notes"]] == [
+        "2 rows of the labels have no value, and are left out (the first: 'row 1')"
+    ]
+
+
 def test_columns_in_another_spelling_are_noted(csv: Path, images: Path) -> None:
     table = read(csv, images, HEADER.replace("frame_path", "Frame Path") + "v1/1.jpg,v,1,ok\n")
     (note,) = table.attrs["notes"]
@@ -331,6 +357,14 @@ FRAME = pd.DataFrame(
 )
 
 
+def test_numbers_of_any_size_are_text(images: Path) -> None:
+    rows = FRAME.assign(user=[2**128, None], frame_id=[1, 2**70])
+    with pytest.raises(TableError, match=f"the first is row 2: the frame_id is not a whole number .*'{2**70}'"):
+        frames_csv.read_frames_csv(rows, FolderSource(str(images)), LABELS)
+    table = frames_csv.read_frames_csv(rows.assign(frame_id=1), FolderSource(str(images)), LABELS)
+    assert table["user"].tolist() == [str(2**128), ""]
+
+
 @pytest.mark.parametrize("kind", ["DataFrame", "Parquet", "Parquet called csv"])
 def test_a_table_of_any_kind_is_the_csv(kind: str, csv: Path, images: Path) -> None:
     labels: Path | pd.DataFrame = FRAME
@@ -344,6 +378,10 @@ def test_a_table_of_any_kind_is_the_csv(kind: str, csv: Path, images: Path) -> N
         'v1/1.jpg,v1,1,ok,31,0.1,"[1, 2]",a\ngone.jpg,v2,2,mute,,2.5,,3\n',
     )  # fmt: skip
     pd.testing.assert_frame_equal(table, expected)
+    if kind == "DataFrame":
+        indexed = FRAME.set_index(["frame_path", "video_name"])
+        other = frames_csv.read_frames_csv(indexed, FolderSource(str(images)), LABELS)
+        pd.testing.assert_frame_equal(other[table.columns], table)
     is_same = table.attrs["labels_sha256"] == expected.attrs["labels_sha256"]
     assert is_same == (kind == "DataFrame")  # whose sha256 is that of the csv
 
@@ -431,6 +469,31 @@ def test_one_file_in_two_spellings_is_noted_or_refused(csv: Path, tmp_path: Path
     assert [note.kind for note in read(csv, images, text).attrs["notes"]] == ["respelled", "same_file"]
     text = HEADER + row.format(FORMS["NFD"], 1, "ok") + row.format(FORMS["NFC"], 2, "mute")
     assert "row 1: the frame has two classes, in two spellings of its name" in get_refusal(csv, images, text)
+    text = HEADER + row.format(FORMS["NFD"], 1, "ok") + row.format(FORMS["NFC"], 1, "ok").replace(",v,", ",w,")
+    assert "row 1: the frame has two groups, in two spellings of its name" in get_refusal(csv, images, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["at 5.04\u202fPM", "anna\u00a0b", "\u200eanna", "an\u200bna", "anna\u2060", "na\u00efve"]
+)
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_names_that_look_the_same_are_found(name: str, is_stored: bool, csv: Path, tmp_path: Path) -> None:
+    plain = fold_name(name)
+    stored, asked = (name, plain) if is_stored else (plain, name)
+    images = tmp_path / "named"
+    images.mkdir()
+    (images / f"{stored}.jpg").write_bytes(b"hello")
+    table = read(csv, images, HEADER + f"{asked}.jpg,v,1,ok\n")
+    assert (table["frame_path"].tolist(), table["on_disk"].tolist()) == ([f"{asked}.jpg"], [True])
+    assert [note.kind for note in table.attrs["notes"]] == ["respelled"] * (plain != name)
+    assert list(FolderSource(str(images)).read_frames([f"{asked}.jpg"])) == [(f"{asked}.jpg", b"hello")]
+
+
+def test_names_that_look_different_are_others() -> None:
+    assert (
+        len({fold_name(name) for name in ("a b", "a  b", "ab", "A b", "a_b", "\u0645\u200c\u0645", "\u0645\u0645")})
+        == 7
+    )
 
 
 def test_groups_that_differ_by_form_or_blanks_are_one(csv: Path, images: Path, tmp_path: Path) -> None:
@@ -439,9 +502,31 @@ def test_groups_that_differ_by_form_or_blanks_are_one(csv: Path, images: Path, t
     config = make_config(images=str(images), labels=str(csv), output=str(tmp_path / "run"))
     table = read_labels(config)
     assert table["video_name"].tolist() == [FORMS["NFD"]] * 3 + ["zo\u00eb", "ben"]
-    (note,) = table.attrs["notes"]
+    note, similar = table.attrs["notes"]
     assert (note.kind, note.count) == ("respelled_group", 2)
     assert "decomposed" in str(note)
+    assert (similar.kind, similar.count) == ("similar_group", 1)  # a capital
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "similar"),
+    [
+        (["12.0", "12", "12.00 "], 1, 0),  # as pandas writes a number beside empty values
+        (["anna b", "anna\u00a0b", "an\u200bna b"], 1, 0),
+        (["12", "012", "12.5"], 3, 1),
+        (["user_1", "User 01", "user-1"], 3, 2),
+        (["1_1", "11", "1_10", "v1", "v10"], 5, 0),
+        (["Anna", "Ann\u00e4", "Anne"], 3, 0),
+    ],
+)
+def test_groups_that_may_be_one_are_told(
+    names: list[str], groups: int, similar: int, csv: Path, images: Path, tmp_path: Path
+) -> None:
+    csv.write_text(HEADER + "".join(f"{k}.jpg,{name},{k},ok\n" for k, name in enumerate(names)))
+    table = read_labels(make_config(images=str(images), labels=str(csv), output=str(tmp_path / "run")))
+    assert table["video_name"].nunique() == groups
+    counts = {note.kind: note.count for note in table.attrs["notes"]}
+    assert (counts.get("similar_group", 0), counts.get("respelled_group", 0)) == (similar, len(names) - groups)
 
 
 def test_classes_that_differ_by_form_or_blanks_are_read(csv: Path, images: Path) -> None:
@@ -673,6 +758,9 @@ def test_left_out_frames_of_no_gesture_are_noted_apart(csv: Path, images: Path) 
         ("images/v1/1.jpg", "without 'images' in front"),
         ("data/images/v1/1.jpg", "without 'data/images' in front"),
         ("v1\\1.jpg", "with / instead of \\"),
+        ("C:\\Users\\Ann\\images\\v1\\1.jpg", "without 'C:/Users/Ann/images' in front"),
+        ("v%31/1.jpg", "with blanks and the like instead of %20"),
+        ("v3/1.jpg", "in other folders"),
         ("V1/1.JPG", "in another case"),
         ("v1/1.png", "with another ending"),
         ("v1/1", "with another ending"),

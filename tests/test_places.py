@@ -237,6 +237,14 @@ TOPS: dict[str, tuple[Mapping[str, Mapping[str, bytes]], Mapping[str, str | None
         {"a.zip": {"anna/1.jpg": JPEG}, "b.zip": {"bob/1.jpg": PNG}},
         {"1.jpg": None, "bob/1.jpg": "bob/1.jpg"},
     ),
+    "files that are no images beside the folder": (
+        {"a.zip": {"My Set/anna/1.jpg": JPEG, "My Set/ben/1.jpg": PNG, "readme.txt": b"x", "labels.csv": b"x"}},
+        {"anna/1.jpg": "My Set/anna/1.jpg", "My Set/ben/1.jpg": "My Set/ben/1.jpg", "labels.csv": "labels.csv"},
+    ),
+    "images beside the folder": (
+        {"a.zip": {"My Set/anna/1.jpg": JPEG, "x.jpg": PNG}},
+        {"anna/1.jpg": None, "x.jpg": "x.jpg"},
+    ),
     "another spelling too": (
         {"a.zip": {"x/Zoe\u0308.jpg": JPEG, "x/b.jpg": PNG}},
         {"Zo\u00eb.jpg": "x/Zoe\u0308.jpg", "x/Zo\u00eb.jpg": "x/Zoe\u0308.jpg", "b.jpg ": "x/b.jpg"},

@@ -110,6 +110,11 @@ def test_spans_in_frames(tmp_path: Path) -> None:
     table = read(None)
     assert table["frame_id"].tolist() == [*range(50, 60)]
     assert {"past_the_end", "no_frame", "span_unit"} <= {note.kind for note in table.attrs["notes"]}
+    labels.write_text("file,start_frame,end_frame,class_name\na.mp4,70,80,mute\n")
+    with pytest.raises(
+        TableError, match=r"no span contains a frame of its video; the first is row 1, a.mp4 70–80, in fr"
+    ):
+        read(None)
     labels.write_text("file,start_frame,end_frame,class_name\na.mp4,0.5,9,ok\n")
     with pytest.raises(TableError, match="start and end must be whole numbers of frames, or empty"):
         read(None)
@@ -134,7 +139,10 @@ def test_spans_in_frames(tmp_path: Path) -> None:
         ("video,start,end,class_name\na.mp4,0,1,ok\n", "column file is missing; did you mean 'video'"),
         ("file,start,end,gesture\na.mp4,0,1,ok\n", "column class_name is missing; did you mean 'gesture'"),
         ("file,class_name\na.JPG,ok\n", "the file is an image; list images in a csv with frame_path"),
-        ("file,start,end,class_name\na.mp4,0:01,0:02,ok\n", "start and end must be seconds, such as 12.5, or empty"),
+        (
+            "file,start,end,class_name\na.mp4,0:01,0:02,ok\n",
+            "start and end must be seconds, such as 12.5 (not 12,5 or 0:12.5), or empty",
+        ),
     ],
 )
 def test_a_csv_of_videos_is_refused_with_the_remedy(text: str, reason: str, tmp_path: Path) -> None:
@@ -258,7 +266,12 @@ def test_the_end_of_a_late_video_is_that_of_players(tmp_path: Path) -> None:
         ("first_picture", 3): ["late_pictures"],
         ("first_picture", 3.1): ["past_the_end", "late_pictures"],
     }
-    assert [note.kind for note in read_spans(path, "a.mp4,0,1,ok\n").attrs["notes"]] == ["no_frame", "late_pictures"]
+    notes = read_spans(path, "a.mp4,0,1,ok\na.mp4,3,4,ok\n").attrs["notes"]
+    assert [note.kind for note in notes] == ["no_frame", "late_pictures"]
+    with pytest.raises(
+        TableError, match=r"no span contains a frame .*; 1 video begins with its sound, .* set data\.span_zero"
+    ):
+        read_spans(path, "a.mp4,0,1,ok\n")
 
 
 @pytest.mark.parametrize(("every", "numbers"), [("0.5 s", [0, 13, 25, 38, 50, 63]), (30, [0, 30, 60])])

@@ -37,6 +37,11 @@ _OTHER_FILES = (
     (b"%PDF", "a PDF; provide the table as csv, in UTF-8"),
     (b"\xff\xd8\xff", "a JPEG image; set `images` to images, and `labels` to the table with their classes"),
     (b"\x89PNG", "a PNG image; set `images` to images, and `labels` to the table with their classes"),
+    (b"ARROW1", "an Arrow (Feather) file; write the table as csv or Parquet"),
+    (b"\x89HDF", "an HDF5 file; write the table as csv or Parquet"),
+    (b"\x93NUMPY", "an array of NumPy; write the table as csv or Parquet"),
+    (b"\x80\x04\x95", "a pickle of Python; write the table as csv or Parquet"),
+    (b"\x80\x05\x95", "a pickle of Python; write the table as csv or Parquet"),
     (b"SQLite format 3", "a database; export the table as csv, in UTF-8"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file; run `git lfs pull`"),
 )
@@ -86,6 +91,11 @@ def recognise_table(file: CsvFile, path: str | os.PathLike[str]) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text and len(head) < _HEAD:
         raise TableError(f"{where}: this file is empty; set `labels` to the csv with the labels")
+    if text.startswith(b"<?xml"):
+        raise TableError(
+            f"{where}: this is XML, not a csv file; if it holds annotations of CVAT, give it the ending .xml, and for "
+            "those of VOC set `labels` to their folder"
+        )
     if text.startswith((b"{", b"[")):
         raise TableError(
             f"{where}: this is JSON, not a csv file; if it holds annotations, set `labels_type` to their format, as "

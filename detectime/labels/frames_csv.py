@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from detectime.labels.columns import add_listing, number_classes, set_attrs
-from detectime.labels.names import note_repeated_ids, restore_class_names
+from detectime.labels.names import fold_group, note_repeated_ids, restore_class_names
 from detectime.labels.table_files import LabelTable, describe_table, read_table
 from detectime.labels.tables import find_faults, refuse_rows, rename_reserved_columns
 from detectime.notes import Note, note_found
@@ -75,7 +75,7 @@ def read_frames_csv(
     rows, repeated = _drop_repeated(rows)
     notes += [*renamed, *restore_class_names(rows, labels)]
     _check_rows(rows, describe_table(labels_csv), labels)
-    numbers = pa.array(rows["frame_id"])
+    numbers = pc.utf8_trim_whitespace(pa.array(rows["frame_id"]))
     if pc.any(pc.match_substring(numbers, ".")).as_py():  # pandas writes 1.0 beside empty values
         numbers = pc.replace_substring_regex(numbers, r"\.0+$", "")
     rows["frame_id"] = numbers.cast(pa.int64()).to_numpy()
@@ -106,16 +106,20 @@ def _drop_repeated(rows: pd.DataFrame) -> tuple[pd.DataFrame, Sequence[str] | pd
 
 
 def _note_same_file(table: pd.DataFrame, positions: pa.Array, where: str) -> list[Note]:
-    """Note rows that name the file of an earlier row in another spelling; refuse them if their classes differ."""
+    """Note rows that name the file of an earlier row in another spelling; refuse them if class or group differ."""
     known = positions.drop_null()
     if pc.count_distinct(known).as_py() == len(known):
         return []
-    rows = table[["frame_path", "class_name"]].assign(file=positions.to_pandas()).dropna()
+    rows = table[["frame_path", "video_name", "class_name"]].assign(file=positions.to_pandas()).dropna(subset="file")
     shared = rows[rows["file"].duplicated(keep=False)]
-    has_two_classes = shared.groupby("file")["class_name"].transform("nunique") > 1
-    is_wrong = pd.Series(False, index=table.index)
-    is_wrong[shared.index] = has_two_classes
-    refuse_rows(table, {"the frame has two classes, in two spellings of its name": is_wrong}, COLUMNS, where)
+    shared = shared.assign(video_name=shared["video_name"].map(fold_group))
+    faults = {}
+    for column, what in (("class_name", "classes"), ("video_name", "groups")):
+        has_two = shared.groupby("file")[column].transform("nunique") > 1
+        faults[f"the frame has two {what}, in two spellings of its name"] = has_two.reindex(
+            table.index, fill_value=False
+        )
+    refuse_rows(table, faults, COLUMNS, where)
     again = shared.loc[shared["file"].duplicated(), "frame_path"].tolist()
     one, many = "row names the file of an earlier row", "rows name the file of an earlier row"
     return note_found("same_file", again, f"{one} in another spelling", f"{many} in another spelling")
@@ -130,7 +134,7 @@ def _check_rows(table: pd.DataFrame, where: str, labels: Mapping[str, int]) -> N
     class_counts = table[is_repeated].groupby("frame_path")["class_name"].nunique()
     has_two_classes = is_repeated & frame_path.isin(class_counts.index[class_counts > 1])
     faults = find_faults(table, "frame_path", labels) | {
-        "the frame_id is not a whole number": ~table["frame_id"].str.fullmatch(r"-?[0-9]{1,18}(\.0+)?"),
+        "the frame_id is not a whole number": ~table["frame_id"].str.fullmatch(r"\s*-?[0-9]{1,18}(\.0+)?\s*"),
         "the frame has two classes": has_two_classes,
         "the frame appears twice, with another video_name, frame_id or column": is_repeated & ~has_two_classes,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -11,6 +12,11 @@ import pyarrow.compute as pc
 from detectime.labels.class_names import ClassNames
 from detectime.notes import Note, note_found
 from detectime.sources.names import find_odd_names, fold_name, show_name
+
+_WHOLE_FLOAT = r"^(-?[0-9]+)\.0+$"
+_SIMILAR = ((r"[^\pL\pM\pN]+", "_"), (r"(^|[^0-9])0+([0-9])", r"\1\2"))
+"""What is replaced in the names of groups that people may take for one."""
+_MOST_GROUPS = 100_000  # where each file is a group, there are no persons to tell apart
 
 
 def restore_class_names(rows: pd.DataFrame, labels: Mapping[str, int]) -> list[Note]:
@@ -45,7 +51,8 @@ def restore_class_names(rows: pd.DataFrame, labels: Mapping[str, int]) -> list[N
 def unify_groups(table: pd.DataFrame) -> list[Note]:
     """Make groups that differ by Unicode form or blanks alone one group, in the first spelling; note which.
 
-    A split would divide one person otherwise.
+    A split would divide one person otherwise. ``12.0``, as pandas writes 12 in a column with empty values, is 12.
+    Groups that differ by a little more, and may yet be one person, are noted.
 
     Parameters
     ----------
@@ -54,33 +61,68 @@ def unify_groups(table: pd.DataFrame) -> list[Note]:
 
     Examples
     --------
-    >>> table = pd.DataFrame({"video_name": ["Zoe\\u0308", "Zo\\u00eb ", "ben"]})
+    >>> table = pd.DataFrame({"video_name": ["Zoe\\u0308", "Zo\\u00eb ", "ben_1", "Ben 01"]})
     >>> notes = unify_groups(table)
-    >>> notes[0].count, table["video_name"].nunique()
-    (1, 2)
+    >>> [(note.kind, note.count) for note in notes], table["video_name"].nunique()
+    ([('respelled_group', 1), ('similar_group', 1)], 3)
     """
     names = pc.unique(pa.array(table["video_name"], pa.large_string(), from_pandas=True))
     odd = names.take(find_odd_names(names.cast(pa.large_binary()))).to_pylist()
+    odd += names.filter(pc.match_substring_regex(names, _WHOLE_FLOAT)).to_pylist()
     if not odd:
-        return []
-    ordered = names.to_pylist()
-    wanted = {fold_name(name) for name in odd}
+        return _note_similar(names)
+    wanted = set(map(fold_group, odd))
     first: dict[str, str] = {}
     merged: dict[str, str] = {}
-    for name in ordered:
-        folded = fold_name(name)
+    for name in names.to_pylist():
+        folded = fold_group(name)
         if folded in wanted:
             other = first.setdefault(folded, name)
             if other != name:
                 merged[name] = other
-    if not merged:
+    table["video_name"] = table["video_name"].replace(merged) if merged else table["video_name"]
+    why = "Unicode form, blanks or .0 behind a number alone"
+    one = f"video_name differs from another by {why}: they are one group"
+    many = f"video_names differ from another by {why}: they are one group each"
+    shown = [f"{show_name(old)} -> {show_name(new)}" for old, new in merged.items()]
+    left = pa.array([name for name in names.to_pylist() if name not in merged], names.type)
+    return [*note_found("respelled_group", shown, one, many), *_note_similar(left)]
+
+
+def fold_group(name: str) -> str:
+    """Return what the name of a group has in common with its other spellings: see `unify_groups`.
+
+    Examples
+    --------
+    >>> fold_group("12.0 ")
+    '12'
+    """
+    return re.sub(_WHOLE_FLOAT, r"\1", fold_name(name))
+
+
+def _note_similar(names: pa.Array) -> list[Note]:
+    """Note groups that people may take for one."""
+    if len(names) > _MOST_GROUPS:
         return []
-    table["video_name"] = table["video_name"].replace(merged)
-    one = "video_name differs from another by Unicode form or blanks alone: they are one group"
-    many = "video_names differ from another by Unicode form or blanks alone: they are one group each"
-    return note_found(
-        "respelled_group", [f"{show_name(old)} -> {show_name(new)}" for old, new in merged.items()], one, many
+    keys = pc.utf8_lower(pc.utf8_normalize(names, "NFC"))
+    for pattern, other in _SIMILAR:
+        keys = pc.replace_substring_regex(keys, pattern, other)
+    codes = keys.dictionary_encode()
+    if len(codes.dictionary) == len(names):
+        return []
+    pairs = pd.DataFrame({"code": codes.indices.to_numpy(), "name": names.to_pylist()})
+    pairs["first"] = pairs.groupby("code")["name"].transform("first")
+    others = pairs[pairs["code"].duplicated()]
+    shown = [
+        f"{show_name(name)}, like {show_name(first)}"
+        for name, first in zip(others["name"], others["first"], strict=True)
+    ]
+    why = "case, leading zeros or separators alone"
+    one = f"video_name differs from another by {why}, and is a group of its own; if both are one, write them in one way"
+    many = (
+        f"video_names differ from others by {why}, and are groups of their own; if two are one, write them in one way"
     )
+    return note_found("similar_group", shown, one, many)
 
 
 def note_repeated_ids(table: pd.DataFrame) -> list[Note]:

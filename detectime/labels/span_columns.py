@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 from detectime.labels.csv_files import normalize_column
 from detectime.notes import shorten_text
-from detectime.settings import suggest_name
 
 WORDS = (("start", "end"), ("start", "stop"), ("begin", "end"), ("begin", "stop"), ("from", "to"), ("onset", "offset"))
 """What the two columns are called."""
 
+_SECONDS = ("s", "sec", "secs", "second", "seconds")
+_MILLISECONDS = ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds")
+_NUMBERS = ("idx", "index", "no", "nr", "num", "number")
 UNITS = {
-    "seconds": ("", "time", "t", "s", "sec", "secs", "second", "seconds"),
-    "milliseconds": ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"),
-    "frames": ("frame", "frames"),
+    "seconds": ("", "time", "t", *_SECONDS, *(f"time_{unit}" for unit in (*_SECONDS, "ss_msec"))),  # the last: of ELAN
+    "milliseconds": (*_MILLISECONDS, *(f"time_{unit}" for unit in _MILLISECONDS)),
+    "frames": ("frame", "frames", *(f"frame_{word}" for word in _NUMBERS)),
 }
-"""What may stand before or behind either word: ``start_time``, ``t_start``, ``end_frame``."""
+"""What may stand before or behind either word: ``start_time``, ``t_start``, ``Start Time (s)``, ``end_frame``."""
 
 _OTHER_WORDS = frozenset(
     "von bis ab anfang ende beginn debut fin inicio inizio fine inicial final span segment interval range zeit tiempo "
@@ -42,8 +44,8 @@ _WEAK = frozenset(
         "ms",
         "at",
         "id",
-        *UNITS["seconds"][3:],
-        *UNITS["milliseconds"],
+        *_SECONDS,
+        *_MILLISECONDS,
     ]
 )
 _COUNTS = frozenset(
@@ -51,6 +53,7 @@ _COUNTS = frozenset(
     "x y lat lon distance".split()
 )
 """Words of columns about a whole video or a person, such as ``frame_rate``."""
+_DURATIONS = frozenset(["duration", "dur", "length"])
 _TYPO = 0.82  # similarity above which a column is taken for a misspelt one
 _SHORTEST = 4  # letters of a name in which a typo can be told
 
@@ -202,9 +205,11 @@ def _explain(
     if starts or ends:
         (there, wanted), lacking = ((starts[0], "end"), "end") if starts else ((ends[0], "start"), "start")
         hint = f"did you mean {wanted!r} by {shorten_text(similar[0])}? " if similar else ""
+        durations = [name for name in names if not _DURATIONS.isdisjoint(normal[name].split("_"))]
+        if starts and durations and not similar:
+            hint = f"add one, which is {shorten_text(there)} plus {shorten_text(durations[0])}; "
         return f"{shorten_text(there)} is there, but no column for the {lacking}; {hint}{accepted}"
     listed = " and ".join(shorten_text(name) for name in similar[:2])
-    guess = suggest_name(normal[similar[0]], ["start", "end", "start_time", "end_time", "start_frame", "end_frame"])
-    meant = guess.partition("accepted")[0].strip() or "did you mean 'start' and 'end'?"
+    pair = "'start_frame' and 'end_frame'" if "frame" in normal[similar[0]] else "'start' and 'end'"
     whole = "if each row is about a whole video, rename or remove it"
-    return f"{listed} may say when something is; {meant} {accepted}; {whole}"
+    return f"{listed} may say when something is; did you mean {pair}? {accepted}; {whole}"

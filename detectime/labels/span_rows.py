@@ -171,7 +171,7 @@ def check_rows(
         pd.to_numeric(times[column].where(are_times, "").replace("", value)) * _SCALES[unit]
         for column, value in _IF_EMPTY.items()
     )
-    accepted = "whole numbers of frames" if unit == "frames" else f"{unit}, such as 12.5"
+    accepted = "whole numbers of frames" if unit == "frames" else f"{unit}, such as 12.5 (not 12,5 or 0:12.5)"
     are_images = rows["file"].str.strip().str.lower().str.endswith(_IMAGE_SUFFIXES)
     faults = find_faults(rows, "file", labels) | {
         "the file is an image; list images in a csv with frame_path": are_images,
@@ -221,7 +221,7 @@ def _find_overlaps(rows: pd.DataFrame, start: pd.Series, end: pd.Series, values:
         other = next((k for k in overlapping if groups[k] != groups[row]), None)
         if other is not None:
             what = "class" if classes[other] != classes[row] else "value in a further column"
-            reasons[row] = f"the span overlaps row {other + 1}, which has another {what}"
+            reasons[row] = f"the span overlaps row {rows.index[other] + 1}, which has another {what}"
         # Keep the row that ends last, and the last of the other groups: if any overlaps the next row, one of them does.
         latest, *others = sorted([*overlapping, row], key=lambda k: -ends[k])
         open_rows = [latest, *[k for k in others if groups[k] != groups[latest]][:1]]

@@ -111,6 +111,13 @@ def read_spans(
     start, end = check_rows(rows, unit, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])
     found = _find_frames(rows, start, end, unit, indexes, every, span_zero)
+    late = _note_late_pictures(found.of_late_pictures, indexes, span_zero)
+    if len(found.without_frames) == len(rows):
+        raise TableError(
+            f"{describe_table(labels_csv)}: no span contains a frame of its video; the first is "
+            f"{_format_span(rows, 0)}, in {unit}: columns start and end are in seconds, start_ms and end_ms in "
+            f"milliseconds, start_frame and end_frame in frames{''.join(f'; {note}' for note in late)}"
+        )
     table = _build_table(rows, kept, found, videos)
     is_repeated = table["frame_path"].duplicated()
     repeated = table["frame_path"][is_repeated]
@@ -118,7 +125,6 @@ def read_spans(
     files = pa.array(map(os.fsencode, indexes), pa.binary())
     positions = listing.find(files)
     notes += [*listing.note_respelled(files, positions), *listing.note_misplaced(files, positions)]
-    late = _note_late_pictures(found.of_late_pictures, indexes, span_zero)
     notes += [*found.list_notes(rows), *late, *_note_damage(indexes)]
     set_attrs(table, listing, positions, sha256, repeated, notes)
     return table
@@ -324,4 +330,5 @@ def _describe_holes(holes: Sequence[Hole]) -> str:
 
 def _format_span(rows: pd.DataFrame, row: int) -> str:
     file, start, end = rows[["file", "start", "end"]].iloc[row]
-    return f"row {row + 1}, {file} {start}–{end}" if start or end else f"row {row + 1}, {file}"
+    where = f"row {rows.index[row] + 1}, {file}"
+    return f"{where} {start}–{end}" if start or end else where

@@ -40,12 +40,20 @@ OTHER_SPELLING = ("column is read in another spelling", "columns are read in ano
 _VIDEOS = ("video", "videos", "video_path", "clip", "movie")
 _SIMILAR = {
     "frame_path": ("path", "filepath", "filename", "file", "image", "img", "images", "frame"),
-    "file": (*_VIDEOS, "filename", "path", "filepath"),
+    "file": ("file", *_VIDEOS, "filename", "path", "filepath"),
     "video_name": ("video", "person", "user", "subject", "group", "clip", "sequence"),
     "frame_id": ("frame", "number", "index", "id"),
     "class_name": ("class", "label", "gesture", "category", "target", "name"),
 }
 """Words in the names of columns that may be meant by one that is needed."""
+_MEANINGS = {
+    "frame_path": "the file of each frame, relative to `images`",
+    "file": "the file of each video, relative to `images`",
+    "video_name": "the video or person of each frame, which a split must not divide",
+    "frame_id": "a whole number for each frame, such as its number in the video",
+    "class_name": "the class of each row",
+}
+"""What a column that is needed holds."""
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _MAX_SHOWN = 20  # names that a message lists
 
@@ -68,7 +76,7 @@ def read_columns(table: LabelTable) -> list[str]:
     ['file', 'start', 'end', 'class']
     """
     if isinstance(table, pd.DataFrame):
-        return [str(name).strip() for name in table.columns]
+        return [str(name).strip() for name in _include_index(table).columns]
     with _explain_file_errors(table), _open_file(table) as file:
         if recognise_table(file, table) == "parquet":
             return _list_parquet_columns(pq.ParquetFile(file).schema_arrow)
@@ -83,7 +91,7 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     Parameters
     ----------
     table
-        The file or DataFrame. The index of a DataFrame is not read.
+        The file or DataFrame, whose index is read as far as it has names that no column has.
     needed
         Columns that it must have. One in another spelling, such as ``Frame Path`` for ``frame_path``, is understood.
 
@@ -109,12 +117,13 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     """
     short: list[Note] = []
     if isinstance(table, pd.DataFrame):
+        table = _include_index(table)
         _check_unique([str(name).strip() for name in table.columns], "the DataFrame")
         try:
             rows = _convert_to_text(_convert_frame(table), "the DataFrame")
         except TableError:
             raise
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             reason = " ".join(str(error).split())
             raise TableError(f"the DataFrame: a column holds neither text, numbers nor times: {reason}") from error
         digest = hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogatepass")).hexdigest()
@@ -129,11 +138,12 @@ def read_table(table: LabelTable, needed: Sequence[str]) -> tuple[pd.DataFrame, 
     why = "called almost as one that is read"
     notes += note_found("similar_columns", alike, f"further column is {why}", f"further columns are {why}")
     rows, unnamed = _name_columns(rows)
+    rows, blank = _drop_blank_rows(rows)
     _check_unique(list(rows.columns), where)
     if rows.empty:
         raise TableError(f"{where}: the table has no rows")
     rows.attrs = {"labels_sha256": digest}
-    return rows, [*notes, *unnamed, *short]
+    return rows, [*notes, *unnamed, *blank, *short]
 
 
 def hash_labels(table: LabelTable) -> str:
@@ -242,16 +252,21 @@ def _list_parquet_columns(schema: pa.Schema) -> list[str]:
     return [name.strip() for name in schema.names if not name.startswith("__index_level_")]
 
 
+def _include_index(table: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in table.index.names if name is not None and name not in table.columns]
+    return table.reset_index(names) if names else table
+
+
 def _convert_frame(table: pd.DataFrame) -> pa.Table:
     try:
         return pa.Table.from_pandas(table, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError):  # a column of mixed types
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):  # a column of mixed types, or of huge numbers
         plain = table.copy(deep=False)
         for position in range(len(table.columns)):
             column = table.iloc[:, position]
             try:
                 pa.array(column, from_pandas=True)
-            except (pa.ArrowException, TypeError, ValueError):
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
                 if pd.api.types.is_object_dtype(column.dtype):
                     plain.isetitem(position, [None if value is None else str(value) for value in column])
         return pa.Table.from_pandas(plain, preserve_index=False)
@@ -328,6 +343,16 @@ def _name_columns(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
     ]
 
 
+def _drop_blank_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
+    """Drop rows without any value, as spreadsheets write below a table."""
+    if rows.empty or not (rows.iloc[:, 0] == "").any():
+        return rows, []
+    is_blank = (rows == "").all(axis=1)
+    shown = [f"row {row + 1}" for row in rows.index[is_blank]]
+    one, many = "row of the labels has no value, and is left out", "rows of the labels have no value, and are left out"
+    return rows[~is_blank], note_found("blank_rows", shown, one, many)
+
+
 def _find_free_name(name: str, taken: Sequence[str]) -> str:
     while name in taken:
         name += "_"
@@ -340,20 +365,25 @@ def _check_needed(names: Sequence[str], needed: Sequence[str], where: str) -> No
         if column not in names:
             present = ", ".join(shorten_text(name) for name in names[:_MAX_SHOWN])
             raise TableError(
-                f"{where}: the column {column} is missing; {_suggest(column, names)}it has {present or 'none'}"
+                f"{where}: the column {column} is missing; {_suggest(column, names)}; it has {present or 'none'}"
             )
 
 
 def _suggest(column: str, names: Sequence[str]) -> str:
-    """Return which column may be meant by one that is missing, as the beginning of a sentence; empty if none may be."""
+    """Return what to do about a column that is missing."""
+    if len(names) == 1:
+        return "separate the columns by commas, semicolons or tabs"
     words = _SIMILAR.get(column, ())
     videos = [name for name in names if normalize_column(name) in _VIDEOS]
     if column == "frame_path" and videos:
-        return f"for videos rename {shorten_text(videos[0])} to file; "
-    names = [name for name in names if name not in _SIMILAR]  # which are needed themselves
+        return f"for videos rename {shorten_text(videos[0])} to file"
+    others = _SIMILAR.keys() - ({"video_name"} if column == "file" else ())  # which are needed themselves
+    names = [name for name in names if name not in others]
     similar = [name for name in names if any(word in normalize_column(name).split("_") for word in words)]
     similar += difflib.get_close_matches(column, [name for name in names if name], n=1)
-    return f"did you mean {shorten_text(similar[0])}? rename it to {column}; " if similar else ""
+    if similar:
+        return f"did you mean {shorten_text(similar[0])}? rename it to {column}"
+    return f"add it, {_MEANINGS[column]}"
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:

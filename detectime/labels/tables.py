@@ -90,7 +90,7 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     ...     print(f"{rows_with_it.tolist()} {fault}")
     [False, False] the file is empty
     [False, False] the file is absolute; it must be relative to the images folder
-    [True, False] the file contains `..` or `.`; it must not leave the images folder
+    [True, False] the file has a part `..` or `.`; write it without, relative to the images folder
     [False, False] the file has an empty part
     [False, True] the class_name is not a label; accepted: ok, or add it to `labels` in config.yml
     """
@@ -99,13 +99,13 @@ def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int])
     faults = {
         f"the {name} is empty": paths == "",
         f"the {name} is absolute; it must be relative to the images folder": paths.str.startswith("/"),
-        f"the {name} contains `..` or `.`; it must not leave the images folder": paths.str.contains(
+        f"the {name} has a part `..` or `.`; write it without, relative to the images folder": paths.str.contains(
             r"(?:^|/)\.{1,2}(?:/|$)", regex=True
         ),
         f"the {name} has an empty part": paths.str.contains("//", regex=False) | paths.str.endswith("/"),
     }
     if "video_name" in rows:
-        faults["the video_name is empty"] = rows["video_name"] == ""
+        faults["the video_name is empty"] = rows["video_name"].str.strip() == ""
     is_unknown = ~rows["class_name"].isin(list(labels))
     first = rows["class_name"].iloc[int(is_unknown.to_numpy().argmax())] if is_unknown.any() else ""
     accepted = f"accepted: {', '.join(labels)}, or add it to `labels` in config.yml"

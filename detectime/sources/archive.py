@@ -43,7 +43,7 @@ class ArchiveSource:
     A frame's path is that of the member in the archive, with one exception: if all members of ``train_data1.zip`` lie
     in folders below ``train_data1/`` or ``train_data/``, that first folder is left out. So is what macOS adds
     (``__MACOSX/``). ``tools/unpack.py`` does the same. Where a frame_path names no member, it is found with and without
-    a folder that holds all members (`list_top_folders`), and in another spelling (`names.fold_name`).
+    a folder that holds all images (`list_top_folders`), and in another spelling (`names.fold_name`).
 
     If an archive holds a path twice, the last member counts, as in unpacking; two archives that hold the same path are
     refused. A link to a member of the same archive is a frame of that content; other links, and members whose path has
@@ -100,7 +100,7 @@ class ArchiveSource:
         return notes
 
     def list_top_folders(self) -> tuple[str, ...]:
-        """Return the folders that hold all members of an archive: a frame_path may begin with one, or not.
+        """Return the folders that hold all images of an archive: a frame_path may begin with one, or not.
 
         Raises
         ------

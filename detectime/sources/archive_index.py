@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from detectime.images import UnreadableImageError
 from detectime.sources.contract import RefusedSourceError, SourceError
-from detectime.sources.file_kinds import FileKind, recognise_file
+from detectime.sources.file_kinds import FileKind, choose_image_names, recognise_file
 from detectime.sources.tar_members import list_segments, list_tar, read_tar_member
 from detectime.sources.zip_members import encode_name, find_method, list_zip, read_zip_member
 from detectime.storage import name_index
@@ -374,7 +374,7 @@ def _list_top_folders(
 ) -> tuple[str, ...]:
     """Return the folders that a frame_path may have in front, or not.
 
-    They are those that were left out of the paths; those that all members lie in; the name of a single archive, into
+    They are those that were left out of the paths; those that all images lie in; the name of a single archive, into
     whose folder Windows unpacks it; and, of several archives each of which has one folder of its own, these folders, if
     no path without them means two members.
     """
@@ -396,7 +396,9 @@ def _list_top_folders(
 
 
 def _list_common_folders(names: pa.ChunkedArray) -> list[str]:
-    """Return the folder that all names lie in, then the one in that, and so on: ``a/``, ``a/b/``."""
+    """Return the folder that all images lie in, then the one in that, and so on: ``a/``, ``a/b/``."""
+    is_image = choose_image_names(names)
+    names = names.filter(is_image) if pc.any(is_image).as_py() else names
     folders: list[str] = []
     if not len(names):
         return folders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import urllib.parse
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from detectime.sources.contract import RefusedSourceError, Source, SourceError
 from detectime.sources.names import FoldedNames, find_odd_names, fold_name, show_name
 
 _NAMES_SHOWN = 20  # of files that a table does not name
+_FOLDERS_TRIED = 8  # in front of a name, in which it may be found
 _CHUNK = 100_000  # files that exist as Python objects at a time
 
 
@@ -181,18 +183,29 @@ class Listing:
 
 def _list_other_forms(names: pa.Array, listed: pa.Array) -> Iterator[tuple[str, pa.Array, pa.Array]]:
     """Yield other forms of names and of listed names that may be equal, and what is said of them."""
-    first = os.fsdecode(names[0].as_py())
-    yield "with / instead of \\", pc.replace_substring(names, "\\", "/"), listed
-    for depth in range(1, 3):
-        folder = "/".join(first.split("/")[:depth])
-        yield f"without {folder!r} in front", pc.replace_substring_regex(names, rf"^(?:[^/]*/){{{depth}}}", ""), listed
+    slashed = pc.replace_substring(names, "\\", "/")
+    yield "with / instead of \\", slashed, listed
+    folders = os.fsdecode(slashed[0].as_py()).split("/")[:_FOLDERS_TRIED]
+    for depth in range(1, len(folders)):
+        folder = "/".join(folders[:depth])
+        yield (
+            f"without {folder!r} in front",
+            pc.replace_substring_regex(slashed, rf"^(?:[^/]*/){{{depth}}}", ""),
+            listed,
+        )
     top = pc.unique(pc.replace_substring_regex(listed, "(?s)/.*", ""))
     if len(top) == 1:
         folder = os.fsdecode(top[0].as_py())
         yield f"with {folder!r} in front", pc.binary_replace_slice(names, 0, 0, top[0].as_py() + b"/"), listed
     yield "with another ending", *(pc.replace_substring_regex(each, r"(?s)\.[^./]*$", "") for each in (names, listed))
+    if pc.any(pc.match_substring(names, "%")).as_py():
+        plain = [urllib.parse.unquote_to_bytes(name) for name in names.to_pylist()]
+        yield "with blanks and the like instead of %20", pa.array(plain, pa.binary()), listed
     with contextlib.suppress(pa.ArrowInvalid):  # names that are not UTF-8
         yield "in another case", *(pc.utf8_lower(each.cast(pa.string())) for each in (names, listed))
+    own, others = (pc.replace_substring_regex(each, r"(?s)^.*/", "") for each in (slashed, listed))
+    counts = pc.value_counts(others)
+    yield "in other folders", own, counts.field("values").filter(pc.equal(counts.field("counts"), 1))
 
 
 def list_source(source: Source) -> Listing:

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_BLANKS = "\u200b\ufeff"  # no whitespace to Python, and invisible
+_INVISIBLE = (0xAD, 0x61C, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+_JOINERS = "\u200c\u200d"  # invisible too, but inside a word they make another one
+_BLANKS = (0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+_PLAIN = dict.fromkeys(_INVISIBLE, None) | dict.fromkeys(_BLANKS, " ")
+"""What becomes of characters that cannot be seen, or not told from a blank: as macOS has before PM in the time."""
 _ODD_BYTES = r"[^\x20-\x7e]|(?:^|/) | (?:/|$)"
 """What a name has whose folded form may be another name; applied to bytes."""
 
@@ -17,7 +21,8 @@ def fold_name(name: str) -> str:
     """Return what a name has in common with its other spellings.
 
     macOS and Windows hand out names in different Unicode forms: ``ë`` as one character, or as ``e`` with a mark. Blanks
-    at the ends of a name cannot be seen. Case, and blanks inside, make another name.
+    at the ends of a name cannot be seen, nor can characters without width, and no-break spaces look like others. Case,
+    and the number of blanks inside, make another name.
 
     Parameters
     ----------
@@ -27,21 +32,23 @@ def fold_name(name: str) -> str:
     Returns
     -------
     str
-        The name in the form NFC, each part without blanks at its ends.
+        The name in the form NFC, with plain blanks, each part without blanks at its ends.
 
     Examples
     --------
     >>> fold_name("Zoe\\u0308 /1.jpg") == "Zo\\u00eb/1.jpg"
     True
+    >>> fold_name("5.04\\u202fPM.png"), fold_name("an\\u200bna")
+    ('5.04 PM.png', 'anna')
     """
-    parts = (name if name.isascii() else unicodedata.normalize("NFC", name)).split("/")
-    return "/".join(_strip_blanks(part) for part in parts)
+    plain = name if name.isascii() else unicodedata.normalize("NFC", name.translate(_PLAIN))
+    return "/".join(_strip_blanks(part) for part in plain.split("/"))
 
 
 def _strip_blanks(text: str) -> str:
     previous = None
     while text != previous:
-        previous, text = text, text.strip().strip(_BLANKS)
+        previous, text = text, text.strip().strip(_JOINERS)
     return text
 
 
