@@ -122,7 +122,11 @@ def read_settings(kind: type[_Settings], names: Mapping[str, Any], cells: Sequen
     True
     """
     given = read_parameters(names, cells, tuple(list_values(kind())), {})
-    given = {name: value for name, value in given.items() if value not in (None, NO_VALUE)}
+    given = {
+        name: value
+        for name, value in given.items()
+        if not (value is None or (isinstance(value, str) and value == NO_VALUE))
+    }
     given |= {name: os.fspath(value) for name, value in given.items() if isinstance(value, os.PathLike)}
     if type(given.get("output")) is int:  # papermill takes a folder named 2026 for a number
         given["output"] = str(given["output"])

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import definitions
@@ -145,6 +146,11 @@ def test_values_as_papermill_passes_them(given: dict[str, Any], read: ReviewSett
     assert (
         read_settings(ReviewSettings, given, ["\n".join(["# Parameters", *(f"{name} = 0" for name in given)])]) == read
     )
+
+
+def test_an_array_is_refused_as_other_values_are() -> None:
+    with pytest.raises(ConfigError, match=r"sample = array\(.*\): should be a whole number"):
+        read_settings(ReviewSettings, {"sample": np.arange(2)}, [])
 
 
 def test_a_deleted_parameter_has_no_value() -> None:
