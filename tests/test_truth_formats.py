@@ -379,8 +379,36 @@ def test_yolo_classes_need_names(tmp_path: Path) -> None:
     write(Path(folder) / "labels" / "b.txt", "5 0.5 0.5 0.25 0.5\n")
     with pytest.raises(TableError, match=r"nothing names its classes '0', '5'; pass the data\.yaml"):
         read_yolo(folder)
-    write(tmp_path / "data.yaml", "names: [ok]\n")  # two folders above
-    assert sorted(box[1] for box in list_boxes(read_yolo(folder))) == ["class 5", "ok"]
+    write(tmp_path / "data.yaml", "names: [ok, a, b, c, d, face]\n")  # two folders above
+    assert sorted(box[1] for box in list_boxes(read_yolo(folder))) == ["face", "ok"]
+
+
+@pytest.mark.parametrize("names", ["{1: ok, 2: stop}", "[ok]"])
+def test_names_that_do_not_fit_the_numbers_are_refused(tmp_path: Path, names: str) -> None:
+    """Those that count from 1 would give each box the class of another."""
+    folder = write_yolo(tmp_path, f"names: {names}\n", a=ROW, b="1 0.5 0.5 0.25 0.5\n")
+    with pytest.raises(
+        TableError, match=r"nothing names the classes '[01]' of its boxes: there are names of '[01]'.*from 0"
+    ):
+        read_yolo(folder)
+
+
+def test_names_that_yaml_takes_for_true_and_false_are_text(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, "names: [no, Yes, on, 5]\nkpt_shape: [21, 3]\n", a=ROW, b="1 0.5 0.5 0.25 0.5\n")
+    assert [box[1] for box in list_boxes(read_yolo(folder))] == ["no", "Yes"]
+
+
+def test_broken_rows_of_yolo_are_named_where_there_are_no_others(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, a="ok 0.5 0.5 0.25 0.5\n", b="0,0.5,0.5,0.25,0.5\n")
+    with pytest.raises(TableError, match=r"no label files of YOLO, .*2 label files have rows that are not YOLO's"):
+        read_yolo(folder)
+
+
+def test_broken_files_of_voc_are_counted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.xml", make_voc() if name == "a" else "<annotation>")
+    (note,) = read_voc(str(tmp_path)).notes
+    assert str(note).startswith("2 files of XML are broken and not used, the first: 'not XML")
 
 
 @pytest.mark.parametrize(

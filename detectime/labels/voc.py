@@ -189,9 +189,9 @@ def _add_picture(found: _Reader, place: str, columns: AnnotationColumns) -> None
 
 def _note_files(reasons: dict[str, str], others: list[str]) -> list[Note]:
     first = shorten_text(next(iter(reasons.values()), ""))
-    one, many = "XML file is broken and not used, the first", "XML files are broken and not used, the first"
+    one, many = "file of XML is broken and not used, the first", "files of XML are broken and not used, the first"
     why = "is not an annotation of Pascal VOC and not used", "are not annotations of Pascal VOC and not used"
     return [
         *note_found("broken", list(reasons), f"{one}: {first}", f"{many}: {first}"),
-        *note_found("other_file", others, f"XML file {why[0]}", f"XML files {why[1]}"),
+        *note_found("other_file", others, f"file of XML {why[0]}", f"files of XML {why[1]}"),
     ]

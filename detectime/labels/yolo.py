@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
@@ -34,6 +34,15 @@ _FINDINGS = {
         "rows have a score, as predictions have and annotations do not",
     ),
 }
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads yes, no, on and off as text: they may be names of classes."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [resolver for resolver in resolvers if resolver[0] != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Row(NamedTuple):
@@ -86,7 +95,8 @@ def read_yolo(path: str) -> Annotations:
     for label_file, name in _list_label_files(folder, settings):
         numbers |= _add_picture(name, read_bytes(label_file), columns, names, _count_keypoint_fields(settings))
     if not columns.names:
-        raise TableError(f"{path}: there are no label files of YOLO, one text file per picture; {_REMEDY}")
+        broken = "".join(f" ({note})" for note in columns.collect("fractions").notes)
+        raise TableError(f"{path}: there are no label files of YOLO, one text file per picture{broken}; {_REMEDY}")
     return columns.collect("fractions", has_endings=False, notes=_check_numbers(sorted(numbers), names, path))
 
 
@@ -177,7 +187,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
     if len(content) > _LARGEST_YAML:
         raise TableError(f"{file}: larger than {_LARGEST_YAML:,} bytes, which no data.yaml is; {_REMEDY}")
     try:
-        found = yaml.safe_load(content)  # the parser in C crashes on deeply nested lists
+        found = yaml.load(content, _YamlLoader)  # the parser in C crashes on deeply nested lists
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
         reason = " ".join(str(error).split())
         raise TableError(f"{file}: not valid YAML ({reason}); {_REMEDY}") from error
@@ -292,7 +302,12 @@ def _read_names(file: str) -> dict[int, str]:
 
 
 def _check_numbers(numbers: list[int], names: Mapping[int, str] | None, path: str) -> list[Note]:
-    """Refuse several classes without names; one is that of any hand."""
+    """Refuse classes without names, since the numbers may count from 1; a single one is that of any hand."""
+    if names is not None and (unnamed := [str(number) for number in numbers if number not in names]):
+        raise TableError(
+            f"{path}: nothing names the classes {format_names(unnamed)} of its boxes: there are names of "
+            f"{format_names(list(map(str, names)))}; correct the names in data.yaml or classes.txt, which count from 0"
+        )
     if names is not None or not numbers:
         return []
     if len(numbers) > 1:
@@ -325,7 +340,7 @@ def _add_picture(
         return set()
     image = columns.add_image(name)
     for row in rows:
-        columns.add_box(image, "" if names is None else names.get(row.number, f"class {row.number}"), row.corners)
+        columns.add_box(image, "" if names is None else names.get(row.number, str(row.number)), row.corners)
         if row.finding:
             columns.add_finding(row.finding, name, *_FINDINGS[row.finding])
     return {row.number for row in rows}
