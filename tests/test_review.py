@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,15 @@ from detectime.detection.manifest import RunError
 from detectime.doubt import score_doubt
 from detectime.errors import ConfigError
 from detectime.judgements import judge_frame
-from detectime.runs import FinishedRun, open_run
+from detectime.paths import SAMPLE
+from detectime.runs import FinishedRun, open_run, relocate_run
 from detectime.schema import SAMPLES
 from detectime.widgets import Explorer, Review
+from detectime.widgets.pictures import LARGE
 from detectime.widgets.review_queue import ReviewQueue, choose_rows, compute_wilson_interval
 
 BOX = (10.0, 20.0, 60.0, 90.0)
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -80,6 +84,34 @@ def read_samples(run: FinishedRun) -> dict[str, dict[str, Any]]:
 def find_at(desk: Desk, *, is_sample: bool = True) -> int:
     samples = desk.review.frames.samples["outcome"].isin(SAMPLES).to_numpy()
     return next(at for at, row in enumerate(desk.review.queue.rows.tolist()) if samples[row] == is_sample)
+
+
+@pytest.mark.parametrize("widget", [Review, Explorer])
+def test_frames_that_moved_away_name_the_remedy(run: FinishedRun, tmp_path: Path, widget: type[Review]) -> None:
+    frames = shutil.copytree(SAMPLE / "TRAIN_DATA", tmp_path / "frames")
+    relocate_run(run, str(frames))
+    path = frames / str(run.outcomes["frame_path"].iat[0])
+    path.rename(tmp_path / "gone.jpg")
+    opened, sent = widget(run), queue.SimpleQueue[dict[str, Any]]()
+    opened.send = lambda content, buffers=None: sent.put(content)
+    wanted = [{"row": 0, "side": LARGE}]
+
+    def ask() -> str:
+        opened._receive(None, {"kind": "pictures", "wanted": wanted}, [])
+        return str(sent.get(timeout=PATIENCE)["fault"])
+
+    assert ask() == "The frame cannot be shown: No such file or directory."
+    frames.rename(tmp_path / "elsewhere")
+    remedy = f"If the images are elsewhere now: `detectime relocate {run.store} --images DIR`, then open the run again."
+    assert ask() == f"The frame cannot be shown: there is nothing at {frames}. {remedy}"
+    (tmp_path / "gone.jpg").rename(tmp_path / "elsewhere" / path.relative_to(frames))
+    relocate_run(open_run(str(run.store)), str(tmp_path / "elsewhere"))
+    opened.close()
+
+    opened = widget(open_run(str(run.store)))
+    opened.send = lambda content, buffers=None: sent.put(content)
+    assert ask() == "None"
+    opened.close()
 
 
 def test_the_most_doubtful_frames_come_first(run: FinishedRun) -> None:

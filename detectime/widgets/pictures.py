@@ -5,6 +5,8 @@ A frame is never decoded in the kernel: one that kills or delays its decoder cos
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
 import time
 from collections import OrderedDict, deque
@@ -23,6 +25,7 @@ from detectime.errors import DocumentedError
 from detectime.images import RGB, shrink_image
 from detectime.report.thumbnails import Cut, ThumbnailTask, ThumbnailWorker
 from detectime.runs import FinishedRun
+from detectime.storage import urls
 
 LARGE = 1280
 """Longer side of a picture of one frame, in pixels, at most."""
@@ -214,7 +217,7 @@ class FramePictures:
                 picture = (
                     Picture(made["pictures"][0])
                     if fault is None
-                    else Picture(None, f"The frame cannot be shown: {fault}.")
+                    else Picture(None, f"The frame cannot be shown: {_explain_move(self._run) or fault}.")
                 )
                 self._finish(wish, picture)
         if isinstance(result, LostShard) or worker.is_worn:
@@ -245,6 +248,17 @@ def encode_jpeg(pixels: RGB, side: int, most_bytes: int) -> bytes:
     shrunk = shrink_image(pixels, side) if max(pixels.shape[:2]) > side else pixels
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(shrunk), quality=_QUALITY, colorsubsampling="420")
     return encoded
+
+
+def _explain_move(run: FinishedRun) -> str:
+    """Say what to do if the place of all frames is gone, as after a run was copied; empty if it is there."""
+    images = run.config.data.images
+    if urls.is_remote(images) or os.path.exists(urls.strip_file_scheme(images)):
+        return ""
+    return (
+        f"there is nothing at {images}. If the images are elsewhere now: "
+        f"`detectime relocate {shlex.quote(str(run.store))} --images DIR`, then open the run again"
+    )
 
 
 def _start_worker(run: FinishedRun) -> WorkerProcess:
