@@ -234,6 +234,16 @@ def test_several_pictures_are_told(tmp_path: Path) -> None:
     assert table.attrs["unlisted"] == 0
 
 
+@pytest.mark.parametrize("name", ["jpg", "image.jpg", "input.jpg"])
+def test_what_the_picture_is_called_says_nothing_of_its_group(name: str, tmp_path: Path) -> None:
+    members: Members = {}
+    for key in ("0001", "0002", "anna/1", "anna/2", "x/0004"):
+        members |= {f"{key}.{name}": PICTURE, f"{key}.cls": "ok"}
+    table = read(write_tar(tmp_path / "a.tar", members))
+    assert table["video_name"].tolist() == ["0001", "0002", "anna", "anna", "x"]
+    assert table["frame_id"].tolist() == [1, 2, 1, 2, 4]
+
+
 def test_names_with_dots(tmp_path: Path) -> None:
     """Names with dots whose classes are their own are samples of their own, also one without a class."""
     members: Members = {"anna.1.jpg": PICTURE, "anna.1.cls": "ok", "anna.2.jpg": PICTURE, "anna.2.cls": "stop"}

@@ -96,7 +96,10 @@ def read_webdataset(
     table["class_name"] = _make_column(resolve_classes(statements, numbers, labels, source.root))
     stated, frame_ids = [about.group or "" for about in members.facts], [about.frame_id for about in members.facts]
     says = "the .json files state"
-    groups, ids, of_groups = group_pictures(table, stated, frame_ids, says, group_by, is_counted=True)
+    # Not what follows: the picture of each sample may be called 0001.image.jpg.
+    names = samples.names.take(pa.array(members.rows, pa.int64()))
+    named = table.assign(frame_path=_make_column([f"{name}.jpg" for name in names.to_pylist()]))
+    groups, ids, of_groups = group_pictures(named, stated, frame_ids, says, group_by, is_counted=True)
     table.insert(1, "video_name", _make_column(groups.tolist()))
     table.insert(2, "frame_id", ids)
     notes = [*_note_numbers(statements, numbers, labels), *map(_add_remedy, of_groups)]

@@ -34,6 +34,8 @@ class Samples(NamedTuple):
 
     paths: pa.Array
     """large_string: the path of the picture."""
+    names: pa.Array
+    """large_string: the path that its members share."""
     pictures: NDArray[np.int32]
     """Its position in the listing."""
     classes: NDArray[np.int32]
@@ -87,6 +89,7 @@ def find_samples(listing: Listing) -> Samples:
     is_caption = has_picture & (members["field"] == "txt")
     return Samples(
         pa.array(picture["path"], pa.large_string()),
+        pa.array(picture["name"], pa.large_string()),
         picture["position"].to_numpy(np.int32),
         _match_members(picture, chosen["class"][0]),
         _match_members(picture, chosen["facts"][0]),
@@ -112,7 +115,7 @@ def is_webdataset(listing: Listing) -> bool:
 
 
 def _list_members(listing: Listing) -> tuple[pd.DataFrame, list[Note]]:
-    """Return all files that have a name and an ending: `path`, `position`, `key`, `field`, `kind` and `rank`."""
+    """Return all files with a name and an ending: `path`, `position`, `name`, `key`, `field`, `kind` and `rank`."""
     paths = decode_names(listing.names)
     parts = pc.extract_regex(paths, _NAME)
     others = find_no_pictures(listing.names, paths)
@@ -131,6 +134,7 @@ def _list_members(listing: Listing) -> tuple[pd.DataFrame, list[Note]]:
         {
             "path": paths.to_pandas(),
             "position": positions,
+            "name": keys.cast(pa.large_string()).to_pandas(),
             "key": keys.dictionary_encode().indices.to_numpy(),
             "field": fields.cast(pa.large_string()).to_pandas(),
             "kind": kind,
