@@ -213,6 +213,20 @@ def test_boxes_in_pixels_without_a_size_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_pixels_that_were_not_divided_are_not_said_to_be(tmp_path: Path) -> None:
+    annotate(tmp_path, ok={"a": record("ok", box=[100, 100, 50, 50])}, like={"d": record("like")})
+    assert list_kinds(read(tmp_path)) == {"malformed": 1}
+
+
+def test_records_with_labels_of_other_classes_are_told(tmp_path: Path) -> None:
+    none = record("no_gesture")  # of another hand
+    annotate(tmp_path, ok={"a": record("like"), "b": record("OK"), "c": record("ok"), "d": none})
+    table = read(tmp_path)
+    assert table["class_name"].tolist() == ["ok"] * 4
+    note = next(note for note in table.attrs["notes"] if note.kind == "other_label")
+    assert (note.count, note.example) == (2, "ok/a")
+
+
 def test_a_box_in_pixels_among_fractions_is_left_out(tmp_path: Path) -> None:
     annotate(tmp_path, ok={"a": record("ok"), "b": record("ok"), "c": record("ok", box=PIXELS, width=640, height=480)})
     table = read(tmp_path)

@@ -104,6 +104,13 @@ def test_the_class_may_lie_below_the_person() -> None:
     assert table["video_name"].tolist() == ["00", "00", "01"]
 
 
+def test_a_class_inside_another_is_told() -> None:
+    table = read("ok/1.jpg", "ok/anna/1.jpg", "ok/stop/2.jpg", "ok/day1/stop/3.jpg", "stop/stop/4.jpg")
+    assert table["class_name"].tolist() == ["ok"] * 4 + ["stop"]
+    note = next(note for note in table.attrs["notes"] if note.kind == "two_classes")
+    assert (note.count, note.example) == (2, "ok/day1/stop/3.jpg")
+
+
 def test_what_is_no_image_of_a_class_is_left_out_and_told() -> None:
     names = ["ok/a.jpg", "ok/.DS_Store", "ok/Thumbs.db", "__MACOSX/ok/._a.jpg", ".cache/ok/b.jpg", "readme.md"]
     table = read(*names, "top.jpg", "stop/clip.MP4", "docs/x.pdf", b"ok/\xff.jpg")

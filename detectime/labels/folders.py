@@ -125,7 +125,9 @@ def read_folders(images: str, listing: Listing, labels: Mapping[str, int], group
         table[SPLIT_FOLDER] = pa.array(splits, pa.large_string()).take(folder).to_pandas()
     add_listing(table, listing, pa.array(found.positions[rows], pa.int32()))
     outside = found.paths.filter(pa.array(~is_labelled))
+    inside = np.array([place.has_other for place in places], bool)[found.folder]
     notes = [*groups.notes, *_note_splits(table), *_note_outside(outside), *found.notes, *_note_absent(table, labels)]
+    notes += _note_inside(found.paths.filter(pa.array(inside)))
     notes += [*_note_unlisted_videos(images, listing), *_note_beside_archives(images, listing)]
     everything = pa.array(np.arange(len(listing.names), dtype=np.int32))  # notes tell of each file that is left out
     set_attrs(table, listing, everything, hash_names(listing), notes=notes)
@@ -232,6 +234,8 @@ class _Place(NamedTuple):
     split: str
     unknown: str | None = None
     """The path to the folder that is where those of classes are, but none itself."""
+    has_other: bool = False
+    """Whether a folder inside that of the class is called as another class."""
 
 
 def _find_places(folders: Sequence[str], names: ClassNames) -> list[_Place]:
@@ -252,7 +256,9 @@ def _find_places(folders: Sequence[str], names: ClassNames) -> list[_Place]:
         class_name = find_class(below[level])
         upto = parts[: len(parts) - len(below) + level + 1]
         split = split or next(filter(is_split, below[:level]), "") or _get_hagrid_split(below[level], class_name)
-        places.append(_Place(class_name, split, "/".join(upto) if class_name is None else None))
+        unknown = "/".join(upto) if class_name is None else None
+        inside = {find_class(part) for part in below[level + 1 :]} - {None, class_name}
+        places.append(_Place(class_name, split, unknown, class_name is not None and bool(inside)))
     return places
 
 
@@ -436,6 +442,13 @@ def _note_splits(table: pd.DataFrame) -> list[Note]:
 def _note_outside(outside: pa.Array) -> list[Note]:
     one, many = "file is in no folder of a class, and left out", "files are in no folder of a class, and left out"
     return note_found("no_class", sorted(outside.to_pylist()), one, many)
+
+
+def _note_inside(inside: pa.Array) -> list[Note]:
+    """Note files whose path names two classes: the outer folder counts, but the inner one may have been moved there."""
+    why = "that is called as another class, inside that of the class, which counts; move it if it is a class of its own"
+    one, many = f"file lies in a folder {why}", f"files lie in a folder {why}"
+    return note_found("two_classes", sorted(inside.to_pylist()), one, many)
 
 
 def _note_unlisted_videos(images: str, listing: Listing) -> list[Note]:

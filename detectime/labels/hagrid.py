@@ -44,6 +44,7 @@ EXPORT_MARK = b'"detectime":'
 _RECORDS_MARK = b'"bboxes"'
 _FIRST_BYTES = 4096  # of a file, in which its first record begins
 _FIRST_RECORDS = 2**16  # bytes of a file, in which a record has boxes
+_NO_GESTURE = "no_gesture"  # HaGRID's name of other hands in a picture
 _MAX_SHOWN = 3  # names that a message lists
 _NUMBERS = frozenset([int, float])
 
@@ -279,6 +280,7 @@ def _note_classes(absent: Sequence[str], unmapped: Sequence[str]) -> list[Note]:
 _TEXTS = {
     "clipped": ("image has", "images have", "a box that extends past the edge; it is clipped"),
     "without_box": ("image has", "images have", "no box of the class; the sample is not scored"),
+    "other_label": ("record has", "records have", "labels of other classes alone; the class is that of the file"),
     "without_records": ("file of a class has", "files of classes have", "no records"),
     "pixels": ("file has", "files have", IN_PIXELS),
     "numbered": ("record has", "records have", "a number as user_id, which is taken as text"),
@@ -338,6 +340,7 @@ class _RecordParser:
         self.counts = array("q")
         self.sizes = array("d")
         self.numbered: set[int] = set()
+        self.others: set[int] = set()
 
     def parse(self, pairs: dict[str, Any]) -> Any:
         """Return the number of a record in a tuple, or what is wrong with it; another object as it is."""
@@ -365,6 +368,8 @@ class _RecordParser:
             self.boxes += array("d", numbers)
         except OverflowError:  # a whole number of 400 digits
             return Fault.NOT_FINITE
+        if not numbers and any(label != _NO_GESTURE for label in labels):  # type: ignore[union-attr]
+            self.others.add(len(self.users))
         self.counts.append(len(numbers) // 4)
         self.sizes.extend(read_size(pairs))
         self.users.append(user)
@@ -384,8 +389,6 @@ def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Find
         found["without_records"].append(_name_file(file, annotations))
     counts, sizes = np.array(parser.counts, np.int64), np.array(parser.sizes, np.float64).reshape(-1, 2)
     boxes = convert_boxes(np.array(parser.boxes, np.float64).reshape(-1, 4), np.repeat(sizes, counts, axis=0), file)
-    if boxes.are_pixels:
-        found["pixels"].append(_name_file(file, annotations))
     ends = np.cumsum(counts)
     owners = np.repeat(np.arange(len(counts)), counts)
     wrong = np.flatnonzero(boxes.faults)[::-1]  # of several in a record, the first counts
@@ -404,8 +407,12 @@ def _read_class(file: Path, annotations: str | os.PathLike[str], findings: _Find
             found["clipped"].append(f"{name}/{image}")
         if row in parser.numbered:
             found["numbered"].append(f"{name}/{image}")
+        if row in parser.others:
+            found["other_label"].append(f"{name}/{image}")
         images.append(image)
         rows.append(row)
+    if boxes.are_pixels and counts[rows].any():
+        found["pixels"].append(_name_file(file, annotations))
     found["without_box"] += [f"{name}/{image}" for image, row in zip(images, rows, strict=True) if not counts[row]]
     texts = {
         "image": images,
