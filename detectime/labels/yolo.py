@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -39,10 +39,11 @@ _FINDINGS = {
 class _YamlLoader(yaml.SafeLoader):
     """Reads yes, no, on and off as text: they may be names of classes."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [resolver for resolver in resolvers if resolver[0] != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_YamlLoader.yaml_implicit_resolvers = {
+    first: [resolver for resolver in resolvers if resolver[0] != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Row(NamedTuple):
