@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import shutil
 import time
 import warnings
@@ -26,6 +27,7 @@ from detectime.classifier.measures import Measures, compare_models, measure_pred
 from detectime.classifier.mistakes import Cause, find_mistakes
 from detectime.decision_files import DecisionLog
 from detectime.decisions import Decision, format_time
+from detectime.detection import manifest
 from detectime.doubt import score_doubt
 from detectime.outcomes import pair_run
 from detectime.report import classifier_charts
@@ -385,6 +387,37 @@ def test_mistakes_are_opened_by_a_review(run: FinishedRun) -> None:
     none = find_mistakes(run, predictions.assign(predicted=predictions["class_name"]))
     assert none.columns.tolist() == found.columns.tolist()
     assert classifier_charts.plot_mistakes(run, none) is None
+
+
+# -- what is learnt from
+
+
+def move_frames(run: FinishedRun, folder: Path) -> FinishedRun:
+    run.manifest["configuration"]["data"]["images"] = str(folder)
+    manifest.write_manifest(run.store, run.manifest)
+    return open_run(str(run.store))
+
+
+@pytest.mark.extra
+def test_why_frames_cannot_be_learnt_from_is_said(run: FinishedRun, tmp_path: Path) -> None:
+    need_extra("torch")
+    from detectime.classifier import inputs, training_set
+    from detectime.classifier.settings import TrainingSettings
+
+    settings = TrainingSettings(model="small", side=32).resolve()
+    training_set.split_if_needed(run)
+    images = Path(run.config.data.images)
+    shutil.copytree(images, tmp_path / "frames")
+    (tmp_path / "frames" / "ok_01" / "0002.jpg").write_bytes((images / "ok_01" / "0003.jpg").read_bytes())
+    found = training_set.read_training_set(move_frames(run, tmp_path / "frames"))
+    (note,) = inputs.read_inputs(found, settings, tmp_path).notes
+    assert re.match(
+        r"1 sample is left out: .*; the first: 'ok_01/0002\.jpg': the file changed since det.*; res", str(note)
+    )
+    found = training_set.read_training_set(move_frames(run, tmp_path / "none"))
+    reason = r"/none: none of 100 samples .*: '\w+/0001\.jpg': No such file or directory; .*`detectime relocate`"
+    with pytest.raises(training_set.TrainingError, match=reason):
+        inputs.read_inputs(found, settings, tmp_path)
 
 
 # -- figures

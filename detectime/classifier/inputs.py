@@ -64,7 +64,8 @@ def read_inputs(
     Raises
     ------
     TrainingError
-        If the disk has no room for the crops, or too many frames cannot be read for anything to be trained or tested.
+        If the disk has no room for the crops, no frame can be read, or too many cannot for anything to be trained or
+        tested.
 
     Examples
     --------
@@ -115,6 +116,11 @@ def _cut_crops(
                 else:
                     crops[row], is_cut[row] = crop, True
             progress.add(len(batch))
+    if not is_cut.any():
+        raise TrainingError(
+            f"{dataset.root}: none of {len(rows):,} samples can be cut out of its frame; the first: {failed[0]}. If "
+            "the frames lie elsewhere now, `detectime relocate` tells the run where"
+        )
     return crops, is_cut, _note_failed(failed)
 
 
@@ -159,4 +165,5 @@ def _note_failed(failed: Sequence[str]) -> list[Note]:
     if not failed:
         return []
     what = "sample is left out: its frame" if len(failed) == 1 else "samples are left out: their frames"
-    return [Note("unreadable", len(failed), f"{what} cannot be read, or changed since detection", failed[0])]
+    text = f"{what} cannot be read, or changed since detection; the first: {failed[0]}"  # an example would be shortened
+    return [Note("unreadable", len(failed), text)]
