@@ -15,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import LABELS
+from faults import make_config
 from hypothesis import given
 from hypothesis import strategies as st
 from skips import need_extra
 
-from detectime.labels import folders, grouping
+from detectime.labels import folders, frame_table, grouping
 from detectime.labels.folders import SPLIT_FOLDER, hash_names, list_classes, read_folders
 from detectime.labels.grouping import KINDS, Groups, group_files
 from detectime.labels.tables import TableError
@@ -357,6 +358,42 @@ def test_what_is_no_video_is_told_where_videos_lie_in_folders(tmp_path: Path) ->
     notes = {note.kind: note for note in table.attrs["notes"]}
     assert (notes["broken_videos"].count, notes["broken_videos"].example) == (1, "ok/bad.mp4")
     assert (notes["no_videos"].count, notes["no_videos"].example) == (1, "ok/x.jpg")
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(("every", "numbers"), [(None, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), ("0.3 s", [0, 3])])
+def test_every_nth_frame_of_videos_in_folders_is_taken(
+    every: int | str | None, numbers: list[int], tmp_path: Path
+) -> None:
+    av = need_extra("av")
+    for name in ("ok", "stop"):
+        (tmp_path / name).mkdir()
+        with av.open(str(tmp_path / name / "anna.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width = stream.height = 32
+            for _ in range(5):
+                image = np.zeros((32, 32, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    config = make_config(images=str(tmp_path), labels_type="folders", source="videos", every=every)
+    table = frame_table.read_labels(config, open_source(str(tmp_path), "videos"))
+    assert table["frame_path"].tolist() == [f"{name}/anna.mp4/{k:06}" for name in ("ok", "stop") for k in numbers]
+    assert table.attrs["made_with"]["every"] == every
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    """As in a clone of DataLad whose files were not fetched."""
+    (tmp_path / "ok").mkdir()
+    for name in ("ok/1.jpg", "ok/2.jpg"):
+        (tmp_path / name).symlink_to("nowhere.jpg")
+    assert "lists nothing; 2 links lead to no file, and are left out (the first: 'ok/1.jpg')" in str(
+        list_source(open_source(str(tmp_path))).unreachable
+    )
+    (tmp_path / "ok" / "3.jpg").touch()
+    table = read_folders(str(tmp_path), list_source(open_source(str(tmp_path))), {"ok": 4})
+    listing = list_source(open_source(str(tmp_path)))
+    assert [(note.kind, note.count) for note in listing.notes] == [("broken_links", 2)]
+    assert "broken_links" in list_kinds(table)
 
 
 # -- groups

@@ -24,6 +24,9 @@ from detectime.sources.listing import Listing, list_source
 from detectime.storage import run_tables, urls
 from detectime.storage import store as stores
 
+_EARLIER_RULES = {"span_zero": "first_picture", "every": None}
+"""What decided the rows before there was a choice."""
+
 
 def read_labels(config: Config, source: Source, rows: pd.DataFrame | None = None) -> pd.DataFrame:
     """Read the labels of a configuration into a frame table, whatever their type: see `readers.find_labels_type`.
@@ -230,8 +233,9 @@ def _reuse_earlier(
     """Return the frame table of an earlier run in place of one that cannot be built, if it has the same labels."""
     # Runs of 0.2 did not record the labels' sha256 and `made_with`.
     known: dict[str, Any] = {key: earlier.attrs.get(key) for key in identity}
-    if known.get("made_with") and "span_zero" in identity["made_with"]:
-        known["made_with"] = {"span_zero": "first_picture"} | known["made_with"]  # the rule before there was a choice
+    if known.get("made_with"):
+        rules = {key: value for key, value in _EARLIER_RULES.items() if key in identity["made_with"]}
+        known["made_with"] = rules | known["made_with"]
     is_same = all(value is None or known[key] in (None, value) for key, value in identity.items())
     if not is_same or not earlier["class_name"].isin(list(labels)).all():
         if listing.error:

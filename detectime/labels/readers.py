@@ -179,11 +179,14 @@ _READERS = {
     ),
     "folders": LabelReader(
         read=lambda config, labels, source, listing: folders.read_folders(
-            config.data.images, listing, config.labels, config.data.group_by
+            config.data.images,
+            spans.take_steps(source, listing, config.data.every),
+            config.labels,
+            config.data.group_by,
         ),
         hash_labels=lambda config, labels: None,
         list_classes=lambda config, labels, source: folders.list_classes(list_source(source)),
-        settings=("labels_type", "group_by"),
+        settings=("labels_type", "group_by", "every"),
     ),
     "webdataset": LabelReader(
         read=lambda config, labels, source, listing: webdataset.read_webdataset(

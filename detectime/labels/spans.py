@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectime.boxes import Floats, Integers
 from detectime.images import UnreadableImageError
@@ -128,6 +129,41 @@ def read_spans(
     notes += [*found.list_notes(rows), *late, *_note_damage(indexes)]
     set_attrs(table, listing, positions, sha256, repeated, notes)
     return table
+
+
+def take_steps(source: Source, listing: Listing, every: int | str | None) -> Listing:
+    """Take every Nth frame of videos, or one per step of seconds, from a listing of all frames.
+
+    Parameters
+    ----------
+    source
+        Of the listing; nothing is done unless it is a `VideoSource`.
+    listing
+        Its frames.
+    every
+        As that of `read_spans`, from the first frame of each video on.
+
+    Examples
+    --------
+    >>> from detectime.sources import open_source
+    >>> from detectime.sources.listing import list_source
+    >>> source = open_source("clips", "videos")  # doctest: +SKIP
+    >>> len(take_steps(source, list_source(source), "0.5 s").names)  # doctest: +SKIP
+    12
+    """
+    if every is None or not isinstance(source, VideoSource) or not len(listing.names):
+        return listing
+    files = pc.replace_substring_regex(listing.names, r"(?s)/[^/]*$", "").dictionary_encode()
+    indexes = _index_videos(source, pd.Series([os.fsdecode(file) for file in files.dictionary.to_pylist()]))
+    wanted = [
+        os.fsencode(format_frame_path(file, number))
+        for file, index in indexes.items()
+        if isinstance(index, VideoIndex)
+        for number in _take_steps(index.seconds, 0, len(index), every).tolist()
+    ]
+    is_wanted = pc.is_in(listing.names, value_set=pa.array(wanted, pa.binary()))
+    names, stamps = listing.names.filter(is_wanted), listing.stamps.filter(is_wanted)
+    return Listing(names, stamps, listing.notes, top_folders=listing.top_folders)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from detectime.images import UnreadableImageError
-from detectime.notes import Note
+from detectime.notes import Note, note_found
 from detectime.sources.contract import MissingFrameError, SourceError, check_file_size
 from detectime.sources.names import FoldedNames, fold_name
 
@@ -38,6 +38,7 @@ class FolderSource:
 
     root: str
     notes: tuple[Note, ...] = field(default=(), repr=False, compare=False)
+    _left_out: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
         """List the files below the folder, each once, in no particular order; no file is opened.
@@ -56,6 +57,7 @@ class FolderSource:
 
     def list_files(self, suffixes: tuple[str, ...] | None) -> Iterator[tuple[str, str | None]]:
         """List, as `list_frames` does, the files that have one of these lower-case suffixes; None: all files."""
+        self._left_out.clear()
         pending: list[_Folder] = [("", frozenset({os.path.realpath(self.root)}))]
         while pending:
             folder = pending.pop()
@@ -67,6 +69,7 @@ class FolderSource:
                         f"{self.root}: the images folder cannot be read: {error.strerror}; give it as `images`"
                     ) from error
                 # A folder inside that may not be listed: its frames are missing, the others are not.
+                self._left_out.setdefault("folders", []).append(folder[0])
 
     def _list_folder(
         self, folder: _Folder, pending: list[_Folder], suffixes: tuple[str, ...] | None
@@ -84,6 +87,7 @@ class FolderSource:
                             pending.append((name, targets | {target}))
                         continue
                     if not os.path.exists(target):
+                        self._left_out.setdefault("links", []).append(name)
                         continue
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((name, targets))
@@ -96,8 +100,12 @@ class FolderSource:
                     yield name, stamp
 
     def list_notes(self) -> list[Note]:
-        """Return the notes from choosing this source."""
-        return list(self.notes)
+        """Return the notes from choosing this source, and about what could not be listed."""
+        links, folders = (sorted(self._left_out.get(kind, ())) for kind in ("links", "folders"))
+        one, many = "link leads to no file, and is left out", "links lead to no file, and are left out"
+        notes = [*self.notes, *note_found("broken_links", links, one, many)]
+        one, many = "folder cannot be read: its files are left out", "folders cannot be read: their files are left out"
+        return [*notes, *note_found("unreadable_folders", folders, one, many)]
 
     def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
         """Refuse nothing: what a frame is shows when it is read."""

@@ -238,14 +238,14 @@ def collect_listing(source: Source, listed: Iterable[tuple[str, str | None]]) ->
     empty = pa.array([], pa.binary()), pa.array([], pa.string())
     try:
         chunks = list(_collect_chunks(iter(listed)))
-        notes = source.list_notes() if chunks else []
+        notes = source.list_notes()
         top_folders = source.list_top_folders() if chunks else ()
     except RefusedSourceError:
         raise
     except SourceError as error:
         return Listing(*empty, unreachable=str(error), error=error)
     if not chunks:
-        return Listing(*empty, unreachable=f"{source.root} lists nothing")
+        return Listing(*empty, unreachable="; ".join([f"{source.root} lists nothing", *map(str, notes)]))
     names, stamps = zip(*chunks, strict=True)
     listing = Listing(pa.concat_arrays(names), pa.concat_arrays(stamps), notes, top_folders=top_folders)
     notes += listing.note_twins()
