@@ -28,6 +28,7 @@ import buckets
 import faults
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import LABELS, draw_pattern, encode_image, forget_name_indexes, list_names
@@ -46,6 +47,7 @@ from detectime.sources.archive import ArchiveSource
 from detectime.sources.bucket import BucketSource
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
 from detectime.sources.folder import FolderSource
+from detectime.sources.listing import list_source
 from detectime.sources.reading import read_contents, read_images
 from detectime.sources.remote_archive import RemoteArchiveSource
 from detectime.storage import store as stores
@@ -247,6 +249,16 @@ def test_names_in_another_spelling_are_found(bucket: str, stored: str) -> None:
     found = [frame for _, frame in source.read_frames(asked)]
     assert found[:2] == [b"hello"] * 2
     assert [type(frame) for frame in found[2:]] == [MissingFrameError] * 3
+
+
+@pytest.mark.parametrize("stored", ["anna /1.jpg", "an\u200bna/1.jpg", "anna/1.jpg\u00a0"])
+def test_a_plain_name_is_found_in_another_spelling(bucket: str, stored: str) -> None:
+    stores.open_store(bucket).put(stored, b"hello")
+    source = BucketSource(bucket)
+    assert list_source(source).find(pa.array([b"anna/1.jpg"])).to_pylist() == [0]
+    found, (_, missing) = source.read_frames(["anna/1.jpg", "ben/1.jpg"])
+    assert found == ("anna/1.jpg", b"hello")
+    assert isinstance(missing, MissingFrameError)
 
 
 def test_a_name_of_two_spellings_is_no_frame(bucket: str) -> None:

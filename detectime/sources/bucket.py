@@ -12,7 +12,7 @@ import pyarrow as pa
 from detectime.images import UnreadableImageError
 from detectime.notes import Note
 from detectime.sources.contract import MissingFrameError, SourceError, UnreachableFrameError
-from detectime.sources.names import find_odd_names, fold_name
+from detectime.sources.names import fold_name
 from detectime.storage import urls
 
 _VERSION_KEYS = ("ETag", "etag", "md5", "mtime", "LastModified", "created", "updated")  # in fsspec's listings
@@ -145,8 +145,6 @@ class _Spellings:
         MissingFrameError
             If there are several.
         """
-        if not len(find_odd_names(pa.array([frame_path.encode(errors="surrogatepass")]))):
-            return None
         found: list[str] = []
         for part in frame_path.split("/"):
             names = self._list("/".join([self._root, *found]))
