@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 import shutil
+import sys
 import time
 import warnings
 from functools import partial
@@ -418,6 +419,24 @@ def test_why_frames_cannot_be_learnt_from_is_said(run: FinishedRun, tmp_path: Pa
     reason = r"/none: none of 100 samples .*: '\w+/0001\.jpg': No such file or directory; .*`detectime relocate`"
     with pytest.raises(training_set.TrainingError, match=reason):
         inputs.read_inputs(found, settings, tmp_path)
+
+
+@pytest.mark.extra
+def test_a_model_file_says_nothing_of_the_machine(run: FinishedRun, tmp_path: Path) -> None:
+    need_extra("torch")
+    from detectime.classifier import inputs, onnx_export, training, training_set
+    from detectime.classifier.settings import TrainingSettings
+
+    settings = TrainingSettings(model="landmarks", epochs=1).resolve()
+    training_set.split_if_needed(run)
+    data = inputs.read_inputs(training_set.read_training_set(run, with_landmarks=True), settings, tmp_path)
+    trained = training.train_classifier(data, settings)
+    # Such weights are of the model `pretrained`, whose file is the same otherwise.
+    trained = dataclasses.replace(trained, settings=dataclasses.replace(settings, weights="/home/anna/resnet.pth"))
+    content = onnx_export.export_classifier(trained, tmp_path).read_bytes()
+    assert b"trained_on" in content
+    for path in (str(Path(onnx_export.__file__).parent), sys.prefix, "/home/anna"):
+        assert path.encode() not in content
 
 
 # -- figures

@@ -81,6 +81,8 @@ def _make_inputs(side: int | None) -> torch.Tensor:
 
 def _describe(trained: TrainedClassifier, name: str) -> dict[str, Any]:
     found = trained.training_set
+    settings = dataclasses.asdict(trained.settings)
+    del settings["weights"]  # a path on this machine; `origin` names them
     return {
         "version": VERSION,
         "model": trained.settings.model,
@@ -90,7 +92,7 @@ def _describe(trained: TrainedClassifier, name: str) -> dict[str, Any]:
         "classes": list(found.classes),
         "numbers": list(found.numbers),
         "trained_on": {"samples": len(found.train), "groups": len(set(found.groups[found.train]))},
-        "settings": dataclasses.asdict(trained.settings),
+        "settings": settings,
         "epoch": trained.epoch,
         "origin": trained.origin,
         "detectime": detectime.__version__,
@@ -109,6 +111,8 @@ def _write_graph(module: nn.Module, inputs: torch.Tensor, name: str, file: Path,
         verbose=False,
     )
     assert program is not None  # only the older exporter returns nothing
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # where this code lies on this machine, which is nobody's business
     program.model.metadata_props[METADATA_KEY] = json.dumps(metadata)
     program.save(file)
 
