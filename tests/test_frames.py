@@ -261,6 +261,14 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
             "the column frame_path is missing; did you mean 'Filename'\\? rename it to frame_path; it has",
             id="another name of a column",
         ),
+        pytest.param(
+            HEADER + 'a,v,1,ok\nb,"v,2,ok\nc,v,3,ok\nd,v",4,ok\n',
+            r"row 2 .* a line break in 'video_name': 'v,2,ok\\nc,v,3,ok\\nd,v'; a quote .* goes on to row 4",
+            id="a quote that a later one closes",
+        ),
+        pytest.param(
+            HEADER + '"a,v,1,ok\r\nb",v,2,ok\r\n', "row 1 .* in 'frame_path': .* it goes on to row 2", id="quotes, CRLF"
+        ),
         pytest.param('<?xml version="1.0"?><annotations/>', r"this is XML, .*give it the ending \.xml", id="XML"),
         pytest.param(b"ARROW1\0\0", r"an Arrow \(Feather\) file; write the table as csv", id="Feather"),
         pytest.param(b"\x80\x04\x95\0", "a pickle of Python; write the table as csv", id="pickle"),
@@ -323,6 +331,12 @@ def test_rows_with_too_few_values_are_noted(csv: Path, images: Path) -> None:
     assert [str(note) for note in table.attrs["notes"]] == [
         "1 row has fewer values than the header; those at the end are empty (the first: 'row 2')"
     ]
+
+
+def test_values_of_several_lines_are_kept(csv: Path, images: Path) -> None:
+    note = "back light, two hands,\nthumb"
+    table = read(csv, images, HEADER.replace("\n", ",note\n") + f'v1/1.jpg,v,1,ok,"{note}"\n')
+    assert table["note"].tolist() == [note]
 
 
 def test_rows_without_a_value_are_noted(csv: Path, images: Path) -> None:

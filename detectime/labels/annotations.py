@@ -195,12 +195,13 @@ def find_group(fields: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> find_group({"id": 7, "User_ID": 12, "video_id": 3})
-    '12'
+    >>> find_group({"id": 7, "User_ID": 12, "video_id": 3}), find_group({"user": 12.0})
+    ('12', '12')
     """
     known = {key.casefold(): value for key, value in fields.items() if isinstance(key, str)}
     for key in GROUP_KEYS:
         value = known.get(key)
+        value = int(value) if isinstance(value, float) and value.is_integer() else value  # as tables write 12
         if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() not in ("", _UNDEFINED):
             return str(value).strip()
     return ""

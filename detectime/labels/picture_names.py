@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from detectime.labels.annotations import Annotations
 from detectime.labels.layout import ENDING, LABEL_STUDIO, LAYOUT, ROBOFLOW, SPLITS
 from detectime.notes import Note, note_found
 from detectime.schema import CORNERS
+from detectime.sources.names import fold_name
 
 SEVERAL = -2
 """Instead of a row: several may be meant."""
@@ -149,15 +149,14 @@ def drop_ending(path: str) -> str:
 
 
 def split_path(path: str) -> list[str]:
-    """Return the parts of a path, without what means nothing, in one Unicode form.
+    """Return the parts of a path, without what means nothing, in one spelling: see `names.fold_name`.
 
     Examples
     --------
     >>> split_path("./images\\\\anna/1.jpg")
     ['images', 'anna', '1.jpg']
     """
-    text = path if path.isascii() else unicodedata.normalize("NFC", path)
-    return [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return [part for part in fold_name(path.replace("\\", "/")).split("/") if part not in ("", ".", "..")]
 
 
 def index_paths(paths: Sequence[str]) -> dict[str, int]:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -55,6 +56,7 @@ _MEANINGS = {
 }
 """What a column that is needed holds."""
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+_LINE_BREAK = r"\r\n|\r|\n"
 _MAX_SHOWN = 20  # names that a message lists
 
 
@@ -226,9 +228,25 @@ def _read_file(path: str | os.PathLike[str], needed: Sequence[str]) -> tuple[pd.
                 f"{path}: the header has {len(header.names)} columns, but the rows have {len(rows.columns)}"
             )
         rows.columns = pd.Index(header.names)  # pandas renames some, such as empty ones
+        _refuse_swallowed_rows(rows, header.separator, path)
         # pandas fills rows with empty values.
         short = _note_short_rows(file, header, needed, path) if (rows.iloc[:, -1] == "").any() else []
     return rows, digest, short
+
+
+def _refuse_swallowed_rows(rows: pd.DataFrame, separator: str, path: object) -> None:
+    """Refuse a value that holds line breaks, and just as many separators as the rows that an open quote swallows."""
+    for position, name in enumerate(rows.columns):
+        values = pa.array(rows.iloc[:, position])
+        for row in pc.indices_nonzero(pc.match_substring_regex(values, _LINE_BREAK)).to_pylist():
+            value = values[row].as_py()
+            breaks = len(re.findall(_LINE_BREAK, value))
+            if value.count(separator) == breaks * (len(rows.columns) - 1) > 0:
+                raise TableError(
+                    f"{path}: row {row + 1} (row 1 follows the header) has a line break in {shorten_text(name)}: "
+                    f"{shorten_text(value)}; a quote in front of it is not closed, so that it goes on to row "
+                    f"{row + 1 + breaks}: close it, or remove it"
+                )
 
 
 def _note_short_rows(file: CsvFile, header: Header, needed: Sequence[str], path: object) -> list[Note]:
