@@ -103,6 +103,7 @@ def test_start_and_end_are_taken_whatever_else_there_is(further: list[str]) -> N
         (["timestamp"], "'timestamp' may say when something is"),
         (["Timestamp (s)"], "may say when something is"),
         (["beginning", "ending"], "'beginning' may say when something is"),
+        (["from_id", "to_id"], "'from_id' and 'to_id' may say when something is"),
         (["in", "out"], "'in' and 'out' may say when something is"),
     ],
 )
@@ -114,7 +115,7 @@ def test_what_resembles_a_time_is_refused(names: list[str], reason: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", [*FURTHER, "gender", "note", "score", "stage", "state", "hand", "first_name", "item_2"]
+    "name", [*FURTHER, "gender", "note", "score", "stage", "state", "hand", "first_name", "item_2", "id", "ID"]
 )
 def test_other_columns_are_no_times(name: str) -> None:
     assert find_span_columns(["file", name, "class_name"]) is None

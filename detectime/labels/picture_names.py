@@ -153,8 +153,8 @@ def split_path(path: str) -> list[str]:
 
     Examples
     --------
-    >>> split_path("./images\\\\anna/1.jpg")
-    ['images', 'anna', '1.jpg']
+    >>> split_path("./images\\\\anna/1.jpg"), split_path("my\\u00a0set/1.jpg ")
+    (['images', 'anna', '1.jpg'], ['my set', '1.jpg'])
     """
     return [part for part in fold_name(path.replace("\\", "/")).split("/") if part not in ("", ".", "..")]
 

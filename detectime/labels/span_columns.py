@@ -176,7 +176,7 @@ def _looks_like_a_time(name: str) -> bool:
     words = {word.rstrip("0123456789") or word for word in plain.split("_")}
     if words & _COUNTS:
         return False
-    return bool(words & _TIMES) or (bool(name) and words <= _WEAK) or _is_typo(name)
+    return bool(words & _TIMES) or (words <= _WEAK and words - {"id", ""} != set()) or _is_typo(name)
 
 
 def _is_typo(name: str) -> bool:
