@@ -26,9 +26,8 @@ from detectime.classifier.settings import TrainingSettings
 from detectime.config import make_absolute
 from detectime.errors import ConfigError, DocumentedError
 from detectime.labels.grouping import NO_GROUPS
-from detectime.notebook import format_count
 from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
-from detectime.notes import Note
+from detectime.notes import Note, format_count
 from detectime.runs import FinishedRun
 from detectime.settings import CHECKED, Count
 from detectime.storage import urls

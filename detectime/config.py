@@ -378,7 +378,7 @@ def load_config(
     for name, value in _rename_old_parameters(parameters or {}).items():
         if name not in PARAMETERS:
             raise ConfigError(f"parameter {name}: there is no such parameter; {suggest_name(name, PARAMETERS)}")
-        if value == NO_VALUE:
+        if isinstance(value, str) and value == NO_VALUE:
             given[name] = None
         elif value is not None:
             text = _restore_text(value) if name in _TEXTS else value

@@ -18,7 +18,7 @@ from detectime.exports.annotations import check_settings
 from detectime.exports.contract import Export, ExportConfig
 from detectime.exports.registry import find_format
 from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
-from detectime.notes import Note
+from detectime.notes import Note, format_count
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES
 from detectime.settings import CHECKED, Count, Names
@@ -263,7 +263,7 @@ def show_result(exports: Sequence[Export], run: FinishedRun) -> None:
     if notebook.is_sample(run.config.data.images):
         lines.append("This was the rendered sample, not your data: run notebook 01 on it, then this one again.")
     samples = exports[0].counts["samples"]
-    notebook.show_box(f"{notebook.format_count(samples, 'sample')} exported.", *lines)
+    notebook.show_box(f"{format_count(samples, 'sample')} exported.", *lines)
 
 
 def _get_bits(export: ExportConfig) -> int:

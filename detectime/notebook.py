@@ -182,18 +182,6 @@ def show_facts(facts: Mapping[str, str], everything: Mapping[str, Any]) -> None:
     display({"text/html": _draw_facts(facts, everything), "text/plain": text}, raw=True)
 
 
-def format_count(number: int, unit: str, groups: int | None = None) -> str:
-    """Return a number and its unit, and of how many groups these are.
-
-    Examples
-    --------
-    >>> format_count(1, "frame"), format_count(1200, "frame", groups=6)
-    ('1 frame', '1,200 frames of 6 groups')
-    """
-    counted = f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
-    return counted if groups is None else f"{counted} of {format_count(groups, 'group')}"
-
-
 def show_box(title: str, *lines: str) -> None:
     """Show a box that nobody overlooks.
 

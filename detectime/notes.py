@@ -75,6 +75,18 @@ def note_found(kind: str, found: Sequence[str], one: str, many: str) -> list[Not
     return [Note(kind, len(found), one if len(found) == 1 else many, found[0])] if found else []
 
 
+def format_count(number: int, unit: str, groups: int | None = None) -> str:
+    """Return a number and its unit, and of how many groups these are.
+
+    Examples
+    --------
+    >>> format_count(1, "frame"), format_count(1200, "frame", groups=6)
+    ('1 frame', '1,200 frames of 6 groups')
+    """
+    counted = f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+    return counted if groups is None else f"{counted} of {format_count(groups, 'group')}"
+
+
 def shorten_text(value: str, length: int = _SHOWN_CHARACTERS) -> str:
     """Return text as a Python literal, shortened in the middle, so that no control character reaches a terminal.
 

@@ -18,8 +18,8 @@ from detectime.config import make_absolute
 from detectime.doubt import Reason
 from detectime.errors import ConfigError
 from detectime.evaluation import Evaluation, evaluate_run
-from detectime.notebook import format_count
 from detectime.notebook_parameters import describe_changes, find_output, list_values, read_settings
+from detectime.notes import format_count
 from detectime.outcomes import summarize_samples
 from detectime.report import measured
 from detectime.report.verdict import DOUBTFUL

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from detectime import paths
-from detectime.notes import Note
+from detectime.notes import Note, format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,13 +272,9 @@ def _export(arguments: argparse.Namespace) -> None:
     _print_notes(dict.fromkeys(note for export in exports for note in export.notes))  # formats share most of them
     for export in exports:
         counts = export.counts
-        parts = [_count(counts["samples"], "sample"), _count(counts["pictures"], "picture")]
-        parts += [f"{_count(counts['failed'], 'frame')} not exported"] if counts["failed"] else []
+        parts = [format_count(counts["samples"], "sample"), format_count(counts["pictures"], "picture")]
+        parts += [f"{format_count(counts['failed'], 'frame')} not exported"] if counts["failed"] else []
         print(f"{export.folder}: {', '.join(parts)}")
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def _trace(arguments: argparse.Namespace) -> None:

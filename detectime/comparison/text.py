@@ -10,6 +10,7 @@ import pandas as pd
 from detectime.comparison.changes import Change, count_changes
 from detectime.comparison.comparison import Comparison
 from detectime.evaluation.measures import name_measure
+from detectime.notes import format_count
 from detectime.schema import SAMPLES, Outcome
 
 _FEW_GROUPS = 10
@@ -214,7 +215,7 @@ def _summarize_samples(comparison: Comparison) -> str:
     changes = count_changes(comparison.frames)
     a, b = (int(comparison.classes[name].sum()) for name in ("samples_a", "samples_b"))
     if not a and not b:
-        return f"Neither A nor B has a sample of the {_count(int(changes.sum()), 'frame')} that both have."
+        return f"Neither A nor B has a sample of the {format_count(int(changes.sum()), 'frame')} that both have."
     if a == b == changes[Change.SAME]:
         return f"No sample differs: A and B have the same {a:,}."
     if a == b:
@@ -317,7 +318,7 @@ def _format_measures(comparison: Comparison) -> str:
         for _, row in comparison.measures.iterrows()
     ]
     first = comparison.measures.iloc[0]
-    about = f"{_count(int(first['frames']), 'frame')}, {_count(int(first['groups']), 'group')}"
+    about = f"{format_count(int(first['frames']), 'frame')}, {format_count(int(first['groups']), 'group')}"
     return f"Truth: {_show(comparison.origin)} ({about})\n{pd.DataFrame(rows).to_string(index=False)}"
 
 
@@ -326,7 +327,3 @@ def _show(text: str) -> str:
     text = text if text.isprintable() else repr(text)
     half = _SHOWN_CHARACTERS // 2
     return text if len(text) <= 2 * half else f"{text[:half]}…{text[-half:]}"
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"

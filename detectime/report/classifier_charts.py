@@ -16,6 +16,7 @@ from detectime import boxes, pairing
 from detectime.boxes import Floats
 from detectime.classifier.measures import Measures
 from detectime.classifier.mistakes import Cause
+from detectime.notes import format_count
 from detectime.report import charts
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS
@@ -165,7 +166,7 @@ def plot_class_scores(measures: Measures) -> Figure:
     ax.set(xlim=(0, 1.02), ylim=(len(table) - 0.4, -0.6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     for row, samples, groups in zip(rows, table["samples"], table["groups"], strict=True):
-        text = f"{_count(samples, 'sample')} · {_count(groups, 'group')}"
+        text = f"{format_count(samples, 'sample')} · {format_count(groups, 'group')}"
         ax.annotate(
             text, (1.02, row), (6, 0), textcoords="offset points", va="center", fontsize=8, annotation_clip=False
         )
@@ -228,7 +229,9 @@ def plot_mistakes(run: FinishedRun, mistakes: pd.DataFrame, most: int = 12) -> F
     turn = mistakes.groupby(["video_name", "class_name", "predicted"]).cumcount()  # frames of one group are alike
     shown = mistakes.loc[turn.sort_values(kind="stable").index[:most]]
     samples = _use_crops(run.outcomes.set_index("frame_path", drop=False).loc[shown["frame_path"]])
-    title = _count(len(mistakes), "wrong prediction") + (f", {len(shown)} shown" if len(shown) < len(mistakes) else "")
+    title = format_count(len(mistakes), "wrong prediction") + (
+        f", {len(shown)} shown" if len(shown) < len(mistakes) else ""
+    )
     figure = charts.plot_gallery(samples, run.detections, run.source, run.config, title=title, most=most)
     if figure is None:
         return None
@@ -282,7 +285,3 @@ def _write_guess(ax: Axes, why: str, colour: str) -> None:
         color=colour,
         transform=ax.transAxes,
     )
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"

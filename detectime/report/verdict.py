@@ -12,6 +12,7 @@ import pandas as pd
 from detectime.config import NO_GESTURE
 from detectime.evaluation import Evaluation
 from detectime.labels.grouping import NO_GROUPS
+from detectime.notes import format_count
 from detectime.report.summary import SetFacts, count_negatives
 from detectime.schema import Outcome
 
@@ -140,7 +141,7 @@ def _judge_nothing(facts: SetFacts) -> Finding:
         return Finding(1.0, *_judge_no_frames(facts))
     outcome, count = max(facts.outcomes.items(), key=lambda item: item[1])
     cause, remedy = _find_cause(outcome, facts)
-    text = f"None of {_count(facts.frames, 'frame')} gave a sample; {count:,} {_are(count)} {outcome}: {cause}"
+    text = f"None of {format_count(facts.frames, 'frame')} gave a sample; {count:,} {_are(count)} {outcome}: {cause}"
     return Finding(1.0, text, remedy, "without")
 
 
@@ -159,7 +160,7 @@ def _find_cause(outcome: Outcome, facts: SetFacts) -> tuple[str, str]:
 def _judge_no_frames(facts: SetFacts) -> tuple[str, str]:
     negatives = count_negatives(facts)
     if negatives and negatives == sum(facts.left_out.values()):
-        text = f"All {_count(negatives, 'frame')} are of {NO_GESTURE}, and a gesture is wanted"
+        text = f"All {format_count(negatives, 'frame')} are of {NO_GESTURE}, and a gesture is wanted"
         return text, f"add frames of gestures; with {NO_GESTURE} in `classes` these frames are taken too"
     return "No frame is wanted: the run has no frames of its classes", "see `classes` and `limit`"
 
@@ -172,7 +173,7 @@ def _judge_files(facts: SetFacts) -> Iterator[Finding]:
         count = facts.outcomes.get(outcome, 0)
         if count:
             what, remedy = _REPAIRS[outcome]
-            text = f"{_count(count, 'frame')} of {facts.frames:,} {_are(count)} {what}"
+            text = f"{format_count(count, 'frame')} of {facts.frames:,} {_are(count)} {what}"
             yield Finding(0.3 + 0.6 * count / facts.frames, text, remedy, "without")
 
 
@@ -236,9 +237,8 @@ def _judge_dominance(classes: pd.DataFrame) -> Iterator[Finding]:
 def _judge_other_hands(facts: SetFacts) -> Iterator[Finding]:
     count = facts.other_hands
     if count >= max(_LEAST_FRAMES, _LEAST_SHARE * facts.samples):
-        text = (
-            f"{count:,} of {_count(facts.samples, 'sample')} {_have(count)} another hand near a face: it may be meant"
-        )
+        samples = format_count(facts.samples, "sample")
+        text = f"{count:,} of {samples} {_have(count)} another hand near a face: it may be meant"
         yield Finding(0.2 + 0.5 * count / facts.samples, text, "look at them, and choose the hand", "notes")
 
 
@@ -267,11 +267,11 @@ def _judge_left_out(facts: SetFacts) -> Iterator[Finding]:
     negatives = count_negatives(facts)
     others = sum(facts.left_out.values()) - negatives
     if negatives:
-        text = f"{_count(negatives, f'{NO_GESTURE} frame')} {_are(negatives)} left out: they are your negatives"
+        text = f"{format_count(negatives, f'{NO_GESTURE} frame')} {_are(negatives)} left out: they are your negatives"
         remedy = f"add {NO_GESTURE} to `classes`, and export with `no_gesture: true`"
         yield Finding(0.15, text, remedy)
     if others:
-        text = f"{_count(others, 'frame')} {_are(others)} left out by `classes` or `limit`"
+        text = f"{format_count(others, 'frame')} {_are(others)} left out by `classes` or `limit`"
         share = others / (others + facts.frames)
         yield Finding(0.2 * share, text, "remove these limits to include them")
 
@@ -279,7 +279,7 @@ def _judge_left_out(facts: SetFacts) -> Iterator[Finding]:
 def _judge_turned(facts: SetFacts) -> Iterator[Finding]:
     if not facts.turned:
         return
-    count = _count(facts.turned, "frame")
+    count = format_count(facts.turned, "frame")
     if facts.exif == "apply":
         text = f"{count} {_was(facts.turned)} turned upright by EXIF or a video's display matrix, with boxes to match"
         yield Finding(0.12, text, "read them upright too; exports are written upright")
@@ -307,7 +307,7 @@ def _judge_truth(evaluation: Evaluation | None) -> Iterator[Finding]:
         yield Finding(0.05, _praise_samples(count, evaluation.compares_classes), "", "evaluation")
         return
     interval = "" if np.isnan(low) else f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
-    text = f"{wrong:,} of {_count(count, 'annotated sample')} {_are(wrong)} wrong ({value:.1%} right{interval})"
+    text = f"{wrong:,} of {format_count(count, 'annotated sample')} {_are(wrong)} wrong ({value:.1%} right{interval})"
     severity = min(0.95, 0.25 + 3 * (1 - value))
     yield Finding(severity, _space_percent(text), "look at them, and correct or reject them", "evaluation")
 
@@ -324,7 +324,7 @@ def _praise_samples(count: int, compares_classes: bool) -> str:
 def _judge_doubt(facts: SetFacts, doubt: pd.DataFrame | None) -> Iterator[Finding]:
     count = 0 if doubt is None else int((doubt["doubt"] >= DOUBTFUL).sum())
     if count:
-        text = f"{_count(count, 'frame')} {_are(count)} doubtful"
+        text = f"{format_count(count, 'frame')} {_are(count)} doubtful"
         yield Finding(
             0.1 + 0.5 * count / facts.frames,
             text,
@@ -336,7 +336,7 @@ def _judge_doubt(facts: SetFacts, doubt: pd.DataFrame | None) -> Iterator[Findin
 def _judge_labels(labels: pd.DataFrame | None) -> Iterator[Finding]:
     count = 0 if labels is None else int(labels["contradicts"].sum())
     if count:
-        text = f"{_count(count, 'label')} {_are(count)} contradicted by the classifier of crops"
+        text = f"{format_count(count, 'label')} {_are(count)} contradicted by the classifier of crops"
         share = count / len(labels) if labels is not None else 0
         yield Finding(0.2 + share, text, "look at them, and change the class of those that are wrong", "doubt")
 
@@ -360,8 +360,8 @@ def _judge_groups(facts: SetFacts) -> Iterator[Finding]:
     count = sum(note.count for note in facts.notes if note.kind == NO_GROUPS)
     if count:
         text = (
-            f"Nothing says who is in {_count(count, 'file')}, so that a split cannot know who is who, and may put one "
-            "person into several parts"
+            f"Nothing says who is in {format_count(count, 'file')}, so that a split cannot know who is who, and may "
+            "put one person into several parts"
         )
         remedy = "put the files of each person into a folder of their own below that of the class, or set `group_by`"
         yield Finding(0.7, text, remedy, "classes")
@@ -370,7 +370,7 @@ def _judge_groups(facts: SetFacts) -> Iterator[Finding]:
 def _judge_decisions(facts: SetFacts) -> Iterator[Finding]:
     count = facts.contradictions
     if count:
-        text = f"People disagree on {_count(count, 'frame')}: the latest decision counts"
+        text = f"People disagree on {format_count(count, 'frame')}: the latest decision counts"
         yield Finding(0.2 + 0.5 * count / facts.frames, text, "look at them together", "decisions")
 
 
@@ -379,7 +379,8 @@ def _judge_reviewed(evaluation: Evaluation | None) -> Iterator[Finding]:
         return
     is_sample = evaluation.frames["is_sample"]
     count, wrong = int(is_sample.sum()), int((is_sample & ~evaluation.frames["is_correct"]).sum())
-    text = f"Of {_count(count, 'sample')} that people looked at, {wrong:,} {_choose(wrong, 'was', 'were')} wrong before"
+    samples, were = format_count(count, "sample"), _choose(wrong, "was", "were")
+    text = f"Of {samples} that people looked at, {wrong:,} {were} wrong before"
     yield Finding(0.22, text, "expect the same of the others, if they were chosen at random", "evaluation")
 
 
@@ -389,11 +390,11 @@ def _judge_pictures(facts: SetFacts, unseen: Counter[str], seen: int) -> Iterato
         return
     ((reason, _),) = unseen.most_common(1)
     if not seen:
-        text = f"None of {_count(count, 'frame')} that this page was to show can be read: {reason}"
+        text = f"None of {format_count(count, 'frame')} that this page was to show can be read: {reason}"
         remedy = f"make {facts.images} reachable to see them, or say where they are with `detectime relocate`"
         yield Finding(0.6, text, f"{remedy}; boxes and counts are valid without")
         return
-    text = f"{count:,} of {_count(count + seen, 'frame')} on this page cannot be shown: {reason}"
+    text = f"{count:,} of {format_count(count + seen, 'frame')} on this page cannot be shown: {reason}"
     yield Finding(
         0.3 + 0.6 * count / (count + seen), text, "run again: frames that changed are detected anew", "samples"
     )
@@ -415,10 +416,6 @@ def _shorten(name: str) -> str:
 def _list_names(names: Sequence[str]) -> str:
     shown = ", ".join(map(_shorten, names[:_SHOWN_NAMES]))
     return shown if len(names) <= _SHOWN_NAMES else f"{shown} and {len(names) - _SHOWN_NAMES:,} more"
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def _count_of(number: int, total: int) -> str:
