@@ -490,12 +490,12 @@ def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     shutil.copytree(demo[0] / "reports" / "demo", tmp_path / "out")
-    done = execute("run", cwd=tmp_path, output="out", min_hand_score=0.99, **SAMPLE)
+    given = SAMPLE | {"output": "out", "notebook": write_notebook(tmp_path / "short.ipynb")}
+    done = execute("run", cwd=tmp_path, min_hand_score=0.99, **given)
     assert done.returncode == 0, done.stderr
     fewer = done.stdout.splitlines()[-1]
     assert fewer != RESULT
     assert f"{fewer.split()[0]} samples" in (tmp_path / "out" / "report.html").read_text()
-    given = SAMPLE | {"output": "out", "notebook": write_notebook(tmp_path / "short.ipynb")}
     done = execute("run", cwd=tmp_path, **given)
     assert done.stdout.splitlines()[-1] == fewer
     assert (

@@ -96,6 +96,7 @@ def list_moves(folder: Path) -> list[str]:
     return [note.text for note in open_run(folder / "out").notes if note.kind == "moved"]
 
 
+@pytest.mark.large  # the page docs/move.md, whose commands are run too, has a part of it
 def test_from_colab_to_a_laptop_and_back(colab: Path, tmp_path: Path) -> None:
     process(colab, "frames.zip", "--limit", str(_FIRST))
     laptop, away = tmp_path / "laptop", tmp_path / "away"
