@@ -743,3 +743,24 @@ def test_labels_that_are_given_are_taken(folders_run: Path, tmp_path: Path) -> N
     given = {"output": str(folders_run), "images": str(tmp_path / "images"), "labels": str(tmp_path / "labels.csv")}
     config, _ = resume.resume_config(configuration.load_config(parameters=given))
     assert (config.data.labels, config.data.labels_type) == (given["labels"], None)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, ("/content/boxes.json", "stored")),
+        ({"truth_pixels": "upright"}, ("/content/boxes.json", "upright")),
+        ({"truth": "null"}, (None, None)),
+        ({"truth": "/elsewhere/boxes.json"}, ("/elsewhere/boxes.json", None)),
+    ],
+    ids=["nothing", "pixels", "no truth", "another"],
+)
+def test_a_run_keeps_its_truth_if_none_is_given(
+    given: dict[str, str], kept: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    places = {"images": "/images", "labels": "/labels.csv", "output": str(tmp_path / "run")}
+    before = configuration.load_config(parameters=places | {"truth": "/content/boxes.json", "truth_pixels": "stored"})
+    manifest.write_manifest(stores.open_store(str(tmp_path / "run")), manifest.make_manifest(before, {}))
+    config, notes = resume.resume_config(configuration.load_config(parameters=places | given))
+    assert (config.data.truth, config.data.truth_pixels) == kept
+    assert ("data.truth = '/content/boxes.json'" in "".join(note.text for note in notes)) == ("truth" not in given)

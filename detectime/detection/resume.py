@@ -89,6 +89,7 @@ def resume_config(config: Config, store: Store | None = None) -> tuple[Config, l
     taken: dict[str, Any] = {}
     differences: list[str] = []
     config = _take_places(config, run, taken)
+    config = _take_truth(config, run, taken)
     config = _take_span_zero(config, run, taken)
     config = _take_pairing(config, run, pairing, taken)
     config = _take_detection(config, run, taken, differences)
@@ -201,6 +202,16 @@ def _take_places(config: Config, run: Config, taken: dict[str, Any]) -> Config:
     if run.data.labels == run.data.images:  # the images are the labels, wherever they are now
         values["labels"] = values.get("images", data.images)
     values = {name: value for name, value in values.items() if value != getattr(data, name)}
+    taken |= {f"data.{name}": value for name, value in values.items()}
+    return _replace_keys(config, "data", values)
+
+
+def _take_truth(config: Config, run: Config, taken: dict[str, Any]) -> Config:
+    """Take over where the annotated boxes are, and which pixels they are in, if no others are given."""
+    if run.data.truth is None or config.is_explicit("data.truth"):
+        return config
+    names = ["truth"] if config.is_explicit("data.truth_pixels") else ["truth", "truth_pixels"]
+    values = {name: getattr(run.data, name) for name in names if getattr(run.data, name) != getattr(config.data, name)}
     taken |= {f"data.{name}": value for name, value in values.items()}
     return _replace_keys(config, "data", values)
 

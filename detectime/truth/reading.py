@@ -101,7 +101,8 @@ def read_truth(
         try:
             return read_truth(run, configured, truth_format=truth_format, truth_pixels=truth_pixels)
         except TruthError as error:  # a finished run is reported for ever, whatever became of its annotations
-            return _note_unused(f"`truth` of the run, {configured},", str(error))
+            remedy = "if it is elsewhere now: `detectime relocate RUN --images DIR --truth PATH`"
+            return _note_unused(f"`truth` of the run, {configured},", f"{error} ({remedy})")
     path = None if path is None else os.fspath(path)
     if path is None:
         return _read_own_truth(run, truth_pixels)
