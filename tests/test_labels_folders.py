@@ -8,6 +8,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from detectime.paths import SAMPLE
 from detectime.report.summary import describe_set
 from detectime.report.verdict import judge_set
 from detectime.runs import open_run
+from detectime.sources import folder as folder_source
 from detectime.sources import open_source
 from detectime.sources.listing import Listing, list_source
 from detectime.storage import run_tables
@@ -381,6 +383,24 @@ def test_every_nth_frame_of_videos_in_folders_is_taken(
     assert table.attrs["made_with"]["every"] == every
 
 
+def test_folders_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ok/anna/1.jpg", "ok/ben/1.jpg", "stop/ben/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    open_folder = folder_source._open_folder
+
+    def refuse(path: str) -> AbstractContextManager[int]:
+        if path.endswith("ben"):  # the administrator, as whom tests may run, may read any
+            raise PermissionError(13, "Permission denied")
+        return open_folder(path)
+
+    monkeypatch.setattr(folder_source, "_open_folder", refuse)
+    table = read_folders(str(tmp_path), list_source(open_source(str(tmp_path))), {"ok": 4, "stop": 1})
+    assert table["frame_path"].tolist() == ["ok/anna/1.jpg"]
+    note = next(note for note in table.attrs["notes"] if note.kind == "left_out_folders")
+    assert (note.count, note.example) == (2, "ok/ben")
+
+
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     """As in a clone of DataLad whose files were not fetched."""
     (tmp_path / "ok").mkdir()
@@ -392,8 +412,8 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     (tmp_path / "ok" / "3.jpg").touch()
     table = read_folders(str(tmp_path), list_source(open_source(str(tmp_path))), {"ok": 4})
     listing = list_source(open_source(str(tmp_path)))
-    assert [(note.kind, note.count) for note in listing.notes] == [("broken_links", 2)]
-    assert "broken_links" in list_kinds(table)
+    assert [(note.kind, note.count) for note in listing.notes] == [("left_out_links", 2)]
+    assert list_kinds(table)["left_out_links"] == 2
 
 
 # -- groups

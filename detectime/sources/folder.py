@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from detectime.images import UnreadableImageError
-from detectime.notes import Note, note_found
+from detectime.notes import Note
 from detectime.sources.contract import MissingFrameError, SourceError, check_file_size
 from detectime.sources.names import FoldedNames, fold_name
 
@@ -22,6 +22,15 @@ _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, e
 
 _Folder = tuple[str, frozenset[str]]
 """A folder, and the targets of the links on the way to it: none is followed twice, so that a circle of links ends."""
+
+_LEFT_OUT = {
+    "links": ("link leads to no file, and is left out", "links lead to no file, and are left out"),
+    "folders": (
+        "folder cannot be read, and its files are left out",
+        "folders cannot be read, and their files are left out",
+    ),
+}
+"""What a note says of one, and of several."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class FolderSource:
 
     root: str
     notes: tuple[Note, ...] = field(default=(), repr=False, compare=False)
-    _left_out: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _left_out: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False, compare=False)
+    """How many links and folders could not be listed, and the first of each; few bytes, since workers get them too."""
 
     def list_frames(self) -> Iterator[tuple[str, str | None]]:
         """List the files below the folder, each once, in no particular order; no file is opened.
@@ -69,7 +79,7 @@ class FolderSource:
                         f"{self.root}: the images folder cannot be read: {error.strerror}; give it as `images`"
                     ) from error
                 # A folder inside that may not be listed: its frames are missing, the others are not.
-                self._left_out.setdefault("folders", []).append(folder[0])
+                self._leave_out("folders", folder[0])
 
     def _list_folder(
         self, folder: _Folder, pending: list[_Folder], suffixes: tuple[str, ...] | None
@@ -87,7 +97,7 @@ class FolderSource:
                             pending.append((name, targets | {target}))
                         continue
                     if not os.path.exists(target):
-                        self._left_out.setdefault("links", []).append(name)
+                        self._leave_out("links", name)
                         continue
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((name, targets))
@@ -101,11 +111,16 @@ class FolderSource:
 
     def list_notes(self) -> list[Note]:
         """Return the notes from choosing this source, and about what could not be listed."""
-        links, folders = (sorted(self._left_out.get(kind, ())) for kind in ("links", "folders"))
-        one, many = "link leads to no file, and is left out", "links lead to no file, and are left out"
-        notes = [*self.notes, *note_found("broken_links", links, one, many)]
-        one, many = "folder cannot be read: its files are left out", "folders cannot be read: their files are left out"
-        return [*notes, *note_found("unreadable_folders", folders, one, many)]
+        notes = list(self.notes)
+        for kind, (one, many) in _LEFT_OUT.items():
+            if kind in self._left_out:
+                count, first = self._left_out[kind]
+                notes.append(Note(f"left_out_{kind}", count, one if count == 1 else many, first))
+        return notes
+
+    def _leave_out(self, kind: str, name: str) -> None:
+        count, first = self._left_out.get(kind, (0, name))
+        self._left_out[kind] = count + 1, min(first, name)
 
     def check_frames(self, frame_paths: pa.Array | pa.ChunkedArray) -> None:
         """Refuse nothing: what a frame is shows when it is read."""
