@@ -472,7 +472,7 @@ def test_learning_curve() -> None:
     curve["accuracy"] = [0.4, 0.7, 1.0]
     figure = classifier_charts.plot_learning_curve(curve)
     assert figure is not None
-    assert list_texts(figure).split() == ["0.40", "0.70", "1.00"]
+    assert list_texts(figure).split() == ["40%", "70%", "100%"]
     assert draw_figure(figure) < 100_000
     assert classifier_charts.plot_learning_curve(curve[:1]) is None
 

@@ -569,7 +569,7 @@ def test_a_notebook_holds_a_small_video_and_one_frame_of_a_large_one(clip: Clip)
         r'<video src="data:video/webm;base64,([^"]+)" poster="data:image/jpeg;base64,[^"]+" controls', small
     )
     assert base64.b64decode(encoded) == clip.drawn.read_bytes()
-    assert "crops.webm: 2 seconds" in small
+    assert "crops.webm: 1.6 s" in small
     large = show_video(clip.drawn, most_bytes=1000).data
     assert "<video" not in large
     assert re.search(

@@ -301,7 +301,7 @@ def show_video(path: str | os.PathLike[str], most_bytes: int = _SHOWN_BYTES) -> 
         raise VideoError(f"{file}: no frame of this video can be decoded; write it again")
     still = f"data:image/jpeg;base64,{_encode(encode_picture(frame[0].pixels, '.jpg'))}"
     if size <= most_bytes:
-        text = f"{file.name}: {seconds:.0f} seconds"
+        text = f"{file.name}: {seconds:.1f} s"
         video = f"data:video/webm;base64,{_encode(file.read_bytes())}"
         style = "max-width: 100%; height: auto;"
         picture = f'<video src="{video}" poster="{still}" controls loop muted playsinline style="{style}"></video>'

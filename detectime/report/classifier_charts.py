@@ -94,7 +94,9 @@ def plot_learning_curve(curve: pd.DataFrame) -> Figure | None:
         figure, ax = plt.subplots(figsize=(6, 3.2), dpi=_DPI, layout="constrained")
     ax.plot(curve["groups_per_class"], curve["accuracy"], color=_HELD_OUT, marker="o")
     for count, accuracy in zip(curve["groups_per_class"], curve["accuracy"], strict=True):
-        ax.annotate(f"{accuracy:.2f}", (count, accuracy), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        ax.annotate(
+            f"{100 * accuracy:.0f}%", (count, accuracy), (0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
     labels = [f"{row.groups_per_class}\n{row.samples:,} samples" for row in curve.itertuples()]
     ax.set_xticks(curve["groups_per_class"], labels)
     ax.set(xlabel="groups of each class to train on, at most", ylabel="accuracy on the test part", ylim=(0, 1.1))
