@@ -183,8 +183,9 @@ def test_squares_keep_proportions_and_are_centred() -> None:
     assert (enlarged[8:21, :12] == 255).all()
     assert (enlarged[8:21, 18:] == 0).all()
     assert np.array_equal(fit_square(square, 30), square)
-    with pytest.raises(ValueError, match="nothing to fit"):
-        fit_square(np.zeros((0, 5, 3), np.uint8), 30)
+    for other in (wide / 255, wide.astype(np.uint16), wide[..., :1], wide[..., 0], wide[:0]):
+        with pytest.raises(ValueError, match=r"an image of \w+, shape .*; expected uint8"):
+            fit_square(other, 30)
 
 
 def test_landmarks_are_named_and_a_hand_without_is_refused(tmp_path: Path) -> None:

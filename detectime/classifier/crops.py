@@ -62,7 +62,7 @@ def fit_square(image: RGB, side: int) -> RGB:
     Raises
     ------
     ValueError
-        If the image has no pixels.
+        If the image is no such array, or has no pixels.
 
     Examples
     --------
@@ -70,9 +70,12 @@ def fit_square(image: RGB, side: int) -> RGB:
     >>> square.shape, square[:, 0, 0].tolist() == [127] * 4 + [0] * 24 + [127] * 4
     ((32, 32, 3), True)
     """
+    if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+        raise ValueError(
+            f"an image of {image.dtype}, shape {image.shape}; expected uint8 from 0 to 255, shape (height, width, 3), "
+            "red first, with pixels"
+        )
     height, width = image.shape[:2]
-    if not image.size:
-        raise ValueError(f"pixels of shape {image.shape}: there is nothing to fit into a square")
     if max(height, width) < side:
         scale = side / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))

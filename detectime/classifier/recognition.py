@@ -77,6 +77,8 @@ class GestureRecognizer:
         ------
         ModelFileError
             If it is a model of landmarks.
+        ValueError
+            If a crop is another array, such as of floats from 0 to 1, or has no pixels.
         """
         side = self._check_input("crops", "recognize_landmarks").side
         assert side is not None  # as its graph was checked
