@@ -260,6 +260,21 @@ TOPS: dict[str, tuple[Mapping[str, Mapping[str, bytes]], Mapping[str, str | None
 }
 
 
+@pytest.mark.parametrize("name", ["LICENSE", "README.md", ".DS_Store", "docs/about.txt", "labels/1.txt"])
+def test_what_is_no_frame_may_be_in_each_archive(name: str, tmp_path: Path) -> None:
+    content = {"a.zip": {"anna/1.jpg": JPEG, name: b"a"}, "b.zip": {"ben/1.jpg": PNG, name: b"b"}}
+    listing = list_source(ArchiveSource(str(make_place(tmp_path, content))))
+    assert sorted(listing.names.to_pylist()) == sorted([b"anna/1.jpg", b"ben/1.jpg", name.encode()])
+    assert [note.count for note in listing.notes if note.kind == "repeated"] == [1]
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "1.cls", "1.json", "classes.txt", "class_to_idx.json"])
+def test_what_is_a_frame_or_says_its_class_is_in_one_archive(name: str, tmp_path: Path) -> None:
+    content = {"a.zip": {"anna/1.jpg": JPEG, name: b"a"}, "b.zip": {"ben/1.jpg": PNG, name: b"b"}}
+    listing = list_source(ArchiveSource(str(make_place(tmp_path, content))))
+    assert f"both have members of the same path, 1 in all ('{name}')" in str(listing.unreachable)
+
+
 @pytest.mark.parametrize("case", TOPS)
 def test_an_own_folder_is_found_both_ways(case: str, tmp_path: Path) -> None:
     content, expected = TOPS[case]

@@ -28,6 +28,8 @@ from detectime.storage.name_index import NAME_COLUMN, NameIndex
 
 _ABOUT_KEY = b"about"
 _NOT_PLAIN = re.compile(rb"^/|//|(?:^|/)\.\.?(?:/|$)|/$|^$")
+_MAY_SAY_CLASSES = rb"(?i)\.(?:cls|jsn?|json)$|(?:class|label|name|idx)[^/]*$"
+"""Of a member that is no image, and yet must be one alone; others, such as a LICENSE in each archive, need not."""
 _NOT_A_FILE, _LINK = -1, -2  # as the start of a device, and of a link whose target is not known yet
 _MAX_LINKS = 40  # from one to the next
 _MAX_TARGET = 4096  # bytes of the path that a link leads to
@@ -412,7 +414,7 @@ def _list_common_folders(names: pa.ChunkedArray) -> list[str]:
 
 
 def _keep_last_of_each(table: pa.Table, archives: Sequence[str]) -> tuple[pa.Table, int, str | None]:
-    """Keep the last of the members of one path in one archive, and refuse two archives with the same path.
+    """Keep the last of the members of one path, and refuse two archives with the same path of a frame or its class.
 
     Returns
     -------
@@ -424,7 +426,8 @@ def _keep_last_of_each(table: pa.Table, archives: Sequence[str]) -> tuple[pa.Tab
     order = pc.sort_indices(table[NAME_COLUMN]).to_numpy()  # stable
     names, owners = table[NAME_COLUMN].take(order).combine_chunks(), table["archive"].to_numpy()[order]
     has_later = np.append(pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False), False)
-    (shared,) = np.nonzero(has_later[:-1] & (owners[1:] != owners[:-1]))
+    matters = pc.or_(choose_image_names(names), pc.match_substring_regex(names, _MAY_SAY_CLASSES))
+    (shared,) = np.nonzero(has_later[:-1] & (owners[1:] != owners[:-1]) & matters[:-1].to_numpy(zero_copy_only=False))
     if len(shared):
         shown = ", ".join(repr(os.fsdecode(names[k].as_py())) for k in shared[:_NAMES_SHOWN].tolist())
         first, second = archives[owners[shared[0]]], archives[owners[shared[0] + 1]]
