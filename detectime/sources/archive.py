@@ -45,9 +45,10 @@ class ArchiveSource:
     (``__MACOSX/``). ``tools/unpack.py`` does the same. Where a frame_path names no member, it is found with and without
     a folder that holds all images (`list_top_folders`), and in another spelling (`names.fold_name`).
 
-    If an archive holds a path twice, the last member counts, as in unpacking; two archives that hold the same path of an
-    image, or of what may say classes, are refused. A link to a member of the same archive is a frame of that content; other links, and members whose path has
-    a part ``..``, are not frames. ``./`` and slashes in front of a path do not count.
+    If an archive holds a path twice, the last member counts, as in unpacking; two archives that hold the same path of
+    an image, or of what may say classes, are refused. A link to a member of the same archive is a frame of that
+    content; other links, and members whose path has a part ``..``, are not frames. ``./`` and slashes in front of a
+    path do not count.
 
     Parameters
     ----------
