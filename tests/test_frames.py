@@ -269,6 +269,16 @@ def test_wrong_values_are_shown_short_and_harmless(csv: Path, images: Path) -> N
         pytest.param(
             HEADER + '"a,v,1,ok\r\nb",v,2,ok\r\n', "row 1 .* in 'frame_path': .* it goes on to row 2", id="quotes, CRLF"
         ),
+        pytest.param(
+            HEADER.replace(",", ";") + "a,v,1,ok\n",
+            r"row 1 .* has 1 values, the header 4: 'a,v,1,ok'; separate its values by ';', as those of the header are",
+            id="two separators",
+        ),
+        pytest.param(
+            "Frame_Path,Video_Name,Frame_ID,Gesture\na,v,1,ok\n",
+            "class_name is missing; did you mean 'Gesture'",
+            id="case",
+        ),
         pytest.param('<?xml version="1.0"?><annotations/>', r"this is XML, .*give it the ending \.xml", id="XML"),
         pytest.param(b"ARROW1\0\0", r"an Arrow \(Feather\) file; write the table as csv", id="Feather"),
         pytest.param(b"\x80\x04\x95\0", "a pickle of Python; write the table as csv", id="pickle"),

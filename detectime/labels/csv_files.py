@@ -18,7 +18,8 @@ from detectime.notes import shorten_text
 CsvFile = io.BufferedReader | io.BytesIO
 """An open file of bytes."""
 
-_SEPARATORS = ",;\t|"
+SEPARATORS = ",;\t|"
+"""What may stand between the values of a csv."""
 _SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # that Excel understands
 _MAX_SHOWN = 20  # values that a message lists
 _KNOWN_COLUMNS = {"frame_path", "video_name", "frame_id", "class_name", "file", "start", "end", "class"}
@@ -169,7 +170,7 @@ def read_header(file: CsvFile, path: object) -> Header:
         skipped = int(bool(_SEPARATOR_LINE.fullmatch(first)))
         if first.startswith("#"):
             raise TableError(f"{path}: the first line, {shorten_text(first.strip())}, is a comment; remove it")
-        for separator in _SEPARATORS:
+        for separator in SEPARATORS:
             text.seek(0)
             with contextlib.suppress(csv.Error):
                 lines = (row for row in csv.reader(itertools.islice(text, skipped, None), delimiter=separator) if row)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from detectime.labels.csv_files import (
+    SEPARATORS,
     CsvFile,
     Header,
     explain_break,
@@ -258,9 +259,12 @@ def _note_short_rows(file: CsvFile, header: Header, needed: Sequence[str], path:
         short.append(row)
         if len(values) <= last:
             shown = ", ".join(shorten_text(value) for value in values)
+            why = "a value is missing, or the file is cut off"
+            if any(separator in values[0] for separator in SEPARATORS) and len(values) == 1:
+                why = f"separate its values by {header.separator!r}, as those of the header are"
             raise TableError(
                 f"{path}: row {row} (row 1 follows the header) has {len(values)} values, the header "
-                f"{len(header.names)}: {shown}; a value is missing, or the file is cut off"
+                f"{len(header.names)}: {shown}; {why}"
             )
     why = "fewer values than the header; those at the end are empty"
     return note_found("short_rows", [f"row {row}" for row in short], f"row has {why}", f"rows have {why}")
@@ -396,7 +400,7 @@ def _suggest(column: str, names: Sequence[str]) -> str:
     if column == "frame_path" and videos:
         return f"for videos rename {shorten_text(videos[0])} to file"
     others = _SIMILAR.keys() - ({"video_name"} if column == "file" else ())  # which are needed themselves
-    names = [name for name in names if name not in others]
+    names = [name for name in names if normalize_column(name) not in others]
     similar = [name for name in names if any(word in normalize_column(name).split("_") for word in words)]
     similar += difflib.get_close_matches(column, [name for name in names if name], n=1)
     if similar:
