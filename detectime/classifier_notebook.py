@@ -17,7 +17,7 @@ import pandas as pd
 from IPython.display import display
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from detectime import notebook, paths, splits
+from detectime import notebook, paths, runs, splits
 from detectime.classifier import video
 from detectime.classifier.measures import Measures
 from detectime.classifier.mistakes import Cause
@@ -97,6 +97,8 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Classifier
         If the model begins with weights, and they are not there.
     ConfigError, DecisionError, SplitError
         As `load_settings`.
+    RunError, StoreError
+        If there is no finished run.
 
     Examples
     --------
@@ -105,6 +107,7 @@ def start_notebook(names: Mapping[str, Any], cells: Sequence[str]) -> Classifier
     """
     notebook.prepare_kernel()
     settings = load_settings(names, cells)
+    runs.open_run(settings.output)  # a missing one is told before a folder is made in its place
     check_packages()
     from detectime.classifier.models import check_model
 
@@ -211,8 +214,8 @@ def show_training_set(training_set: TrainingSet, notes: Sequence[Note] = ()) -> 
     """
     used = training_set.samples[training_set.samples["split"] != ""]
     counts = splits.count_split(used)
-    counts.index.name = None
-    display(counts)
+    order = [name for name in training_set.dataset.classes if name in counts.index]
+    display(counts.reindex([*order, "all"]).rename_axis(None))
     print(training_set.parts)
     told: set[str] = set()
     for note in (*notes, *training_set.notes):
@@ -262,14 +265,14 @@ def describe_measures(measures: Measures, training_set: TrainingSet) -> str:
     >>> print(describe_measures(measures, found))  # doctest: +SKIP
     On 52 samples of 6 groups that it has not seen: accuracy .81 (.60–.95), macro F1 .79 (.55–.94).
     """
-    texts = []
+    texts, brackets = [], ""
     for row, name in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         value, low, high = (f"{number:.3f}".removeprefix("0") for number in measures.overall.loc[row])
-        texts.append(f"{name} {value} ({low}–{high})" if "nan" not in low else f"{name} {value}")
-    lines = [
-        f"On {format_count(measures.samples, 'sample', measures.groups)} that it has not seen: "
-        f"{', '.join(texts)}. In brackets: 95 % intervals, by group."
-    ]
+        is_known = low != "nan"
+        texts.append(f"{name} {value} ({low}–{high})" if is_known else f"{name} {value}")
+        brackets = " In brackets: 95 % intervals, by group." if is_known else brackets
+    tested = format_count(measures.samples, "sample", measures.groups)
+    lines = [f"On {tested} that it has not seen: {', '.join(texts)}.{brackets}"]
     return "\n".join([*lines, *(f"- {note}" for note in (*_find_doubts(training_set), *measures.notes))])
 
 
@@ -297,7 +300,7 @@ def describe_comparison(compared: pd.DataFrame) -> str:
         f"{name} is right for {100 * own:.0f} % of the samples; always naming the most frequent class would be for "
         f"{100 * frequent:.0f} %."
     )
-    advice = "It has learnt nothing of use: take another model, train for longer, or add people."
+    advice = "It is no better than that: take another model, train for longer, or add people."
     return shares if own > frequent else f"{shares} {advice}"
 
 
@@ -379,7 +382,7 @@ def open_review(run: FinishedRun, mistakes: pd.DataFrame, reviewer: str | None, 
 
 
 def choose_clip(training_set: TrainingSet, most: int = _CLIP_FRAMES) -> list[str]:
-    """Choose frames of groups that the classifier has not seen: of each class the first group, in order.
+    """Choose frames of groups that the classifier has not seen: of each class the first ones.
 
     Parameters
     ----------
@@ -400,9 +403,7 @@ def choose_clip(training_set: TrainingSet, most: int = _CLIP_FRAMES) -> list[str
     """
     test = training_set.samples.iloc[training_set.test]
     share = max(1, most // max(1, test["class_name"].nunique()))
-    first = test.groupby("class_name", sort=False)["video_name"].transform("first")
-    chosen = test[test["video_name"] == first].groupby("class_name", sort=False).head(share)
-    return chosen["frame_path"].tolist()
+    return test.groupby("class_name", sort=False).head(share)["frame_path"].tolist()
 
 
 def show_result(run: FinishedRun, settings: ClassifierSettings, measures: Measures, training_set: TrainingSet) -> None:

@@ -266,8 +266,8 @@ def _find_hashes(samples: pd.DataFrame, detections: pa.Table, rows: Indices) -> 
     return hashes, has_hash
 
 
-def match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices) -> Indices:
-    """Find the detected hand that overlaps each sample's most.
+def match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices, preference: Floats | None = None) -> Indices:
+    """Find the detected hand of each sample: the one that overlaps it most.
 
     Parameters
     ----------
@@ -277,6 +277,9 @@ def match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices) -> Indices
         The column `hands` of the detections.
     rows
         What `find_rows` returned.
+    preference
+        A number per hand of the flat list of all detected hands: of those that overlap a sample, the one with the
+        largest is taken instead, and of equal ones the one that overlaps it most.
 
     Returns
     -------
@@ -293,7 +296,7 @@ def match_hands(hand: Floats, column: pa.ChunkedArray, rows: Indices) -> Indices
     iou = boxes.compute_iou(hand[owner], _take_corners(lists.flatten(), detected))
     same = iou >= _SAME_HAND
     owner, detected, iou = owner[same], detected[same], iou[same]
-    order = np.lexsort((-iou, owner))
+    order = np.lexsort((-iou, owner) if preference is None else (-iou, -preference[detected], owner))
     owners, first = np.unique(owner[order], return_index=True)
     best = np.full(len(hand), -1)
     best[owners] = detected[order[first]]

@@ -141,6 +141,8 @@ def test_a_run_without_a_split(sample_run: Path, tmp_path: Path) -> None:
     notes = training_set.split_if_needed(run)
     assert "it was split into train 50 %, test 50 %" in str(notes[0])  # two videos per class
     assert training_set.split_if_needed(run) == []
+    (note,) = training_set.split_if_needed(run, {"train": 0.8, "test": 0.2})
+    assert "is split already, so shares do not count" in str(note)
     assert set(read_training_set(run).samples["split"]) == {"train", "test"}
 
 
@@ -202,7 +204,17 @@ def test_no_split_is_made_of_what_cannot_be_trained_on(sample_run: Path, tmp_pat
     run_tables.write_outcomes(run.store, first.assign(video_name=first["class_name"]))
     with pytest.raises(TrainingError, match=r"each class has one group .*record each class in another video"):
         training_set.split_if_needed(run)
+    run_tables.write_outcomes(run.store, first)
+    for shares in ({"a": 0.5, "b": 0.5}, {"train": 1.0}):
+        with pytest.raises(TrainingError, match=r"a part `train` and another one to test on are needed"):
+            training_set.split_if_needed(run, shares)
     assert not (tmp_path / "run" / "split.csv").exists()
+
+
+def test_a_test_of_one_group_is_told_before_training(run: FinishedRun) -> None:
+    write_parts(run, lambda name: "test" if name == "ok_01" else "train")
+    (note,) = (note for note in read_training_set(run).notes if note.kind == "one_group")
+    assert "The test part has one group, 'ok_01'" in str(note)
 
 
 def test_classes_whose_frames_are_gone(landmarks: TrainingSet) -> None:

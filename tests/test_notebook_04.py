@@ -24,6 +24,7 @@ from detectime import classifier_notebook, label_check, notebook_parameters, pat
 from detectime.classifier.settings import TrainingSettings
 from detectime.classifier_notebook import ClassifierSettings, MissingTrainingError, load_settings
 from detectime.decisions import DecisionError
+from detectime.detection.manifest import RunError
 from detectime.errors import ConfigError
 from detectime.notebook_parameters import list_values
 from detectime.splits import SplitError
@@ -113,14 +114,21 @@ def test_lacking_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
         classifier_notebook.check_packages()
 
 
+def test_a_run_that_is_not_there_is_told_and_no_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such folder"):
+        classifier_notebook.start_notebook({"output": str(tmp_path / "none")}, [])
+    assert not (tmp_path / "none").exists()
+
+
 # -- what it says
 
 
-def test_the_clip_shows_a_group_of_each_class() -> None:
+def test_the_clip_shows_as_many_frames_of_each_class() -> None:
     rows = [(f"{name}_{k}/{frame}", name, f"{name}_{k}") for name in ("ok", "stop") for k in (1, 2) for frame in (1, 2)]
     samples = pd.DataFrame(rows, columns=["frame_path", "class_name", "video_name"])
     found: Any = SimpleNamespace(samples=samples, test=[2, 3, 4, 5, 6, 7])
-    assert classifier_notebook.choose_clip(found) == ["ok_2/1", "ok_2/2", "stop_1/1", "stop_1/2"]
+    assert classifier_notebook.choose_clip(found) == samples["frame_path"].iloc[2:].tolist()
+    assert classifier_notebook.choose_clip(found, 4) == ["ok_2/1", "ok_2/2", "stop_1/1", "stop_1/2"]
     assert classifier_notebook.choose_clip(found, 2) == ["ok_2/1", "stop_1/1"]
 
 

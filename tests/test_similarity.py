@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectime import pairing, runs, similarity
+from detectime.classifier import landmarks
 from detectime.images import describe_content, hash_crop
 from detectime.paths import SAMPLE
 from detectime.runs import FinishedRun
@@ -122,6 +124,29 @@ def test_a_run_of_0_2_has_neither() -> None:
     samples = run.outcomes
     assert not similarity.read_sample_hashes(run, samples)[1].any()
     assert set(similarity.read_contents(run, samples)) == {None}
+
+
+# -- the landmarks of a sample
+
+
+def test_landmarks_are_those_that_the_network_is_surest_of() -> None:
+    """`hagrid` and `mediapipe` both find a hand, and the landmark network sees it turned upright in only one box."""
+
+    def find(*looks: tuple[tuple[float, ...], float | None, float | None]) -> float:
+        row = make_row("a", {box: None for box, _, _ in looks})
+        row["landmarks"] = [None if value is None else [value] * 63 for _, value, _ in looks]
+        row["presence"] = [presence for _, _, presence in looks]
+        found = landmarks.find_landmarks(make_samples({"a": NEAR}), make_detections_table(row))
+        assert found.shape == (1, 21, 3)
+        return float(found[0, 20, 2])
+
+    near = (NEAR[0], NEAR[1], NEAR[2] + 1, NEAR[3])
+    assert find((NEAR, 1, 0.06), (near, 2, 0.99)) == 2
+    assert find((NEAR, 1, 0.99), (near, 2, 0.06)) == 1
+    assert find((near, 1, 0.99), (NEAR, 2, 0.99)) == 2  # alike: the one that overlaps most
+    assert find((NEAR, 1, 0.06), (FAR, 2, 0.99)) == 1
+    assert find((NEAR, None, 0.99), (near, 2, None)) == 2
+    assert math.isnan(find((NEAR, None, 0.99), (FAR, 2, 0.99)))
 
 
 # -- different bits

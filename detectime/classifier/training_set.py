@@ -15,7 +15,7 @@ from detectime.classifier.landmarks import read_landmarks
 from detectime.dataset import HandsDataset
 from detectime.errors import DocumentedError
 from detectime.labels.grouping import NO_GROUPS
-from detectime.notes import Note, note_found
+from detectime.notes import Note, note_found, shorten_text
 from detectime.runs import FinishedRun
 from detectime.splits.shortcomings import note_classes
 
@@ -29,6 +29,7 @@ TEST = ("test", "testing")
 _SHARES = ((3, {"train": 0.5, "test": 0.5}), (10, {"train": 0.6, "test": 0.4}))
 """Numbers of groups of a class, and the shares of a split where some class has fewer: with a usual split, the test part
 would have one group of it, which says nothing of others."""
+_RESTORE = "restore the frames, say where they are now by `detectime relocate RUN --images DIR`, or run detection again"
 
 
 class TrainingError(DocumentedError, ValueError):
@@ -83,7 +84,7 @@ class TrainingSet:
         if not len(train) or not len(test):
             raise TrainingError(
                 f"{self.dataset!r}: of {len(self.train):,} samples to train on {len(train):,} can be read, and of "
-                f"{len(self.test):,} to test on {len(test):,}; restore the frames, or run detection again"
+                f"{len(self.test):,} to test on {len(test):,}; {_RESTORE}"
             )
         left = self.samples["class_name"].iloc[train].unique()
         classes = [name for name in self.classes if name in left]
@@ -91,7 +92,7 @@ class TrainingSet:
         if len(classes) < 2:
             raise TrainingError(
                 f"{self.dataset!r}: no frame to train on can be read of {', '.join(map(repr, lost))}, and a classifier "
-                "needs two classes or more; restore the frames, or run detection again"
+                f"needs two classes or more; {_RESTORE}"
             )
         targets = pd.Index(classes).get_indexer(pd.Index(self.samples["class_name"])).astype(np.int64)
         ending = "no frame to train on that can be read"
@@ -138,12 +139,13 @@ def split_if_needed(
     Returns
     -------
     list of Note
-        What was done, and what the split could not do; nothing if there was one.
+        What was done, and what the split could not do; if there was one, only that `shares` do not count.
 
     Raises
     ------
     TrainingError
-        If all samples are of one group or one class; nothing is written.
+        If all samples are of one group or one class, or `shares` name no part to train on or none to test on; nothing
+        is written.
     SplitError, RunError, StoreError
         As `splits.split_run`.
 
@@ -153,7 +155,8 @@ def split_if_needed(
     >>> split_if_needed(open_run("output"))  # doctest: +SKIP
     """
     if splits.read_split(run.store) is not None:
-        return []
+        text = f"The run is split already, so shares do not count; to split it anew, rename {run.store}/split.csv."
+        return [] if shares is None else [Note("split_kept", 1, text)]
     run.check_paired()
     outcomes = run.outcomes
     found = outcomes[splits.counts.are_samples(outcomes)]
@@ -162,6 +165,12 @@ def split_if_needed(
         fewest = found.groupby("class_name")["video_name"].nunique().min()
         usual = dict(splits.assignment.SHARES)
         shares = next((fewer for groups, fewer in _SHARES if fewest < groups), usual)
+    names = {name.lower() for name in shares}
+    if names.isdisjoint(TRAIN) or names.issubset(TRAIN):
+        raise TrainingError(
+            f"{run.store}: shares = {dict(shares)}: a part `train` and another one to test on are needed, such as "
+            "train=0.8,test=0.2"
+        )
     _, notes = splits.split_run(run, shares, allow_similar=allow_similar)
     parts = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items())
     return [Note("split_made", 1, f"The run had no split.csv: it was split into {parts}, by whole groups."), *notes]
@@ -227,7 +236,7 @@ def read_training_set(run: FinishedRun, *, with_landmarks: bool = False, allow_s
         test=np.flatnonzero(test),
         parts=parts,
         landmarks=landmarks,
-        notes=(*_note_groups(run, samples), *notes, *dataset.notes, *leaks),
+        notes=(*_note_groups(run, samples, test), *notes, *dataset.notes, *leaks),
     )
 
 
@@ -312,8 +321,8 @@ def _check_parts(run: FinishedRun, samples: pd.DataFrame, train: Flags, test: Fl
         )
 
 
-def _note_groups(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
-    """Note what the split cannot know or show: who is who, and classes of one person."""
+def _note_groups(run: FinishedRun, samples: pd.DataFrame, test: Flags) -> list[Note]:
+    """Note what the split cannot know or show: who is who, classes of one person, and a test of one person."""
     notes = [note for note in run.notes if note.kind == NO_GROUPS]
     used = samples[samples["split"] != ""]
     groups = used.groupby("video_name")["class_name"].nunique()
@@ -323,4 +332,10 @@ def _note_groups(run: FinishedRun, samples: pd.DataFrame) -> list[Note]:
             "training and test: then the numbers say nothing of other people. To know, put the person into video_name."
         )
         notes.append(Note(NO_GROUPS, 1, text))
+    tested = samples.loc[test, "video_name"].unique()
+    if len(tested) == 1:
+        text = (
+            f"The test part has one group, {shorten_text(tested[0])}, which says little of others; record more people."
+        )
+        notes.append(Note("one_group", 1, text))
     return [*notes, *note_classes(used)]
