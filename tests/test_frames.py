@@ -12,6 +12,8 @@ import unicodedata
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import LABELS
 from faults import make_config
@@ -22,6 +24,7 @@ from detectime.config import Config, load_config
 from detectime.detection import run
 from detectime.errors import ConfigError
 from detectime.labels import frame_table, frames_csv, vocabulary
+from detectime.labels.table_files import read_table
 from detectime.labels.tables import TableError
 from detectime.sources.contract import SourceError
 from detectime.sources.folder import FolderSource
@@ -408,6 +411,17 @@ def test_a_table_of_any_kind_is_the_csv(kind: str, csv: Path, images: Path) -> N
         pd.testing.assert_frame_equal(other[table.columns], table)
     is_same = table.attrs["labels_sha256"] == expected.attrs["labels_sha256"]
     assert is_same == (kind == "DataFrame")  # whose sha256 is that of the csv
+
+
+def test_text_of_a_damaged_parquet_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    table = pd.DataFrame({"frame_path": ["cafe/1.jpg"], "video_name": "cafe", "frame_id": 1, "class_name": "ok"})
+    pq.write_table(pa.Table.from_pandas(table), tmp_path / "labels.parquet", compression="none")
+    content = (tmp_path / "labels.parquet").read_bytes()
+    (tmp_path / "labels.parquet").write_bytes(content.replace(b"cafe", b"caf\xe9"))
+    with pytest.raises(TableError, match=r"labels.parquet: this Parquet file is damaged: .*Invalid UTF8.*export it"):
+        read_table(tmp_path / "labels.parquet", [])
+    with pytest.raises(TableError, match=r"the DataFrame: a column holds neither text.*Invalid UTF8"):
+        read_table(pd.read_parquet(tmp_path / "labels.parquet"), [])
 
 
 def test_rows_of_a_data_frame_are_refused_by_number(images: Path) -> None:

@@ -296,6 +296,7 @@ def _convert_frame(table: pd.DataFrame) -> pa.Table:
 
 def _convert_to_text(table: pa.Table, where: str) -> pd.DataFrame:
     """Convert columns of any type to text: whole floats as whole numbers, lists and structs as JSON."""
+    table.validate(full=True)  # in a damaged file, text need not be UTF-8
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
     for name in names:
         if _holds_bytes(table.schema.field(table.column_names.index(name)).type):
