@@ -209,8 +209,8 @@ def _build_backbone() -> torch.nn.Module:
 def _compute_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     network = _build_backbone()
     with torch.inference_mode():
-        batches = (torch.from_numpy(np.ascontiguousarray(crops[k : k + 32])).permute(0, 3, 1, 2) for k in range(0, len(crops), 32))
-        return np.concatenate([network(batch).numpy() for batch in batches])
+        batches = (np.ascontiguousarray(crops[k : k + 32]) for k in range(0, len(crops), 32))
+        return np.concatenate([network(torch.from_numpy(batch).permute(0, 3, 1, 2)).numpy() for batch in batches])
 
 
 # -- training and testing
