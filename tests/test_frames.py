@@ -171,7 +171,9 @@ def test_equal_rows_are_dropped_and_counted(csv: Path, images: Path) -> None:
         pytest.param("../a.jpg,v,1,ok", "`..`", id="above"),
         pytest.param("v/../../a.jpg,v,1,ok", "`..`", id="above, within"),
         pytest.param("v/..,v,1,ok", "`..`", id="above, at the end"),
-        pytest.param("./a.jpg,v,1,ok", "`.`", id="here"),
+        pytest.param("v/./a.jpg,v,1,ok", "`.`", id="here"),
+        pytest.param("./../a.jpg,v,1,ok", "`..`", id="above, from here"),
+        pytest.param("./,v,1,ok", "the frame_path is empty", id="here alone"),
         pytest.param("v//a.jpg,v,1,ok", "an empty part", id="two slashes"),
         pytest.param("v/,v,1,ok", "an empty part", id="slash at the end"),
         pytest.param("a.jpg,,1,ok", "the video_name is empty", id="no video"),
@@ -189,6 +191,17 @@ def test_a_wrong_row_is_named(row: str, reason: str, csv: Path, images: Path) ->
     assert line.startswith("  row 4: ")  # counted in the file, before equal rows are dropped
     assert reason in line
     assert reason in last  # the line that a terminal and papermill leave visible
+
+
+def test_the_current_folder_in_front_is_left_out(csv: Path, images: Path) -> None:
+    """As `find .` lists files."""
+    table = read(csv, images, f"{HEADER}./v1/1.jpg,v,1,ok\n./v1/1.jpg,v,1,ok\nv1/1.jpg,v,1,ok\n././x.jpg,v,2,ok\n")
+    assert table["frame_path"].tolist() == ["v1/1.jpg", "x.jpg"]
+    assert table["on_disk"].tolist() == [True, False]
+    told = [str(note) for note in frame_table.list_notes(table)]
+    assert "3 frame_paths begin with ./, which is left out (the first: './v1/1.jpg')" in told
+    message = get_refusal(csv, images, f"{HEADER}./v1/1.jpg,v,1,ok\nv1/1.jpg,v,1,stop\n")
+    assert "the frame has two classes" in message
 
 
 def test_twenty_wrong_rows_are_named_and_the_others_counted(csv: Path, images: Path) -> None:

@@ -174,7 +174,7 @@ def test_spans_of_one_video_in_two_spellings_are_compared(tmp_path: Path) -> Non
 def test_a_single_video_is_found_in_another_spelling(tmp_path: Path) -> None:
     path = make(tmp_path / "clips" / "Zoe\u0308.mp4", 3)
     labels = tmp_path / "spans.csv"
-    labels.write_text("file,class_name\nZo\u00eb.mp4,ok\n")
+    labels.write_text("file,class_name\n./Zo\u00eb.mp4,ok\n")
     config = make_config(images=str(path), labels=str(labels))
     table = frame_table.read_labels(config, sources.open_source(config.data.images))
     assert table["on_disk"].tolist() == [True] * 3

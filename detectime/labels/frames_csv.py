@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detectime.labels.columns import add_listing, number_classes, set_attrs
 from detectime.labels.names import fold_group, note_repeated_ids, restore_class_names
 from detectime.labels.table_files import LabelTable, describe_table, read_table
-from detectime.labels.tables import find_faults, refuse_rows, rename_reserved_columns
+from detectime.labels.tables import find_faults, refuse_rows, rename_reserved_columns, strip_current_folder
 from detectime.notes import Note, note_found
 from detectime.sources.contract import Source
 from detectime.sources.listing import list_source
@@ -72,6 +72,7 @@ def read_frames_csv(
     rows, notes = read_table(labels_csv, COLUMNS)
     sha256 = rows.attrs["labels_sha256"]
     rows, renamed = rename_reserved_columns(rows)
+    notes += strip_current_folder(rows, "frame_path")
     rows, repeated = _drop_repeated(rows)
     notes += [*renamed, *restore_class_names(rows, labels)]
     _check_rows(rows, describe_table(labels_csv), labels)

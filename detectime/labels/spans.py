@@ -18,7 +18,7 @@ from detectime.labels.csv_files import normalize_column
 from detectime.labels.names import restore_class_names
 from detectime.labels.span_rows import TOLERANCE, check_rows, read_rows
 from detectime.labels.table_files import LabelTable, describe_table, read_table
-from detectime.labels.tables import TableError
+from detectime.labels.tables import TableError, strip_current_folder
 from detectime.notes import Note, note_found, shorten_text
 from detectime.sources.contract import MissingFrameError, Source
 from detectime.sources.listing import Listing, collect_listing
@@ -107,7 +107,7 @@ def read_spans(
     videos = _check_source(labels_csv, source)
     rows, unit, notes = read_rows(labels_csv)
     sha256 = rows.attrs["labels_sha256"]
-    notes += [*restore_class_names(rows, labels), *_unify_files(rows, listing)]
+    notes += [*strip_current_folder(rows, "file"), *restore_class_names(rows, labels), *_unify_files(rows, listing)]
     kept = [str(column) for column in rows if column not in ("file", "start", "end")]
     start, end = check_rows(rows, unit, labels, labels_csv)
     indexes = _index_videos(videos, rows["file"])

@@ -66,6 +66,34 @@ def map_reserved_columns(names: Sequence[str], reserved: Collection[str] = RESER
     return renamed
 
 
+def strip_current_folder(rows: pd.DataFrame, column: str) -> list[Note]:
+    """Leave out ``./`` in front of paths, as ``find .`` writes it, in place; note how many had it.
+
+    Parameters
+    ----------
+    rows
+        A table with text columns.
+    column
+        That of the paths.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"file": ["./a.mp4", "b.mp4"]})
+    >>> print(*strip_current_folder(rows, "file"))
+    1 file begins with ./, which is left out (the first: './a.mp4')
+    >>> rows["file"].tolist()
+    ['a.mp4', 'b.mp4']
+    """
+    has_it = rows[column].str.startswith("./")
+    if not has_it.any():
+        return []
+    first = str(rows.loc[has_it, column].iloc[0])
+    rows[column] = rows[column].str.replace(r"^(?:\./)+", "", regex=True)
+    count = int(has_it.sum())
+    begin = f"{column} begins" if count == 1 else f"{column}s begin"
+    return [Note("current_folder", count, f"{begin} with ./, which is left out", first)]
+
+
 def find_faults(rows: pd.DataFrame, path_column: str, labels: Mapping[str, int]) -> dict[str, pd.Series]:
     """Find the faults that rows of any csv of labels can have, for `refuse_rows`.
 
