@@ -181,6 +181,7 @@ def test_wrong_frames_are_listed_and_drawn(sample_world: World, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_the_notebook_of_a_tree_gives_the_samples_of_that_tree(sample_world: World, tmp_path: Path) -> None:
     """This tree is compared with another one by its notebook, so with itself it must be equal."""
     samples = against_worlds.run_commit(paths.CONFIG.parent, sample_world, {"fallback": "frame"}, tmp_path / "run", {})

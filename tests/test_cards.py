@@ -31,7 +31,8 @@ from detectime.report.cards import (
     make_galleries,
     make_strip,
 )
-from detectime.report.thumbnails import Cut, ThumbnailTask, encode_thumbnail, make_thumbnails
+from detectime.report.thumbnail_worker import Cut, ThumbnailTask, encode_thumbnail
+from detectime.report.thumbnails import make_thumbnails
 from detectime.report.varied_frames import choose_varied, pool_frames
 from detectime.runs import FinishedRun, open_run
 from detectime.schema import SAMPLES

@@ -387,6 +387,7 @@ def test_a_kernel_that_dies_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_a_kernel_of_another_environment_is_not_used(tmp_path: Path) -> None:
     """A user may have installed a kernel of the name that the notebook states."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
@@ -486,6 +487,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_resumes(tmp_path: Path, dem
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_a_threshold_is_taken_back_and_the_page_is_not_left_behind(
     demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -439,7 +439,10 @@ export_run(runs.open_run(sys.argv[1]), [sys.argv[2]], sys.argv[3], workers=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["coco", "imagefolder", "webdataset", "huggingface"])
+@pytest.mark.parametrize(
+    "name",
+    ["coco", *(pytest.param(name, marks=pytest.mark.large) for name in ("imagefolder", "huggingface")), "webdataset"],
+)
 def test_a_killed_export_is_finished_by_the_same_call(
     run: FinishedRun, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,7 +385,7 @@ def as_json(found: pa.Table) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frame_set", ["contest", "sample"])
+@pytest.mark.parametrize("frame_set", [pytest.param("contest", marks=pytest.mark.large), "sample"])
 def test_cached_faces_give_the_same_hands(frame_set: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     contest = frame_set == "contest"
     folder = request.getfixturevalue("shared") / "frames" / "contest" if contest else paths.SAMPLE

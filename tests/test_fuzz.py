@@ -51,6 +51,7 @@ def test_failure_is_repeated(damaged: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.slow
+@pytest.mark.large  # `make fuzz` begins with them
 def test_real_inputs_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = fuzz.main(["--keep", str(tmp_path), "--inputs", "0"])
     assert status == 0, capsys.readouterr().out

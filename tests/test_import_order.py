@@ -82,7 +82,7 @@ INSIDE = {
     ],
     "report": [
         *("summary", "verdict", "charts", "crops", "classifier_charts", "pages", "figures"),
-        *("thumbnails", "card_boxes", "card_sizes", "varied_frames", "cards"),
+        *("thumbnail_worker", "thumbnails", "card_boxes", "card_sizes", "varied_frames", "cards"),
         *("sections", "measured", "provenance", "material", "gallery_requests", "unfinished", "report", "comparison"),
     ],
     "widgets": [

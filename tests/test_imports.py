@@ -25,6 +25,7 @@ print(json.dumps(sorted(sys.modules)))
     [
         pytest.param(["detectime"], HEAVY, id="the package"),
         pytest.param(["detectime.detection.worker", "detectime.detection.engines.local"], FOR_NOTEBOOKS, id="a worker"),
+        pytest.param(["detectime.report.thumbnail_worker"], FOR_NOTEBOOKS, id="a worker of the report"),
     ],
 )
 def test_an_import_loads_no_heavy_modules(modules: list[str], unwanted: list[str]) -> None:

@@ -300,6 +300,7 @@ def test_labels_of_hagrid_are_right_but_for_one_wrong_hand(shared: Path, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_labels_of_the_contest_are_right_but_for_one_wrong_box(shared: Path, tmp_path: Path) -> None:
     folder = shared / "frames" / "contest"
     places = {"images": str(folder / "TRAIN_DATA"), "labels": str(folder / "train.csv")}
@@ -311,6 +312,7 @@ def test_labels_of_the_contest_are_right_but_for_one_wrong_box(shared: Path, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_labels_that_are_one_word_for_all_hands_are_contradicted(shared: Path, tmp_path: Path) -> None:
     folder = shared / "frames" / "webcam"
     places = {"images": str(folder / "TRAIN_DATA"), "labels": str(folder / "train.csv")}

@@ -154,6 +154,7 @@ def measure_figures(notebook: Path) -> list[int]:
     return [len(picture) for picture in outputs(notebook, "image/jpeg")]
 
 
+@pytest.mark.large
 def test_grows_with_the_samples_shown_not_with_the_frames(sample_run: Path, again: Path, tmp_path: Path) -> None:
     shown = measure_figures(sample_run / "out.ipynb")
     assert sum(measure_figures(again / "out.ipynb")) > 1.5 * sum(shown)

@@ -279,6 +279,7 @@ def test_run_all_as_delivered(output: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_many_formats_with_other_settings_and_again(output: Path, tmp_path: Path) -> None:
     given: dict[str, object] = {
         "output": "run", "to": "exports", "formats": "coco,yolo,huggingface", "shares": "train=0.5,test=0.5",

@@ -242,6 +242,7 @@ def colab(tmp_path: Path) -> dict[str, str]:
     return {"COLAB_RELEASE_TAG": "release-colab_20260101", "PYTHONPATH": str(tmp_path / "stub")}
 
 
+@pytest.mark.large  # installs the wheel, which .ci/run builds and runs
 def test_colab_takes_the_wheel(tmp_path: Path, other_python: Path, wheel: Path, colab: dict[str, str]) -> None:
     content = tmp_path / "content"
     content.mkdir()

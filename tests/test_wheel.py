@@ -74,6 +74,7 @@ def test_an_editable_install_has_no_copy_of_the_templates() -> None:
     assert found == []
 
 
+@pytest.mark.large  # of a clone, `make demo` shows it at every change
 def test_a_demo_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     done = call(environment, tmp_path, "demo")
     assert (done.returncode, done.stderr) == (0, "")

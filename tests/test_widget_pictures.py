@@ -17,7 +17,7 @@ from finished_runs import make_run
 from PIL import Image
 
 from detectime.paths import SAMPLE
-from detectime.report.thumbnails import ThumbnailTask
+from detectime.report.thumbnail_worker import ThumbnailTask
 from detectime.runs import FinishedRun, open_run
 from detectime.widgets import pictures
 from detectime.widgets.pictures import LARGE, SMALL, FramePictures, Picture, Wish, make_cut

@@ -13,7 +13,7 @@ import pyarrow as pa
 from detectime import boxes
 from detectime.config import PairingConfig
 from detectime.exports.selection import read_detections_of
-from detectime.report.thumbnails import Box
+from detectime.report.thumbnail_worker import Box
 from detectime.runs import FinishedRun
 from detectime.schema import CORNERS, SAMPLES, Outcome
 

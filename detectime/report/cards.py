@@ -12,7 +12,8 @@ import pandas as pd
 from detectime.report.card_boxes import BOX_KINDS, DetectedBoxes, Row, describe_outcome, get_box
 from detectime.report.card_boxes import CardBox as CardBox  # as others import it from here
 from detectime.report.card_sizes import CROP_ONLY, LEAST_SCALE, PictureSizes, limit_counts, share_budget
-from detectime.report.thumbnails import Cut, Thumbnails, ThumbnailTask, make_thumbnails
+from detectime.report.thumbnail_worker import Cut, ThumbnailTask
+from detectime.report.thumbnails import Thumbnails, make_thumbnails
 from detectime.report.varied_frames import choose_frames
 from detectime.runs import FinishedRun
 from detectime.schema import SAMPLES, Outcome

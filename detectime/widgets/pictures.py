@@ -23,7 +23,7 @@ from detectime.detection.engines.contract import EngineError, Limits, LostShard
 from detectime.detection.engines.worker_process import WorkerProcess, WorkerReady
 from detectime.errors import DocumentedError
 from detectime.images import RGB, shrink_image
-from detectime.report.thumbnails import Cut, ThumbnailTask, ThumbnailWorker
+from detectime.report.thumbnail_worker import Cut, ThumbnailTask, ThumbnailWorker
 from detectime.runs import FinishedRun
 from detectime.storage import urls
 

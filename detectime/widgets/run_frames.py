@@ -16,7 +16,7 @@ from detectime.config import PairingConfig
 from detectime.decisions import Corners
 from detectime.report.card_boxes import DetectedBoxes, Row, describe_outcome, get_box, is_larger
 from detectime.report.cards import NOT_BLURRED
-from detectime.report.thumbnails import ThumbnailTask
+from detectime.report.thumbnail_worker import ThumbnailTask
 from detectime.runs import FinishedRun
 from detectime.schema import PAIRING_COLUMNS, SAMPLES, Outcome
 from detectime.widgets.pictures import Wish, make_cut
