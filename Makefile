@@ -13,9 +13,8 @@ DEMO := reports/demo
 # files of expected skip reasons, such as tests/expected_skips/machine.txt; a test skipped for another reason is a failure
 EXPECTED_SKIPS ?=
 PYTEST := -m pytest $(addprefix --expected-skips ,$(EXPECTED_SKIPS))
-# test files side by side, three for two cores, since many tests wait; `make test PARALLEL=`: one by one
-PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, 3 * os.cpu_count() // 2))')
-PARALLEL ?= -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# test files side by side, one per core, since most tests wait for processes they start; `make test PARALLEL=`: one by one
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # of `make fuzz`: how long, and which inputs
 SECONDS ?= 60
@@ -45,7 +44,6 @@ test-all: $(ALL)/ready $(READERS)/supervision ## create .venv-all with every ext
 	$(ALL)/bin/python $(PYTEST) $(PARALLEL) -m "extra and not browser and not large"
 	$(READERS)/bin/python -m pytest tests/readers/check_supervision.py
 
-test-browser: PROCESSES := logical --maxprocesses 4 # a page that has to wait for a core looks like one that hangs
 test-browser: $(VENV)/browser ## try the reports and JupyterLab in Chrome or Chromium (DETECTIME_CHROME=PROGRAM: in that one)
 	$(BIN)/python $(PYTEST) $(PARALLEL) -m "browser and not large" $$(grep -l 'mark.browser' tests/test_*.py)
 
