@@ -193,10 +193,14 @@ def count_jobs(cluster: Any) -> int:
 def test_a_run_through_the_client_address(
     cluster: Any, images: Path, tmp_path: Path, journal: Path, uninterrupted: bytes
 ) -> None:
-    with start_driver(images, tmp_path / "run", COUNT, journal, ray_address=cluster.client_address) as process:
-        said, _ = process.communicate(timeout=LIMIT)
+    for attempt in range(3):
+        output = tmp_path / f"run{attempt}"
+        with start_driver(images, output, COUNT, journal, ray_address=cluster.client_address) as process:
+            said, _ = process.communicate(timeout=LIMIT)
+        if "ZombieProcess" not in said:  # Ray forks a server per client beside threads of gRPC: some die at once
+            break
     assert said.splitlines()[-1] == f"rows {COUNT}"
-    assert (tmp_path / "run" / "detections.parquet").read_bytes() == uninterrupted
+    assert (output / "detections.parquet").read_bytes() == uninterrupted
 
 
 def test_a_node_that_is_killed_loses_nothing(

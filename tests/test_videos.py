@@ -561,7 +561,7 @@ def test_of_a_place_that_is_gone_the_table_of_an_earlier_run_is_taken(place: str
         ("a.mp4,-1,1,ok", "start and end must be seconds"),
         ("a.mp4,2,1,ok", "the end is not after the start"),
         ("a.mp4,1,1,ok", "the end is not after the start"),
-        ("../a.mp4,0,1,ok", "the file contains `..` or `.`"),
+        ("../a.mp4,0,1,ok", "the file has a part `..` or `.`"),
         (",0,1,ok", "the file is empty"),
         ("deep/b.mp4,0.9,3,ok", "the span overlaps row 1, which has another class"),
         ("deep/b.mp4,,,mute", "the span overlaps row 1, which has another class"),
