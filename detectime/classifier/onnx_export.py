@@ -112,7 +112,7 @@ def _write_graph(module: nn.Module, inputs: torch.Tensor, name: str, file: Path,
     )
     assert program is not None  # only the older exporter returns nothing
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # where this code lies on this machine: another installation would write other bytes
+        node.metadata_props.clear()  # where this code lies: another installation would write other bytes
     program.model.metadata_props[METADATA_KEY] = json.dumps(metadata)
     program.save(file)
 
